@@ -1,0 +1,42 @@
+"""How well DFA's update of each layer points along the exact gradient."""
+
+import torch
+from torch import Tensor
+
+from dfa_core.reference import Reference
+
+
+def alignment(reference: Reference, step: int, x: Tensor, target: Tensor) -> list[float]:
+    """Return the cosine between DFA's and the exact gradient of each layer, for one batch.
+
+    1 is backpropagation, 0 a random direction; a layer without weights has NaN. The weights stay
+    as they are (arXiv 2006.12878, section 2, measures alignment so).
+    """
+    local = _gradients(reference, "dfa", step, x, target)
+    exact = _gradients(reference, "bp", step, x, target)
+    return [
+        float(torch.nn.functional.cosine_similarity(a, b, dim=0)) if len(a) else float("nan")
+        for a, b in zip(local, exact, strict=True)
+    ]
+
+
+def _gradients(
+    reference: Reference, method: str, step: int, x: Tensor, target: Tensor
+) -> list[Tensor]:
+    kept = reference.method
+    reference.method = "dfa" if method == "dfa" else "bp"
+    try:
+        reference.add_gradients(step, x, target)
+        return [
+            torch.cat([torch.zeros(0)] + [_flat(p) for p in layer.parameters.values()])
+            for layer in reference.layers
+        ]
+    finally:
+        reference.method = kept
+        for part in reference.parts():
+            part.module.zero_grad(set_to_none=True)
+
+
+def _flat(parameter: Tensor) -> Tensor:
+    gradient = parameter.grad
+    return (torch.zeros_like(parameter) if gradient is None else gradient.detach()).flatten()

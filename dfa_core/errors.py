@@ -1,0 +1,20 @@
+"""The two kinds of error that errorcast shows to people."""
+
+
+class JobError(ValueError):
+    """The job as it was given cannot run; the message says what, where and what to do. Exit code 2."""
+
+
+class TrainingFailed(RuntimeError):
+    """A run failed on its way; what was saved stays whole. Exit code 1."""
+
+
+class NonFiniteLoss(TrainingFailed):
+    """The loss of one microbatch is NaN or infinite."""
+
+    def __init__(self, step: int, microbatch: int, loss: float) -> None:
+        super().__init__(step, microbatch, loss)  # all arguments, so that it survives pickling
+        self.step, self.microbatch, self.loss = step, microbatch, loss
+
+    def __str__(self) -> str:
+        return f"the loss is {self.loss} at step {self.step}, microbatch {self.microbatch}"

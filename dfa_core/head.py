@@ -1,0 +1,79 @@
+"""Head and loss: trained with the exact gradient, and the place where the global error is made."""
+
+from collections.abc import Callable
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from dfa_core.errors import JobError, NonFiniteLoss
+from dfa_core.model import Model, describe
+from dfa_core.rule import LearningRule
+from dfa_core.seeding import derive, drawing_from
+from dfa_core.trained import TrainedModule
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Head(TrainedModule):
+    """Everything after the last feedback point."""
+
+    def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
+        module = model.build_head(rule.seed)
+        super().__init__("head", module, rule.optimizer)
+        self.label = f"the head ({describe(module)})"
+        self.loss = loss
+        self.rule = rule
+
+    def error(self, h: Tensor, target: Tensor, step: int, microbatch: int) -> tuple[float, Tensor]:
+        """Add the head's exact gradients; return the microbatch's loss and its global error e.
+
+        h: output of the last layer, without a graph, (samples..., features...).
+        Both gradients and e are of the mean over the whole batch: 1/M of the microbatch's.
+
+        Raises NonFiniteLoss, with no gradient added, and JobError when head and data do not fit.
+        """
+        at_input = self.rule.error_at == "input"
+        h = h.detach().requires_grad_(at_input)
+        loss, output = self.forward_loss(h, target, step, microbatch)
+        tap = h if at_input else output
+        tap.retain_grad()
+        value = self.finite(loss, step, microbatch)
+        (loss / self.rule.microbatches).backward()
+        if tap.grad is None:
+            raise JobError(f"{self.label}: the loss does not depend on the head's {self.rule.error_at}")
+        return value, tap.grad
+
+    def finite(self, loss: Tensor, step: int, microbatch: int) -> float:
+        """Return the loss as a number; raise NonFiniteLoss when it is none."""
+        value = float(loss.item())
+        if not isfinite(value):
+            raise NonFiniteLoss(step, microbatch, value)
+        return value
+
+    def forward_loss(
+        self, h: Tensor, target: Tensor, step: int, microbatch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return (mean loss of the microbatch, head output), both with their graph."""
+        with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
+            try:
+                output = self.module(h)
+                if not output.requires_grad:  # a head without weights
+                    output = output.detach().requires_grad_()
+                return self.loss(output, target), output
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                what = " ".join(str(error).split())
+                raise JobError(
+                    f"{self.label} and the loss fail on inputs of {tuple(h.shape)} and targets of "
+                    f"{tuple(target.shape)}: {what}"
+                ) from error
+
+    @torch.no_grad()
+    def evaluate(self, h: Tensor) -> Tensor:
+        """Return the head's output in evaluation mode."""
+        self.module.eval()
+        try:
+            output: Tensor = self.module(h)
+            return output
+        finally:
+            self.module.train()

@@ -1,0 +1,74 @@
+"""A model as a list of layer factories and a head, so that nobody ever has to hold all of it."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from dfa_core.errors import JobError
+from dfa_core.seeding import derive, drawing_from
+
+ModuleFactory = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Lazy model: each factory builds one layer (one feedback point) where that layer lives.
+
+    layers: factories in forward order; each layer's output is a feedback point.
+    head: factory of everything after the last feedback point.
+    """
+
+    layers: Sequence[ModuleFactory]
+    head: ModuleFactory
+
+    def build_layer(self, index: int, seed: int) -> nn.Module:
+        """Build layer `index`; its initial weights depend on (seed, index) alone."""
+        with drawing_from(derive(seed, "layer", index)):
+            return self.layers[index]()
+
+    def build_head(self, seed: int) -> nn.Module:
+        """Build the head; its initial weights depend on the seed alone."""
+        with drawing_from(derive(seed, "head")):
+            return self.head()
+
+
+def as_model(model: Model | nn.Sequential) -> Model:
+    """Take a plain `nn.Sequential` as it stands, or a `Model` unchanged.
+
+    A layer begins at each child that maps its input (owns a weight of two or more dimensions) and
+    takes the activations, normalisations and dropouts behind it; the last one is the head. The
+    weights stay those of the given modules.
+
+    Raises JobError when fewer than two children map anything, for then there is no layer to train
+    by feedback.
+    """
+    if isinstance(model, Model):
+        return model
+    if not isinstance(model, nn.Sequential):
+        raise JobError(
+            f"a model is an nn.Sequential or a dfa_core.Model of layer factories, "
+            f"not {type(model).__name__}"
+        )
+    groups: list[list[nn.Module]] = [[]]
+    for child in model.children():
+        starts = any(p.dim() >= 2 for p in child.parameters())
+        if starts and any(True for member in groups[-1] for _ in member.parameters()):
+            groups.append([])
+        groups[-1].append(child)
+    if len(groups) < 2:
+        raise JobError(
+            "the nn.Sequential has fewer than two children with weights: it needs at least one "
+            "layer and a head"
+        )
+    # deepcopy: a factory may be called again (another run, the profile) and must give the same
+    factories = [partial(copy.deepcopy, nn.Sequential(*group)) for group in groups]
+    return Model(layers=tuple(factories[:-1]), head=factories[-1])
+
+
+def describe(module: nn.Module) -> str:
+    """Return a short name for tables, such as `Linear+Tanh`."""
+    children = list(module.children()) if isinstance(module, nn.Sequential) else [module]
+    return "+".join(type(child).__name__ for child in children) or type(module).__name__

@@ -1,0 +1,89 @@
+"""Any torch optimizer by name, and learning-rate schedules that are functions of the step."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import cos, pi
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dfa_core.errors import JobError
+from dfa_core.names import nearest
+
+Schedule = Literal["constant", "cosine", "linear"]
+
+# LBFGS calls the model again and again, which no pipeline can answer; SparseAdam wants gradients
+# that no dense layer makes; Adafactor and Muon keep their place, for their state is a tensor's own.
+_UNUSABLE = {"Optimizer", "LBFGS", "SparseAdam"}
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """What every layer's own optimizer is, and its learning rate at each step.
+
+    name: a class of torch.optim, in any case ("adam", "SGD").
+    lr: the learning rate, before the schedule.
+    options: the class's other arguments, e.g. {"momentum": 0.9}.
+    clip_norm: largest gradient norm of one layer; 0 does not clip. By layer and not by block, so
+        that any partition gives the same numbers.
+    schedule: constant, or falling to zero at `total_steps` along a line or half a cosine.
+    warmup_steps: the rate first rises along a line for this many steps.
+    """
+
+    name: str = "SGD"
+    lr: float = 0.1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    clip_norm: float = 0.0
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    total_steps: int = 0
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of `step` (the first is 0)."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.lr
+        span = max(1, self.total_steps - self.warmup_steps)
+        done = min(1.0, (step - self.warmup_steps) / span)
+        return self.lr * (1 - done if self.schedule == "linear" else (1 + cos(pi * done)) / 2)
+
+
+def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return the optimizers that can be named, by their class names."""
+    return {
+        name: cls
+        for name, cls in vars(torch.optim).items()
+        if inspect.isclass(cls)
+        and issubclass(cls, torch.optim.Optimizer)
+        and name not in _UNUSABLE
+    }
+
+
+def build_optimizer(
+    spec: OptimizerSpec, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer | None:
+    """Build the optimizer of one layer, or None where the layer has nothing to train.
+
+    Raises JobError for an unknown name or option, and for a value the optimizer refuses.
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    classes = optimizer_classes()
+    found = [cls for name, cls in classes.items() if name.lower() == spec.name.lower()]
+    if not found:
+        raise JobError(f"optimizer.name: unknown '{spec.name}'; {nearest(spec.name, classes)}")
+    known = [n for n in inspect.signature(found[0]).parameters if n not in ("params", "lr")]
+    for option in spec.options:
+        if option not in known:
+            raise JobError(
+                f"optimizer.options: {found[0].__name__} has no '{option}'; {nearest(option, known)}"
+            )
+    if not trained:
+        return None
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.options.items()}
+    try:
+        return found[0](trained, lr=spec.lr, **options)
+    except (TypeError, ValueError) as error:
+        raise JobError(f"optimizer: {found[0].__name__} refuses its settings: {error}") from error

@@ -1,0 +1,104 @@
+"""Measures a model one layer at a time: the shapes between layers, and what each layer costs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from dfa_core.block import Block
+from dfa_core.head import Head, Loss
+from dfa_core.layer import Layer
+from dfa_core.model import Model
+from dfa_core.rule import LearningRule
+
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """Shape and dtype of one sample of a tensor whose first dimension counts samples."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, batch: Tensor) -> "SampleSpec":
+        """Read the spec off a batch."""
+        return cls(tuple(batch.shape[1:]), batch.dtype)
+
+    def empty(self, samples: int) -> Tensor:
+        """Return an uninitialised batch of this many samples."""
+        return torch.empty((samples, *self.shape), dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One layer: its output features, parameters, and seconds a microbatch (forward + update)."""
+
+    index: int
+    label: str
+    features: int
+    parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """All layers, the tensors between them, and the global error.
+
+    between[i] is what enters layer i; the last one enters the head.
+    """
+
+    layers: tuple[LayerProfile, ...]
+    between: tuple[SampleSpec, ...]
+    error: SampleSpec
+    head_parameters: int
+
+
+def profile(model: Model, loss: Loss, rule: LearningRule, x: Tensor, target: Tensor) -> ModelProfile:
+    """Run one microbatch through every layer, holding one layer at a time.
+
+    x, target: one microbatch of real data.
+
+    Raises JobError when a layer, the head or the feedback does not fit.
+    """
+    between = [SampleSpec.of(x)]
+    h = x
+    for layer in _one_by_one(model, rule):
+        h = layer.forward(h.detach(), 0, 0).detach()
+        between.append(SampleSpec.of(h))
+    head = Head(model, loss, rule)
+    _, error = head.error(h, target, 0, 0)
+    layers, h = [], x
+    for layer in _one_by_one(model, rule):
+        seconds, h = _cost(layer, h, error)
+        parameters = sum(p.numel() for p in layer.module.parameters())
+        features = prod(between[layer.index + 1].shape)
+        layers.append(LayerProfile(layer.index, layer.label, features, parameters, seconds))
+    return ModelProfile(
+        layers=tuple(layers),
+        between=tuple(between),
+        error=SampleSpec.of(error),
+        head_parameters=sum(p.numel() for p in head.module.parameters()),
+    )
+
+
+def _one_by_one(model: Model, rule: LearningRule) -> Iterator[Layer]:
+    for index in range(len(model.layers)):
+        yield Layer(index, model.build_layer(index, rule.seed), rule)
+
+
+def _cost(layer: Layer, x: Tensor, error: Tensor) -> tuple[float, Tensor]:
+    """Return the fastest of a few runs: the others measured the machine's other work too."""
+    block, seconds = Block([layer]), []
+    h = block.forward(x, 0, 0)
+    block.update(error, 0)  # draws the feedback matrix, outside the measurement
+    for _ in range(_REPEATS):
+        start = perf_counter()
+        block.forward(x, 0, 0)
+        block.update(error, 0)
+        seconds.append(perf_counter() - start)
+    return min(seconds), h

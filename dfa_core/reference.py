@@ -1,0 +1,77 @@
+"""The single-process reference: what every distributed path must equal bit for bit.
+
+It holds the whole model and goes through it layer by layer, microbatch by microbatch, as the rule
+is written down; `bp` and `shallow` are the methods to compare with.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dfa_core.head import Head, Loss
+from dfa_core.layer import build_layers
+from dfa_core.microbatch import split
+from dfa_core.model import Model
+from dfa_core.rule import LearningRule, Method
+from dfa_core.trained import TrainedModule
+
+
+class Reference:
+    """Trains a whole model in this process by `dfa`, `bp` (exact) or `shallow` (head alone)."""
+
+    def __init__(self, model: Model, loss: Loss, rule: LearningRule, method: Method = "dfa") -> None:
+        self.rule = rule
+        self.method = method
+        self.layers = build_layers(model, 0, len(model.layers), rule)
+        self.head = Head(model, loss, rule)
+
+    def parts(self) -> Iterator[TrainedModule]:
+        """Yield all layers, then the head."""
+        yield from self.layers
+        yield self.head
+
+    def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
+        """Train on one batch; return its loss, the mean over the microbatches.
+
+        Raises JobError when M does not divide the batch, NonFiniteLoss for NaN or infinity.
+        """
+        losses = self.add_gradients(step, x, target)
+        for part in self.parts():
+            part.apply_gradients(step)
+        return sum(losses) / len(losses)
+
+    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> list[float]:
+        """Add the gradients of one batch; return the loss of each microbatch."""
+        m = self.rule.microbatches
+        one = self._exact if self.method == "bp" else self._local
+        pairs = zip(split(x, m), split(target, m), strict=True)
+        return [one(step, i, x_i, target_i) for i, (x_i, target_i) in enumerate(pairs)]
+
+    def _local(self, step: int, microbatch: int, x: Tensor, target: Tensor) -> float:
+        outputs = []
+        for layer in self.layers:
+            with torch.set_grad_enabled(self.method == "dfa"):
+                x = layer.forward(x.detach(), step, microbatch)
+            outputs.append(x)
+        loss, error = self.head.error(x, target, step, microbatch)
+        if self.method == "dfa":
+            for layer, output in zip(self.layers, outputs, strict=True):
+                if output.requires_grad:
+                    output.backward(layer.feedback.project(error, output))
+        return loss
+
+    def _exact(self, step: int, microbatch: int, x: Tensor, target: Tensor) -> float:
+        for layer in self.layers:
+            x = layer.forward(x, step, microbatch)
+        loss, _ = self.head.forward_loss(x, target, step, microbatch)
+        value = self.head.finite(loss, step, microbatch)
+        (loss / self.rule.microbatches).backward()
+        return value
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Return the head's output in evaluation mode."""
+        for layer in self.layers:
+            x = layer.evaluate(x)
+        return self.head.evaluate(x)

@@ -1,0 +1,28 @@
+"""The numbers that fix how a model learns, the same for every layer and every process."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dfa_core.feedback import FeedbackSpec
+from dfa_core.optimizer import OptimizerSpec
+
+Method = Literal["dfa", "bp", "shallow"]
+ErrorAt = Literal["output", "input"]
+
+
+@dataclass(frozen=True)
+class LearningRule:
+    """How a model learns.
+
+    seed: of the job; weights, feedback and dropout all come from it.
+    microbatches: M, the equal parts a batch is cut into; gradients are of the mean over the batch.
+    error_at: the global error is dLoss/d(head output) or dLoss/d(head input).
+    sample_dims: leading dimensions of the error that count samples (2 where tokens are samples).
+    """
+
+    seed: int = 0
+    microbatches: int = 1
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    feedback: FeedbackSpec = field(default_factory=FeedbackSpec)
+    error_at: ErrorAt = "output"
+    sample_dims: int = 1

@@ -1,0 +1,81 @@
+"""A module with its own optimizer: what a layer and the head have in common."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfa_core.errors import JobError
+from dfa_core.optimizer import OptimizerSpec, build_optimizer
+
+TensorState = dict[str, Tensor]
+ScalarState = dict[str, Any]
+
+
+class TrainedModule:
+    """A module and its optimizer; its whole state is flat tensors and JSON scalars, no pickle."""
+
+    def __init__(self, name: str, module: nn.Module, spec: OptimizerSpec) -> None:
+        self.name = name
+        self.module = module.train()
+        self.spec = spec
+        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.optimizer = build_optimizer(spec, self.parameters.values())
+
+    def apply_gradients(self, step: int) -> None:
+        """Take the optimizer step of `step` with the gradients summed so far, and clear them."""
+        if self.optimizer is None:
+            return
+        if self.spec.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.spec.rate(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def first_non_finite(self) -> str | None:
+        """Return the name of the first weight or buffer that holds NaN or infinity."""
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                return str(name)
+        return None
+
+    def state(self) -> tuple[TensorState, ScalarState]:
+        """Return copies of weights (`weights/...`) and optimizer state (`optimizer/...`)."""
+        tensors: TensorState = {
+            f"weights/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in self.module.state_dict().items()
+        }
+        scalars: ScalarState = {}
+        if self.optimizer is not None:
+            for name, parameter in self.parameters.items():
+                for key, value in self.optimizer.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor):
+                        tensors[f"optimizer/{name}/{key}"] = value.detach().cpu().clone()
+                    else:
+                        scalars[f"optimizer/{name}/{key}"] = value
+        return tensors, scalars
+
+    def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """Take over a state made by `state`, bit for bit.
+
+        Raises JobError when it belongs to a module of another shape.
+        """
+        weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k[0] == "w"}
+        try:
+            self.module.load_state_dict(weights)
+        except RuntimeError as error:
+            what = " ".join(str(error).split())
+            raise JobError(f"{self.name}: the saved weights do not fit this model: {what}") from error
+        if self.optimizer is None:
+            return
+        names = list(self.parameters)
+        state: dict[int, dict[str, Any]] = {}
+        # clone: tensors of a file are mapped at odd addresses, and alignment can change bits
+        for key, value in (*((k, t.clone()) for k, t in tensors.items()), *scalars.items()):
+            if key.startswith("optimizer/"):
+                name, slot = key.removeprefix("optimizer/").rsplit("/", 1)
+                state.setdefault(names.index(name), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})

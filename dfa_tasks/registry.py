@@ -1,0 +1,122 @@
+"""What can be trained by name, and how a user's own file becomes a task."""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ray import cloudpickle
+
+from dfa_core import JobError
+from dfa_core.names import nearest
+from dfa_tasks.task import Task
+from dfa_tasks.vision import IMAGE_SETS, conv_task, mlp_task, residual_task
+
+TaskMaker = Callable[..., Task]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A task that can be named: its function and one line about it."""
+
+    make: TaskMaker
+    about: str
+
+
+_SIZES: dict[str, dict[str, Any]] = {"digits": {"layers": 2, "width": 256}}
+
+
+def _vision() -> dict[str, Installed]:
+    kinds: list[tuple[str, TaskMaker, str]] = [
+        ("", mlp_task, "tanh MLP, random feedback"),
+        ("-residual", residual_task, "pre-norm residual MLP, identity feedback"),
+        ("-conv", conv_task, "small convolutional network, random feedback (DFA trains it worse)"),
+    ]
+    titles = {
+        "digits": "scikit-learn's 8x8 digits (bundled)",
+        "mnist": "MNIST",
+        "fashion-mnist": "Fashion-MNIST",
+    }
+    return {
+        name + suffix: Installed(
+            partial(make, name, **(_SIZES.get(name, {}) if make is mlp_task else {})),
+            f"{titles[name]}: {about}",
+        )
+        for name in IMAGE_SETS
+        for suffix, make, about in kinds
+    }
+
+
+INSTALLED: Mapping[str, Installed] = _vision()
+
+
+def make_task(name: str, options: Mapping[str, Any], data_dir: str = "") -> Task:
+    """Build an installed task, or the one that a function in a user's file returns.
+
+    name: a name of INSTALLED, or `path/to/file.py:function`.
+    options: arguments for the task's function.
+
+    Raises JobError for an unknown name or option, and when the user's file or function fails.
+    """
+    path, colon, function = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        maker, title = _from_file(Path(path), function), function
+    elif name in INSTALLED:
+        maker, title = INSTALLED[name].make, name
+    else:
+        hint = " (a file of your own is named path/to/file.py:function)" if ".py" in name else ""
+        raise JobError(f"task: unknown '{name}'{hint}; {nearest(name, INSTALLED)}")
+    known = inspect.signature(maker).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    for option in options:
+        if option not in known and not takes_any:
+            raise JobError(f"options: task '{title}' has no '{option}'; {nearest(option, known)}")
+    arguments = dict(options)
+    if "data_dir" in known:
+        arguments["data_dir"] = data_dir
+    try:
+        task = maker(**arguments)
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(f"task '{name}' failed: {type(error).__name__}: {error}") from error
+    if not isinstance(task, Task):
+        raise JobError(f"task '{name}' returned {type(task).__name__}, not a dfa_tasks.Task")
+    return replace(task, name=title) if task.name == "task" else task
+
+
+def _from_file(path: Path, function: str) -> TaskMaker:
+    if not path.is_file():
+        raise JobError(f"task: there is no file {path}")
+    try:
+        module = _load(path.resolve())
+    except Exception as error:
+        raise JobError(f"task: {path} failed: {type(error).__name__}: {error}") from error
+    maker = getattr(module, function, None)
+    if not callable(maker):
+        functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
+        raise JobError(f"task: {path} has no function '{function}'; {nearest(function, functions)}")
+    return maker  # type: ignore[no-any-return]
+
+
+def _load(path: Path) -> ModuleType:
+    """Import a user's file under a name that nothing else has, to be sent to workers by value."""
+    name = f"errorcast_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # for what lies beside it; last, so it hides nothing
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    cloudpickle.register_pickle_by_value(module)
+    return module

@@ -1,0 +1,67 @@
+"""A task: a model, its head and loss, and the data; what errorcast can train."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dfa_core import Model
+from dfa_core.head import Loss
+from dfa_core.rule import ErrorAt
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+class BatchSource(Protocol):
+    """Training batches as a pure function of the step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many steps one pass over the data takes."""
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of this step; the same step gives the same batch, always."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and test data: map-style torch datasets of (input, target), or a batch source."""
+
+    train: Dataset[Any] | BatchSource
+    test: Dataset[Any]
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Return the share of samples whose largest output is the target class."""
+    return (output.argmax(dim=-1) == target).float().mean()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a run needs to know about what it trains.
+
+    model: an nn.Sequential as it stands, or a dfa_core.Model of layer factories.
+    loss: (head output, targets) -> mean loss over the samples given, a scalar.
+    data: called in the process that feeds the pipeline, never in the workers; or the data itself.
+    metrics: of the test data; each returns a mean over the samples given.
+    error_at: where the global error is taken, at the head's output or at its input.
+    sample_dims: leading dimensions of the global error that count samples.
+    defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
+    fetch: called before the run starts, to download what is missing.
+    """
+
+    model: Model | nn.Sequential
+    loss: Loss
+    data: Splits | Callable[[], Splits]
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: {"accuracy": accuracy})
+    error_at: ErrorAt = "output"
+    sample_dims: int = 1
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fetch: Callable[[], None] | None = None
+    name: str = "task"
+
+    def splits(self) -> Splits:
+        """Load the data."""
+        return self.data if isinstance(self.data, Splits) else self.data()

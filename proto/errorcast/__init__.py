@@ -1,0 +1,1 @@
+"""Messages of errorcast, made from the .proto files."""

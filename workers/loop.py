@@ -1,0 +1,81 @@
+"""A block's loop: forwards and local updates of one segment, as the schedule orders them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+
+from dfa_core import Block, Forward, SampleSpec, Step, Update, block_actions, in_flight
+from workers.group import Group
+from workers.links import ErrorInbox, Inbox, Outbox
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Where a block stands in the pipeline and what flows through it.
+
+    block: k of K, which is also its rank; samples: of one microbatch; arriving: the
+    activations that enter the block; error: the global error.
+    """
+
+    block: int
+    blocks: int
+    microbatches: int
+    samples: int
+    arriving: SampleSpec
+    error: SampleSpec
+
+
+@dataclass(frozen=True)
+class SegmentStats:
+    """What a block did in a segment: seconds in all, of them waiting for messages; bytes sent."""
+
+    seconds: float
+    waiting_s: float
+    bytes_sent: int
+
+
+def train_segment(
+    block: Block, group: Group, wiring: Wiring, device: torch.device, first: int, last: int
+) -> SegmentStats:
+    """Train steps first..last-1: everything a block does between two events."""
+    start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
+    k, blocks, microbatches = wiring.block, wiring.blocks, wiring.microbatches
+    messages = (last - first) * microbatches
+    waiting = in_flight(k, blocks, microbatches)
+
+    inputs = Inbox(group, k - 1, wiring.arriving, [wiring.samples] * messages, slots=waiting + 2)
+    outputs = Outbox(group, (k + 1) % (blocks + 1))
+    errors = ErrorInbox(group, wiring.error, wiring.samples, messages)
+
+    for step in range(first, last):
+        for action in block_actions(k, blocks, microbatches):
+            match action:
+                case Forward(microbatch):
+                    x = inputs.take()
+                    h = block.forward(x.to(device), step, microbatch)
+                    outputs.send(h.cpu())
+                case Update(microbatch):
+                    e = errors.take()
+                    block.update(e.to(device), microbatch)
+                    errors.release(e)
+                    inputs.release()
+                    outputs.keep(at_most=waiting)
+                case Step():
+                    block.step(step)
+    outputs.keep(at_most=0)
+    return SegmentStats(perf_counter() - start, group.wait_s - waited, group.bytes_sent - sent)
+
+
+def evaluate_segment(
+    block: Block, group: Group, wiring: Wiring, device: torch.device, sizes: Sequence[int]
+) -> None:
+    """Run parts of these sizes forward through the block, in evaluation mode."""
+    inputs = Inbox(group, wiring.block - 1, wiring.arriving, sizes, slots=2)
+    outputs = Outbox(group, (wiring.block + 1) % (wiring.blocks + 1))
+    for _ in sizes:
+        outputs.send(block.evaluate(inputs.take().to(device)).cpu())
+        inputs.release()
+        outputs.keep(at_most=2)
+    outputs.keep(at_most=0)

@@ -1,0 +1,74 @@
+"""Finds places for a job's workers on the cluster and starts them there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from dfa_core import JobError
+from workers.actor import BlockWorker
+
+_START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker is given: CPUs (whole or a fraction), GPUs (whole or a fraction), threads."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    threads: int = 1
+
+
+class Placement:
+    """A placement group with a worker in each of its bundles."""
+
+    def __init__(self, blocks: int, share: Share) -> None:
+        """Reserve and start. Raises JobError, with the numbers, when the cluster is too small."""
+        _check_fits(blocks, share)
+        bundle = {"CPU": share.cpus, **({"GPU": share.gpus} if share.gpus else {})}
+        self._group: PlacementGroup = placement_group([bundle] * blocks, strategy="PACK")
+        if not self._group.wait(_START_S):
+            remove_placement_group(self._group)
+            raise JobError(f"{_needs(blocks, share)}, and they were not free within {_START_S:.0f} s")
+        self.workers: list[Any] = [
+            BlockWorker.options(  # type: ignore[attr-defined]
+                num_cpus=share.cpus,
+                num_gpus=share.gpus,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    self._group, placement_group_bundle_index=index
+                ),
+            ).remote(share.threads)
+            for index in range(blocks)
+        ]
+        try:
+            self.processes: list[int] = ray.get(
+                [worker.process.remote() for worker in self.workers], timeout=_START_S
+            )
+        except GetTimeoutError as error:
+            self.release()
+            raise JobError(f"{blocks} workers did not start within {_START_S:.0f} s") from error
+
+    def release(self) -> None:
+        """Stop the workers and give their resources back."""
+        for worker in self.workers:
+            ray.kill(worker)
+        remove_placement_group(self._group)
+
+
+def _needs(blocks: int, share: Share) -> str:
+    gpus = f" and {share.gpus:g} GPU" if share.gpus else ""
+    return f"the job needs {blocks} worker(s) x {share.cpus:g} CPU{gpus}"
+
+
+def _check_fits(blocks: int, share: Share) -> None:
+    there = ray.cluster_resources()
+    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
+    if cpus < blocks * share.cpus or gpus < blocks * share.gpus:
+        raise JobError(
+            f"{_needs(blocks, share)}, the cluster has {cpus:g} CPU and {gpus:g} GPU; "
+            f"ask for fewer blocks or a smaller share (resources.cpus, resources.gpus)"
+        )
