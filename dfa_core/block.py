@@ -58,8 +58,13 @@ class Block:
             x = layer.evaluate(x)
         return x
 
-    def drop_waiting(self) -> None:
-        """Forget the microbatches and gradients of a step that was broken off."""
-        self._waiting.clear()
-        for layer in self.layers:
-            layer.module.zero_grad(set_to_none=True)
+    def first_non_finite(self) -> str | None:
+        """Name the first layer whose weights, or outputs that wait for an error, are not finite."""
+        for position, layer in enumerate(self.layers):
+            weight = layer.first_non_finite()
+            if weight is not None:
+                return f"{layer.label}, {weight}"
+            for outputs in self._waiting.values():
+                if not bool(torch.isfinite(outputs[position]).all()):
+                    return f"{layer.label}, its output"
+        return None

@@ -28,7 +28,7 @@ class Installed:
     about: str
 
 
-_SIZES: dict[str, dict[str, Any]] = {"digits": {"layers": 2, "width": 256}}
+_SIZES: dict[str, dict[str, Any]] = {"digits": {"layers": 3, "width": 256}}
 
 
 def _vision() -> dict[str, Installed]:

@@ -112,12 +112,8 @@ class BlockWorker:
 
     @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
     def first_non_finite(self) -> str | None:
-        """Return the first layer and weight that hold NaN or infinity, if any."""
-        for layer in self._block.layers:
-            weight = layer.first_non_finite()
-            if weight is not None:
-                return f"{layer.label}, {weight}"
-        return None
+        """Name the first layer that holds NaN or infinity, if any."""
+        return self._block.first_non_finite()
 
     @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
     def process(self) -> int:

@@ -1,0 +1,154 @@
+"""The training actor: rank 0 of a job, with its data, head and loss, in a Ray actor of its own."""
+
+import os
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
+
+from coordinator.engine import Engine
+from coordinator.feed import Feed
+from coordinator.pipeline import Pipeline
+from coordinator.plan import make_plan
+from coordinator.resolve import Job
+from coordinator.run_folder import RunFolder
+from coordinator.single_process import SingleProcess
+from coordinator.training import Training
+from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
+from dfa_tasks.source import as_source
+from workers.actor import Shipment
+from workers.placement import Share
+
+Event = dict[str, Any]
+
+
+@ray.remote(
+    num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 4}
+)
+class TrainingActor:
+    """Runs one job; who started it follows its events and can ask it to stop."""
+
+    def __init__(self, task: Shipment, spec: bytes, run_dir: Path) -> None:
+        self._task, self._spec = task, JobSpec.FromString(spec)
+        self._folder = RunFolder(run_dir)
+        self._events: list[Event] = []
+        self._news = threading.Condition()
+        self._progress: Event = {}
+        self._training: Training | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        """Run the job to its end; whatever happens is the last event, `finished` or `failed`."""
+        try:
+            torch.set_num_threads(self._spec.resources.threads)
+            self._emit("finished", self._run(Job(self._spec, self._task.unpack())))
+        except JobError as error:
+            self._fail(error, 2, str(error))
+        except TrainingFailed as error:
+            self._fail(error, 1, f"{error}; {self._how_to_go_on()}")
+        except OSError as error:
+            self._fail(error, 1, f"{self._folder.path}: {error}; {self._how_to_go_on()}")
+        except Exception as error:
+            what = (str(error).splitlines() or [""])[-1]
+            self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
+
+    def _run(self, job: Job) -> dict[str, Any]:
+        splits = job.task.splits()
+        source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+        rule = job.rule(source.steps_per_epoch)
+        feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+        engine = self._engine(job, rule, feed)
+        try:
+            step = self._restore(engine)
+            training = Training(
+                job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
+            )
+            self._training = training
+            if self._stopped:
+                training.stop()
+            summary = training.run(step)
+            newest = self._folder.checkpoint()
+            if newest is not None:
+                self._folder.write_model(newest[0], self._folder.model)
+            return summary
+        finally:
+            feed.close()
+            engine.close()
+
+    def _engine(self, job: Job, rule: LearningRule, feed: Feed) -> Engine:
+        if job.spec.method != METHOD_DFA:
+            return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
+        plan = make_plan(job.model, job.task.loss, rule, feed.batch(0), job.spec.blocks)
+        self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
+        resources = job.spec.resources
+        pipeline = Pipeline(
+            plan=plan,
+            model=self._model_shipment(job),
+            head=Head(job.model, job.task.loss, rule),
+            feed=feed,
+            rule=rule,
+            share=Share(resources.cpus, resources.gpus, resources.threads),
+            timeout_s=resources.timeout_s,
+        )
+        self._emit("workers", {"processes": pipeline.processes})
+        return pipeline
+
+    def _model_shipment(self, job: Job) -> Shipment:
+        """Pack the model alone: workers need no data."""
+        return Shipment.pack(job.model, self._task.folders)
+
+    def _restore(self, engine: Engine) -> int:
+        newest = self._folder.checkpoint()
+        if newest is None:
+            return 0
+        engine.load(newest[0])
+        self._emit("resumed", {"step": newest[1]})
+        return newest[1]
+
+    def _how_to_go_on(self) -> str:
+        try:
+            newest = self._folder.checkpoint()
+        except JobError as error:
+            return str(error)
+        if newest is None:
+            return "no checkpoint was written yet"
+        again = f"errorcast train {self._folder.path} --resume"
+        return f"the last good checkpoint is of step {newest[1]}: go on with {again}"
+
+    def _emit(self, kind: str, values: dict[str, Any]) -> None:
+        with self._news:
+            if kind == "progress":
+                self._progress = values
+            else:
+                self._events.append({"event": kind, **values})
+            self._news.notify_all()
+
+    def _fail(self, error: Exception, code: int, message: str) -> None:
+        trace = "".join(traceback.format_exception(error))
+        self._emit("failed", {"code": code, "message": message, "traceback": trace})
+
+    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    def follow(self, after: int, wait_s: float) -> tuple[list[Event], Event]:
+        """Return the events from number `after` on, and the newest progress.
+
+        Answers at once when there are such events, else when one comes or after `wait_s` seconds.
+        """
+        with self._news:
+            self._news.wait_for(lambda: len(self._events) > after, timeout=wait_s)
+            return self._events[after:], self._progress
+
+    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    def stop(self) -> None:
+        """Ask the run to save its state and end."""
+        self._stopped = True
+        if self._training is not None:
+            self._training.stop()
+
+    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    def process(self) -> int:
+        """Return the process id."""
+        return os.getpid()

@@ -1,0 +1,28 @@
+"""`errorcast export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
+        "model.safetensors"
+    ),
+) -> None:
+    """Write the weights of a run's newest checkpoint as one safetensors file."""
+    from coordinator.run_folder import RunFolder
+    from dfa_core import JobError
+
+    folder = RunFolder(run_dir.absolute())
+    folder.spec()  # is it a run at all
+    newest = folder.checkpoint()
+    if newest is None:
+        raise JobError(f"{run_dir}: holds no checkpoint yet")
+    try:
+        folder.write_model(newest[0], output)
+    except OSError as error:
+        raise JobError(f"{output} cannot be written: {error}") from error
+    print(f"{output}: weights after step {newest[1]}, {output.stat().st_size:,} bytes")

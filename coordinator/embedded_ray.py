@@ -1,0 +1,68 @@
+"""Starts a Ray of our own for one run, or joins a cluster that is there."""
+
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from dfa_core import JobError
+
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+
+
+@contextlib.contextmanager
+def ray_for(workers: int, cpus: float, address: str | None = None) -> Iterator[None]:
+    """Have Ray running inside the block: the one already joined, a cluster's, or one of our own.
+
+    workers, cpus: what the job will ask for; an embedded Ray promises that much on any machine.
+    address: of a running cluster, or "auto".
+
+    Raises JobError when the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name in ("ERRORCAST_DATA", "ERRORCAST_CACHE"):  # workers read them, and stand elsewhere
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).absolute())
+    # Ray puts the folder we stand in before its workers' path, where a workers.py of the user's
+    # would hide ours: so stand in an empty one, which its processes keep as theirs
+    with tempfile.TemporaryDirectory(prefix="errorcast-") as empty:
+        with contextlib.chdir(empty):
+            if address is not None:
+                _join(address)
+            else:
+                _start(workers, cpus)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(workers: int, cpus: float) -> None:
+    # Ray's processes listen on all interfaces even when given an address; what keeps others out is
+    # its token, which ray.init switches on for a cluster of its own (Ray 2.60)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    promised = max(os.cpu_count() or 1, int(workers * cpus + 0.999))
+    try:
+        ray.init(
+            num_cpus=promised, include_dashboard=False, _node_ip_address="127.0.0.1", **_QUIET
+        )
+    except Exception as error:
+        raise JobError(f"Ray could not be started on this machine: {error}") from error
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, **_QUIET)
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise JobError(
+            f"--ray-address {address}: no Ray cluster could be joined there ({what}); a cluster "
+            f"with a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from error

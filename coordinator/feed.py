@@ -1,0 +1,64 @@
+"""Brings the batches of the coming steps into memory while the present one is trained on."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from torch import Tensor
+
+from dfa_core import JobError, split
+from dfa_tasks import BatchSource
+
+Microbatches = list[tuple[Tensor, Tensor]]
+
+_AHEAD = 2
+
+
+class Feed:
+    """Microbatches of any run of steps, made ahead by a thread."""
+
+    def __init__(self, source: BatchSource, batch_size: int, microbatches: int) -> None:
+        self._source, self._batch_size, self._microbatches = source, batch_size, microbatches
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+        self._coming: dict[int, Future[Microbatches]] = {}
+
+    @property
+    def samples(self) -> int:
+        """Return the samples of a microbatch."""
+        return self._batch_size // self._microbatches
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the whole batch of a step, checked.
+
+        Raises JobError when the source fails or gives something else than a batch of that size.
+        """
+        try:
+            x, target = self._source.batch(step)
+        except JobError:
+            raise
+        except Exception as error:
+            raise JobError(
+                f"the data of step {step} failed: {type(error).__name__}: {error}"
+            ) from error
+        if len(x) != self._batch_size or len(target) != self._batch_size:
+            raise JobError(
+                f"the data of step {step} has {len(x)} inputs and {len(target)} targets, "
+                f"batch_size is {self._batch_size}"
+            )
+        return x, target
+
+    def microbatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, targets) of every microbatch of steps first..last-1."""
+        for step in range(first, last):
+            for ahead in range(step, step + _AHEAD + 1):
+                if ahead not in self._coming:
+                    self._coming[ahead] = self._thread.submit(self._cut, ahead)
+            yield from self._coming.pop(step).result()
+
+    def _cut(self, step: int) -> Microbatches:
+        x, target = self.batch(step)
+        m = self._microbatches
+        return list(zip(split(x, m), split(target, m), strict=True))
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,89 @@
+"""The coordinator's loop: rank 0 feeds the blocks, makes the global error, and broadcasts it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+from coordinator.feed import Feed
+from dfa_core import Head, SampleSpec, in_flight
+from workers.group import Group
+from workers.links import Inbox, Outbox
+
+OnStep = Callable[[int, float], None]
+
+
+def train_segment(
+    head: Head,
+    group: Group,
+    feed: Feed,
+    arriving: SampleSpec,
+    first: int,
+    last: int,
+    on_step: OnStep,
+) -> None:
+    """Train steps first..last-1, together with the blocks' own loops.
+
+    arriving: what the last block sends; on_step: called with each step and its loss.
+
+    Raises NonFiniteLoss, and GroupLeft when a block is gone.
+    """
+    blocks, microbatches = group.world - 1, head.rule.microbatches
+    messages = (last - first) * microbatches
+    ahead = in_flight(1, blocks, microbatches) + 2  # as many as block 1 has receives posted
+
+    inputs = Outbox(group, to=1)
+    outputs = Inbox(group, blocks, arriving, [feed.samples] * messages, slots=3)
+    errors = Outbox(group, to=None)
+
+    coming = feed.microbatches(first, last)
+    targets: deque[Tensor] = deque()
+
+    def send_next() -> None:
+        x_and_target = next(coming, None)
+        if x_and_target is not None:
+            inputs.send(x_and_target[0])
+            targets.append(x_and_target[1])
+
+    for _ in range(ahead):
+        send_next()
+    for step in range(first, last):
+        losses = []
+        for microbatch in range(microbatches):
+            send_next()
+            h = outputs.take()
+            loss, error = head.error(h, targets.popleft(), step, microbatch)
+            errors.send(error)
+            outputs.release()
+            losses.append(loss)
+            inputs.keep(at_most=ahead + 1)
+            errors.keep(at_most=2)
+        head.apply_gradients(step)
+        on_step(step, sum(losses) / len(losses))
+    inputs.keep(at_most=0)
+    errors.keep(at_most=0)
+
+
+def evaluate_segment(
+    head: Head,
+    group: Group,
+    arriving: SampleSpec,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    sizes: Sequence[int],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run parts of these sizes through the blocks; yield (head output, target) of each."""
+    blocks = group.world - 1
+    ahead = blocks + 2
+    inputs = Outbox(group, to=1)
+    outputs = Inbox(group, blocks, arriving, sizes, slots=2)
+    targets: deque[Tensor] = deque()
+    for index in range(len(sizes) + ahead):
+        if index < len(sizes):
+            x, target = next(parts)
+            inputs.send(x)
+            targets.append(target)
+        if index >= ahead:
+            yield head.evaluate(outputs.take()), targets.popleft()
+            outputs.release()
+            inputs.keep(at_most=ahead)
+    inputs.keep(at_most=0)

@@ -1,0 +1,243 @@
+"""The engine of the method `dfa`: a block in each Ray actor, and this process as rank 0."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from torch import Tensor
+
+from coordinator.engine import test_parts
+from coordinator.feed import Feed
+from coordinator.loop import OnStep, evaluate_segment, train_segment
+from coordinator.plan import Plan
+from dfa_core import Head, JobError, LearningRule, TrainingFailed
+from dfa_tasks import Splits
+from workers.actor import Meeting, Shipment
+from workers.group import Group, GroupLeft, listen, open_store
+from workers.loop import SegmentStats
+from workers.placement import Placement, Share
+from workers.state_files import StateFile, read_state, write_state
+
+_ABORT_S = 5.0
+
+
+class WorkerDied(TrainingFailed):
+    """The process of a block is gone."""
+
+
+class Pipeline:
+    """K workers and the head; nothing but activations and the global error goes between them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: Shipment,
+        head: Head,
+        feed: Feed,
+        rule: LearningRule,
+        share: Share,
+        timeout_s: float,
+    ) -> None:
+        """Place the workers, let each build its own layers, and join them into one group.
+
+        model: the packed dfa_core.Model; each worker builds its own layers of it.
+        timeout_s: longest wait for one message.
+
+        Raises JobError when the cluster is too small or a layer cannot be built.
+        """
+        self._plan, self._head, self._feed = plan, head, feed
+        blocks = len(plan.ranges)
+        self._stats = [SegmentStats(0.0, 0.0, 0)] * blocks
+        self._placement = Placement(blocks, share)
+        try:
+            shipped = ray.put(model)
+            self._all_of(
+                [
+                    worker.build.remote(shipped, first, last, rule)
+                    for worker, (first, last) in zip(self.workers, plan.ranges, strict=True)
+                ]
+            )
+            self._group = self._meet(timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def workers(self) -> list[Any]:
+        """Return the actors of blocks 1..K."""
+        return self._placement.workers
+
+    @property
+    def processes(self) -> list[int]:
+        """Return the process ids of blocks 1..K."""
+        return self._placement.processes
+
+    def train(self, first: int, last: int, on_step: OnStep) -> None:
+        """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
+        calls = [worker.train.remote(first, last) for worker in self.workers]
+        with self._watching(calls):
+            arriving = self._plan.profile.between[-1]
+            train_segment(self._head, self._group, self._feed, arriving, first, last, on_step)
+            new = self._all_of(calls)
+        self._stats = [
+            SegmentStats(
+                a.seconds + b.seconds, a.waiting_s + b.waiting_s, a.bytes_sent + b.bytes_sent
+            )
+            for a, b in zip(self._stats, new, strict=True)
+        ]
+
+    def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (head output, target) of the whole test data, run through the same pipeline."""
+        data, sizes = test_parts(splits)
+        calls = [worker.evaluate.remote(sizes) for worker in self.workers]
+        with self._watching(calls):
+            arriving = self._plan.profile.between[-1]
+            yield from evaluate_segment(self._head, self._group, arriving, data, sizes)
+            self._all_of(calls)
+
+    def save(self, folder: Path) -> list[StateFile]:
+        """Let every worker write its layers, all at once; write the head."""
+        calls = [worker.save.remote(folder) for worker in self.workers]
+        head = write_state(self._head, folder)
+        return [file for files in self._all_of(calls) for file in files] + [head]
+
+    def load(self, folder: Path) -> None:
+        """Let every worker take its layers' state from the folder; take the head's."""
+        calls = [worker.load.remote(folder) for worker in self.workers]
+        self._head.load_state(*read_state(folder, self._head.name))
+        self._all_of(calls)
+
+    def diagnosis(self) -> str | None:
+        """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
+        try:
+            found = ray.get([w.first_non_finite.remote() for w in self.workers], timeout=_ABORT_S)
+        except RayError:
+            return None
+        return next((layer for layer in found if layer is not None), None)
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return a row a block and one for the coordinator."""
+        rows = [
+            {
+                "process": f"block {k}",
+                "layers": f"{first}-{last - 1}" if last - first > 1 else str(first),
+                "busy": 1 - stats.waiting_s / stats.seconds if stats.seconds else 0.0,
+                "waiting": stats.waiting_s / stats.seconds if stats.seconds else 0.0,
+                "bytes_sent": stats.bytes_sent,
+            }
+            for k, ((first, last), stats) in enumerate(
+                zip(self._plan.ranges, self._stats, strict=True), start=1
+            )
+        ]
+        seconds = max(stats.seconds for stats in self._stats)
+        waiting = self._group.wait_s / seconds if seconds else 0.0
+        rows.append(
+            {
+                "process": "coordinator",
+                "layers": "head",
+                "busy": max(0.0, 1 - waiting),
+                "waiting": min(1.0, waiting),
+                "bytes_sent": self._group.bytes_sent,
+            }
+        )
+        return rows
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._placement.release()
+
+    def _meet(self, timeout_s: float) -> Group:
+        """Open the store on this node's address alone, and join all ranks."""
+        host = ray.util.get_node_ip_address()
+        listener = listen(host)
+        port, world = listener.getsockname()[1], len(self.workers) + 1
+        store = open_store(host, port, world, listener)
+        meeting = Meeting(host, port, world, timeout_s)
+        calls = [
+            worker.join.remote(meeting, self._plan.wiring(block))
+            for block, worker in enumerate(self.workers, start=1)
+        ]
+        group = Group(store, 0, world, host, timeout_s)
+        self._all_of(calls)
+        return group
+
+    @contextmanager
+    def _watching(self, calls: list[Any]) -> Iterator[None]:
+        """Abort the whole group as soon as one call fails, and raise the failure's true cause.
+
+        Only the direct peers of a dead process see it in gloo; Ray tells us, and we tell the rest.
+        """
+        done = threading.Event()
+
+        def watch() -> None:
+            pending = list(calls)
+            while pending and not done.is_set():
+                ready, pending = ray.wait(pending, num_returns=1, timeout=0.5)
+                if any(_failure(call) is not None for call in ready):
+                    self._abort()
+                    return
+
+        watcher = threading.Thread(target=watch, name="watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        except GroupLeft as error:
+            self._abort()
+            raise self._cause(calls, error) from error
+        except BaseException:
+            self._abort()
+            ray.wait(calls, num_returns=len(calls), timeout=_ABORT_S)
+            raise
+        finally:
+            done.set()
+            watcher.join()
+
+    def _abort(self) -> None:
+        self._group.abort()
+        for worker in self.workers:
+            worker.abort.remote()
+
+    def _cause(self, calls: list[Any], seen: GroupLeft) -> Exception:
+        """Return why the group broke: a broken connection is only how the others noticed."""
+        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=_ABORT_S)
+        failures = {block: _failure(call) for block, call in enumerate(calls, start=1) if call in ready}
+        for block, failure in failures.items():
+            if isinstance(failure, RayActorError):
+                pid = self.processes[block - 1]
+                return WorkerDied(f"the worker of block {block} (process {pid}) died")
+        for failure in failures.values():
+            if failure is not None and not isinstance(failure, GroupLeft):
+                return failure
+        missing = [str(block) for block in range(1, len(calls) + 1) if block not in failures]
+        if missing:
+            return TrainingFailed(f"block {', '.join(missing)} hangs: no answer within the deadline")
+        return TrainingFailed(f"the connection between the workers broke: {seen}")
+
+    def _all_of(self, calls: list[Any]) -> list[Any]:
+        """Return the results of all calls, or raise the first failure as itself."""
+        for block, call in enumerate(calls, start=1):
+            failure = _failure(call)
+            if isinstance(failure, RayActorError):
+                pid = self.processes[block - 1]
+                raise WorkerDied(f"the worker of block {block} (process {pid}) died") from failure
+            if failure is not None:
+                raise failure
+        return ray.get(calls)  # type: ignore[no-any-return]
+
+
+def _failure(call: Any) -> Exception | None:
+    """Wait for a call; return what it raised in the worker, as it was raised there."""
+    try:
+        ray.get(call)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, JobError | TrainingFailed | OSError):
+            return cause
+        return error
+    except RayError as error:
+        return error
+    return None

@@ -1,0 +1,131 @@
+"""From what a user asked for to a checked job: the one place that validates it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
+
+from coordinator.spec import DEFAULTS, Settings, merge, parse, plain_options, to_settings
+from dfa_core import FeedbackSpec, JobError, LearningRule, Model, OptimizerSpec, as_model
+from dfa_core.optimizer import build_optimizer
+from dfa_core.rule import Method
+from dfa_tasks import Task, make_task
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked job: its spec with every field filled, and the task it names."""
+
+    spec: JobSpec
+    task: Task
+
+    @property
+    def model(self) -> Model:
+        """Return the task's model as layer factories and a head."""
+        return as_model(self.task.model)
+
+    @property
+    def method(self) -> Method:
+        """Return dfa, bp or shallow."""
+        method: Method = to_settings(self.spec)["method"]
+        return method
+
+    def rule(self, steps_per_epoch: int) -> LearningRule:
+        """Return the learning rule; the schedule ends with the last epoch."""
+        settings = to_settings(self.spec)
+        optimizer = self.spec.optimizer
+        feedback = settings["feedback"]
+        return LearningRule(
+            seed=self.spec.seed,
+            microbatches=self.spec.microbatches,
+            optimizer=OptimizerSpec(
+                name=optimizer.name,
+                lr=optimizer.lr,
+                options=plain_options(optimizer.options),
+                clip_norm=optimizer.clip_norm,
+                schedule=settings["optimizer"]["schedule"],
+                warmup_steps=optimizer.warmup_steps,
+                total_steps=self.spec.epochs * steps_per_epoch,
+            ),
+            feedback=FeedbackSpec(
+                kind=feedback["kind"],
+                distribution=feedback["distribution"],
+                shared=feedback["shared"],
+                scale=feedback["scale"],
+            ),
+            error_at=self.task.error_at,
+            sample_dims=self.task.sample_dims,
+        )
+
+
+def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
+    """Fill in the defaults (ours, then the task's), lay the settings over them, check everything.
+
+    Raises JobError with one line for whatever is wrong.
+    """
+    given = parse({"task": task if isinstance(task, str) else task.name, **settings})
+    if isinstance(task, str):
+        task = make_task(task, plain_options(given.options), given.data_dir)
+    defaults = merge(DEFAULTS, task.defaults)
+    spec = parse(merge(defaults, settings, {"task": given.task}))
+    job = Job(spec, task)
+    _check_numbers(spec)
+    build_optimizer(job.rule(steps_per_epoch=1).optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    layers = len(job.model.layers)
+    if not 1 <= spec.blocks <= layers and spec.method == METHOD_DFA:
+        raise JobError(f"blocks: {spec.blocks} is not between 1 and the model's {layers} layer(s)")
+    return job
+
+
+def identity(spec: JobSpec) -> Settings:
+    """Return what a run's numbers depend on; two runs of equal identity are one job.
+
+    The number of blocks is not in it, nor where a job runs; the number of epochs is only where the
+    learning rate depends on it.
+    """
+    settings = to_settings(spec)
+    for free in ("blocks", "resources", "checkpoint", "data_dir", "log_every"):
+        del settings[free]
+    if settings["optimizer"]["schedule"] == "constant":
+        del settings["epochs"]
+    return settings
+
+
+def _check_numbers(spec: JobSpec) -> None:
+    at_least_one = {
+        "microbatches": spec.microbatches,
+        "batch_size": spec.batch_size,
+        "epochs": spec.epochs,
+        "resources.threads": spec.resources.threads,
+        "checkpoint.keep": spec.checkpoint.keep,
+        "log_every": spec.log_every,
+    }
+    for name, number in at_least_one.items():
+        if number < 1:
+            raise JobError(f"{name}: {number} must be at least 1")
+    above_zero = {
+        "optimizer.lr": spec.optimizer.lr,
+        "feedback.scale": spec.feedback.scale,
+        "resources.cpus": spec.resources.cpus,
+        "resources.timeout_s": spec.resources.timeout_s,
+    }
+    for name, value in above_zero.items():
+        if not 0 < value < float("inf"):
+            raise JobError(f"{name}: {value:g} must be above 0")
+    for name, value in {
+        "optimizer.clip_norm": spec.optimizer.clip_norm,
+        "resources.gpus": spec.resources.gpus,
+    }.items():
+        if value < 0:
+            raise JobError(f"{name}: {value:g} must be 0 or above")
+    if spec.seed >= 2**63:
+        raise JobError(f"seed: {spec.seed} must be below 2**63")
+    if spec.batch_size % spec.microbatches:
+        divisors = [m for m in range(1, 65) if spec.batch_size % m == 0]
+        best = min(divisors, key=lambda m: abs(m - spec.microbatches))
+        raise JobError(
+            f"microbatches: {spec.microbatches} does not divide batch_size {spec.batch_size}; "
+            f"{best} does"
+        )

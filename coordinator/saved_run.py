@@ -1,0 +1,61 @@
+"""Takes a finished run up again in one process, to evaluate or to look into it."""
+
+from pathlib import Path
+
+import torch
+
+from coordinator.engine import evaluate
+from coordinator.feed import Feed
+from coordinator.resolve import Job, resolve
+from coordinator.run_folder import RunFolder
+from coordinator.single_process import SingleProcess
+from coordinator.spec import to_settings
+from dfa_core import JobError, Reference, alignment
+from dfa_tasks import Splits
+from dfa_tasks.source import as_source
+
+
+class SavedRun:
+    """The model of a run's newest checkpoint, and its data."""
+
+    def __init__(self, job: Job, reference: Reference, feed: Feed, splits: Splits, step: int) -> None:
+        self.job, self.step = job, step
+        self._reference, self._feed, self._splits = reference, feed, splits
+
+    def scores(self) -> dict[str, float]:
+        """Return the test loss and the task's metrics."""
+        engine = SingleProcess(self._reference, self._feed)
+        return evaluate(engine, self.job.task, self._splits)
+
+    def alignment(self) -> list[tuple[str, float]]:
+        """Return (layer, cosine with the exact gradient) on the batch of the next step."""
+        cosines = alignment(self._reference, self.step, *self._feed.batch(self.step))
+        labels = [layer.label for layer in self._reference.layers]
+        return list(zip(labels, cosines, strict=True))
+
+
+def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
+    """Load a run's newest checkpoint.
+
+    data_dir: in place of the one the run was started with.
+
+    Raises JobError when there is no run, no checkpoint, or a damaged one.
+    """
+    folder = RunFolder(path.absolute())
+    settings = to_settings(folder.spec())
+    task = settings.pop("task")
+    if data_dir is not None:
+        settings["data_dir"] = data_dir
+    job = resolve(task, settings)
+    newest = folder.checkpoint()
+    if newest is None:
+        raise JobError(f"{path}: holds no checkpoint yet")
+    checkpoint, step = newest
+    splits = job.task.splits()
+    torch.set_num_threads(job.spec.resources.threads)
+    source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+    rule = job.rule(source.steps_per_epoch)
+    reference = Reference(job.model, job.task.loss, rule)
+    feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+    SingleProcess(reference, feed).load(checkpoint)
+    return SavedRun(job, reference, feed, splits, step)

@@ -1,0 +1,189 @@
+"""The job spec: YAML, flags, `--set` and Python settings all become one JobSpec message here."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from errorcast.v1.job_pb2 import JobSpec
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from dfa_core import JobError
+from dfa_core.names import nearest
+
+Settings = dict[str, Any]
+
+_STRUCT = "google.protobuf.Struct"
+_WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
+
+DEFAULTS: Settings = {
+    "method": "dfa",
+    "blocks": 2,
+    "microbatches": 4,
+    "batch_size": 64,
+    "epochs": 10,
+    "seed": 0,
+    "optimizer": {"name": "adam", "lr": 1e-3, "schedule": "constant"},
+    "feedback": {"kind": "random", "distribution": "uniform", "scale": 1.0},
+    "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 300.0},
+    "checkpoint": {"every_steps": 0, "keep": 2},
+    "log_every": 10,
+}
+
+
+def merge(*layers: Mapping[str, Any]) -> Settings:
+    """Lay settings over one another; the later win, field by field.
+
+    Options belong to the optimizer they were given for, so another optimizer's name drops them.
+    """
+    result: Settings = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = result.get(key)
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                if key == "optimizer" and value.get("name", below.get("name")) != below.get("name"):
+                    below = {k: v for k, v in below.items() if k != "options"}
+                result[key] = merge(below, value)
+            else:
+                result[key] = merge(value) if isinstance(value, Mapping) else value
+    return result
+
+
+def parse(settings: Mapping[str, Any]) -> JobSpec:
+    """Make the message. Raises JobError for an unknown field or a value of the wrong kind."""
+    checked = _checked(settings, JobSpec.DESCRIPTOR, "")
+    try:
+        return json_format.ParseDict(checked, JobSpec())
+    except json_format.ParseError as error:
+        raise JobError(f"job: {error}") from error
+
+
+def to_settings(spec: JobSpec) -> Settings:
+    """Return the settings that parse to this message, every field written out."""
+    full: Settings = json_format.MessageToDict(
+        spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return _lowered(full, JobSpec.DESCRIPTOR)
+
+
+def read_yaml(path: Path) -> Settings:
+    """Read a job file. Raises JobError when it cannot be read or is not a mapping."""
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise JobError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict):
+        raise JobError(f"{path}: must hold fields such as 'task: digits', not {type(read).__name__}")
+    return read
+
+
+def to_yaml(spec: JobSpec) -> str:
+    """Write the resolved job, in the order of the message's fields."""
+    text: str = yaml.safe_dump(to_settings(spec), sort_keys=False)
+    return text
+
+
+def assignment(text: str) -> Settings:
+    """Turn `optimizer.lr=0.0005` into settings. Raises JobError when it is not of that form."""
+    path, equals, value = text.partition("=")
+    names = path.strip().split(".")
+    if not equals or not all(names):
+        raise JobError(f"--set {text}: must look like optimizer.lr=0.0005")
+    try:
+        settings: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise JobError(f"--set {text}: the value is not valid YAML") from error
+    for name in reversed(names):
+        settings = {name: settings}
+    return dict(settings)
+
+
+def plain_options(struct: Any) -> Settings:
+    """Return a Struct's fields, whole numbers as int (a Struct keeps all numbers as double)."""
+    return {key: _whole(value) for key, value in json_format.MessageToDict(struct).items()}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def enum_names(enum: EnumDescriptor) -> Iterator[str]:
+    """Yield an enum's values as people write them: METHOD_DFA is `dfa`."""
+    for value in enum.values[1:]:
+        yield _short(value.name, enum)
+
+
+def _short(value: str, enum: EnumDescriptor) -> str:
+    return value.removeprefix(_prefix(enum)).lower()
+
+
+def _prefix(enum: EnumDescriptor) -> str:
+    words = "".join(f"_{c}" if c.isupper() else c for c in enum.name).lstrip("_")
+    return f"{words.upper()}_"
+
+
+def _checked(settings: Mapping[str, Any], message: Descriptor, path: str) -> Settings:
+    result: Settings = {}
+    for key, value in settings.items():
+        field = message.fields_by_name.get(str(key))
+        if field is None:
+            known = list(message.fields_by_name)
+            raise JobError(f"{path}{key}: unknown field; {nearest(str(key), known)}")
+        if value is not None:
+            result[str(key)] = _value(value, field, f"{path}{key}")
+    return result
+
+
+def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
+    if field.message_type is not None:
+        if not isinstance(value, Mapping):
+            raise JobError(f"{path}: must hold fields of its own, not {value!r}")
+        if field.message_type.full_name == _STRUCT:
+            return dict(value)
+        return _checked(value, field.message_type, f"{path}.")
+    if field.enum_type is not None:
+        names = list(enum_names(field.enum_type))
+        if str(value).lower() not in names:
+            raise JobError(f"{path}: unknown '{value}'; {nearest(str(value), names)}")
+        return f"{_prefix(field.enum_type)}{str(value).upper()}"
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return str(value)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        if not isinstance(value, bool):
+            raise JobError(f"{path}: {value!r} is not true or false")
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or number != number:
+        raise JobError(f"{path}: {value!r} is not a number")
+    if field.type not in _WHOLE:
+        return number
+    bits = 64 if field.type == FieldDescriptor.TYPE_UINT64 else 32
+    if not (number.is_integer() and 0 <= number < 2**bits):
+        raise JobError(f"{path}: {value!r} is not a whole number from 0 up")
+    return int(value) if isinstance(value, int | str) and str(value).isdigit() else int(number)
+
+
+def _lowered(settings: Settings, message: Descriptor) -> Settings:
+    result: Settings = {}
+    for field in message.fields:
+        value = settings.get(field.name)
+        if field.message_type is not None:
+            if field.message_type.full_name == _STRUCT:
+                result[field.name] = {k: _whole(v) for k, v in (value or {}).items()}
+            else:
+                result[field.name] = _lowered(value or {}, field.message_type)
+        elif field.enum_type is not None and value is not None:
+            result[field.name] = _short(str(value), field.enum_type)
+        elif field.type in _WHOLE and value is not None:
+            result[field.name] = int(value)  # 64-bit numbers are strings in JSON
+        elif value is not None:
+            result[field.name] = value
+    return result

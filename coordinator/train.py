@@ -1,0 +1,188 @@
+"""`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import safetensors.torch
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from torch import nn
+
+from coordinator.actor import TrainingActor
+from coordinator.embedded_ray import ray_for
+from coordinator.plots import draw_curves
+from coordinator.resolve import Job, resolve
+from coordinator.run_folder import RunFolder
+from coordinator.spec import Settings, merge, to_settings
+from dfa_core import JobError, TrainingFailed
+from dfa_tasks import Task
+from workers.actor import Shipment
+
+_POLL_S = 0.2
+
+
+class Viewer(Protocol):
+    """Shows a run to whoever waits for it."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Show an event: plan, workers, resumed, evaluation, checkpoint, finished."""
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        """Show how far the run is: step, total, samples, loss."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or stopped) run.
+
+    metrics: of the last evaluation: "loss" and the task's own, such as "accuracy".
+    summary: steps, step_ms, samples_per_s, processes (busy and waiting share, bytes sent), ...
+    curves: the lines of metrics.jsonl, as dictionaries.
+    """
+
+    folder: Path
+    job: Job
+    summary: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Return the last evaluation."""
+        metrics: Mapping[str, float] = self.summary["metrics"]
+        return metrics
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """Return all logged losses and evaluations."""
+        return RunFolder(self.folder).curve()
+
+    @property
+    def model(self) -> nn.Sequential:
+        """Build the trained model: its layers, then the head, as one nn.Sequential."""
+        model, seed = self.job.model, self.job.spec.seed
+        parts = [model.build_layer(i, seed) for i in range(len(model.layers))]
+        weights = safetensors.torch.load_file(RunFolder(self.folder).model)
+        for index, part in enumerate([*parts, model.build_head(seed)]):
+            prefix = f"layers.{index}." if index < len(parts) else "head."
+            part.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            )
+            if index == len(parts):
+                parts.append(part)
+        return nn.Sequential(*parts).eval()
+
+
+def train(
+    task: str | Task,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    ray_address: str | None = None,
+    viewer: Viewer | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a task, one layer block in each Ray actor, and return the run.
+
+    task: an installed task's name, `file.py:function`, or a Task.
+    run_dir: the run's folder; by default a new one under runs/.
+    resume: go on from the newest checkpoint in run_dir.
+    ray_address: of a cluster to join; by default a Ray of our own is started for the run.
+    settings: fields of the job spec, e.g. blocks=2, epochs=8, optimizer={"lr": 0.001}.
+
+    Raises JobError for a job that cannot run as given, TrainingFailed for one that failed on its
+    way (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
+    """
+    folder = RunFolder(Path(run_dir).absolute() if run_dir else _new_folder(task))
+    if resume:
+        settings = merge(to_settings(folder.spec()), settings)
+        settings.pop("task", None)
+    job = resolve(task, _absolute(settings))
+    if job.task.fetch is not None:
+        job.task.fetch()
+    folder.prepare(job.spec, resume)
+    shipment = _ship(job.task)
+    resources = job.spec.resources
+    summary: Mapping[str, Any] = {}
+    with ray_for(job.spec.blocks, resources.cpus, ray_address):
+        actor = TrainingActor.remote(  # type: ignore[attr-defined]
+            ray.put(shipment), job.spec.SerializeToString(), folder.path
+        )
+        try:
+            actor.run.remote()
+            for event in _follow(actor, viewer):
+                summary = _ended(event) or summary
+        finally:
+            ray.kill(actor)
+    folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    draw_curves(folder.curve(), folder.curves, title=_title(job))
+    return Run(folder.path, job, summary)
+
+
+def _follow(actor: Any, viewer: Viewer | None) -> Iterator[Mapping[str, Any]]:
+    """Yield the actor's events to the last; the first Ctrl-C asks it to stop, the second leaves."""
+    seen, interrupted, ended = 0, False, False
+    while not ended:
+        try:
+            events, progress = ray.get(actor.follow.remote(seen, _POLL_S))
+            seen += len(events)
+            if viewer is not None and progress:
+                viewer.progress(progress)
+            for event in events:
+                if viewer is not None:
+                    viewer.event(event)
+                yield event
+                ended = event["event"] in ("finished", "failed")
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            actor.stop.remote()
+        except RayActorError as error:
+            raise TrainingFailed("the coordinator's process died; go on with --resume") from error
+
+
+def _ended(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the summary of a run that ended well; raise what one that failed ended with."""
+    if event["event"] == "finished":
+        return {key: value for key, value in event.items() if key != "event"}
+    if event["event"] == "failed":
+        kind = JobError if event["code"] == 2 else TrainingFailed
+        failure = kind(event["message"])
+        failure.add_note(event["traceback"])
+        raise failure
+    return None
+
+
+def _absolute(settings: Settings) -> Settings:
+    """Make paths independent of the folder the user stands in: Ray's processes stand elsewhere."""
+    if settings.get("data_dir"):
+        return {**settings, "data_dir": str(Path(settings["data_dir"]).absolute())}
+    return settings
+
+
+def _ship(task: Task) -> Shipment:
+    folders = [str(Path(folder or ".").absolute()) for folder in sys.path]
+    if getattr(sys.modules.get("__main__"), "__file__", None) is None:
+        folders.append(str(Path.cwd()))  # a notebook, or python -c
+    try:
+        return Shipment(cloudpickle.dumps(task), tuple(folders))
+    except Exception as error:
+        raise JobError(
+            f"task '{task.name}' cannot be sent to the workers ({type(error).__name__}: {error}); "
+            f"build what it holds inside its functions"
+        ) from error
+
+
+def _new_folder(task: str | Task) -> Path:
+    name = task if isinstance(task, str) else task.name
+    stem = Path(name.rpartition(":")[2] or name).stem
+    return Path("runs").absolute() / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _title(job: Job) -> str:
+    return f"{job.task.name}, {job.method}, {job.spec.blocks} blocks"
