@@ -3,6 +3,7 @@
 import os
 import threading
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from coordinator.training import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 from workers.actor import Shipment
-from workers.placement import Share
+from workers.placement import Placement, Share
 
 Event = dict[str, Any]
 
@@ -60,9 +61,10 @@ class TrainingActor:
         splits = job.task.splits()
         source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
         rule = job.rule(source.steps_per_epoch)
-        feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
-        engine = self._engine(job, rule, feed)
-        try:
+        with ExitStack() as at_end:
+            feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+            at_end.callback(feed.close)
+            engine = self._engine(job, rule, feed, at_end)
             step = self._restore(engine)
             training = Training(
                 job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
@@ -75,31 +77,23 @@ class TrainingActor:
             if newest is not None:
                 self._folder.write_model(newest[0], self._folder.model)
             return summary
-        finally:
-            feed.close()
-            engine.close()
 
-    def _engine(self, job: Job, rule: LearningRule, feed: Feed) -> Engine:
+    def _engine(self, job: Job, rule: LearningRule, feed: Feed, at_end: ExitStack) -> Engine:
         if job.spec.method != METHOD_DFA:
             return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
         plan = make_plan(job.model, job.task.loss, rule, feed.batch(0), job.spec.blocks)
         self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
         resources = job.spec.resources
-        pipeline = Pipeline(
-            plan=plan,
-            model=self._model_shipment(job),
-            head=Head(job.model, job.task.loss, rule),
-            feed=feed,
-            rule=rule,
-            share=Share(resources.cpus, resources.gpus, resources.threads),
-            timeout_s=resources.timeout_s,
-        )
-        self._emit("workers", {"processes": pipeline.processes})
+        share = Share(resources.cpus, resources.gpus, resources.threads)
+        placement = Placement(job.spec.blocks, share)
+        at_end.callback(placement.release)
+        workers = placement.workers
+        self._emit("workers", {"processes": [worker.process for worker in workers]})
+        model = Shipment.pack(job.model, self._task.folders)  # alone: workers need no data
+        head = Head(job.model, job.task.loss, rule)
+        pipeline = Pipeline(workers, plan, model, head, feed, rule, resources.timeout_s)
+        at_end.callback(pipeline.close)
         return pipeline
-
-    def _model_shipment(self, job: Job) -> Shipment:
-        """Pack the model alone: workers need no data."""
-        return Shipment.pack(job.model, self._task.folders)
 
     def _restore(self, engine: Engine) -> int:
         newest = self._folder.checkpoint()

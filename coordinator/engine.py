@@ -35,9 +35,6 @@ class Engine(Protocol):
     def report(self) -> list[dict[str, Any]]:
         """Return a row a process: name, layers, busy and waiting share, bytes sent."""
 
-    def close(self) -> None:
-        """Stop everything and give all resources back."""
-
 
 def evaluate(engine: Engine, task: Task, splits: Splits) -> dict[str, float]:
     """Return the test loss and the task's metrics, each a mean over all samples."""

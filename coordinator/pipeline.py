@@ -1,7 +1,7 @@
 """The engine of the method `dfa`: a block in each Ray actor, and this process as rank 0."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from dfa_tasks import Splits
 from workers.actor import Meeting, Shipment
 from workers.group import Group, GroupLeft, listen, open_store
 from workers.loop import SegmentStats
-from workers.placement import Placement, Share
+from workers.placement import Worker
 from workers.state_files import StateFile, read_state, write_state
 
 _ABORT_S = 5.0
@@ -34,51 +34,32 @@ class Pipeline:
 
     def __init__(
         self,
+        workers: Sequence[Worker],
         plan: Plan,
         model: Shipment,
         head: Head,
         feed: Feed,
         rule: LearningRule,
-        share: Share,
         timeout_s: float,
     ) -> None:
-        """Place the workers, let each build its own layers, and join them into one group.
+        """Let each worker build its own layers, and join all into one group.
 
-        model: the packed dfa_core.Model; each worker builds its own layers of it.
+        workers: of blocks 1..K.
+        model: the packed dfa_core.Model.
         timeout_s: longest wait for one message.
 
-        Raises JobError when the cluster is too small or a layer cannot be built.
+        Raises JobError when a layer cannot be built, WorkerDied when a worker is gone.
         """
-        self._plan, self._head, self._feed = plan, head, feed
-        blocks = len(plan.ranges)
-        self._stats = [SegmentStats(0.0, 0.0, 0)] * blocks
-        self._placement = Placement(blocks, share)
-        try:
-            shipped = ray.put(model)
-            self._all_of(
-                [
-                    worker.build.remote(shipped, first, last, rule)
-                    for worker, (first, last) in zip(self.workers, plan.ranges, strict=True)
-                ]
-            )
-            self._group = self._meet(timeout_s)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def workers(self) -> list[Any]:
-        """Return the actors of blocks 1..K."""
-        return self._placement.workers
-
-    @property
-    def processes(self) -> list[int]:
-        """Return the process ids of blocks 1..K."""
-        return self._placement.processes
+        self._workers, self._plan, self._head, self._feed = list(workers), plan, head, feed
+        self._stats = [SegmentStats(0.0, 0.0, 0)] * len(workers)
+        shipped = ray.put(model)
+        ranges = zip(self._workers, plan.ranges, strict=True)
+        self._all_of([w.actor.build.remote(shipped, a, b, rule) for w, (a, b) in ranges])
+        self._group = self._meet(timeout_s)
 
     def train(self, first: int, last: int, on_step: OnStep) -> None:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
-        calls = [worker.train.remote(first, last) for worker in self.workers]
+        calls = [w.actor.train.remote(first, last) for w in self._workers]
         with self._watching(calls):
             arriving = self._plan.profile.between[-1]
             train_segment(self._head, self._group, self._feed, arriving, first, last, on_step)
@@ -93,7 +74,7 @@ class Pipeline:
     def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of the whole test data, run through the same pipeline."""
         data, sizes = test_parts(splits)
-        calls = [worker.evaluate.remote(sizes) for worker in self.workers]
+        calls = [w.actor.evaluate.remote(sizes) for w in self._workers]
         with self._watching(calls):
             arriving = self._plan.profile.between[-1]
             yield from evaluate_segment(self._head, self._group, arriving, data, sizes)
@@ -101,20 +82,21 @@ class Pipeline:
 
     def save(self, folder: Path) -> list[StateFile]:
         """Let every worker write its layers, all at once; write the head."""
-        calls = [worker.save.remote(folder) for worker in self.workers]
+        calls = [w.actor.save.remote(folder) for w in self._workers]
         head = write_state(self._head, folder)
         return [file for files in self._all_of(calls) for file in files] + [head]
 
     def load(self, folder: Path) -> None:
         """Let every worker take its layers' state from the folder; take the head's."""
-        calls = [worker.load.remote(folder) for worker in self.workers]
+        calls = [w.actor.load.remote(folder) for w in self._workers]
         self._head.load_state(*read_state(folder, self._head.name))
         self._all_of(calls)
 
     def diagnosis(self) -> str | None:
         """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
         try:
-            found = ray.get([w.first_non_finite.remote() for w in self.workers], timeout=_ABORT_S)
+            calls = [w.actor.first_non_finite.remote() for w in self._workers]
+            found = ray.get(calls, timeout=_ABORT_S)
         except RayError:
             return None
         return next((layer for layer in found if layer is not None), None)
@@ -147,19 +129,19 @@ class Pipeline:
         return rows
 
     def close(self) -> None:
-        """Stop the workers."""
-        self._placement.release()
+        """Leave the group."""
+        self._abort()
 
     def _meet(self, timeout_s: float) -> Group:
         """Open the store on this node's address alone, and join all ranks."""
         host = ray.util.get_node_ip_address()
         listener = listen(host)
-        port, world = listener.getsockname()[1], len(self.workers) + 1
+        port, world = listener.getsockname()[1], len(self._workers) + 1
         store = open_store(host, port, world, listener)
         meeting = Meeting(host, port, world, timeout_s)
         calls = [
-            worker.join.remote(meeting, self._plan.wiring(block))
-            for block, worker in enumerate(self.workers, start=1)
+            worker.actor.join.remote(meeting, self._plan.wiring(block))
+            for block, worker in enumerate(self._workers, start=1)
         ]
         group = Group(store, 0, world, host, timeout_s)
         self._all_of(calls)
@@ -198,8 +180,8 @@ class Pipeline:
 
     def _abort(self) -> None:
         self._group.abort()
-        for worker in self.workers:
-            worker.abort.remote()
+        for worker in self._workers:
+            worker.actor.abort.remote()
 
     def _cause(self, calls: list[Any], seen: GroupLeft) -> Exception:
         """Return why the group broke: a broken connection is only how the others noticed."""
@@ -207,8 +189,7 @@ class Pipeline:
         failures = {block: _failure(call) for block, call in enumerate(calls, start=1) if call in ready}
         for block, failure in failures.items():
             if isinstance(failure, RayActorError):
-                pid = self.processes[block - 1]
-                return WorkerDied(f"the worker of block {block} (process {pid}) died")
+                return self._died(block)
         for failure in failures.values():
             if failure is not None and not isinstance(failure, GroupLeft):
                 return failure
@@ -217,13 +198,16 @@ class Pipeline:
             return TrainingFailed(f"block {', '.join(missing)} hangs: no answer within the deadline")
         return TrainingFailed(f"the connection between the workers broke: {seen}")
 
+    def _died(self, block: int) -> WorkerDied:
+        process = self._workers[block - 1].process
+        return WorkerDied(f"the worker of block {block} (process {process}) died")
+
     def _all_of(self, calls: list[Any]) -> list[Any]:
         """Return the results of all calls, or raise the first failure as itself."""
         for block, call in enumerate(calls, start=1):
             failure = _failure(call)
             if isinstance(failure, RayActorError):
-                pid = self.processes[block - 1]
-                raise WorkerDied(f"the worker of block {block} (process {pid}) died") from failure
+                raise self._died(block) from failure
             if failure is not None:
                 raise failure
         return ray.get(calls)  # type: ignore[no-any-return]

@@ -46,6 +46,3 @@ class SingleProcess:
     def report(self) -> list[dict[str, Any]]:
         """Return no rows: one process waits for nobody."""
         return []
-
-    def close(self) -> None:
-        """Nothing runs elsewhere."""

@@ -43,14 +43,14 @@ def train_segment(
     start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
     k, blocks, microbatches = wiring.block, wiring.blocks, wiring.microbatches
     messages = (last - first) * microbatches
-    waiting = in_flight(k, blocks, microbatches)
+    waiting = in_flight(blocks, microbatches)
 
     inputs = Inbox(group, k - 1, wiring.arriving, [wiring.samples] * messages, slots=waiting + 2)
     outputs = Outbox(group, (k + 1) % (blocks + 1))
     errors = ErrorInbox(group, wiring.error, wiring.samples, messages)
 
     for step in range(first, last):
-        for action in block_actions(k, blocks, microbatches):
+        for action in block_actions(blocks, microbatches):
             match action:
                 case Forward(microbatch):
                     x = inputs.take()

@@ -23,6 +23,14 @@ class Share:
     threads: int = 1
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A started BlockWorker: its actor handle and its process id."""
+
+    actor: Any
+    process: int
+
+
 class Placement:
     """A placement group with a worker in each of its bundles."""
 
@@ -34,7 +42,7 @@ class Placement:
         if not self._group.wait(_START_S):
             remove_placement_group(self._group)
             raise JobError(f"{_needs(blocks, share)}, and they were not free within {_START_S:.0f} s")
-        self.workers: list[Any] = [
+        self._actors: list[Any] = [
             BlockWorker.options(  # type: ignore[attr-defined]
                 num_cpus=share.cpus,
                 num_gpus=share.gpus,
@@ -45,17 +53,16 @@ class Placement:
             for index in range(blocks)
         ]
         try:
-            self.processes: list[int] = ray.get(
-                [worker.process.remote() for worker in self.workers], timeout=_START_S
-            )
+            processes = ray.get([a.process.remote() for a in self._actors], timeout=_START_S)
         except GetTimeoutError as error:
             self.release()
             raise JobError(f"{blocks} workers did not start within {_START_S:.0f} s") from error
+        self.workers = [Worker(a, p) for a, p in zip(self._actors, processes, strict=True)]
 
     def release(self) -> None:
         """Stop the workers and give their resources back."""
-        for worker in self.workers:
-            ray.kill(worker)
+        for actor in self._actors:
+            ray.kill(actor)
         remove_placement_group(self._group)
 
 

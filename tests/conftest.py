@@ -1,0 +1,39 @@
+"""Shared by all tests: one thread a process, a folder of real data, one Ray for the session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from coordinator.embedded_ray import ray_for
+from workers.placement import Placement, Share, Worker
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; without one, the test is skipped and says why."""
+    named = os.environ.get("ERRORCAST_DATA")
+    if not named or not (Path(named) / "fashion-mnist").is_dir():
+        pytest.skip("needs real data: point ERRORCAST_DATA at a folder with fashion-mnist/ in it")
+    return Path(named).absolute()
+
+
+@pytest.fixture(scope="session")
+def a_ray() -> Iterator[None]:
+    """A Ray of our own that the tests of this session share."""
+    with ray_for(workers=8, cpus=1.0):
+        yield
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="session")
+def four_workers(a_ray: None) -> Iterator[list[Worker]]:
+    """Four block actors, which tests build and join again and again."""
+    placement = Placement(4, Share())
+    yield placement.workers
+    placement.release()

@@ -1,0 +1,75 @@
+import math
+
+import pytest
+import torch
+from networks import NETWORKS, Noise
+from torch import nn
+
+from dfa_core import JobError, LearningRule, OptimizerSpec, Reference
+from dfa_core.optimizer import build_optimizer, optimizer_classes
+
+WEIGHT = [nn.Parameter(torch.ones(2, 2))]
+
+
+@pytest.mark.parametrize("name", ["sgd", "SGD", "Adam", "adamw", "RMSprop"])
+def test_any_case_names_torchs_optimizers(name: str) -> None:
+    made = build_optimizer(OptimizerSpec(name, 0.1), WEIGHT)
+    assert type(made).__name__.lower() == name.lower()
+
+
+def test_unknown_names_and_options_say_what_is_near() -> None:
+    with pytest.raises(JobError, match="unknown 'adm'; did you mean .*Adam"):
+        build_optimizer(OptimizerSpec("adm", 0.1), WEIGHT)
+    with pytest.raises(JobError, match="SGD has no 'momentun'; did you mean momentum"):
+        build_optimizer(OptimizerSpec("sgd", 0.1, {"momentun": 0.9}), WEIGHT)
+    with pytest.raises(JobError, match="refuses its settings"):
+        build_optimizer(OptimizerSpec("sgd", 0.1, {"momentum": -1}), WEIGHT)
+
+
+def test_schedules_are_functions_of_the_step() -> None:
+    cosine = OptimizerSpec(lr=2.0, schedule="cosine", warmup_steps=4, total_steps=24)
+    assert [cosine.rate(s) for s in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    assert cosine.rate(4) == 2.0
+    assert cosine.rate(14) == pytest.approx(1.0)
+    assert cosine.rate(24) == pytest.approx(0.0)
+    linear = OptimizerSpec(lr=2.0, schedule="linear", total_steps=10)
+    assert [linear.rate(s) for s in (0, 5, 10, 99)] == [2.0, 1.0, 0.0, 0.0]
+    assert OptimizerSpec(lr=2.0).rate(10**6) == 2.0
+
+
+def test_the_rate_of_the_schedule_is_the_one_taken() -> None:
+    spec = OptimizerSpec("sgd", 1.0, schedule="linear", total_steps=2)
+    r = Reference(NETWORKS["mlp"], nn.functional.cross_entropy, LearningRule(optimizer=spec))
+    x, target = Noise().batch(0)
+    r.train_step(0, x, target)
+    before = r.head.state()[0]["weights/weight"]
+    r.train_step(2, x, target)  # the rate is 0 now
+    assert torch.equal(r.head.state()[0]["weights/weight"], before)
+
+
+def test_each_layer_is_clipped_by_its_own_norm() -> None:
+    x, target = Noise().batch(0)
+    moves = {}
+    for clip in (0.0, 1e-3):
+        spec = OptimizerSpec("sgd", 1.0, clip_norm=clip)
+        r = Reference(NETWORKS["mlp"], nn.functional.cross_entropy, LearningRule(optimizer=spec))
+        before = [p.detach().clone() for p in r.layers[1].parameters.values()]
+        r.train_step(0, x, target)
+        after = r.layers[1].parameters.values()
+        moves[clip] = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True)))
+    assert moves[0.0] > 1e-3
+    assert moves[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(set(optimizer_classes()) - {"Muon"}))
+def test_every_optimizers_state_survives_saving(name: str) -> None:
+    """Train 3 steps, carry the state over to a new model, train both on: the same bits."""
+    rule = LearningRule(optimizer=OptimizerSpec(name, 1e-3))
+    one, other = (Reference(NETWORKS["mlp"], nn.functional.cross_entropy, rule) for _ in range(2))
+    for step in range(3):
+        one.train_step(step, *Noise().batch(step))
+    for part, copy in zip(one.parts(), other.parts(), strict=True):
+        copy.load_state(*part.state())
+    for step in range(3, 6):
+        losses = [r.train_step(step, *Noise().batch(step)) for r in (one, other)]
+        assert losses[0] == losses[1]

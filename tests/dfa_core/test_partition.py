@@ -1,0 +1,35 @@
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfa_core import JobError, partition
+
+costs = st.lists(st.floats(0.001, 100), min_size=1, max_size=9)
+
+
+@given(costs, st.data())
+def test_no_other_cut_is_better(costs: list[float], data: st.DataObject) -> None:
+    blocks = data.draw(st.integers(1, len(costs)))
+    ranges = partition(costs, blocks)
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == len(costs)
+    assert all(a < b for a, b in ranges)
+    assert all(left[1] == right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+    slowest = max(sum(costs[a:b]) for a, b in ranges)
+    for cuts in combinations(range(1, len(costs)), blocks - 1):
+        edges = [0, *cuts, len(costs)]
+        other = max(sum(costs[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+        assert slowest <= other * (1 + 1e-9)
+
+
+def test_equal_layers_are_cut_in_equal_blocks() -> None:
+    assert partition([1.0] * 8, 2) == [(0, 4), (4, 8)]
+    assert partition([1.0] * 8, 4) == [(0, 2), (2, 4), (4, 6), (6, 8)]
+
+
+@pytest.mark.parametrize("blocks", [0, -1, 4])
+def test_impossible_numbers_of_blocks(blocks: int) -> None:
+    with pytest.raises(JobError, match=f"blocks: {blocks} is not between 1 and the model's 3"):
+        partition([1.0, 2.0, 3.0], blocks)
