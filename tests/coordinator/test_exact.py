@@ -1,0 +1,126 @@
+"""Blocks in Ray actors give the bits of the single-process reference, on any number of blocks."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import networks
+import pytest
+import torch
+from networks import NETWORKS, OPTIMIZERS, SAMPLES, Noise, rule
+from ray import cloudpickle
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from coordinator.feed import Feed
+from coordinator.pipeline import Pipeline
+from coordinator.plan import Plan, make_plan
+from dfa_core import Head, LearningRule, Reference
+from dfa_core.trained import TrainedModule
+from dfa_tasks import Splits
+from workers.actor import Shipment
+from workers.placement import Worker
+from workers.state_files import read_state
+
+LOSS = nn.functional.cross_entropy
+STEPS = 20
+CUTS = {1: [(0, 4)], 2: [(0, 3), (3, 4)], 3: [(0, 1), (1, 3), (3, 4)], 4: [(0, 1), (1, 2), (2, 3), (3, 4)]}
+cloudpickle.register_pickle_by_value(networks)  # the workers do not have the tests on their path
+
+
+@contextmanager
+def pipeline(workers: list[Worker], network: str, r: LearningRule, blocks: int) -> Iterator[Pipeline]:
+    """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
+    model = NETWORKS[network]
+    measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
+    plan = Plan(measured.profile, tuple(CUTS[blocks]), SAMPLES // r.microbatches, r.microbatches)
+    feed = Feed(Noise(), SAMPLES, r.microbatches)
+    made = Pipeline(
+        workers[:blocks], plan, Shipment.pack(model), Head(model, LOSS, r), feed, r, timeout_s=30
+    )
+    try:
+        yield made
+    finally:
+        made.close()
+        feed.close()
+
+
+def train(engine: Pipeline | Reference, first: int, last: int) -> list[float]:
+    losses: list[float] = []
+    if isinstance(engine, Pipeline):
+        engine.train(first, last, lambda _, loss: losses.append(loss))
+    else:
+        losses += [engine.train_step(step, *Noise().batch(step)) for step in range(first, last)]
+    return losses
+
+
+def assert_same_state(folder: Path, parts: Iterator[TrainedModule]) -> None:
+    """Every saved tensor and scalar, weights and optimizer state, equals the part's own."""
+    for part in parts:
+        tensors, scalars = read_state(folder, part.name)
+        ours, our_scalars = part.state()
+        assert tensors.keys() == ours.keys()
+        assert any(key.startswith("optimizer/") for key in ours)
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, ours[key]), f"{part.name} {key}"
+        assert scalars == our_scalars
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_any_number_of_blocks_gives_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, network: str, optimizer: str
+) -> None:
+    for microbatches in (1, 2, 4):
+        r = rule(optimizer, microbatches)
+        reference = Reference(NETWORKS[network], LOSS, r)
+        expected = train(reference, 0, STEPS)
+        for blocks in (1, 2, 3, 4):
+            folder = tmp_path / f"{microbatches}-{blocks}"
+            folder.mkdir()
+            with pipeline(four_workers, network, r, blocks) as engine:
+                losses = train(engine, 0, 7) + train(engine, 7, STEPS)  # two segments
+                engine.save(folder)
+            assert losses == expected
+            assert_same_state(folder, reference.parts())
+
+
+def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
+    four_workers: list[Worker], tmp_path: Path
+) -> None:
+    """One run saves at every step; from each, a run on another number of blocks goes to the end."""
+    r = rule("adam", 2)
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
+    end = STEPS + 4  # past the end of the first epoch
+    expected = train(reference, 0, end)
+    with pipeline(four_workers, "norm-dropout", r, 2) as engine:
+        for step in range(end):
+            (tmp_path / f"{step}").mkdir()
+            engine.save(tmp_path / f"{step}")
+            train(engine, step, step + 1)
+    for step, blocks in zip(range(end), itertools.cycle((3, 1, 4)), strict=False):
+        with pipeline(four_workers, "norm-dropout", r, blocks) as engine:
+            engine.load(tmp_path / f"{step}")
+            assert train(engine, step, end) == expected[step:]
+            again = tmp_path / f"{step}-end"
+            again.mkdir()
+            engine.save(again)
+        assert_same_state(again, reference.parts())
+
+
+def test_evaluation_through_the_pipeline_gives_the_references_outputs(
+    four_workers: list[Worker],
+) -> None:
+    r = rule("sgd", 2)
+    x, target = torch.randn(2500, 64), torch.randint(0, 10, (2500,))
+    splits = Splits(TensorDataset(x, target), TensorDataset(x, target))
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
+    with pipeline(four_workers, "norm-dropout", r, 3) as engine:
+        outputs, targets = zip(*engine.outputs(splits), strict=True)
+        losses = train(engine, 0, 2)  # and training goes on behind it
+    assert [len(part) for part in outputs] == [1024, 1024, 452]
+    assert torch.equal(torch.cat(targets), target)
+    parts = [reference.evaluate(part.clone()) for part in x.split(1024)]
+    assert torch.equal(torch.cat(outputs), torch.cat(parts))
+    assert losses == train(reference, 0, 2)

@@ -1,0 +1,165 @@
+"""The schedule over real gloo messages, with threads as ranks; and groups that break."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfa_core import Forward, SampleSpec, Step, Update, block_actions, in_flight
+from workers.group import Group, GroupLeft, listen, open_store
+from workers.links import ErrorInbox, Inbox, Outbox
+
+HOST = "127.0.0.1"
+
+
+def run_ranks(world: int, work: Callable[[Group], None], timeout_s: float = 20.0) -> list[BaseException | None]:
+    """Run `work` as each rank of a real group, one thread a rank; return what each raised."""
+    listener = listen(HOST)
+    port = listener.getsockname()[1]
+    raised: list[BaseException | None] = [None] * world
+
+    def one(rank: int) -> None:
+        try:
+            store = open_store(HOST, port, world, listener if rank == 0 else None)
+            work(Group(store, rank, world, HOST, timeout_s))
+        except BaseException as error:  # noqa: BLE001: handed to the test
+            raised[rank] = error
+
+    threads = [threading.Thread(target=one, args=(rank,), daemon=True) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "a rank hangs"
+    return raised
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3))
+def test_every_message_arrives_in_its_place(blocks: int, microbatches: int, steps: int) -> None:
+    """Numbers travel in place of activations: block k adds k, the error is what came out."""
+    spec, samples = SampleSpec((5,), torch.float32), 3
+    messages = steps * microbatches
+    total = blocks * (blocks + 1) / 2
+
+    def coordinator(group: Group) -> None:
+        inputs, errors = Outbox(group, to=1), Outbox(group, to=None)
+        outputs = Inbox(group, blocks, spec, [samples] * messages, slots=3)
+        for message in range(messages):
+            inputs.send(torch.full((samples, 5), float(message)))
+        for message in range(messages):
+            h = outputs.take()
+            assert torch.equal(h, torch.full((samples, 5), message + total))
+            errors.send(h.clone())
+            outputs.release()
+        inputs.keep(at_most=0)
+        errors.keep(at_most=0)
+        assert group.bytes_sent == messages * samples * 5 * 4 * (1 + blocks)
+
+    def block(group: Group) -> None:
+        ahead = in_flight(blocks, microbatches)
+        inputs = Inbox(group, group.rank - 1, spec, [samples] * messages, slots=ahead + 2)
+        outputs = Outbox(group, (group.rank + 1) % (blocks + 1))
+        errors = ErrorInbox(group, spec, samples, messages)
+        kept: dict[int, torch.Tensor] = {}
+        for step in range(steps):
+            for action in block_actions(blocks, microbatches):
+                match action:
+                    case Forward(m):
+                        kept[m] = inputs.take()
+                        outputs.send(kept[m] + group.rank)
+                    case Update(m):
+                        e = errors.take()
+                        number = step * microbatches + m
+                        assert torch.equal(e, torch.full_like(e, number + total))
+                        # the input was not overwritten while its microbatch waited
+                        assert float(kept.pop(m)[0, 0]) == number + sum(range(1, group.rank))
+                        errors.release(e)
+                        inputs.release()
+                    case Step():
+                        assert not kept
+        outputs.keep(at_most=0)
+
+    raised = run_ranks(blocks + 1, lambda group: (block if group.rank else coordinator)(group))
+    assert raised == [None] * (blocks + 1)
+
+
+def test_parts_of_several_sizes() -> None:
+    sizes = [4, 4, 1]
+    spec = SampleSpec((2,), torch.int64)
+
+    def work(group: Group) -> None:
+        if group.rank == 0:
+            box = Outbox(group, to=1)
+            for size in sizes:
+                box.send(torch.full((size, 2), size))
+            box.keep(at_most=0)
+        else:
+            inbox = Inbox(group, 0, spec, sizes, slots=2)
+            for size in sizes:
+                assert inbox.take().tolist() == [[size, size]] * size
+                inbox.release()
+
+    assert run_ranks(2, work) == [None, None]
+
+
+def test_abort_ends_every_wait_at_once() -> None:
+    def work(group: Group) -> None:
+        if group.rank == 1:
+            threading.Timer(0.2, group.abort).start()
+        start = monotonic()
+        try:
+            group.receive(torch.zeros(3), (group.rank + 1) % 3).wait()
+        finally:
+            assert monotonic() - start < 5
+
+    raised = run_ranks(3, work)
+    # rank 2 waits for rank 0, which sees rank 1 go and leaves in turn only if told: all have a
+    # direct connection to rank 1, but only a wait for rank 1 ends by itself
+    assert isinstance(raised[0], GroupLeft)
+    assert isinstance(raised[1], GroupLeft)
+
+
+def test_a_silent_peer_is_given_up_after_the_deadline() -> None:
+    release = threading.Event()
+
+    def work(group: Group) -> None:
+        if group.rank == 0:
+            start = monotonic()
+            try:
+                group.receive(torch.zeros(3), 1).wait()
+            finally:
+                release.set()
+                assert 0.5 < monotonic() - start < 5
+        else:
+            release.wait(20)
+
+    raised = run_ranks(2, work, timeout_s=1.0)
+    assert isinstance(raised[0], GroupLeft)
+
+
+def test_connections_of_others_are_left_alone() -> None:
+    """abort() shuts the group's own connections and no other of this process."""
+    server = listen(HOST)
+    import socket
+
+    with socket.create_connection(server.getsockname()) as mine:
+        other, _ = server.accept()
+        with other:
+            run_ranks(2, lambda group: group.abort())
+            mine.sendall(b"still here")
+            assert other.recv(10) == b"still here"
+    server.close()
+
+
+def test_the_store_listens_on_one_address() -> None:
+    listener = listen(HOST)
+    with pytest.raises(OSError, match=r"refused|unreachable"):
+        import socket
+
+        socket.create_connection(("127.0.0.2", listener.getsockname()[1]), timeout=1)
+    listener.close()
