@@ -27,10 +27,7 @@ from workers.placement import Placement, Share
 Event = dict[str, Any]
 
 
-@ray.remote(
-    num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 4}
-)
-class TrainingActor:
+class TrainingWork:
     """Runs one job; who started it follows its events and can ask it to stop."""
 
     def __init__(self, task: Shipment, spec: bytes, run_dir: Path) -> None:
@@ -53,7 +50,7 @@ class TrainingActor:
             self._fail(error, 1, f"{error}; {self._how_to_go_on()}")
         except OSError as error:
             self._fail(error, 1, f"{self._folder.path}: {error}; {self._how_to_go_on()}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001: the last event says it
             what = (str(error).splitlines() or [""])[-1]
             self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
 
@@ -125,7 +122,7 @@ class TrainingActor:
         trace = "".join(traceback.format_exception(error))
         self._emit("failed", {"code": code, "message": message, "traceback": trace})
 
-    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    @ray.method(concurrency_group="control")
     def follow(self, after: int, wait_s: float) -> tuple[list[Event], Event]:
         """Return the events from number `after` on, and the newest progress.
 
@@ -135,14 +132,19 @@ class TrainingActor:
             self._news.wait_for(lambda: len(self._events) > after, timeout=wait_s)
             return self._events[after:], self._progress
 
-    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    @ray.method(concurrency_group="control")
     def stop(self) -> None:
         """Ask the run to save its state and end."""
         self._stopped = True
         if self._training is not None:
             self._training.stop()
 
-    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    @ray.method(concurrency_group="control")
     def process(self) -> int:
         """Return the process id."""
         return os.getpid()
+
+
+TrainingActor: Any = ray.remote(
+    num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 4}
+)(TrainingWork)

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +49,7 @@ def _start(workers: int, cpus: float) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     promised = max(os.cpu_count() or 1, int(workers * cpus + 0.999))
     try:
-        ray.init(
-            num_cpus=promised, include_dashboard=False, _node_ip_address="127.0.0.1", **_QUIET
-        )
+        ray.init(num_cpus=promised, include_dashboard=False, _node_ip_address="127.0.0.1", **_QUIET)
     except Exception as error:
         raise JobError(f"Ray could not be started on this machine: {error}") from error
 

@@ -186,7 +186,9 @@ class Pipeline:
     def _cause(self, calls: list[Any], seen: GroupLeft) -> Exception:
         """Return why the group broke: a broken connection is only how the others noticed."""
         ready, _ = ray.wait(calls, num_returns=len(calls), timeout=_ABORT_S)
-        failures = {block: _failure(call) for block, call in enumerate(calls, start=1) if call in ready}
+        failures = {
+            block: _failure(call) for block, call in enumerate(calls, start=1) if call in ready
+        }
         for block, failure in failures.items():
             if isinstance(failure, RayActorError):
                 return self._died(block)
@@ -195,7 +197,9 @@ class Pipeline:
                 return failure
         missing = [str(block) for block in range(1, len(calls) + 1) if block not in failures]
         if missing:
-            return TrainingFailed(f"block {', '.join(missing)} hangs: no answer within the deadline")
+            return TrainingFailed(
+                f"block {', '.join(missing)} hangs: no answer within the deadline"
+            )
         return TrainingFailed(f"the connection between the workers broke: {seen}")
 
     def _died(self, block: int) -> WorkerDied:
@@ -210,18 +214,18 @@ class Pipeline:
                 raise self._died(block) from failure
             if failure is not None:
                 raise failure
-        return ray.get(calls)  # type: ignore[no-any-return]
+        results: list[Any] = ray.get(calls)
+        return results
 
 
 def _failure(call: Any) -> Exception | None:
     """Wait for a call; return what it raised in the worker, as it was raised there."""
+    failure: Exception | None = None
     try:
         ray.get(call)
     except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, JobError | TrainingFailed | OSError):
-            return cause
-        return error
+        known = isinstance(error.cause, JobError | TrainingFailed | OSError)
+        failure = error.cause if known else error
     except RayError as error:
-        return error
-    return None
+        failure = error
+    return failure

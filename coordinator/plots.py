@@ -24,9 +24,15 @@ def draw_curves(curve: Sequence[dict[str, Any]], path: Path, title: str) -> None
     loss_axes.plot(marks, [line["loss"] for line in evaluated], marker=".", label="test")
     loss_axes.set(xlabel="step", ylabel="loss", yscale="log")
     loss_axes.legend()
-    names = [n for n in (evaluated[-1] if evaluated else {}) if n not in ("kind", "step", "epoch", "loss")]
+    names = [
+        n
+        for n in (evaluated[-1] if evaluated else {})
+        if n not in ("kind", "step", "epoch", "loss")
+    ]
     for name in names:
-        metric_axes.plot(marks, [line[name] for line in evaluated], marker=".", label=f"test {name}")
+        metric_axes.plot(
+            marks, [line[name] for line in evaluated], marker=".", label=f"test {name}"
+        )
     metric_axes.set(xlabel="step", ylabel=", ".join(names))
     if names:
         metric_axes.legend()

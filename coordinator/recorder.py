@@ -16,7 +16,7 @@ class Recorder:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         folder.metrics.write_text(text, encoding="utf-8")
         self._file = folder.metrics.open("a", encoding="utf-8")
-        self._board: Any = SummaryWriter(  # type: ignore[no-untyped-call]
+        self._board: Any = SummaryWriter(
             str(folder.tensorboard), purge_step=from_step + 1 if from_step else None
         )
 

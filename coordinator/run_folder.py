@@ -1,4 +1,4 @@
-"""The folder of one run: job.yaml, metrics.jsonl, TensorBoard events, checkpoints, model, picture."""
+"""The folder of one run: job, metrics, TensorBoard events, checkpoints, model, picture."""
 
 import json
 from pathlib import Path

@@ -18,7 +18,9 @@ from dfa_tasks.source import as_source
 class SavedRun:
     """The model of a run's newest checkpoint, and its data."""
 
-    def __init__(self, job: Job, reference: Reference, feed: Feed, splits: Splits, step: int) -> None:
+    def __init__(
+        self, job: Job, reference: Reference, feed: Feed, splits: Splits, step: int
+    ) -> None:
         self.job, self.step = job, step
         self._reference, self._feed, self._splits = reference, feed, splits
 

@@ -1,6 +1,7 @@
 """The job spec: YAML, flags, `--set` and Python settings all become one JobSpec message here."""
 
 from collections.abc import Iterator, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def read_yaml(path: Path) -> Settings:
     except yaml.YAMLError as error:
         raise JobError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
-        raise JobError(f"{path}: must hold fields such as 'task: digits', not {type(read).__name__}")
+        raise JobError(
+            f"{path}: must hold fields such as 'task: digits', not {type(read).__name__}"
+        )
     return read
 
 
@@ -161,7 +164,7 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
         number = float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if isinstance(value, bool) or number != number:
+    if isinstance(value, bool) or isnan(number):
         raise JobError(f"{path}: {value!r} is not a number")
     if field.type not in _WHOLE:
         return number

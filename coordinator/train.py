@@ -109,9 +109,7 @@ def train(
     resources = job.spec.resources
     summary: Mapping[str, Any] = {}
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
-        actor = TrainingActor.remote(  # type: ignore[attr-defined]
-            ray.put(shipment), job.spec.SerializeToString(), folder.path
-        )
+        actor = TrainingActor.remote(ray.put(shipment), job.spec.SerializeToString(), folder.path)
         try:
             actor.run.remote()
             for event in _follow(actor, viewer):

@@ -2,7 +2,7 @@
 
 
 class JobError(ValueError):
-    """The job as it was given cannot run; the message says what, where and what to do. Exit code 2."""
+    """The job cannot run as given; the message says what, where and what to do. Exit code 2."""
 
 
 class TrainingFailed(RuntimeError):

@@ -1,4 +1,4 @@
-"""Feedback matrices: what carries the global error to a layer in place of the transposed weights."""
+"""Feedback matrices: what carries the global error to a layer, in place of transposed weights."""
 
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -70,7 +70,7 @@ class Feedback:
         return (flat @ matrix).reshape(output.shape)
 
     def matrix(self, error_features: int, features: int, like: Tensor) -> Tensor:
-        """Return B_i, shape (error features, features), in the dtype and on the device of `like`."""
+        """Return B_i, (error features, features), in the dtype and on the device of `like`."""
         shape = (error_features, features)
         b = self._matrix
         if b is None or b.shape != shape or b.dtype != like.dtype or b.device != like.device:

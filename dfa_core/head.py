@@ -39,9 +39,11 @@ class Head(TrainedModule):
         tap = h if at_input else output
         tap.retain_grad()
         value = self.finite(loss, step, microbatch)
-        (loss / self.rule.microbatches).backward()
+        torch.autograd.backward(loss / self.rule.microbatches)
         if tap.grad is None:
-            raise JobError(f"{self.label}: the loss does not depend on the head's {self.rule.error_at}")
+            raise JobError(
+                f"{self.label}: the loss does not depend on the head's {self.rule.error_at}"
+            )
         return value, tap.grad
 
     def finite(self, loss: Tensor, step: int, microbatch: int) -> float:

@@ -56,9 +56,7 @@ def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
     return {
         name: cls
         for name, cls in vars(torch.optim).items()
-        if inspect.isclass(cls)
-        and issubclass(cls, torch.optim.Optimizer)
-        and name not in _UNUSABLE
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and name not in _UNUSABLE
     }
 
 
@@ -72,18 +70,20 @@ def build_optimizer(
     trained = [p for p in parameters if p.requires_grad]
     classes = optimizer_classes()
     found = [cls for name, cls in classes.items() if name.lower() == spec.name.lower()]
-    if not found:
+    cls: Any = found[0] if found else None  # each has arguments of its own
+    if cls is None:
         raise JobError(f"optimizer.name: unknown '{spec.name}'; {nearest(spec.name, classes)}")
-    known = [n for n in inspect.signature(found[0]).parameters if n not in ("params", "lr")]
+    known = [n for n in inspect.signature(cls).parameters if n not in ("params", "lr")]
     for option in spec.options:
         if option not in known:
             raise JobError(
-                f"optimizer.options: {found[0].__name__} has no '{option}'; {nearest(option, known)}"
+                f"optimizer.options: {cls.__name__} has no '{option}'; {nearest(option, known)}"
             )
     if not trained:
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.options.items()}
     try:
-        return found[0](trained, lr=spec.lr, **options)
+        made: torch.optim.Optimizer = cls(trained, lr=spec.lr, **options)
+        return made
     except (TypeError, ValueError) as error:
-        raise JobError(f"optimizer: {found[0].__name__} refuses its settings: {error}") from error
+        raise JobError(f"optimizer: {cls.__name__} refuses its settings: {error}") from error

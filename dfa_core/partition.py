@@ -1,6 +1,7 @@
 """Cuts the layers into contiguous blocks whose slowest is as fast as can be."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dfa_core.errors import JobError
 
@@ -26,8 +27,7 @@ def partition(costs: Sequence[float], blocks: int) -> list[tuple[int, int]]:
         now = [(float("inf"), 0)] * (layers + 1)
         for end in range(b, layers + 1):
             now[end] = min(
-                (max(best[start][0], sums[end] - sums[start]), start)
-                for start in range(b - 1, end)
+                (max(best[start][0], sums[end] - sums[start]), start) for start in range(b - 1, end)
             )
         cuts.append([start for _, start in now])
         best = now
@@ -36,4 +36,4 @@ def partition(costs: Sequence[float], blocks: int) -> list[tuple[int, int]]:
         ends.append(starts[ends[-1]])
     ends.append(0)
     ends.reverse()
-    return list(zip(ends, ends[1:], strict=False))
+    return list(pairwise(ends))

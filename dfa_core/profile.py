@@ -58,7 +58,9 @@ class ModelProfile:
     head_parameters: int
 
 
-def profile(model: Model, loss: Loss, rule: LearningRule, x: Tensor, target: Tensor) -> ModelProfile:
+def profile(
+    model: Model, loss: Loss, rule: LearningRule, x: Tensor, target: Tensor
+) -> ModelProfile:
     """Run one microbatch through every layer, holding one layer at a time.
 
     x, target: one microbatch of real data.

@@ -20,7 +20,9 @@ from dfa_core.trained import TrainedModule
 class Reference:
     """Trains a whole model in this process by `dfa`, `bp` (exact) or `shallow` (head alone)."""
 
-    def __init__(self, model: Model, loss: Loss, rule: LearningRule, method: Method = "dfa") -> None:
+    def __init__(
+        self, model: Model, loss: Loss, rule: LearningRule, method: Method = "dfa"
+    ) -> None:
         self.rule = rule
         self.method = method
         self.layers = build_layers(model, 0, len(model.layers), rule)
@@ -58,7 +60,8 @@ class Reference:
         if self.method == "dfa":
             for layer, output in zip(self.layers, outputs, strict=True):
                 if output.requires_grad:
-                    output.backward(layer.feedback.project(error, output))
+                    feedback = layer.feedback.project(error, output)
+                    torch.autograd.backward(output, feedback)
         return loss
 
     def _exact(self, step: int, microbatch: int, x: Tensor, target: Tensor) -> float:
@@ -66,7 +69,7 @@ class Reference:
             x = layer.forward(x, step, microbatch)
         loss, _ = self.head.forward_loss(x, target, step, microbatch)
         value = self.head.finite(loss, step, microbatch)
-        (loss / self.rule.microbatches).backward()
+        torch.autograd.backward(loss / self.rule.microbatches)
         return value
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ def drawing_from(seed: int) -> Iterator[None]:
 
     The generator's state is put back, so a caller's own random stream is left alone.
     """
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = [torch.cuda.current_device()] if on_gpu else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)

@@ -67,7 +67,9 @@ class TrainedModule:
             self.module.load_state_dict(weights)
         except RuntimeError as error:
             what = " ".join(str(error).split())
-            raise JobError(f"{self.name}: the saved weights do not fit this model: {what}") from error
+            raise JobError(
+                f"{self.name}: the saved weights do not fit this model: {what}"
+            ) from error
         if self.optimizer is None:
             return
         names = list(self.parameters)

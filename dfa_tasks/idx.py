@@ -11,7 +11,9 @@ import numpy as np
 from dfa_core import JobError
 
 
-def read_idx(path: Path, sha256: str | None = None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def read_idx(
+    path: Path, sha256: str | None = None
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Return the bytes in their shape.
 
     sha256: of the uncompressed content, so that a re-compressed copy is as good as the original.
@@ -22,7 +24,9 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray[tuple[int, ...
         raw = path.read_bytes()
         data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise JobError(f"{path}: cannot be read ({error}); delete it to download it anew") from error
+        raise JobError(
+            f"{path}: cannot be read ({error}); delete it to download it anew"
+        ) from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise JobError(f"{path}: is not an IDX file of bytes; delete it to download it anew")
     dimensions = data[3]

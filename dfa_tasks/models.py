@@ -1,14 +1,16 @@
 """The image classifiers: tanh MLP, pre-norm residual MLP, small convolutional network."""
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from dfa_core import JobError, Model
+from dfa_core.model import ModuleFactory
 
 
-def _sequence(*factories: partial[nn.Module]) -> nn.Module:
+def _sequence(*factories: ModuleFactory) -> nn.Module:
     return nn.Sequential(*(factory() for factory in factories))
 
 
@@ -19,7 +21,7 @@ def mlp(features: int, classes: int, layers: int, width: int) -> Model:
     return Model(
         layers=tuple(
             partial(_sequence, partial(nn.Linear, a, b), partial(nn.Tanh))
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in pairwise(widths)
         ),
         head=partial(nn.Linear, width, classes),
     )

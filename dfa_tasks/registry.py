@@ -97,18 +97,19 @@ def _from_file(path: Path, function: str) -> TaskMaker:
         module = _load(path.resolve())
     except Exception as error:
         raise JobError(f"task: {path} failed: {type(error).__name__}: {error}") from error
-    maker = getattr(module, function, None)
-    if not callable(maker):
+    maker: TaskMaker | None = getattr(module, function, None)
+    if maker is None or not callable(maker):
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
         raise JobError(f"task: {path} has no function '{function}'; {nearest(function, functions)}")
-    return maker  # type: ignore[no-any-return]
+    return maker
 
 
 def _load(path: Path) -> ModuleType:
     """Import a user's file under a name that nothing else has, to be sent to workers by value."""
     name = f"errorcast_task_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # a .py file always has both
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # for what lies beside it; last, so it hides nothing

@@ -42,9 +42,7 @@ class DatasetSource:
         return pick(self._dataset, self._order[1][start : start + self._batch_size])
 
 
-def as_source(
-    train: Dataset[Any] | BatchSource, batch_size: int, seed: int
-) -> BatchSource:
+def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> BatchSource:
     """Take a batch source as it is, and make one of a map-style dataset."""
     if hasattr(train, "batch") and hasattr(train, "steps_per_epoch"):
         return train
@@ -53,7 +51,7 @@ def as_source(
             f"the training data is a {type(train).__name__}: it must be a map-style Dataset "
             f"(__getitem__ and __len__) or a batch source (batch(step) and steps_per_epoch)"
         )
-    return DatasetSource(cast(Dataset[Any], train), batch_size, seed)
+    return DatasetSource(train, batch_size, seed)
 
 
 def parts(dataset: Dataset[Any], size: int) -> Iterator[Batch]:

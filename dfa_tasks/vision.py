@@ -91,7 +91,7 @@ FASHION_MNIST = IdxData(
 )
 
 
-def load_digits_splits(shape: Shape) -> Splits:
+def load_digits_splits(_data_dir: str, shape: Shape) -> Splits:
     """Return scikit-learn's bundled digits: 8x8, 1,437 for training and 360 for testing."""
     bundle = load_digits()
     pixels = torch.from_numpy(bundle.images.astype(np.float32)) / 8 - 1
@@ -112,13 +112,18 @@ class ImageSet:
     fetch: Callable[[str], None] | None
     defaults: Mapping[str, Any]
     conv_defaults: Mapping[str, Any]
+    residual_defaults: Mapping[str, Any]
 
 
-_ADAM = {"optimizer": {"name": "adam", "lr": 5e-4}, "microbatches": 4, "batch_size": 256}
+_FULL_SIZE: dict[str, Any] = {
+    "optimizer": {"name": "adam", "lr": 5e-4, "schedule": "cosine"},
+    "microbatches": 4,
+    "batch_size": 256,
+}
 _DIGITS = ImageSet(
     name="digits",
     side=8,
-    load=lambda data_dir, shape: load_digits_splits(shape),
+    load=load_digits_splits,
     fetch=None,
     defaults={
         "optimizer": {"name": "adam", "lr": 1e-3},
@@ -127,6 +132,7 @@ _DIGITS = ImageSet(
         "epochs": 40,
     },
     conv_defaults={},
+    residual_defaults={},
 )
 _IDX = [
     ImageSet(
@@ -134,8 +140,9 @@ _IDX = [
         side=28,
         load=data.load,
         fetch=data.fetch,
-        defaults={**_ADAM, "epochs": 8},
+        defaults={**_FULL_SIZE, "epochs": 8},
         conv_defaults={"epochs": 4},
+        residual_defaults={"epochs": 4, "optimizer": {**_FULL_SIZE["optimizer"], "lr": 1e-3}},
     )
     for data in (MNIST, FASHION_MNIST)
 ]
@@ -152,12 +159,12 @@ def residual_task(images: str, layers: int = 4, width: int = 256, data_dir: str 
     """Pre-norm residual MLP with identity feedback at the head's input."""
     data = IMAGE_SETS[images]
     model = residual_mlp(data.side**2, 10, layers, width)
-    defaults = {**data.defaults, "feedback": {"kind": "identity"}}
+    defaults = {**data.defaults, **data.residual_defaults, "feedback": {"kind": "identity"}}
     return _task(data, model, "flat", data_dir, defaults, error_at="input")
 
 
 def conv_task(images: str, width: int = 16, data_dir: str = "") -> Task:
-    """Small convolutional network with random feedback, which trains it worse than it does an MLP."""
+    """Small convolutional network, random feedback (DFA trains it worse than it does an MLP)."""
     data = IMAGE_SETS[images]
     model = convnet(1, data.side, 10, width)
     return _task(data, model, "image", data_dir, {**data.defaults, **data.conv_defaults})

@@ -12,7 +12,7 @@ import torch
 from ray import cloudpickle
 
 from dfa_core import Block, LearningRule, Model, build_layers
-from workers.group import Group, open_store
+from workers.group import Group, GroupLeft, open_store
 from workers.loop import SegmentStats, Wiring, evaluate_segment, train_segment
 from workers.state_files import StateFile, read_state, write_state
 
@@ -49,7 +49,6 @@ class Meeting:
     timeout_s: float
 
 
-@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})
 class BlockWorker:
     """Hosts the layers of one block; calls of the `control` group are answered during a segment."""
 
@@ -78,7 +77,7 @@ class BlockWorker:
         self._group = Group(store, wiring.block, meeting.world, host, meeting.timeout_s)
 
     def train(self, first: int, last: int) -> SegmentStats:
-        """Train steps first..last-1. Leaves the group on any error, so that no peer waits for it."""
+        """Train steps first..last-1; on any error leave the group, so that no peer waits."""
         group = self._joined()
         try:
             return train_segment(self._block, group, self._wiring, self._device, first, last)
@@ -104,22 +103,29 @@ class BlockWorker:
         for layer in self._block.layers:
             layer.load_state(*read_state(folder, layer.name))
 
-    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    @ray.method(concurrency_group="control")
     def abort(self) -> None:
         """Break off a segment that waits for messages."""
         if self._group is not None:
             self._group.abort()
 
-    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    @ray.method(concurrency_group="control")
     def first_non_finite(self) -> str | None:
         """Name the first layer that holds NaN or infinity, if any."""
         return self._block.first_non_finite()
 
-    @ray.method(concurrency_group="control")  # type: ignore[attr-defined]
+    @ray.method(concurrency_group="control")
     def process(self) -> int:
         """Return the process id; answered as soon as the actor is up."""
         return os.getpid()
 
     def _joined(self) -> Group:
-        assert self._group is not None, "join() comes first"
+        if self._group is None:
+            raise GroupLeft("this worker has joined no group")
         return self._group
+
+
+# applied so, and not as a decorator, to leave the class itself to type checkers
+BlockActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})(
+    BlockWorker
+)

@@ -9,12 +9,13 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import ProcessGroupGloo, Store, TCPStore
 
 from dfa_core import TrainingFailed
 
@@ -26,16 +27,15 @@ class GroupLeft(TrainingFailed):
 def listen(host: str) -> socket.socket:
     """Open a listening socket on one address and a free port, for rank 0's store."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, 0), family=family, backlog=1024)
-    return listener
+    return socket.create_server((host, 0), family=family, backlog=1024)
 
 
-def open_store(host: str, port: int, world: int, listener: socket.socket | None) -> dist.Store:
+def open_store(host: str, port: int, world: int, listener: socket.socket | None) -> Store:
     """Open the store through which ranks find each other; the rank that has a listener serves it.
 
     torch's own listener would take all interfaces; a socket made beforehand takes just the one.
     """
-    return dist.TCPStore(
+    return TCPStore(
         host,
         port,
         world,
@@ -49,9 +49,7 @@ def open_store(host: str, port: int, world: int, listener: socket.socket | None)
 class Group:
     """A gloo group of this rank, with counters of bytes sent and of seconds waited."""
 
-    def __init__(
-        self, store: dist.Store, rank: int, world: int, host: str, timeout_s: float
-    ) -> None:
+    def __init__(self, store: Store, rank: int, world: int, host: str, timeout_s: float) -> None:
         """Join; returns when all ranks have.
 
         host: this node's address, on which its ranks listen.
@@ -62,15 +60,19 @@ class Group:
         self.rank, self.world = rank, world
         self.bytes_sent = 0
         self.wait_s = 0.0
-        options = dist.ProcessGroupGloo._Options()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
+        gloo: Any = ProcessGroupGloo
+        options = gloo._Options()
         options._timeout = timedelta(seconds=timeout_s)
-        options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
+        options._devices = [gloo.create_device(hostname=host)]
         before = set(_connections())
         try:
-            self._gloo: Any = dist.ProcessGroupGloo(store, rank, world, options)
+            self._gloo: Any = gloo(store, rank, world, options)
             self._sockets = _shared_with_peers(store, rank, world, before)
         except RuntimeError as error:
-            raise GroupLeft(f"rank {rank} could not join the group: {_first_line(error)}") from error
+            raise GroupLeft(
+                f"rank {rank} could not join the group: {_first_line(error)}"
+            ) from error
 
     def send(self, tensor: Tensor, to: int) -> "Transfer":
         """Start to send; the tensor must stay as it is until the transfer is over."""
@@ -88,10 +90,12 @@ class Group:
         return self._start(lambda: self._gloo.broadcast(tensor, 0), tensor)
 
     def _start(self, operation: Callable[[], Any], tensor: Tensor) -> "Transfer":
+        # by a thread of its own: gloo holds a connection's lock while bytes come in, and posting
+        # would wait for it in the middle of the block's computing (5 ms of a 130 ms step)
         try:
-            return Transfer(self, operation(), tensor)
-        except RuntimeError as error:
-            raise GroupLeft(_first_line(error)) from error
+            return Transfer(self, self._thread.submit(operation), tensor)
+        except RuntimeError as error:  # after abort()
+            raise GroupLeft("this rank has left the group") from error
 
     def abort(self) -> None:
         """Break off every wait of this rank and of its peers, at once, from any thread.
@@ -99,6 +103,7 @@ class Group:
         gloo's own abort leaves a blocked receive blocked, so the connections are shut instead: both
         ends see the end of the stream.
         """
+        self._thread.shutdown(wait=False, cancel_futures=True)
         for descriptor, key in self._sockets.items():
             if _connections().get(descriptor) == key:
                 with socket.socket(fileno=os.dup(descriptor)) as connection:
@@ -108,7 +113,7 @@ class Group:
 class Transfer:
     """One message on its way, and the tensor it fills or empties."""
 
-    def __init__(self, group: Group, work: Any, tensor: Tensor) -> None:
+    def __init__(self, group: Group, work: Future[Any], tensor: Tensor) -> None:
         self._group, self._work, self._tensor = group, work, tensor
 
     def wait(self) -> Tensor:
@@ -118,7 +123,9 @@ class Transfer:
         """
         start = perf_counter()
         try:
-            self._work.wait()
+            self._work.result().wait()
+        except CancelledError as error:
+            raise GroupLeft("this rank has left the group") from error
         except RuntimeError as error:
             raise GroupLeft(_first_line(error)) from error
         finally:
@@ -136,7 +143,7 @@ Connection = tuple[str, str]
 def _connections() -> dict[int, Connection]:
     """Return this process's TCP connections: descriptor -> (own address, peer's address)."""
     found = {}
-    for name in os.listdir("/dev/fd"):
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208
         descriptor = int(name)
         try:
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
@@ -150,7 +157,7 @@ def _connections() -> dict[int, Connection]:
 
 
 def _shared_with_peers(
-    store: dist.Store, rank: int, world: int, before: set[int]
+    store: Store, rank: int, world: int, before: set[int]
 ) -> dict[int, Connection]:
     """Return which of the connections opened since `before` lead to another rank of this group.
 
@@ -165,5 +172,3 @@ def _shared_with_peers(
             ends = json.loads(store.get(f"connections/{other}"))
             peers.update((str(own), str(far)) for own, far in ends)
     return {d: (own, far) for d, (own, far) in mine.items() if (far, own) in peers}
-
-

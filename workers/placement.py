@@ -9,7 +9,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dfa_core import JobError
-from workers.actor import BlockWorker
+from workers.actor import BlockActor
 
 _START_S = 120.0
 
@@ -41,9 +41,11 @@ class Placement:
         self._group: PlacementGroup = placement_group([bundle] * blocks, strategy="PACK")
         if not self._group.wait(_START_S):
             remove_placement_group(self._group)
-            raise JobError(f"{_needs(blocks, share)}, and they were not free within {_START_S:.0f} s")
+            raise JobError(
+                f"{_needs(blocks, share)}, and they were not free within {_START_S:.0f} s"
+            )
         self._actors: list[Any] = [
-            BlockWorker.options(  # type: ignore[attr-defined]
+            BlockActor.options(
                 num_cpus=share.cpus,
                 num_gpus=share.gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(

@@ -43,7 +43,7 @@ def read_state(folder: Path, part: str) -> tuple[TensorState, ScalarState]:
     tensors: dict[str, Tensor] = {}
     with safetensors.safe_open(folder / file_name(part), framework="pt") as file:
         scalars: ScalarState = json.loads((file.metadata() or {}).get("scalars", "{}"))
-        for key in file.keys():  # noqa: SIM118: not a dict
+        for key in file.keys():  # noqa: SIM118
             tensors[key] = file.get_tensor(key)
     return tensors, scalars
 

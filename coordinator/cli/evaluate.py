@@ -12,7 +12,8 @@ def evaluate(
     alignment: Annotated[
         bool,
         typer.Option(
-            "--alignment", help="Also the cosine of each layer's DFA update with the exact gradient."
+            "--alignment",
+            help="Also the cosine of each layer's DFA update with the exact gradient.",
         ),
     ] = False,
 ) -> None:

@@ -25,12 +25,19 @@ from workers.state_files import read_state
 
 LOSS = nn.functional.cross_entropy
 STEPS = 20
-CUTS = {1: [(0, 4)], 2: [(0, 3), (3, 4)], 3: [(0, 1), (1, 3), (3, 4)], 4: [(0, 1), (1, 2), (2, 3), (3, 4)]}
+CUTS = {
+    1: [(0, 4)],
+    2: [(0, 3), (3, 4)],
+    3: [(0, 1), (1, 3), (3, 4)],
+    4: [(0, 1), (1, 2), (2, 3), (3, 4)],
+}
 cloudpickle.register_pickle_by_value(networks)  # the workers do not have the tests on their path
 
 
 @contextmanager
-def pipeline(workers: list[Worker], network: str, r: LearningRule, blocks: int) -> Iterator[Pipeline]:
+def pipeline(
+    workers: list[Worker], network: str, r: LearningRule, blocks: int
+) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
     model = NETWORKS[network]
     measured = make_plan(model, LOSS, r, Noise().batch(0), 1)

@@ -25,17 +25,27 @@ def dense(before: int, after: int) -> partial[nn.Module]:
 
 
 def normed(width: int) -> partial[nn.Module]:
-    parts = (partial(nn.Linear, width, width), partial(nn.LayerNorm, width), partial(nn.Dropout, 0.2))
+    parts = (
+        partial(nn.Linear, width, width),
+        partial(nn.LayerNorm, width),
+        partial(nn.Dropout, 0.2),
+    )
     return partial(stack, *parts)
 
 
 def conv(before: int, after: int) -> partial[nn.Module]:
-    layers = (partial(nn.Conv2d, before, after, 3, padding=1), partial(nn.ReLU), partial(nn.AvgPool2d, 2))
+    layers = (
+        partial(nn.Conv2d, before, after, 3, padding=1),
+        partial(nn.ReLU),
+        partial(nn.AvgPool2d, 2),
+    )
     return partial(stack, *layers)
 
 
 NETWORKS = {
-    "mlp": Model((dense(64, 33), dense(33, 48), dense(48, 17), dense(17, 20)), partial(nn.Linear, 20, 10)),
+    "mlp": Model(
+        (dense(64, 33), dense(33, 48), dense(48, 17), dense(17, 20)), partial(nn.Linear, 20, 10)
+    ),
     "norm-dropout": Model(
         (dense(64, 32), normed(32), normed(32), normed(32)),
         partial(stack, partial(nn.Dropout, 0.1), partial(nn.Linear, 32, 10)),
@@ -65,7 +75,8 @@ class Noise:
 
 def rule(optimizer: str = "sgd", microbatches: int = 1, **more: object) -> LearningRule:
     return LearningRule(
-        seed=7, microbatches=microbatches, optimizer=OPTIMIZERS[optimizer], **more  # type: ignore[arg-type]
+        seed=7,
+        microbatches=microbatches,
+        optimizer=OPTIMIZERS[optimizer],
+        **more,  # type: ignore[arg-type]
     )
-
-

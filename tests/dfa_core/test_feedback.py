@@ -35,7 +35,9 @@ def test_scale_and_features_set_the_size() -> None:
     like = torch.zeros(1)
     one = Feedback(FeedbackSpec(), 1, 0).matrix(10, 64, like)
     assert float(one.abs().max()) <= 1 / 8
-    torch.testing.assert_close(Feedback(FeedbackSpec(scale=3.0), 1, 0).matrix(10, 64, like), one * 3)
+    torch.testing.assert_close(
+        Feedback(FeedbackSpec(scale=3.0), 1, 0).matrix(10, 64, like), one * 3
+    )
 
 
 def test_projection_takes_the_shape_of_the_output() -> None:
@@ -62,4 +64,6 @@ def test_identity_is_the_error_itself() -> None:
 
 def test_samples_that_do_not_match_are_named() -> None:
     with pytest.raises(JobError, match=r"layer 2: .*sample_dims"):
-        Feedback(FeedbackSpec(), 1, 2, sample_dims=2).project(torch.zeros(4, 6, 10), torch.zeros(4, 5, 32))
+        Feedback(FeedbackSpec(), 1, 2, sample_dims=2).project(
+            torch.zeros(4, 6, 10), torch.zeros(4, 5, 32)
+        )

@@ -8,7 +8,14 @@ from dfa_core import JobError, Model, as_model
 
 def test_a_sequential_is_cut_before_each_child_that_maps() -> None:
     net = nn.Sequential(
-        nn.Flatten(), nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)
+        nn.Flatten(),
+        nn.Linear(8, 6),
+        nn.BatchNorm1d(6),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(6, 5),
+        nn.Tanh(),
+        nn.Linear(5, 3),
     )
     model = as_model(net)
     parts = [model.build_layer(i, 0) for i in range(2)] + [model.build_head(0)]
@@ -24,7 +31,9 @@ def test_a_sequential_is_cut_before_each_child_that_maps() -> None:
     assert parts[1][0].weight is not net[5].weight  # trained apart from the one that was given
 
 
-@pytest.mark.parametrize("net", [nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.ReLU()), nn.Sequential()])
+@pytest.mark.parametrize(
+    "net", [nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.ReLU()), nn.Sequential()]
+)
 def test_too_little_for_a_layer_and_a_head(net: nn.Sequential) -> None:
     with pytest.raises(JobError, match="at least one layer and a head"):
         as_model(net)

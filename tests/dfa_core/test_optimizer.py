@@ -56,7 +56,9 @@ def test_each_layer_is_clipped_by_its_own_norm() -> None:
         before = [p.detach().clone() for p in r.layers[1].parameters.values()]
         r.train_step(0, x, target)
         after = r.layers[1].parameters.values()
-        moves[clip] = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True)))
+        moves[clip] = math.sqrt(
+            sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True))
+        )
     assert moves[0.0] > 1e-3
     assert moves[1e-3] == pytest.approx(1e-3, rel=1e-3)
 

@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -16,11 +16,11 @@ def test_no_other_cut_is_better(costs: list[float], data: st.DataObject) -> None
     assert ranges[0][0] == 0
     assert ranges[-1][1] == len(costs)
     assert all(a < b for a, b in ranges)
-    assert all(left[1] == right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in pairwise(ranges))
     slowest = max(sum(costs[a:b]) for a, b in ranges)
     for cuts in combinations(range(1, len(costs)), blocks - 1):
         edges = [0, *cuts, len(costs)]
-        other = max(sum(costs[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+        other = max(sum(costs[a:b]) for a, b in pairwise(edges))
         assert slowest <= other * (1 + 1e-9)
 
 

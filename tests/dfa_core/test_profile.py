@@ -5,7 +5,17 @@ import torch
 from networks import NETWORKS, Noise, dense, rule
 from torch import Tensor, nn
 
-from dfa_core import Block, FeedbackSpec, JobError, LearningRule, Model, alignment, build_layers, profile, split
+from dfa_core import (
+    Block,
+    FeedbackSpec,
+    JobError,
+    LearningRule,
+    Model,
+    alignment,
+    build_layers,
+    profile,
+    split,
+)
 from dfa_core.reference import Reference
 
 LOSS = nn.functional.cross_entropy
@@ -39,7 +49,9 @@ def test_a_layer_that_changes_its_shape_is_named() -> None:
     x, _ = Noise().batch(0)
     block.forward(x, 0, 0)
     block.forward(x, 0, 1)
-    with pytest.raises(JobError, match=r"layer 1 \(Changing\) returned samples of \(7,\), but of \(8,\)"):
+    with pytest.raises(
+        JobError, match=r"layer 1 \(Changing\) returned samples of \(7,\), but of \(8,\)"
+    ):
         block.forward(x, 0, 2)
 
 

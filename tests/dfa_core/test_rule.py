@@ -22,9 +22,7 @@ def _double(factory: partial[nn.Module]) -> nn.Module:
 
 
 def test_gradient_by_hand_in_float64() -> None:
-    model = Model(
-        (double(dense(12, 9)), double(dense(9, 7))), double(partial(nn.Linear, 7, 5))
-    )
+    model = Model((double(dense(12, 9)), double(dense(9, 7))), double(partial(nn.Linear, 7, 5)))
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(6, 12, generator=generator, dtype=torch.float64)
     target = torch.randint(0, 5, (6,), generator=generator)
@@ -34,7 +32,10 @@ def test_gradient_by_hand_in_float64() -> None:
 
     w = [layer.module[0].weight.detach().numpy() for layer in block.layers]
     b = [layer.module[0].bias.detach().numpy() for layer in block.layers]
-    feedback = [layer.feedback.matrix(5, n, x).numpy() for layer, n in zip(block.layers, (9, 7), strict=True)]
+    feedback = [
+        layer.feedback.matrix(5, n, x).numpy()
+        for layer, n in zip(block.layers, (9, 7), strict=True)
+    ]
     h = x.numpy()
     for i in range(2):
         out = np.tanh(h @ w[i].T + b[i])
@@ -129,7 +130,10 @@ def test_shallow_trains_the_head_alone_and_bp_trains_everything() -> None:
         before = [part.state()[0] for part in reference.parts()]
         reference.train_step(0, x, target)
         after = [part.state()[0] for part in reference.parts()]
-        changed = [not torch.equal(b["weights/0.weight"], a["weights/0.weight"]) for b, a in zip(before[:-1], after[:-1], strict=True)]
+        changed = [
+            not torch.equal(b["weights/0.weight"], a["weights/0.weight"])
+            for b, a in zip(before[:-1], after[:-1], strict=True)
+        ]
         assert changed == [moves] * 4
         assert not torch.equal(before[-1]["weights/weight"], after[-1]["weights/weight"])
 

@@ -31,7 +31,10 @@ def test_no_deadlock_with_any_order_of_execution(
 ) -> None:
     """Blocks take any action whose message is there; every message is sent and taken once."""
     blocks, microbatches = size
-    inputs = {k: deque(range(steps * microbatches)) if k == 1 else deque[int]() for k in range(1, blocks + 1)}
+    inputs = {
+        k: deque(range(steps * microbatches)) if k == 1 else deque[int]()
+        for k in range(1, blocks + 1)
+    }
     errors = {k: deque[int]() for k in range(1, blocks + 1)}
     todo = {
         k: deque(a for _ in range(steps) for a in block_actions(blocks, microbatches))

@@ -16,7 +16,9 @@ from workers.links import ErrorInbox, Inbox, Outbox
 HOST = "127.0.0.1"
 
 
-def run_ranks(world: int, work: Callable[[Group], None], timeout_s: float = 20.0) -> list[BaseException | None]:
+def run_ranks(
+    world: int, work: Callable[[Group], None], timeout_s: float = 20.0
+) -> list[BaseException | None]:
     """Run `work` as each rank of a real group, one thread a rank; return what each raised."""
     listener = listen(HOST)
     port = listener.getsockname()[1]
@@ -26,7 +28,7 @@ def run_ranks(world: int, work: Callable[[Group], None], timeout_s: float = 20.0
         try:
             store = open_store(HOST, port, world, listener if rank == 0 else None)
             work(Group(store, rank, world, HOST, timeout_s))
-        except BaseException as error:  # noqa: BLE001: handed to the test
+        except BaseException as error:
             raised[rank] = error
 
     threads = [threading.Thread(target=one, args=(rank,), daemon=True) for rank in range(world)]

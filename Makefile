@@ -1,0 +1,33 @@
+# On a fresh machine: `make train` and `make test` do all the set-up themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test quick check proto clean
+
+train: .venv/.installed  ## train digits on two blocks
+	$(BIN)/errorcast train digits
+
+test: .venv/.installed  ## all tests; those on real data need ERRORCAST_DATA
+	$(BIN)/python -m pytest
+
+quick: .venv/.installed  ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/.installed  ## lint, import arrows, types, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	PYTHON=$(CURDIR)/$(BIN)/python PATH=$(CURDIR)/$(BIN):$$PATH proto/generate.sh --check
+
+proto: .venv/.installed  ## make the Python of the .proto files
+	PYTHON=$(CURDIR)/$(BIN)/python PATH=$(CURDIR)/$(BIN):$$PATH proto/generate.sh
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "errorcast needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

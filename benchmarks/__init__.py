@@ -1,0 +1,1 @@
+"""Measurements that back the claims of README and docs/performance.md."""

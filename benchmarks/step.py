@@ -1,0 +1,223 @@
+"""How close a step comes to its limit: `python -m benchmarks.step`.
+
+For each size it prints the step time of the real pipeline (blocks and coordinator in Ray actors),
+the busy share of each block, and (compute of the slower block alone) / (step), with "alone" in two
+senses. "no messages": the same blocks compute at once, with nothing to wait for; what is missing to
+1 is what the pipeline costs. "idle machine": one block computes and all else rests; what is missing
+also holds what two busy cores take from one another. All are medians of the same number of steps,
+in alternating rounds of one run.
+"""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import ray
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from coordinator.embedded_ray import ray_for
+from coordinator.feed import Feed
+from coordinator.pipeline import Pipeline
+from coordinator.plan import Plan, make_plan
+from dfa_core import (
+    Block,
+    Forward,
+    Head,
+    LearningRule,
+    Model,
+    OptimizerSpec,
+    Step,
+    Update,
+    block_actions,
+    build_layers,
+)
+from workers.actor import Shipment
+from workers.placement import Placement, Share
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Size:
+    """A tanh MLP of equal layers, and how its batch is cut."""
+
+    width: int
+    batch: int
+    microbatches: int
+    layers: int = 8
+    blocks: int = 2
+
+
+SIZES = (Size(1024, 512, 4), Size(2048, 1024, 4))
+
+
+@dataclass(frozen=True)
+class Random:
+    """One random batch, the same at every step: the data shall cost nothing."""
+
+    x: Tensor
+    target: Tensor
+    steps_per_epoch: int = 1
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the batch."""
+        return self.x, self.target
+
+
+def tanh_layer(width: int) -> nn.Module:
+    """Return one linear map and its activation."""
+    return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+
+
+def parts(size: Size) -> tuple[Model, LearningRule, Random]:
+    """Return what both sides train."""
+    model = Model(
+        (partial(tanh_layer, size.width),) * size.layers, partial(nn.Linear, size.width, CLASSES)
+    )
+    rule = LearningRule(microbatches=size.microbatches, optimizer=OptimizerSpec("sgd", 1e-3))
+    target = torch.randint(0, CLASSES, (size.batch,))
+    return model, rule, Random(torch.randn(size.batch, size.width), target)
+
+
+class Coordinator:
+    """Rank 0 in an actor of its own, as in a real run."""
+
+    def start(self, size: Size) -> list[tuple[int, int]]:
+        """Place and join everything; return the layers of each block."""
+        torch.set_num_threads(1)
+        model, rule, data = parts(size)
+        plan = make_plan(model, nn.functional.cross_entropy, rule, data.batch(0), size.blocks)
+        each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
+        ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
+        plan = Plan(plan.profile, ranges, plan.samples, plan.microbatches)
+        self.placement = Placement(size.blocks, Share())
+        head = Head(model, nn.functional.cross_entropy, rule)
+        feed = Feed(data, size.batch, size.microbatches)
+        shipment = Shipment.pack(model)
+        workers = self.placement.workers
+        self.pipeline = Pipeline(workers, plan, shipment, head, feed, rule, timeout_s=60)
+        self.pipeline.train(0, 3, lambda *_: None)
+        return list(ranges)
+
+    def seconds(self, steps: int) -> list[float]:
+        """Return the seconds of each step, the first of the segment left out."""
+        marks: list[float] = []
+        self.pipeline.train(0, steps + 1, lambda *_: marks.append(perf_counter()))
+        return [b - a for a, b in pairwise(marks)]
+
+    def busy(self) -> list[float]:
+        """Return the busy share of each block."""
+        return [float(row["busy"]) for row in self.pipeline.report()[:-1]]
+
+    def stop(self) -> None:
+        """Give the workers back."""
+        self.pipeline.close()
+        self.placement.release()
+
+
+class Alone:
+    """One block with nobody to wait for."""
+
+    def start(self, size: Size, first: int, last: int) -> None:
+        """Build the block."""
+        torch.set_num_threads(1)
+        model, self.rule, _ = parts(size)
+        self.size = size
+        self.block = Block(build_layers(model, first, last, self.rule))
+        samples = size.batch // size.microbatches
+        self.inputs = [torch.randn(samples, size.width) for _ in range(size.microbatches)]
+        self.errors = [torch.randn(samples, CLASSES) / size.batch for _ in self.inputs]
+        self.seconds(2)
+
+    def seconds(self, steps: int) -> list[float]:
+        """Return the seconds of each step: forwards, updates and optimizer, as scheduled."""
+        torch.set_num_threads(1)
+        found = []
+        for step in range(steps):
+            start = perf_counter()
+            for action in block_actions(self.size.blocks, self.size.microbatches):
+                match action:
+                    case Forward(m):
+                        self.block.forward(self.inputs[m], step, m)
+                    case Update(m):
+                        self.block.update(self.errors[m], m)
+                    case Step():
+                        self.block.step(step)
+            found.append(perf_counter() - start)
+        return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Median seconds: of a step, and of the slower block's compute; busy share of each block."""
+
+    step: float
+    busy: list[float]
+    no_messages: float
+    idle_machine: float
+
+
+def measure(size: Size, rounds: int, steps: int) -> Measured:
+    """Measure one size in alternating rounds."""
+    coordinator: Any = ray.remote(num_cpus=0)(Coordinator).remote()
+    ranges = ray.get(coordinator.start.remote(size))
+    alone: list[Any] = [ray.remote(num_cpus=0)(Alone).remote() for _ in ranges]
+    ray.get([a.start.remote(size, *r) for a, r in zip(alone, ranges, strict=True)])
+    together: list[float] = []
+    at_once: list[list[float]] = [[] for _ in ranges]
+    one_by_one: list[list[float]] = [[] for _ in ranges]
+    for _ in range(rounds):
+        together += ray.get(coordinator.seconds.remote(steps))
+        calls = [block.seconds.remote(steps) for block in alone]
+        for call, seconds in zip(calls, at_once, strict=True):
+            seconds.extend(ray.get(call))
+        for block, seconds in zip(alone, one_by_one, strict=True):
+            seconds.extend(ray.get(block.seconds.remote(steps)))
+    busy = ray.get(coordinator.busy.remote())
+    ray.get(coordinator.stop.remote())
+    for actor in (coordinator, *alone):
+        ray.kill(actor)
+    return Measured(
+        median(together),
+        busy,
+        max(median(seconds) for seconds in at_once),
+        max(median(seconds) for seconds in one_by_one),
+    )
+
+
+def main() -> None:
+    """Measure the sizes and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=4, help="alternations of the two sides")
+    parser.add_argument("--steps", type=int, default=10, help="steps of each side a round")
+    arguments = parser.parse_args()
+    table = Table(title="8 tanh layers, 2 blocks, 1 thread a worker; medians")
+    columns = ("width", "batch", "M", "step, ms", "busy", "no messages, ms", "ratio")
+    for name in (*columns, "idle machine, ms", "ratio"):
+        table.add_column(name, justify="right")
+    with ray_for(workers=2, cpus=1.0):
+        for size in SIZES:
+            found = measure(size, arguments.rounds, arguments.steps)
+            table.add_row(
+                str(size.width),
+                str(size.batch),
+                str(size.microbatches),
+                f"{found.step * 1e3:.1f}",
+                " ".join(f"{share:.1%}" for share in found.busy),
+                f"{found.no_messages * 1e3:.1f}",
+                f"{found.no_messages / found.step:.3f}",
+                f"{found.idle_machine * 1e3:.1f}",
+                f"{found.idle_machine / found.step:.3f}",
+            )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
