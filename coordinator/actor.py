@@ -50,7 +50,7 @@ class TrainingWork:
             self._fail(error, 1, f"{error}; {self._how_to_go_on()}")
         except OSError as error:
             self._fail(error, 1, f"{self._folder.path}: {error}; {self._how_to_go_on()}")
-        except Exception as error:  # noqa: BLE001: the last event says it
+        except Exception as error:  # noqa: BLE001
             what = (str(error).splitlines() or [""])[-1]
             self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
 

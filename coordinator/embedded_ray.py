@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import ray
 
 from dfa_core import JobError
 
+_REACH_S = 10.0
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
 
@@ -55,7 +57,10 @@ def _start(workers: int, cpus: float) -> None:
 
 
 def _join(address: str) -> None:
+    host, colon, port = address.rpartition(":")
     try:
+        if colon and port.isdigit():  # Ray itself would try for minutes, and print each attempt
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
         ray.init(address=address, **_QUIET)
     except Exception as error:
         what = " ".join(str(error).split())

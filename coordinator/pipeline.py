@@ -99,7 +99,7 @@ class Pipeline:
             found = ray.get(calls, timeout=_ABORT_S)
         except RayError:
             return None
-        return next((layer for layer in found if layer is not None), None)
+        return next((layer for layer in found if layer), f"{self._head.label} or the loss")
 
     def report(self) -> list[dict[str, Any]]:
         """Return a row a block and one for the coordinator."""

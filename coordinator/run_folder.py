@@ -35,12 +35,13 @@ class RunFolder:
         `resume` was not asked for.
         """
         if self.job.exists():
-            if not resume:
+            if not resume and latest(self.checkpoints) is not None:
                 raise JobError(
                     f"{self.path}: holds a run already; go on with --resume, or name another "
                     f"--run-dir"
                 )
-            self._check_same(spec)
+            if resume:
+                self._check_same(spec)
         elif resume:
             raise JobError(f"{self.path}: holds no run to resume (there is no job.yaml)")
         try:

@@ -41,7 +41,8 @@ class SingleProcess:
 
     def diagnosis(self) -> str | None:
         """Say which layer holds the first NaN or infinity."""
-        return Block(self._reference.layers).first_non_finite()
+        found = Block(self._reference.layers).first_non_finite()
+        return found or f"{self._reference.head.label} or the loss"
 
     def report(self) -> list[dict[str, Any]]:
         """Return no rows: one process waits for nobody."""

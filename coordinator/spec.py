@@ -1,7 +1,7 @@
 """The job spec: YAML, flags, `--set` and Python settings all become one JobSpec message here."""
 
 from collections.abc import Iterator, Mapping
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +164,8 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
         number = float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if isinstance(value, bool) or isnan(number):
-        raise JobError(f"{path}: {value!r} is not a number")
+    if isinstance(value, bool) or not isfinite(number):
+        raise JobError(f"{path}: {value!r} is not a finite number")
     if field.type not in _WHOLE:
         return number
     bits = 64 if field.type == FieldDescriptor.TYPE_UINT64 else 32

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+from coordinator.cli.main import main
+
 ERRORCAST = Path(sys.executable).parent / "errorcast"
 
 
@@ -302,7 +304,7 @@ def test_an_infinite_loss_names_step_and_checkpoint(own_task: Path) -> None:
     )
     assert done.returncode == 1
     assert "the loss is" in done.stderr
-    assert "first seen in" in done.stderr
+    assert "first seen in the head (Linear) or the loss" in done.stderr
     assert "the last good checkpoint is of step 0: go on with errorcast train" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -322,7 +324,7 @@ BAD = {
         ["digits", "--blocks", "-1"],
         "blocks: '-1' is not a whole number from 0 up",
     ),
-    "blocks in words": (["digits", "--blocks", "two"], "blocks: 'two' is not a number"),
+    "blocks in words": (["digits", "--blocks", "two"], "blocks: 'two' is not a finite number"),
     "batch not divided": (
         ["digits", "--batch-size", "50"],
         "microbatches: 4 does not divide batch_size 50; 5 does",
@@ -342,7 +344,7 @@ BAD = {
     ),
     "unknown field": (
         ["digits", "--set", "optimiser.lr=1"],
-        "optimiser: unknown field; did you mean optimizer?",
+        "optimiser: unknown field; did you mean optimizer",
     ),
     "unknown task option": (
         ["digits", "--set", "options.widht=3"],
@@ -377,9 +379,16 @@ BAD = {
 }
 
 
+NEEDS_RAY = ("batch too large", "truncated data", "altered data", "no cluster")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(
-    case: str, own_task: Path, request: pytest.FixtureRequest
+    case: str,
+    own_task: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     arguments, message = BAD[case]
     (own_task / "bad.yaml").write_text("task: [digits\n")
@@ -388,11 +397,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
     (own_task / "file").write_text("")
     if "data" in case and "no data" not in case:
         damaged_data(request.getfixturevalue("real_data"), own_task)
-    done = errorcast("train", *arguments, cwd=own_task)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "Traceback" not in done.stdout
+    if case in NEEDS_RAY:
+        done = errorcast("train", *arguments, cwd=own_task)
+        code, shown, errors = done.returncode, done.stdout, done.stderr
+    else:  # the same main(), without two seconds of imports each
+        monkeypatch.chdir(own_task)
+        monkeypatch.setattr(sys, "argv", ["errorcast", "train", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code, (shown, errors) = ended.value.code, capfd.readouterr()
+    assert code == 2, shown + errors
+    assert message in errors
+    assert errors.count("\n") == 1, errors
+    assert "Traceback" not in shown
     assert not list(own_task.glob("runs/*/checkpoints/*"))
 
 
@@ -441,7 +458,8 @@ def test_tasks_are_listed_one_line_each(tmp_path: Path) -> None:
 
 def test_a_yaml_and_what_is_set_over_it(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(
-        "task: digits\nmethod: shallow\nepochs: 1\noptions: {width: 32}\noptimizer: {name: sgd, lr: 0.5}\n"
+        "task: digits\nmethod: shallow\nepochs: 1\noptions: {width: 32}\n"
+        "optimizer: {name: sgd, lr: 0.5}\n"
     )
     done = errorcast(
         "train",

@@ -1,0 +1,112 @@
+"""`train()` from Python, as in a notebook."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+from coordinator import train
+from dfa_core import JobError
+from dfa_tasks import Splits, Task
+
+
+class Pairs(Dataset[tuple[torch.Tensor, int]]):
+    """A map-style dataset that is no TensorDataset."""
+
+    def __init__(self, samples: int) -> None:
+        self.x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(samples))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.x[index], int(self.x[index].sum() > 0)
+
+
+def own_task() -> Task:
+    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    return Task(
+        model=net,
+        loss=nn.functional.cross_entropy,
+        data=Splits(Pairs(320), Pairs(100)),
+        name="sums",
+    )
+
+
+def test_a_task_object_with_any_dataset(a_ray: None, tmp_path: Path) -> None:
+    run = train(
+        own_task(),
+        blocks=2,
+        microbatches=2,
+        batch_size=32,
+        epochs=12,
+        run_dir=tmp_path / "r",
+        optimizer={"lr": 0.01},
+    )
+    assert run.metrics["accuracy"] > 0.9
+    assert run.summary["finished"]
+    evaluations = [line for line in run.curves if line["kind"] == "evaluation"]
+    assert [line["epoch"] for line in evaluations] == list(range(1, 13))
+    assert evaluations[-1]["accuracy"] == run.metrics["accuracy"]
+    x, target = Pairs(100).x, torch.tensor([Pairs(100)[i][1] for i in range(100)])
+    found = (run.model(x).argmax(1) == target).float().mean()
+    assert float(found) == pytest.approx(run.metrics["accuracy"])
+
+
+def test_blocks_do_not_change_the_losses(a_ray: None, tmp_path: Path) -> None:
+    curves = []
+    for blocks in (1, 3):
+        run = train(
+            "digits",
+            blocks=blocks,
+            epochs=1,
+            log_every=1,
+            options={"width": 48},
+            run_dir=tmp_path / f"{blocks}",
+        )
+        curves.append([line["loss"] for line in run.curves if line["kind"] == "train"])
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 22
+
+
+def test_stopped_at_any_epoch_and_extended_it_is_one_run(a_ray: None, tmp_path: Path) -> None:
+    settings = {"log_every": 1, "options": {"width": 32}, "run_dir": tmp_path / "run"}
+    train("digits", epochs=1, **settings)
+    run = train("digits", epochs=2, resume=True, blocks=1, **settings)
+    once = train("digits", epochs=2, **{**settings, "run_dir": tmp_path / "once"})
+    kept = [{k: v for k, v in line.items() if k != "samples_per_s"} for line in run.curves]
+    assert kept == [{k: v for k, v in line.items() if k != "samples_per_s"} for line in once.curves]
+    for a, b in zip(run.model.state_dict().values(), once.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_damaged_checkpoint_is_named(a_ray: None, tmp_path: Path) -> None:
+    settings = {"options": {"width": 32}, "run_dir": tmp_path / "run"}
+    train("digits", epochs=1, **settings)
+    file = next((tmp_path / "run" / "checkpoints").glob("step-*22/layer-0001.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(JobError, match=r"layer-0001.safetensors: is not what was written"):
+        train("digits", epochs=2, resume=True, **settings)
+
+
+def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
+    message = r"needs 2 worker\(s\) x 100 CPU, the cluster has 8 CPU"
+    with pytest.raises(JobError, match=message):
+        train("digits", resources={"cpus": 100}, run_dir=tmp_path / "run")
+
+
+def test_what_cannot_be_sent_is_named(a_ray: None, tmp_path: Path) -> None:
+    import threading
+
+    lock = threading.Lock()
+    task = Task(
+        model=own_task().model,
+        loss=lambda out, y: (lock, nn.functional.cross_entropy(out, y))[1],
+        data=Splits(TensorDataset(torch.zeros(64, 6)), TensorDataset(torch.zeros(64, 6))),
+    )
+    with pytest.raises(JobError, match="cannot be sent to the workers"):
+        train(task, run_dir=tmp_path / "run")
