@@ -4,8 +4,8 @@ For each size it prints the step time of the real pipeline (blocks and coordinat
 the busy share of each block, and (compute of the slower block alone) / (step), with "alone" in two
 senses. "no messages": the same blocks compute at once, with nothing to wait for; what is missing to
 1 is what the pipeline costs. "idle machine": one block computes and all else rests; what is missing
-also holds what two busy cores take from one another. All are medians of the same number of steps,
-in alternating rounds of one run.
+also holds what two busy cores take from one another. The sides alternate in short rounds, because a
+machine's speed drifts: times are medians over all steps, a ratio is the median of the rounds' own.
 """
 
 import argparse
@@ -155,48 +155,55 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Median seconds: of a step, and of the slower block's compute; busy share of each block."""
+class Round:
+    """Median seconds of one round: of a step, and of the slower block's compute in two senses."""
 
     step: float
-    busy: list[float]
     no_messages: float
     idle_machine: float
 
 
-def measure(size: Size, rounds: int, steps: int) -> Measured:
-    """Measure one size in alternating rounds."""
+def measure(size: Size, rounds: int, steps: int) -> tuple[list[Round], list[float]]:
+    """Measure one size in alternating rounds; return them and the busy share of each block."""
     coordinator: Any = ray.remote(num_cpus=0)(Coordinator).remote()
     ranges = ray.get(coordinator.start.remote(size))
     alone: list[Any] = [ray.remote(num_cpus=0)(Alone).remote() for _ in ranges]
     ray.get([a.start.remote(size, *r) for a, r in zip(alone, ranges, strict=True)])
-    together: list[float] = []
-    at_once: list[list[float]] = [[] for _ in ranges]
-    one_by_one: list[list[float]] = [[] for _ in ranges]
+    found = []
     for _ in range(rounds):
-        together += ray.get(coordinator.seconds.remote(steps))
-        calls = [block.seconds.remote(steps) for block in alone]
-        for call, seconds in zip(calls, at_once, strict=True):
-            seconds.extend(ray.get(call))
-        for block, seconds in zip(alone, one_by_one, strict=True):
-            seconds.extend(ray.get(block.seconds.remote(steps)))
+        together = ray.get(coordinator.seconds.remote(steps))
+        at_once = ray.get([block.seconds.remote(steps) for block in alone])
+        one_by_one = [ray.get(block.seconds.remote(steps)) for block in alone]
+        found.append(
+            Round(median(together), max(map(median, at_once)), max(map(median, one_by_one)))
+        )
     busy = ray.get(coordinator.busy.remote())
     ray.get(coordinator.stop.remote())
     for actor in (coordinator, *alone):
         ray.kill(actor)
-    return Measured(
-        median(together),
-        busy,
-        max(median(seconds) for seconds in at_once),
-        max(median(seconds) for seconds in one_by_one),
-    )
+    return found, busy
+
+
+def row(size: Size, rounds: list[Round], busy: list[float]) -> list[str]:
+    """Return a size's figures as the table shows them."""
+    return [
+        str(size.width),
+        str(size.batch),
+        str(size.microbatches),
+        f"{1e3 * median(r.step for r in rounds):.1f}",
+        " ".join(f"{share:.1%}" for share in busy),
+        f"{1e3 * median(r.no_messages for r in rounds):.1f}",
+        f"{median(r.no_messages / r.step for r in rounds):.3f}",
+        f"{1e3 * median(r.idle_machine for r in rounds):.1f}",
+        f"{median(r.idle_machine / r.step for r in rounds):.3f}",
+    ]
 
 
 def main() -> None:
     """Measure the sizes and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=4, help="alternations of the two sides")
-    parser.add_argument("--steps", type=int, default=10, help="steps of each side a round")
+    parser.add_argument("--rounds", type=int, default=12, help="alternations of the two sides")
+    parser.add_argument("--steps", type=int, default=4, help="steps of each side a round")
     arguments = parser.parse_args()
     table = Table(title="8 tanh layers, 2 blocks, 1 thread a worker; medians")
     columns = ("width", "batch", "M", "step, ms", "busy", "no messages, ms", "ratio")
@@ -204,18 +211,8 @@ def main() -> None:
         table.add_column(name, justify="right")
     with ray_for(workers=2, cpus=1.0):
         for size in SIZES:
-            found = measure(size, arguments.rounds, arguments.steps)
-            table.add_row(
-                str(size.width),
-                str(size.batch),
-                str(size.microbatches),
-                f"{found.step * 1e3:.1f}",
-                " ".join(f"{share:.1%}" for share in found.busy),
-                f"{found.no_messages * 1e3:.1f}",
-                f"{found.no_messages / found.step:.3f}",
-                f"{found.idle_machine * 1e3:.1f}",
-                f"{found.idle_machine / found.step:.3f}",
-            )
+            rounds, busy = measure(size, arguments.rounds, arguments.steps)
+            table.add_row(*row(size, rounds, busy))
     Console().print(table)
 
 
