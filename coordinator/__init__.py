@@ -3,6 +3,18 @@
 Read loop.py first: it is what the coordinator does in a step.
 """
 
-from coordinator.train import Run, train
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coordinator.launch import Run, train
 
 __all__ = ["Run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is public when it is asked for: torch and Ray take seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from coordinator import launch  # noqa: PLC0415
+
+    return getattr(launch, name)

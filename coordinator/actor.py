@@ -1,6 +1,5 @@
 """The training actor: rank 0 of a job, with its data, head and loss, in a Ray actor of its own."""
 
-import os
 import threading
 import traceback
 from contextlib import ExitStack
@@ -138,11 +137,6 @@ class TrainingWork:
         self._stopped = True
         if self._training is not None:
             self._training.stop()
-
-    @ray.method(concurrency_group="control")
-    def process(self) -> int:
-        """Return the process id."""
-        return os.getpid()
 
 
 TrainingActor: Any = ray.remote(

@@ -12,7 +12,7 @@ import torch
 from ray import cloudpickle
 
 from dfa_core import Block, LearningRule, Model, build_layers
-from workers.group import Group, GroupLeft, open_store
+from workers.group import LOOPBACK, Group, GroupLeft, open_store
 from workers.loop import SegmentStats, Wiring, evaluate_segment, train_segment
 from workers.state_files import StateFile, read_state, write_state
 
@@ -73,7 +73,7 @@ class BlockWorker:
         """Join the group as rank `wiring.block`."""
         self._wiring = wiring
         store = open_store(meeting.host, meeting.port, meeting.world, None)
-        host = ray.util.get_node_ip_address()
+        host = LOOPBACK if meeting.host == LOOPBACK else ray.util.get_node_ip_address()
         self._group = Group(store, wiring.block, meeting.world, host, meeting.timeout_s)
 
     def train(self, first: int, last: int) -> SegmentStats:
@@ -115,9 +115,9 @@ class BlockWorker:
         return self._block.first_non_finite()
 
     @ray.method(concurrency_group="control")
-    def process(self) -> int:
-        """Return the process id; answered as soon as the actor is up."""
-        return os.getpid()
+    def place(self) -> tuple[int, str]:
+        """Return (process id, node id); answered as soon as the actor is up."""
+        return os.getpid(), ray.get_runtime_context().get_node_id()
 
     def _joined(self) -> Group:
         if self._group is None:

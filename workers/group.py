@@ -19,6 +19,8 @@ from torch._C._distributed_c10d import ProcessGroupGloo, Store, TCPStore
 
 from dfa_core import TrainingFailed
 
+LOOPBACK = "127.0.0.1"
+
 
 class GroupLeft(TrainingFailed):
     """The group broke: a rank died, hung past the deadline, or `abort` was called."""
@@ -52,7 +54,7 @@ class Group:
     def __init__(self, store: Store, rank: int, world: int, host: str, timeout_s: float) -> None:
         """Join; returns when all ranks have.
 
-        host: this node's address, on which its ranks listen.
+        host: this node's address, on which its ranks listen; LOOPBACK where all are on one node.
         timeout_s: longest wait for one message, after which the group counts as broken.
 
         Raises GroupLeft when the others do not come.

@@ -25,10 +25,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Worker:
-    """A started BlockWorker: its actor handle and its process id."""
+    """A started BlockWorker: its actor handle, its process id, and the node it is on."""
 
     actor: Any
     process: int
+    node: str
 
 
 class Placement:
@@ -55,11 +56,11 @@ class Placement:
             for index in range(blocks)
         ]
         try:
-            processes = ray.get([a.process.remote() for a in self._actors], timeout=_START_S)
+            places = ray.get([a.place.remote() for a in self._actors], timeout=_START_S)
         except GetTimeoutError as error:
             self.release()
             raise JobError(f"{blocks} workers did not start within {_START_S:.0f} s") from error
-        self.workers = [Worker(a, p) for a, p in zip(self._actors, processes, strict=True)]
+        self.workers = [Worker(a, *p) for a, p in zip(self._actors, places, strict=True)]
 
     def release(self) -> None:
         """Stop the workers and give their resources back."""

@@ -34,8 +34,8 @@ def train(
     from rich.console import Console
 
     from coordinator.display import TerminalViewer, result_table
+    from coordinator.launch import train as run_training
     from coordinator.spec import assignment, merge, read_yaml
-    from coordinator.train import train as run_training
     from dfa_core import JobError
 
     flags = {

@@ -379,6 +379,40 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian", "digits"], "No such command 'trian'. Did you mean 'train'?"),
+        (["train", "digits", "--block", "2"], "No such option: --block"),
+        (["train", "digits", "--blocks"], "Option '--blocks' requires an argument"),
+        (["evaluate"], "Missing argument"),
+    ],
+)
+def test_a_misspelt_command_line_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["errorcast", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown, errors = capfd.readouterr()
+    assert ended.value.code == 2
+    assert errors.startswith(f"errorcast: {message}"), errors
+    assert (errors.count("\n"), shown) == (1, "")
+
+
+def test_without_a_verb_the_help_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["errorcast"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    assert "train" in capfd.readouterr().out
+
+
 NEEDS_RAY = ("batch too large", "truncated data", "altered data", "no cluster")
 
 

@@ -116,6 +116,13 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
         assert_same_state(again, reference.parts())
 
 
+def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:
+    with pipeline(four_workers, "mlp", rule(), 2) as engine:
+        ends = engine._group._sockets.values()
+        assert len(ends) >= 2  # to either block
+        assert all(own.startswith("('127.0.0.1'") for own, _ in ends)
+
+
 def test_evaluation_through_the_pipeline_gives_the_references_outputs(
     four_workers: list[Worker],
 ) -> None:

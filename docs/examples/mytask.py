@@ -1,0 +1,29 @@
+"""A task of one's own: errorcast train docs/examples/mytask.py:make_task."""
+
+import torch
+from sklearn.datasets import load_breast_cancer
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from dfa_tasks import Splits, Task
+
+
+def data() -> Splits:
+    """Breast cancer (scikit-learn's bundled data): 30 measurements of a cell, benign or not."""
+    x, target = (torch.from_numpy(array) for array in load_breast_cancer(return_X_y=True))
+    x = ((x - x.mean(0)) / x.std(0)).float()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    train, test = order[100:], order[:100]
+    return Splits(TensorDataset(x[train], target[train]), TensorDataset(x[test], target[test]))
+
+
+def make_task(width: int = 64) -> Task:
+    """Two tanh layers and a linear head; `--set options.width=128` reaches the argument."""
+    return Task(
+        model=nn.Sequential(
+            nn.Linear(30, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2)
+        ),
+        loss=nn.functional.cross_entropy,
+        data=data,
+        defaults={"batch_size": 32, "epochs": 20, "optimizer": {"name": "adam", "lr": 1e-3}},
+    )
