@@ -1,6 +1,6 @@
 """Measures a model one layer at a time: the shapes between layers, and what each layer costs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from time import perf_counter
@@ -29,6 +29,11 @@ class SampleSpec:
         """Read the spec off a batch."""
         return cls(tuple(batch.shape[1:]), batch.dtype)
 
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of one sample."""
+        return prod(self.shape) * self.dtype.itemsize
+
     def empty(self, samples: int) -> Tensor:
         """Return an uninitialised batch of this many samples."""
         return torch.empty((samples, *self.shape), dtype=self.dtype)
@@ -47,15 +52,21 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """All layers, the tensors between them, and the global error.
+    """All layers, the tensors between them, the global error, and the head.
 
-    between[i] is what enters layer i; the last one enters the head.
+    between[i] is what enters layer i; the last one enters the head. head_seconds: of a microbatch.
     """
 
     layers: tuple[LayerProfile, ...]
     between: tuple[SampleSpec, ...]
     error: SampleSpec
     head_parameters: int
+    head_seconds: float
+
+    @property
+    def parameters(self) -> int:
+        """Return the parameters of all layers and the head."""
+        return sum(layer.parameters for layer in self.layers) + self.head_parameters
 
 
 def profile(
@@ -74,6 +85,7 @@ def profile(
         between.append(SampleSpec.of(h))
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
+    head_seconds = _fastest(lambda: head.error(h, target, 0, 0))
     layers, h = [], x
     for layer in _one_by_one(model, rule):
         seconds, h = _cost(layer, h, error)
@@ -85,6 +97,7 @@ def profile(
         between=tuple(between),
         error=SampleSpec.of(error),
         head_parameters=sum(p.numel() for p in head.module.parameters()),
+        head_seconds=head_seconds,
     )
 
 
@@ -94,13 +107,22 @@ def _one_by_one(model: Model, rule: LearningRule) -> Iterator[Layer]:
 
 
 def _cost(layer: Layer, x: Tensor, error: Tensor) -> tuple[float, Tensor]:
-    """Return the fastest of a few runs: the others measured the machine's other work too."""
-    block, seconds = Block([layer]), []
+    block = Block([layer])
     h = block.forward(x, 0, 0)
     block.update(error, 0)  # draws the feedback matrix, outside the measurement
-    for _ in range(_REPEATS):
-        start = perf_counter()
+
+    def once() -> None:
         block.forward(x, 0, 0)
         block.update(error, 0)
+
+    return _fastest(once), h
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of a few runs: the others measured other work too."""
+    seconds = []
+    for _ in range(_REPEATS):
+        start = perf_counter()
+        work()
         seconds.append(perf_counter() - start)
-    return min(seconds), h
+    return min(seconds)

@@ -14,6 +14,7 @@ from ray import cloudpickle
 
 from dfa_core import JobError
 from dfa_core.names import nearest
+from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
 from dfa_tasks.vision import IMAGE_SETS, conv_task, mlp_task, residual_task
 
@@ -52,7 +53,10 @@ def _vision() -> dict[str, Installed]:
     }
 
 
-INSTALLED: Mapping[str, Installed] = _vision()
+INSTALLED: Mapping[str, Installed] = {
+    **_vision(),
+    "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),
+}
 
 
 def make_task(name: str, options: Mapping[str, Any], data_dir: str = "") -> Task:

@@ -14,7 +14,9 @@ from ray import cloudpickle
 from dfa_core import Block, LearningRule, Model, build_layers
 from workers.group import LOOPBACK, Group, GroupLeft, open_store
 from workers.loop import SegmentStats, Wiring, evaluate_segment, train_segment
+from workers.memory import peak_mb, reset_peak
 from workers.state_files import StateFile, read_state, write_state
+from workers.trace import Span, TracedBlock
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,28 @@ class BlockWorker:
         """Take every layer's state from the folder."""
         for layer in self._block.layers:
             layer.load_state(*read_state(folder, layer.name))
+
+    def trace(self) -> None:
+        """Begin to note what the block computes, and when."""
+        self._block = TracedBlock(self._block)
+
+    def spans(self) -> list[Span]:
+        """End the tracing; return what was noted."""
+        traced = self._block
+        if not isinstance(traced, TracedBlock):
+            return []
+        self._block = Block(traced.layers)
+        return traced.spans
+
+    @ray.method(concurrency_group="control")
+    def reset_peak_memory(self) -> float:
+        """Begin to measure the peak memory anew; return what is in use now, MB."""
+        return reset_peak()
+
+    @ray.method(concurrency_group="control")
+    def peak_memory_mb(self) -> float:
+        """Return the most memory that was in use since then, MB."""
+        return peak_mb()
 
     @ray.method(concurrency_group="control")
     def abort(self) -> None:

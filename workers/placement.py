@@ -35,8 +35,11 @@ class Worker:
 class Placement:
     """A placement group with a worker in each of its bundles."""
 
-    def __init__(self, blocks: int, share: Share) -> None:
-        """Reserve and start. Raises JobError, with the numbers, when the cluster is too small."""
+    def __init__(self, blocks: int, share: Share, actor: Any = BlockActor) -> None:
+        """Reserve and start. Raises JobError, with the numbers, when the cluster is too small.
+
+        actor: a Ray actor class that takes the threads and answers place().
+        """
         _check_fits(blocks, share)
         bundle = {"CPU": share.cpus, **({"GPU": share.gpus} if share.gpus else {})}
         self._group: PlacementGroup = placement_group([bundle] * blocks, strategy="PACK")
@@ -46,7 +49,7 @@ class Placement:
                 f"{_needs(blocks, share)}, and they were not free within {_START_S:.0f} s"
             )
         self._actors: list[Any] = [
-            BlockActor.options(
+            actor.options(
                 num_cpus=share.cpus,
                 num_gpus=share.gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(

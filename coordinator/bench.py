@@ -1,0 +1,89 @@
+"""Measures a job against backpropagation: builds the case, runs all sides, gathers the result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from coordinator.contest import ErrorcastSide
+from coordinator.embedded_ray import ray_for
+from coordinator.feed import Feed
+from coordinator.resolve import Job
+from dfa_core import JobError, profile, split
+from dfa_speedup.case import Case
+from dfa_speedup.compare import Comparison, Progress
+from dfa_speedup.report import machine, rows, summary
+from dfa_speedup.workers import Workers
+from dfa_tasks.source import as_source
+from workers.actor import Shipment
+from workers.placement import Share
+
+
+@dataclass(frozen=True)
+class OneBatch:
+    """The same batch at every step: for timing, data shall cost nothing."""
+
+    x: Tensor
+    target: Tensor
+    steps_per_epoch: int = 1
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the batch."""
+        return self.x, self.target
+
+
+def measure(
+    job: Job,
+    microbatches: Sequence[int],
+    rounds: int,
+    steps: int,
+    progress: Progress,
+    ray_address: str | None = None,
+    folders: tuple[str, ...] = (),
+) -> tuple[dict[str, Any], Comparison]:
+    """Run every side and return the figures of bench.json, and what they are made of.
+
+    Raises JobError when errorcast itself cannot run the job as given.
+    """
+    case = timing_case(job, microbatches)
+    resources = job.spec.resources
+    share = Share(resources.cpus, resources.gpus, resources.threads)
+    shipment = Shipment.pack(case, folders)
+    with ray_for(job.spec.blocks, resources.cpus, ray_address):
+        workers = Workers(shipment, job.spec.blocks, share, resources.timeout_s)
+        ours = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
+        try:
+            comparison = Comparison(case, workers, ours, microbatches, progress)
+            comparison.run(rounds, steps)
+        finally:
+            ours.stop()
+            workers.stop()
+    return {
+        "format": 1,
+        "task": job.task.name,
+        "machine": machine(),
+        "summary": summary(case, comparison),
+        "rows": rows(case, comparison),
+    }, comparison
+
+
+def timing_case(job: Job, microbatches: Sequence[int]) -> Case:
+    """Return the case that steps are timed on: the job's first batch, again and again."""
+    spec = job.spec
+    for m in microbatches:
+        if m < 1 or spec.batch_size % m:
+            raise JobError(f"microbatches: {m} does not divide batch_size {spec.batch_size}")
+    source = as_source(job.task.splits().train, spec.batch_size, spec.seed)
+    x, target = source.batch(0)
+    rule = job.rule(source.steps_per_epoch)
+    cut = min(microbatches)
+    measured = profile(job.model, job.task.loss, rule, split(x, cut)[0], split(target, cut)[0])
+    batches = partial(open_feed, OneBatch(x, target), spec.batch_size)
+    return Case(job.model, job.task.loss, rule, batches, spec.batch_size, measured)
+
+
+def open_feed(source: Any, batch_size: int, microbatches: int) -> Feed:
+    """Open a source in the process that calls this."""
+    return Feed(source, batch_size, microbatches)

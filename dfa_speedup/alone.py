@@ -1,0 +1,94 @@
+"""Computing in one process: a DFA step, and the limits that no schedule can beat."""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from dfa_core import Block
+from dfa_core.trained import TrainedModule
+from dfa_speedup.case import Case, Configuration
+from dfa_speedup.parts import Parts
+from workers.trace import Span
+
+
+class DfaAlone:
+    """A DFA step of the whole model: forwards, head, local updates, optimizer."""
+
+    def __init__(self, case: Case, configuration: Configuration, parts: Parts) -> None:
+        self._microbatches, self._parts = configuration.microbatches, parts
+        self._block = Block(parts.layers())
+        self._batches = case.batches(configuration.microbatches)
+        self.parts: Sequence[TrainedModule] = parts.stage(0, len(case.model.layers) + 1)
+        self.spans: list[Span] = []
+
+    def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
+        """Train steps first..last-1; return the seconds and the loss of each."""
+        m, head = self._microbatches, self._parts.head(self._microbatches)
+        coming = self._batches.microbatches(first, last)
+        seconds, losses = [], []
+        for step in range(first, last):
+            start, of_step = perf_counter(), []
+            for microbatch in range(m):
+                x, target = next(coming)
+                h = self._block.forward(x, step, microbatch)
+                loss, error = head.error(h, target, step, microbatch)
+                self._block.update(error, microbatch)
+                of_step.append(loss)
+            self._block.step(step)
+            head.apply_gradients(step)
+            seconds.append(perf_counter() - start)
+            losses.append(sum(of_step) / m)
+        return seconds, losses
+
+    def close(self) -> None:
+        """Stop making batches."""
+        self._batches.close()
+
+
+class Limit:
+    """Compute alone of all layers: forward, gradients, optimizer; no head, no messages.
+
+    Divided by the number of blocks, it is the step of a pipeline that never waits.
+    """
+
+    def __init__(self, case: Case, configuration: Configuration, parts: Parts, method: str) -> None:
+        """method: dfa (local updates with their projections) or bp."""
+        m, head = configuration.microbatches, parts.head(configuration.microbatches)
+        self.parts: Sequence[TrainedModule] = parts.layers()
+        self._block = Block(parts.layers())
+        self._dfa = method == "dfa"
+        source = case.batches(m)
+        self._inputs, self._errors, self._gradients = [], [], []
+        for index, (x, target) in enumerate(source.microbatches(0, 1)):
+            h = self._block.evaluate(x)
+            self._inputs.append(x)
+            self._errors.append(head.error(h, target, 0, index)[1])
+            self._gradients.append(torch.randn_like(h) / len(x))
+        source.close()
+        head.module.zero_grad(set_to_none=True)
+        self.spans: list[Span] = []
+
+    def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
+        """Compute steps first..last-1; return the seconds of each, and no losses."""
+        seconds = []
+        for step in range(first, last):
+            start = perf_counter()
+            for m, x in enumerate(self._inputs):
+                if self._dfa:
+                    self._block.forward(x, step, m)
+                    self._block.update(self._errors[m], m)
+                else:
+                    self._backward(x, self._gradients[m])
+            self._block.step(step)
+            seconds.append(perf_counter() - start)
+        return seconds, []
+
+    def _backward(self, x: Tensor, gradient: Tensor) -> None:
+        for layer in self._block.layers:
+            x = layer.module(x)
+        torch.autograd.backward(x, gradient)
+
+    def close(self) -> None:
+        """Nothing is open."""

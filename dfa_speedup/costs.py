@@ -1,0 +1,148 @@
+"""What each layer costs, measured: the numbers that the simulator starts from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from dfa_core import Head, Layer
+
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Seconds of one layer for one microbatch; of its optimizer step, once a step.
+
+    update: the local update, projection included. backward: the whole backward pass, which zero
+    bubble schedules split into inputs and weights.
+    """
+
+    forward: float
+    update: float
+    backward: float
+    inputs: float
+    weights: float
+    optimizer: float
+
+    def __add__(self, other: "LayerCost") -> "LayerCost":
+        return LayerCost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, factor: float) -> "LayerCost":
+        return LayerCost(*(a * factor for a in astuple(self)))
+
+
+ZERO = LayerCost(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All layers and the head (whose `update` is its forward, loss and backward pass together).
+
+    samples: of the microbatch that they were measured with.
+    """
+
+    samples: int
+    layers: tuple[LayerCost, ...]
+    head: LayerCost
+
+    def scaled(self, samples: int) -> "Costs":
+        """Return the costs of another microbatch, taken as proportional to its samples."""
+        by = samples / self.samples
+        return Costs(samples, tuple(_scaled(c, by) for c in self.layers), _scaled(self.head, by))
+
+
+def _scaled(cost: LayerCost, by: float) -> LayerCost:
+    return replace(cost * by, optimizer=cost.optimizer)
+
+
+def mean_costs(found: Sequence[Costs]) -> Costs:
+    """Return the mean of several measurements of one model."""
+    share = 1 / len(found)
+    layers = zip(*(costs.layers for costs in found), strict=True)
+    return Costs(
+        found[0].samples,
+        tuple(sum(of_layer, ZERO) * share for of_layer in layers),
+        sum((costs.head for costs in found), ZERO) * share,
+    )
+
+
+def measure_costs(layers: Sequence[Layer], head: Head, x: Tensor, target: Tensor) -> Costs:
+    """Measure one microbatch through every layer and the head; medians of a few runs."""
+    found, samples = [], len(x)
+    h, steps = x, []
+    for layer in layers:
+        output = layer.forward(h.detach(), 0, 0)
+        steps.append((layer, h.detach(), output.detach()))
+        h = output
+    _, error = head.error(h.detach(), target, 0, 0)
+    for layer, before, after in steps:
+        found.append(_layer(layer, before, after, error))
+    return Costs(samples, tuple(found), _head(head, h.detach(), target))
+
+
+def _layer(layer: Layer, x: Tensor, output: Tensor, error: Tensor) -> LayerCost:
+    gradient = torch.randn_like(output)
+    parameters = list(layer.parameters.values())
+    leaf = x.clone().requires_grad_() if x.is_floating_point() else x
+
+    def forward() -> Tensor:
+        return layer.forward(leaf, 0, 0)
+
+    def update(h: Tensor) -> None:
+        torch.autograd.backward(h, layer.feedback.project(error, h))
+
+    def inputs(h: Tensor) -> None:
+        if leaf.requires_grad:
+            torch.autograd.grad(h, leaf, gradient, retain_graph=True)
+
+    def weights(h: Tensor) -> None:
+        if parameters:
+            torch.autograd.grad(h, parameters, gradient, retain_graph=True)
+
+    def apply() -> float:
+        torch.autograd.backward(layer.forward(leaf, 0, 0), gradient)
+        start = perf_counter()
+        layer.apply_gradients(0)
+        return perf_counter() - start
+
+    def local(x: Tensor) -> Tensor:
+        return layer.forward(x.detach(), 0, 0)
+
+    cost = LayerCost(
+        forward=median(_timed(forward) for _ in range(_REPEATS)),
+        update=_behind(lambda: local(leaf), update),
+        backward=_behind(forward, lambda h: torch.autograd.backward(h, gradient)),
+        inputs=_behind(forward, inputs),
+        weights=_behind(forward, weights),
+        optimizer=median(apply() for _ in range(_REPEATS)),
+    )
+    layer.module.zero_grad(set_to_none=True)
+    return cost
+
+
+def _head(head: Head, h: Tensor, target: Tensor) -> LayerCost:
+    seconds = median(_timed(lambda: head.error(h, target, 0, 0)) for _ in range(_REPEATS))
+    start = perf_counter()
+    head.apply_gradients(0)
+    optimizer = perf_counter() - start
+    third = seconds / 3  # forward, inputs and weights are three products of one size
+    return LayerCost(third, seconds, 2 * third, third, third, optimizer)
+
+
+def _behind(before: Callable[[], Tensor], work: Callable[[Tensor], object]) -> float:
+    """Return the median seconds of work on a fresh graph each time, the first left out."""
+    seconds = []
+    for _ in range(_REPEATS + 1):
+        h = before()
+        seconds.append(_timed(lambda h=h: work(h)))  # type: ignore[misc]
+    return median(seconds[1:])
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = perf_counter()
+    work()
+    return perf_counter() - start

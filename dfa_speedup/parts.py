@@ -1,0 +1,47 @@
+"""The layers and the head that a worker has built, each once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dfa_core import Head, Layer
+from dfa_core.trained import TrainedModule
+from dfa_speedup.case import Case
+
+
+class Parts:
+    """Builds parts of a model when they are asked for, with the job's initial weights.
+
+    Configurations that are only timed share them; clear() makes the next ones new.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._layers: dict[int, Layer] = {}
+        self._head: Head | None = None
+
+    def layers(self, first: int = 0, last: int | None = None) -> list[Layer]:
+        """Return layers first..last-1, by default all."""
+        model, rule = self._case.model, self._case.rule
+        indices = range(first, len(model.layers) if last is None else last)
+        for i in indices:
+            if i not in self._layers:
+                self._layers[i] = Layer(i, model.build_layer(i, rule.seed), rule)
+        return [self._layers[i] for i in indices]
+
+    def head(self, microbatches: int) -> Head:
+        """Return the head, set to take a microbatch's share of the mean."""
+        if self._head is None:
+            self._head = Head(self._case.model, self._case.loss, self._case.rule)
+        self._head.rule = replace(self._case.rule, microbatches=microbatches)
+        return self._head
+
+    def stage(self, first: int, last: int) -> Sequence[TrainedModule]:
+        """Return parts first..last-1, where the head counts as the layer behind the last."""
+        layers = len(self._case.model.layers)
+        found: list[TrainedModule] = [*self.layers(first, min(last, layers))]
+        return [*found, self.head(1)] if last > layers else found
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._layers.clear()
+        self._head = None

@@ -1,0 +1,119 @@
+"""Whom errorcast is measured against: torch's pipeline schedules, and the runs without a pipeline.
+
+A stage is what torch calls consecutive layers that move as one. A worker hosts one, or two: either
+every K-th (`loop`), or folded so that the first worker has the first and the last (`v`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.distributed.pipelining.schedules import (
+    Schedule1F1B,
+    ScheduleDualPipeV,
+    ScheduleGPipe,
+    ScheduleInterleaved1F1B,
+    ScheduleInterleavedZeroBubble,
+    ScheduleZBVZeroBubble,
+    _PipelineSchedule,
+)
+
+from dfa_core import partition
+from dfa_speedup.case import Case, Configuration
+
+Order = Literal["loop", "v"]
+
+
+@dataclass(frozen=True)
+class PipelinePeer:
+    """One of torch.distributed.pipelining's schedules, as torch runs it."""
+
+    schedule: type[_PipelineSchedule]
+    stages_a_worker: int = 1
+    order: Order = "loop"
+
+    def stages_of(self, worker: int, workers: int) -> list[int]:
+        """Return the stages that worker 0..K-1 hosts."""
+        if self.order == "v":
+            return [worker, 2 * workers - 1 - worker]
+        return [worker + i * workers for i in range(self.stages_a_worker)]
+
+    def worker_of(self, stage: int, workers: int) -> int:
+        """Return the worker that hosts a stage."""
+        if self.order == "v" and stage >= workers:
+            return 2 * workers - 1 - stage
+        return stage % workers
+
+    def refusal(self, layers: int, workers: int, microbatches: int) -> str | None:
+        """Say why this peer cannot run a configuration, or return None."""
+        stages = workers * self.stages_a_worker
+        if layers + 1 < stages:  # the head may be a stage of its own
+            return f"needs {stages} stages, the model has {layers} layers and a head"
+        if self.schedule is ScheduleDualPipeV and microbatches < stages:
+            return f"needs at least {stages} microbatches"
+        rounds = max(1, microbatches // workers)
+        if self.stages_a_worker > 1 and self.order == "loop" and microbatches % rounds:
+            return f"needs microbatches in equal rounds of about {workers}"
+        return None
+
+
+PIPELINES = {
+    "GPipe": PipelinePeer(ScheduleGPipe),
+    "1F1B": PipelinePeer(Schedule1F1B),
+    "interleaved 1F1B": PipelinePeer(ScheduleInterleaved1F1B, 2),
+    "interleaved zero bubble": PipelinePeer(ScheduleInterleavedZeroBubble, 2),
+    "ZBV zero bubble": PipelinePeer(ScheduleZBVZeroBubble, 2, "v"),
+    "DualPipeV": PipelinePeer(ScheduleDualPipeV, 2, "v"),
+}
+DATA_PARALLEL = "DistributedDataParallel"
+ONE_PROCESS = "one process"
+ERRORCAST = "errorcast"
+PEERS: Sequence[str] = (*PIPELINES, DATA_PARALLEL, ONE_PROCESS)
+
+# measured beside them: a DFA step without a pipeline, and computing alone by either method
+ONE_PROCESS_DFA = "one process, DFA"
+LIMIT_DFA = "limit, DFA"
+LIMIT_BP = "limit, backpropagation"
+
+
+def refusal(case: Case, configuration: Configuration, blocks: int) -> str | None:
+    """Say why a side cannot run a configuration on K workers, or return None."""
+    m, layers = configuration.microbatches, len(case.model.layers)
+    if case.batch_size % m:
+        return f"{m} microbatches do not divide the batch of {case.batch_size}"
+    peer = PIPELINES.get(configuration.schedule)
+    if peer is not None:
+        return "a pipeline needs 2 workers" if blocks == 1 else peer.refusal(layers, blocks, m)
+    if configuration.schedule == DATA_PARALLEL:
+        if blocks == 1:
+            return "needs 2 workers"
+        if case.batch_size % (blocks * m):
+            return f"{blocks} replicas of {m} microbatches do not divide {case.batch_size}"
+    return None
+
+
+def bytes_per_step(case: Case, configuration: Configuration, blocks: int) -> int:
+    """Return the bytes that all workers of a peer send in a step.
+
+    A pipeline sends each activation forward and its gradient back wherever two stages are on
+    different workers; data parallelism passes the weights' gradients round a ring.
+    """
+    peer = PIPELINES.get(configuration.schedule)
+    if peer is not None:
+        stages = blocks * peer.stages_a_worker
+        between = 0
+        for stage, (_, last) in enumerate(stage_ranges(case, stages)[:-1]):
+            if peer.worker_of(stage, blocks) != peer.worker_of(stage + 1, blocks):
+                between += case.profile.between[last].bytes
+        return 2 * between * case.batch_size
+    if configuration.schedule == DATA_PARALLEL:
+        return 2 * (blocks - 1) * 4 * case.profile.parameters
+    return 0
+
+
+def stage_ranges(case: Case, stages: int) -> list[tuple[int, int]]:
+    """Cut layers and head (the layer behind the last) into balanced stages.
+
+    Raises JobError when there are too few layers.
+    """
+    return partition([*case.costs, case.profile.head_seconds], stages)

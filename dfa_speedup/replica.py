@@ -1,0 +1,72 @@
+"""The whole model in one process: by itself, or as a replica of data parallelism."""
+
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dfa_core import JobError, split
+from dfa_speedup.case import Case, Configuration
+from dfa_speedup.parts import Parts
+from workers.trace import Span
+
+
+class Replica:
+    """Trains on a share of each batch by backpropagation."""
+
+    def __init__(
+        self,
+        case: Case,
+        configuration: Configuration,
+        rank: int,
+        world: int,
+        parts: Parts,
+    ) -> None:
+        """Build the whole model; a world of more than one is torch's default group."""
+        self._case, self._m = case, configuration.microbatches
+        self._rank, self._share = rank, case.batch_size // world
+        if case.batch_size % (world * self._m):
+            raise JobError(
+                f"{world} replicas of {self._m} microbatches do not divide {case.batch_size}"
+            )
+        self.parts = parts.stage(0, len(case.model.layers) + 1)
+        self.spans: list[Span] = []
+        self._batches = case.batches(1)
+        whole = nn.Sequential(*(part.module for part in self.parts))
+        self._module = DistributedDataParallel(whole) if world > 1 else whole
+
+    def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
+        """Train steps first..last-1; return the seconds and the loss of each."""
+        seconds, losses = [], []
+        mark = perf_counter()
+        for step, (x, target) in enumerate(self._batches.microbatches(first, last), start=first):
+            mine = slice(self._rank * self._share, (self._rank + 1) * self._share)
+            xs, targets = split(x[mine], self._m), split(target[mine], self._m)
+            losses.append(self._backward(xs, targets))
+            for part in self.parts:
+                part.apply_gradients(step)
+            now = perf_counter()
+            seconds.append(now - mark)
+            mark = now
+        return seconds, losses
+
+    def _backward(self, xs: list[Tensor], targets: list[Tensor]) -> float:
+        total = 0.0
+        for index, (x, target) in enumerate(zip(xs, targets, strict=True)):
+            with self._apart(index):
+                loss = self._case.loss(self._module(x), target) / self._m
+                torch.autograd.backward(loss)
+            total += float(loss.detach())
+        return total
+
+    def _apart(self, index: int) -> AbstractContextManager[None]:
+        """Let the replicas meet once a step, behind the last microbatch."""
+        if isinstance(self._module, DistributedDataParallel) and index < self._m - 1:
+            return self._module.no_sync()
+        return nullcontext()
+
+    def close(self) -> None:
+        """Stop making batches."""
+        self._batches.close()

@@ -1,0 +1,103 @@
+"""A worker's stages under one of torch's pipeline schedules."""
+
+from collections.abc import Sequence
+from time import perf_counter, time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.pipelining import PipelineStage
+
+from dfa_core.trained import TrainedModule
+from dfa_speedup.case import Case, Configuration
+from dfa_speedup.parts import Parts
+from dfa_speedup.peers import PIPELINES, stage_ranges
+from workers.trace import Span
+
+
+class TimedStage(PipelineStage):
+    """torch's stage, which notes when it computes."""
+
+    spans: list[Span]
+
+    def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward pass of one microbatch."""
+        start = time()
+        result = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
+        self.spans.append(Span("forward", 0, fwd_chunk_id, start, time()))
+        return result
+
+    def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
+        """Run a microbatch's backward pass, or the part of it that the stage before needs."""
+        start = time()
+        super().backward_one_chunk(bwd_chunk_id, *args, **kwargs)
+        self.spans.append(Span("backward", 0, bwd_chunk_id, start, time()))
+
+    def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
+        """Run the part of the backward pass that is for the weights."""
+        start = time()
+        super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
+        self.spans.append(Span("weights", 0, bwd_chunk_id, start, time()))
+
+
+class Stages:
+    """What one of K workers does in a pipeline of backpropagation."""
+
+    def __init__(
+        self, case: Case, configuration: Configuration, rank: int, world: int, parts: Parts
+    ) -> None:
+        """Build the stages on torch's default group, of which this is rank 0..K-1.
+
+        parts: gives the layers; those it gave before are shared.
+        """
+        peer, m = PIPELINES[configuration.schedule], configuration.microbatches
+        ranges = stage_ranges(case, peer.stages_a_worker * world)
+        hosted = peer.stages_of(rank, world)
+        self.parts: Sequence[TrainedModule] = []
+        self.spans: list[Span] = []
+        self._batches = case.batches(1)
+        self._takes_inputs, self._takes_targets = 0 in hosted, len(ranges) - 1 in hosted
+        stages = []
+        for index in hosted:
+            of_stage = parts.stage(*ranges[index])
+            self.parts = [*self.parts, *of_stage]
+            module = nn.Sequential(*(part.module for part in of_stage))
+            stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
+            stage.spans = self.spans
+            stages.append(stage)
+
+        def share_of_the_mean(output: Tensor, target: Tensor) -> Tensor:
+            return case.loss(output, target) / m
+
+        # scaled here and not afterwards by torch, which would cost a pass over all gradients
+        make: Any = peer.schedule  # single and multi-stage schedules take different arguments
+        self._schedule: Any = make(
+            stages if peer.stages_a_worker > 1 else stages[0],
+            m,
+            share_of_the_mean,
+            scale_grads=False,
+        )
+
+    def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
+        """Train steps first..last-1; return seconds and, where the loss is taken, losses."""
+        seconds, losses = [], []
+        mark = perf_counter()
+        for step, (x, target) in enumerate(self._batches.microbatches(first, last), start=first):
+            found: list[Tensor] = []
+            inputs = (x,) if self._takes_inputs else ()
+            known = {"target": target, "losses": found} if self._takes_targets else {}
+            self._schedule.step(*inputs, **known, return_outputs=False)
+            start = time()
+            for part in self.parts:
+                part.apply_gradients(step)
+            self.spans.append(Span("optimizer", step, -1, start, time()))
+            if found:
+                losses.append(sum(float(loss) for loss in found))
+            now = perf_counter()
+            seconds.append(now - mark)
+            mark = now
+        return seconds, losses
+
+    def close(self) -> None:
+        """Stop making batches."""
+        self._batches.close()

@@ -1,0 +1,117 @@
+"""The K workers of a comparison, started anew when one of them fails."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from dfa_core import JobError, TrainingFailed
+from dfa_speedup.case import Configuration
+from dfa_speedup.costs import Costs, mean_costs
+from dfa_speedup.peers import DATA_PARALLEL, PIPELINES
+from dfa_speedup.simulator import Link
+from dfa_speedup.worker import ContestActor, Trained
+from workers.actor import Meeting, Shipment
+from workers.group import LOOPBACK, listen, open_store
+from workers.placement import Placement, Share, Worker
+
+
+class PeerFailed(TrainingFailed):
+    """A configuration could not run; the comparison goes on without it."""
+
+
+class Workers:
+    """K workers that run one side after the other."""
+
+    def __init__(self, case: Shipment, blocks: int, share: Share, timeout_s: float) -> None:
+        """Place and start them. Raises JobError when the cluster is too small."""
+        self._case, self._blocks, self._share, self._timeout_s = case, blocks, share, timeout_s
+        self._start()
+
+    @property
+    def all(self) -> Sequence[Worker]:
+        """Return the workers that run now."""
+        return self._placement.workers
+
+    def train(self, configuration: Configuration, first: int, last: int) -> list[Trained]:
+        """Train steps first..last-1 on as many workers as the side takes.
+
+        Raises PeerFailed, after all workers were started anew, when one of them fails.
+        """
+        return self._call("train_peer", self._those_of(configuration), configuration, first, last)
+
+    def train_on_each(self, configuration: Configuration, first: int, last: int) -> list[Trained]:
+        """Let every worker do the whole of it at once, to load the machine as a real step does."""
+        return self._call("train_peer", self.all, configuration, first, last)
+
+    def peak_memory_mb(self, configuration: Configuration, steps: int) -> float:
+        """Build the side's parts anew, train so many steps; return the largest worker's peak."""
+        peaks = self._call("prepare", self._those_of(configuration), configuration, steps)
+        return float(max(peaks))
+
+    def costs(self, microbatches: int) -> Costs:
+        """Return the costs of all layers, measured by all workers at once: their mean."""
+        found: list[Costs] = self._call("costs", self.all, microbatches)
+        return mean_costs(found)
+
+    def link(self) -> Link:
+        """Return latency and bandwidth between two workers, measured."""
+        if len(self.all) < 2:
+            return Link(0.0, float("inf"))
+        small, large = 8, 4 << 20
+        latency = max(self._call("round_trip", self.all[:2], small, 200))
+        seconds = max(self._call("round_trip", self.all[:2], large, 20))
+        return Link(latency, large / max(1e-9, seconds - latency))
+
+    def states(self, configuration: Configuration) -> dict[str, Any]:
+        """Return the weights of every layer and the head, by name."""
+        calls = self._call("states", self._those_of(configuration), configuration)
+        return {name: (tensors, scalars) for part in calls for name, tensors, scalars in part}
+
+    def forget(self) -> None:
+        """Drop what all workers have built."""
+        self._call("forget", self.all)
+
+    def stop(self) -> None:
+        """Give the workers back."""
+        self._placement.release()
+
+    def _those_of(self, configuration: Configuration) -> Sequence[Worker]:
+        together = configuration.schedule in (*PIPELINES, DATA_PARALLEL)
+        return self.all if together else self.all[:1]
+
+    def _start(self) -> None:
+        self._placement = Placement(self._blocks, self._share, ContestActor)
+        here = ray.get_runtime_context().get_node_id()
+        one_node = all(worker.node == here for worker in self.all)
+        host = LOOPBACK if one_node else ray.util.get_node_ip_address()
+        listener = listen(host)
+        port = listener.getsockname()[1]
+        self._store = open_store(host, port, self._blocks, listener)
+        meeting = Meeting(host, port, self._blocks, self._timeout_s)
+        ray.get([w.actor.enter.remote(self._case, meeting, i) for i, w in enumerate(self.all)])
+
+    def _call(self, method: str, workers: Sequence[Worker], *arguments: Any) -> list[Any]:
+        calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
+        try:
+            pending = calls
+            while pending:  # the first failure counts: its peers would wait for their deadline
+                done, pending = ray.wait(pending, timeout=self._timeout_s)
+                if not done:
+                    raise GetTimeoutError(f"no answer within {self._timeout_s:.0f} s")
+                ray.get(done)
+            results: list[Any] = ray.get(calls)
+            return results
+        except (RayError, JobError, TrainingFailed) as error:
+            why = _cause(error)
+            self.stop()
+            self._start()
+            raise PeerFailed(why) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RayActorError):
+        return "a worker's process died (out of memory?)"
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]

@@ -1,0 +1,35 @@
+"""The network that speed is measured on: equal layers, random data."""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from dfa_tasks.models import mlp
+from dfa_tasks.task import Splits, Task
+
+CLASSES = 10
+
+
+def standard_mlp(width: int = 1024, layers: int = 8) -> Task:
+    """Tanh MLP of equal layers on random data: for `errorcast bench` and `plan`."""
+    return Task(
+        model=mlp(width, CLASSES, layers, width),
+        loss=nn.functional.cross_entropy,
+        data=partial(random_splits, width),
+        defaults={
+            "batch_size": 512,
+            "microbatches": 4,
+            "epochs": 1,
+            "optimizer": {"name": "sgd", "lr": 1e-3},
+        },
+    )
+
+
+def random_splits(width: int, samples: int = 4096) -> Splits:
+    """Return normal inputs and random classes; there is nothing to learn in them but by heart."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(samples, width, generator=generator)
+    target = torch.randint(0, CLASSES, (samples,), generator=generator)
+    return Splits(TensorDataset(x, target), TensorDataset(x[:512], target[:512]))

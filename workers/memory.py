@@ -1,0 +1,26 @@
+"""The most memory that this process, or its GPU, has held."""
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+_RESET_PEAK = Path("/proc/self/clear_refs")
+
+
+def reset_peak() -> float:
+    """Begin to measure anew; return what is in use now, MB."""
+    ctypes.CDLL(None).malloc_trim(0)  # what an earlier measurement freed is not this one's
+    _RESET_PEAK.write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    return peak_mb()
+
+
+def peak_mb() -> float:
+    """Return the peak since reset_peak(), MB: resident memory, or the GPU's where one is used."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6

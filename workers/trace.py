@@ -1,0 +1,50 @@
+"""Records when a block computes: what a timeline is drawn from."""
+
+from dataclasses import dataclass
+from time import time
+
+from torch import Tensor
+
+from dfa_core import Block
+
+
+@dataclass(frozen=True)
+class Span:
+    """One piece of computing: what, of which step and microbatch, from when to when.
+
+    start, end: seconds of the system's clock, which all processes of a node share.
+    """
+
+    what: str
+    step: int
+    microbatch: int
+    start: float
+    end: float
+
+
+class TracedBlock(Block):
+    """A block that notes each forward, update and optimizer step in `spans`."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block.layers)
+        self.spans: list[Span] = []
+        self._step = 0
+
+    def forward(self, x: Tensor, step: int, microbatch: int) -> Tensor:
+        """Run one microbatch through all layers."""
+        start, self._step = time(), step
+        h = super().forward(x, step, microbatch)
+        self.spans.append(Span("forward", step, microbatch, start, time()))
+        return h
+
+    def update(self, error: Tensor, microbatch: int) -> None:
+        """Add the local gradients of one microbatch."""
+        start = time()
+        super().update(error, microbatch)
+        self.spans.append(Span("update", self._step, microbatch, start, time()))
+
+    def step(self, step: int) -> None:
+        """Let every layer's optimizer take its step."""
+        start = time()
+        super().step(step)
+        self.spans.append(Span("optimizer", step, -1, start, time()))
