@@ -1,20 +1,27 @@
 """Measures a job against backpropagation: builds the case, runs all sides, gathers the result."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from coordinator.contest import ErrorcastSide
+from coordinator.display import bench_cells
 from coordinator.embedded_ray import ray_for
 from coordinator.feed import Feed
 from coordinator.resolve import Job
 from dfa_core import JobError, profile, split
 from dfa_speedup.case import Case
 from dfa_speedup.compare import Comparison, Progress
+from dfa_speedup.page import write_page
+from dfa_speedup.peers import ERRORCAST
+from dfa_speedup.pictures import draw_speedups, draw_timelines
 from dfa_speedup.report import machine, rows, summary
+from dfa_speedup.timeline import chrome_trace
 from dfa_speedup.workers import Workers
 from dfa_tasks.source import as_source
 from workers.actor import Shipment
@@ -87,3 +94,22 @@ def timing_case(job: Job, microbatches: Sequence[int]) -> Case:
 def open_feed(source: Any, batch_size: int, microbatches: int) -> Feed:
     """Open a source in the process that calls this."""
     return Feed(source, batch_size, microbatches)
+
+
+def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -> None:
+    """Write bench.json, timeline.json, both pictures and report.html into the folder."""
+    best = [row for row in found["rows"] if row["best"]]
+    spans = {
+        f"{side.configuration.schedule}, M {side.configuration.microbatches}": comparison.spans[
+            side.configuration
+        ]
+        for side in (comparison.best(ERRORCAST), comparison.best("1F1B"))
+        if side.configuration in comparison.spans
+    }
+    pictures = [out / "speedup.png", out / "timeline.png"]
+    draw_speedups(best, pictures[0], f"errorcast's speedup: {found['task']}")
+    draw_timelines(spans, pictures[1])
+    (out / "bench.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
+    columns, cells = bench_cells(found["rows"], every=True)
+    write_page(out / "report.html", found, columns, cells, pictures)

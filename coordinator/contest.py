@@ -61,15 +61,22 @@ class Rank0:
             self._timeout_s,
         )
         marks: list[float] = []
+        losses: list[float] = []
+
+        def on_step(_: int, loss: float) -> None:
+            marks.append(perf_counter())
+            losses.append(loss)
+
         try:
             ray.get([worker.actor.trace.remote() for worker in workers])
-            pipeline.train(0, steps, lambda *_: marks.append(perf_counter()))
+            pipeline.train(0, steps, on_step)
             spans = ray.get([worker.actor.spans.remote() for worker in workers])
             sent = sum(int(row["bytes_sent"]) for row in pipeline.report())
         finally:
             pipeline.close()
             feed.close()
-        return Visit([b - a for a, b in pairwise(marks)], [*spans, head.spans], sent // steps)
+        seconds = [b - a for a, b in pairwise(marks)]
+        return Visit(seconds, losses, [*spans, head.spans], sent // steps)
 
 
 class ErrorcastSide:

@@ -1,9 +1,10 @@
 """Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -101,4 +102,64 @@ def result_table(summary: Mapping[str, Any]) -> Table:
             f"{row['waiting']:.1%}",
             f"{row['bytes_sent']:,}",
         )
+    return table
+
+
+def bench_cells(
+    rows: Sequence[Mapping[str, Any]], every: bool
+) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and the rows of a comparison: each side at its best, or at every M."""
+    columns = [
+        "schedule",
+        "M",
+        "step, ms (quartiles)",
+        "predicted",
+        "samples/s",
+        "speedup",
+        "effic.",
+        "bubble",
+        "MB sent",
+        "peak MB",
+    ]
+    return columns, [_bench_row(row) for row in rows if every or row["best"] or not row["speedup"]]
+
+
+def _bench_row(row: Mapping[str, Any]) -> list[str]:
+    start = [row["schedule"], str(row["microbatches"])]
+    if row["reason"]:
+        return [*start, row["reason"], *[""] * 7]
+
+    def number(name: str, form: str, factor: float = 1.0) -> str:
+        return "" if row[name] is None else format(row[name] * factor, form)
+
+    return [
+        *start,
+        f"{row['step_ms']:.1f} ({row['step_ms_low']:.0f}-{row['step_ms_high']:.0f})",
+        number("predicted_ms", ".1f"),
+        number("samples_per_s", ",.0f"),
+        f"{row['speedup']:.2f}x",
+        number("efficiency", ".1%"),
+        number("bubble", ".1%"),
+        number("bytes_per_step", ",.1f", 1e-6),
+        number("peak_memory_mb", ",.0f"),
+    ]
+
+
+def bench_table(found: Mapping[str, Any], every: bool) -> Table:
+    """Return a comparison as a table."""
+    sums = found["summary"]
+    over = sums["speedup_over_best_pipeline"]
+    best = f"; {over:.2f}x the best pipeline ({sums['best_pipeline']})" if over else ""
+    table = Table(
+        title=f"{found['task']}, {sums['blocks']} blocks, batch {sums['batch_size']}: "
+        f"errorcast's step is {sums['efficiency']:.1%} compute alone "
+        f"({sums['efficiency_loaded']:.1%} with all workers computing){best}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    columns, cells = bench_cells(found["rows"], every)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "schedule" else "right")
+    for row in cells:
+        table.add_row(*row)
     return table

@@ -104,6 +104,14 @@ def assignment(text: str) -> Settings:
     return dict(settings)
 
 
+def whole_numbers(name: str, text: str) -> list[int]:
+    """Read `2,4,8`. Raises JobError when it is not a list of whole numbers above 0."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise JobError(f"{name}: '{text}' must be whole numbers above 0, such as 2,4,8")
+    return sorted({int(part) for part in parts})
+
+
 def plain_options(struct: Any) -> Settings:
     """Return a Struct's fields, whole numbers as int (a Struct keeps all numbers as double)."""
     return {key: _whole(value) for key, value in json_format.MessageToDict(struct).items()}

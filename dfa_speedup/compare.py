@@ -34,9 +34,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Visit:
-    """Some steps of one side: seconds of each, spans of each worker, bytes a step of all."""
+    """Some steps: seconds of each but the first, losses, spans of each worker, bytes of all."""
 
     seconds: list[float]
+    losses: list[float]
     spans: list[list[Span]]
     bytes_per_step: int
 
@@ -84,7 +85,7 @@ class Comparison:
         progress: Progress,
     ) -> None:
         self._case, self._workers, self._errorcast = case, workers, errorcast
-        self._progress = progress
+        self._progress, self._asked = progress, microbatches
         self.blocks = len(workers.all)
         self.measured = [
             Measured(Configuration(schedule, m))
@@ -96,9 +97,9 @@ class Comparison:
         self.spans: dict[Configuration, list[list[Span]]] = {}
 
     def _microbatches_of(self, schedule: str, asked: Sequence[int]) -> Sequence[int]:
-        # these need no microbatches, and people run them without
+        # these need no microbatches: they are slower with more, unless memory is short
         uncut = schedule in (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
-        return sorted({1, *asked}) if uncut else asked
+        return sorted({1, min(asked)}) if uncut else asked
 
     def run(self, rounds: int, steps: int) -> None:
         """Measure the memory of each configuration, all of them in rounds, and what layers cost."""
@@ -110,7 +111,7 @@ class Comparison:
                 self._progress(f"round {number + 1}/{rounds}", number, rounds)
                 self._round(side, steps)
             self._round_of_the_loaded_limit(steps)
-            for m in {s.configuration.microbatches for s in self._running()}:
+            for m in self._asked:
                 self.costs.setdefault(m, []).append(self._workers.costs(m))
         self.link = self._workers.link()
 
@@ -119,7 +120,8 @@ class Comparison:
 
         It takes a core (or GPU) for every worker for granted.
         """
-        costs = mean_costs(self.costs[configuration.microbatches])
+        nearest = max(configuration.microbatches, min(self._asked))
+        costs = mean_costs(self.costs[nearest])
         return predicted_step(self._case, costs, configuration, self.blocks, self.link)
 
     def _running(self) -> Iterator[Measured]:

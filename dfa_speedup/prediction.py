@@ -37,12 +37,9 @@ def predicted_step(
         stages = [_sum(parts[a:b]) for a, b in ranges]
         hop = max(between[b].bytes for _, b in ranges[:-1])
         return pipeline_step(name, stages, workers, samples, m, hop, link)
-    if name == DATA_PARALLEL:
-        weights = 4 * (
-            sum(x.parameters for x in case.profile.layers) + case.profile.head_parameters
-        )
-        whole = data_parallel_step(costs, workers, case.batch_size // workers, weights, link)
-        return whole if m == 1 else None
+    if name == DATA_PARALLEL and m == 1:
+        share = case.batch_size // workers
+        return data_parallel_step(costs, workers, share, 4 * case.profile.parameters, link)
     return None
 
 

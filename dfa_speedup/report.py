@@ -2,7 +2,6 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
@@ -131,9 +130,3 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
-
-
-def table(found: Mapping[str, Any], every: bool) -> Sequence[Mapping[str, Any]]:
-    """Return the rows to show: each side's best, or all of them."""
-    shown: Sequence[Mapping[str, Any]] = found["rows"]
-    return [row for row in shown if every or row["best"]]

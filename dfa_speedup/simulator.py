@@ -20,6 +20,7 @@ from dfa_speedup.costs import ZERO, Costs, LayerCost
 from dfa_speedup.peers import PIPELINES, PipelinePeer
 
 _STEPS = 3
+_KINDS = {"FORWARD": "F", "FULL_BACKWARD": "B", "BACKWARD_INPUT": "I", "BACKWARD_WEIGHT": "W"}
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,15 @@ def pipeline_order(
     if peer.stages_a_worker == 1:
         ahead = {k: m if name == "GPipe" else min(m, workers - k) for k in range(workers)}
         return [_one_stage(k, m, ahead[k]) for k in range(workers)]
-    orders = []
+    orders = []  # torch's names; a reduction of gradients among replicas is none of them
     for rank in get_schedule_ops(peer.schedule, workers, m, peer.stages_a_worker):
         order = []
         for action in rank:
             if action is not None:
                 for part in action.sub_actions or (action,):
                     i = part.microbatch_index or 0  # None where it concerns them all
-                    order.append((str(part.computation_type), part.stage_index, i))
-        orders.append([(kind, s, i) for kind, s, i in order if kind in "FBIW"])
+                    order.append((part.computation_type.name, part.stage_index, i))
+        orders.append([(_KINDS[kind], s, i) for kind, s, i in order if kind in _KINDS])
     return orders
 
 

@@ -9,6 +9,7 @@ import traceback
 
 import typer
 
+from coordinator.cli.bench import bench
 from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
 from coordinator.cli.tasks import tasks
@@ -25,6 +26,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(export)
 app.command()(tasks)
+app.command()(bench)
 
 
 @app.callback()

@@ -1,0 +1,70 @@
+"""`errorcast bench`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Option = typer.Option
+
+
+def bench(
+    task: Annotated[
+        str, typer.Argument(help="A task (see `errorcast tasks`) or path/to/mytask.py:function.")
+    ] = "mlp",
+    blocks: Annotated[str | None, Option(help="Workers of every side.")] = None,
+    microbatches: Annotated[str, Option(help="Numbers to try; each side takes its best.")] = (
+        "2,4,8"
+    ),
+    batch_size: Annotated[str | None, Option(help="Samples a step.")] = None,
+    width: Annotated[int | None, Option(help="The task's option `width`.")] = None,
+    layers: Annotated[int | None, Option(help="The task's option `layers`.")] = None,
+    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="Any field of the job.")] = None,
+    rounds: Annotated[int, Option(help="Alternations of all sides.", min=1)] = 4,
+    steps: Annotated[int, Option(help="Steps of a side in a round.", min=1)] = 3,
+    every: Annotated[bool, Option("--all", help="Show every number of microbatches.")] = False,
+    out: Annotated[Path, Option(help="Folder of the results.")] = Path("bench"),
+    ray_address: Annotated[str | None, Option(help="Of a Ray cluster to join, or auto.")] = None,
+) -> None:
+    """Measure a step against pipeline backpropagation, on the same workers, in the same run."""
+    import shlex
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from coordinator.bench import measure, write_results
+    from coordinator.display import bench_table
+    from coordinator.resolve import resolve
+    from coordinator.spec import assignment, merge, whole_numbers
+    from dfa_core import JobError
+
+    flags: dict[str, Any] = {
+        "blocks": blocks,
+        "batch_size": batch_size,
+        "data_dir": data_dir,
+        "options": {k: v for k, v in {"width": width, "layers": layers}.items() if v},
+    }
+    tried = whole_numbers("microbatches", microbatches)
+    given = {k: v for k, v in flags.items() if v}
+    settings = merge(given, *(assignment(text) for text in set_ or []), {"microbatches": tried[0]})
+    job = resolve(task, settings)
+    if job.task.fetch is not None:
+        job.task.fetch()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"--out {out} cannot be written: {error}") from error
+    console = Console()
+    with Progress(console=console, transient=True) as bars:
+        bar = bars.add_task("starting", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bars.update(bar, description=what, completed=done, total=total)
+
+        found, comparison = measure(job, tried, rounds, steps, progress, ray_address)
+    found["command"] = shlex.join(["errorcast", *sys.argv[1:]])
+    console.print(bench_table(found, every))
+    write_results(out, found, comparison)
+    console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")

@@ -1,0 +1,57 @@
+"""timeline.json: what each worker computed, and when it waited, in Chrome's trace form.
+
+Opens in Perfetto (ui.perfetto.dev) or chrome://tracing: a process a side, a row a worker.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workers.trace import Span
+
+_SHORTEST_WAIT_S = 1e-4
+
+
+def chrome_trace(sides: Mapping[str, Sequence[Sequence[Span]]]) -> dict[str, Any]:
+    """Return the trace of several sides; each begins at time 0.
+
+    sides: name -> the spans of each of its workers; a row of `head` spans is the coordinator's, and
+    each of them ends with the broadcast of its error.
+    """
+    events: list[dict[str, Any]] = []
+    for process, (side, rows) in enumerate(sides.items()):
+        begin = min((span.start for row in rows for span in row), default=0.0)
+        events.append(_named("process_name", process, 0, side))
+        for thread, row in enumerate(rows):
+            events.append(_named("thread_name", process, thread, row_name(row, thread)))
+            events += _row(row, process, thread, begin)
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def row_name(row: Sequence[Span], index: int) -> str:
+    """Return `block 1`, ..., or `coordinator`."""
+    return "coordinator" if row and row[0].what == "head" else f"block {index + 1}"
+
+
+def _row(row: Sequence[Span], process: int, thread: int, begin: float) -> list[dict[str, Any]]:
+    events = []
+    free = begin
+    place = {"pid": process, "tid": thread}
+    for span in row:
+        if span.start - free > _SHORTEST_WAIT_S:
+            events.append(_complete("wait", free, span.start, begin) | place)
+        where = {"step": span.step, "microbatch": span.microbatch}
+        events.append(_complete(span.what, span.start, span.end, begin) | place | {"args": where})
+        if span.what == "head":
+            at = round(1e6 * (span.end - begin), 1)
+            events.append({"name": "broadcast", "ph": "i", "s": "p", "ts": at} | place)
+        free = max(free, span.end)
+    return events
+
+
+def _complete(name: str, start: float, end: float, begin: float) -> dict[str, Any]:
+    times = {"ts": round(1e6 * (start - begin), 1), "dur": round(1e6 * (end - start), 1)}
+    return {"name": name, "ph": "X", **times}
+
+
+def _named(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
+    return {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": {"name": name}}

@@ -1,0 +1,152 @@
+"""Every side does the same work: the losses of 3 steps are the single-process reference's."""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import networks
+import pytest
+import torch
+from networks import NETWORKS, SAMPLES, Noise, dense, rule
+from ray import cloudpickle
+from torch import nn
+
+from coordinator.bench import open_feed
+from coordinator.contest import ErrorcastSide
+from dfa_core import LearningRule, Model, Reference, profile, split
+from dfa_speedup.case import Case, Configuration
+from dfa_speedup.peers import (
+    DATA_PARALLEL,
+    ONE_PROCESS,
+    ONE_PROCESS_DFA,
+    PEERS,
+    PIPELINES,
+    refusal,
+)
+from dfa_speedup.workers import PeerFailed, Workers
+from workers.actor import Shipment
+from workers.placement import Share
+
+LOSS = nn.functional.cross_entropy
+STEPS, M = 3, 4
+cloudpickle.register_pickle_by_value(networks)
+
+
+def case_of(model: Model, r: LearningRule) -> Case:
+    x, target = (split(part, M)[0] for part in Noise().batch(0))
+    measured = profile(model, LOSS, r, x, target)
+    return Case(model, LOSS, r, partial(open_feed, Noise(), SAMPLES), SAMPLES, measured)
+
+
+def reference(case: Case, method: str, microbatches: int) -> list[float]:
+    r = rule("sgd", microbatches)
+    trainer = Reference(case.model, LOSS, r, method)  # type: ignore[arg-type]
+    return [trainer.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
+
+
+@pytest.fixture(scope="module")
+def sides(a_ray: None) -> Iterator[tuple[Case, Workers, ErrorcastSide]]:
+    case = case_of(NETWORKS["mlp"], rule("sgd", M))
+    shipment = Shipment.pack(case)
+    workers = Workers(shipment, 2, Share(), timeout_s=60)
+    ours = ErrorcastSide(shipment, threads=1, timeout_s=60)
+    yield case, workers, ours
+    ours.stop()
+    workers.stop()
+
+
+@pytest.mark.parametrize("schedule", [*PEERS, ONE_PROCESS_DFA])
+def test_three_steps_have_the_references_losses(
+    sides: tuple[Case, Workers, ErrorcastSide], schedule: str
+) -> None:
+    case, workers, _ = sides
+    workers.forget()
+    configuration = Configuration(schedule, M)
+    assert refusal(case, configuration, 2) is None
+    done = workers.train(configuration, 0, STEPS)
+    told = [worker.losses for worker in done if worker.losses]
+    losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
+    expected = reference(case, "dfa" if schedule == ONE_PROCESS_DFA else "bp", M)
+    assert losses == pytest.approx(expected, rel=2e-6)
+    others = {"dfa", "bp", "shallow"} - {"dfa" if schedule == ONE_PROCESS_DFA else "bp"}
+    for other in others:  # the bound tells the methods apart
+        assert losses != pytest.approx(reference(case, other, M), rel=1e-5)
+    if schedule in PIPELINES:
+        assert all(worker.spans for worker in done)
+
+
+def test_every_worker_of_a_peer_ends_with_the_references_weights(
+    sides: tuple[Case, Workers, ErrorcastSide],
+) -> None:
+    case, workers, _ = sides
+    trained = Reference(case.model, LOSS, rule("sgd", M), "bp")
+    for step in range(STEPS):
+        trained.train_step(step, *Noise().batch(step))
+    for schedule in (*PIPELINES, DATA_PARALLEL, ONE_PROCESS):
+        workers.forget()
+        configuration = Configuration(schedule, M)
+        workers.train(configuration, 0, STEPS)
+        states = workers.states(configuration)
+        for part in trained.parts():
+            for name, tensor in part.state()[0].items():
+                ours = states[part.name][0][name]
+                torch.testing.assert_close(ours, tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_errorcasts_side_has_the_bits_of_the_dfa_reference(
+    sides: tuple[Case, Workers, ErrorcastSide],
+) -> None:
+    case, workers, ours = sides
+    visit = ours.visit(workers, M, STEPS)
+    assert visit.losses == reference(case, "dfa", M)
+    kinds = [[span.what for span in row] for row in visit.spans]
+    assert [row.count("forward") for row in kinds] == [STEPS * M, STEPS * M, 0]
+    assert [row.count("update") for row in kinds] == [STEPS * M, STEPS * M, 0]
+    assert [row.count("head") for row in kinds] == [0, 0, STEPS * M]
+
+
+class Exploding(nn.Module):
+    """Fails when it is run, as if memory had run out."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad:  # in a pipeline of backpropagation, not behind a cut
+            raise RuntimeError("out of memory")
+        return x
+
+
+def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
+    model = Model(
+        (dense(64, 16), partial(nn.Sequential, Exploding(), nn.Linear(16, 16))),
+        partial(nn.Linear, 16, 10),
+    )
+    case = case_of(model, rule("sgd", M))
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    shipment = Shipment.pack(case)
+    workers = Workers(shipment, 2, Share(), timeout_s=60)
+    ours = ErrorcastSide(shipment, threads=1, timeout_s=60)
+    try:
+        with pytest.raises(PeerFailed, match="out of memory"):
+            workers.train(Configuration("1F1B", M), 0, 1)
+        assert len(ours.visit(workers, M, 2).seconds) == 1
+    finally:
+        ours.stop()
+        workers.stop()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "blocks", "microbatches", "why"),
+    [
+        ("1F1B", 1, 2, "a pipeline needs 2 workers"),
+        ("DualPipeV", 2, 2, "needs at least 4 microbatches"),
+        ("ZBV zero bubble", 3, 4, "needs 6 stages, the model has 4 layers and a head"),
+        ("GPipe", 2, 5, "5 microbatches do not divide the batch of 24"),
+        (DATA_PARALLEL, 2, 8, "2 replicas of 8 microbatches do not divide 24"),
+    ],
+)
+def test_what_a_peer_cannot_run_is_said(
+    schedule: str, blocks: int, microbatches: int, why: str
+) -> None:
+    case = case_of(NETWORKS["mlp"], rule("sgd", M))
+    found = refusal(case, Configuration(schedule, microbatches), blocks)
+    assert found is not None
+    assert why in found
