@@ -142,12 +142,12 @@ class Alone:
         found = []
         for step in range(steps):
             start = perf_counter()
-            for action in block_actions(self.size.blocks, self.size.microbatches):
+            for action in block_actions(self.size.blocks, self.size.microbatches, step, step + 1):
                 match action:
-                    case Forward(m):
+                    case Forward(_, m):
                         self.block.forward(self.inputs[m], step, m)
-                    case Update(m):
-                        self.block.update(self.errors[m], m)
+                    case Update(_, m):
+                        self.block.update(self.errors[m], step, m)
                     case Step():
                         self.block.step(step)
             found.append(perf_counter() - start)

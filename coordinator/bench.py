@@ -14,6 +14,7 @@ from coordinator.display import bench_cells
 from coordinator.embedded_ray import ray_for
 from coordinator.feed import Feed
 from coordinator.resolve import Job
+from coordinator.search_path import own_folders
 from dfa_core import JobError, profile, split
 from dfa_speedup.case import Case
 from dfa_speedup.compare import Comparison, Progress
@@ -48,16 +49,17 @@ def measure(
     steps: int,
     progress: Progress,
     ray_address: str | None = None,
-    folders: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], Comparison]:
     """Run every side and return the figures of bench.json, and what they are made of.
 
     Raises JobError when errorcast itself cannot run the job as given.
     """
-    case = timing_case(job, microbatches)
     resources = job.spec.resources
+    if resources.gpus:
+        raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
+    case = timing_case(job, microbatches)
     share = Share(resources.cpus, resources.gpus, resources.threads)
-    shipment = Shipment.pack(case, folders)
+    shipment = Shipment.pack(case, own_folders())
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
         workers = Workers(shipment, job.spec.blocks, share, resources.timeout_s)
         ours = ErrorcastSide(shipment, resources.threads, resources.timeout_s)

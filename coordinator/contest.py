@@ -1,6 +1,8 @@
 """errorcast's own side of a comparison: rank 0 of a pipeline whose blocks are the contest's."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter, time
 from typing import Any, cast
@@ -9,6 +11,7 @@ import ray
 import torch
 from torch import Tensor
 
+from coordinator.engine import evaluate
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan
@@ -16,9 +19,31 @@ from dfa_core import Head, JobError, TrainingFailed, partition
 from dfa_speedup.case import Case
 from dfa_speedup.compare import Visit
 from dfa_speedup.workers import PeerFailed, Workers
+from dfa_tasks import Task
 from workers.actor import Shipment
 from workers.placement import Worker
 from workers.trace import Span
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a race goes: until a test score is reached, or to the last epoch."""
+
+    task: Task
+    score: str
+    bound: float
+    steps_per_epoch: int
+    last_epoch: int
+
+    def epochs(self) -> list[tuple[int, int]]:
+        """Return the first step of each epoch, and the step behind its last."""
+        n = self.steps_per_epoch
+        return [(epoch * n, (epoch + 1) * n) for epoch in range(self.last_epoch)]
+
+    def reached(self, scores: dict[str, float]) -> bool:
+        """Say whether the target is reached: a loss from above, another score from below."""
+        value = scores[self.score]
+        return value <= self.bound if self.score == "loss" else value >= self.bound
 
 
 class TracedHead(Head):
@@ -43,23 +68,6 @@ class Rank0:
 
     def visit(self, workers: list[Worker], microbatches: int, steps: int) -> Visit:
         """Train steps 0..steps-1 from the initial weights; the first is not in the seconds."""
-        torch.set_num_threads(self._threads)
-        case = self._case
-        rule = replace(case.rule, microbatches=microbatches)
-        ranges = tuple(partition(case.costs, len(workers)))
-        plan = Plan(case.profile, ranges, case.batch_size // microbatches, microbatches)
-        head = TracedHead(case.model, case.loss, rule)
-        head.spans = []
-        feed = cast(Feed, case.batches(microbatches))
-        pipeline = Pipeline(
-            workers,
-            plan,
-            Shipment.pack(case.model, self._folders),
-            head,
-            feed,
-            rule,
-            self._timeout_s,
-        )
         marks: list[float] = []
         losses: list[float] = []
 
@@ -67,16 +75,49 @@ class Rank0:
             marks.append(perf_counter())
             losses.append(loss)
 
-        try:
+        with self._pipeline(workers, microbatches) as (pipeline, head):
             ray.get([worker.actor.trace.remote() for worker in workers])
             pipeline.train(0, steps, on_step)
             spans = ray.get([worker.actor.spans.remote() for worker in workers])
             sent = sum(int(row["bytes_sent"]) for row in pipeline.report())
+        seconds = [b - a for a, b in pairwise(marks)]
+        return Visit(seconds, losses, [*spans, head.spans], sent // steps)
+
+    def race(
+        self, workers: list[Worker], microbatches: int, course: Shipment
+    ) -> list[tuple[float, dict[str, float]]]:
+        """Train to the target or the last epoch; return seconds of training and scores of each."""
+        there: Course = course.unpack()
+        splits, run = there.task.splits(), []
+        with self._pipeline(workers, microbatches) as (pipeline, _):
+            for first, last in there.epochs():
+                start = perf_counter()
+                pipeline.train(first, last, lambda *_: None)
+                seconds = perf_counter() - start
+                run.append((seconds, evaluate(pipeline, there.task, splits)))
+                if there.reached(run[-1][1]):
+                    break
+        return run
+
+    @contextmanager
+    def _pipeline(
+        self, workers: list[Worker], microbatches: int
+    ) -> Iterator[tuple[Pipeline, TracedHead]]:
+        torch.set_num_threads(self._threads)
+        case, m = self._case, microbatches
+        rule = replace(case.rule, microbatches=m)
+        ranges = tuple(partition(case.costs, len(workers)))
+        plan = Plan(case.profile, ranges, case.batch_size // m, m, rule.staleness)
+        head = TracedHead(case.model, case.loss, rule)
+        head.spans = []
+        feed = cast(Feed, case.batches(m))
+        model = Shipment.pack(case.model, self._folders)
+        pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)
+        try:
+            yield pipeline, head
         finally:
             pipeline.close()
             feed.close()
-        seconds = [b - a for a, b in pairwise(marks)]
-        return Visit(seconds, losses, [*spans, head.spans], sent // steps)
 
 
 class ErrorcastSide:
@@ -87,19 +128,30 @@ class ErrorcastSide:
 
     def visit(self, workers: Workers, microbatches: int, steps: int) -> Visit:
         """Train so many steps. Raises PeerFailed."""
-        try:
-            call = self._rank0.visit.remote(list(workers.all), microbatches, steps)
-            visit: Visit = ray.get(call)
-        except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
-            raise PeerFailed(" ".join(str(error).split())) from error
+        visit: Visit = self._call("visit", workers, microbatches, steps)
         return visit
 
-    def peak_memory_mb(self, workers: Workers, microbatches: int, steps: int) -> float:
-        """Train so many steps; return the largest peak over what a worker held before."""
+    def race(
+        self, workers: Workers, microbatches: int, course: Shipment
+    ) -> list[tuple[float, dict[str, float]]]:
+        """Train to the target; return seconds and scores of each epoch. Raises PeerFailed."""
+        run: list[tuple[float, dict[str, float]]] = self._call(
+            "race", workers, microbatches, course
+        )
+        return run
+
+    def _call(self, method: str, workers: Workers, *arguments: Any) -> Any:
+        try:
+            return ray.get(getattr(self._rank0, method).remote(list(workers.all), *arguments))
+        except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
+            raise PeerFailed(" ".join(str(error).split())) from error
+
+    def first_visit(self, workers: Workers, microbatches: int, steps: int) -> tuple[Visit, float]:
+        """Train so many steps; return also the largest peak over what a worker held before."""
         before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
-        self.visit(workers, microbatches, steps)
+        visit = self.visit(workers, microbatches, steps)
         peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])
-        return float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
+        return visit, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
 
     def stop(self) -> None:
         """End rank 0."""

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from dfa_speedup.planning import Planned
+
 
 class TerminalViewer:
     """Follows one run on a console."""
@@ -143,6 +145,49 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
         number("bytes_per_step", ",.1f", 1e-6),
         number("peak_memory_mb", ",.0f"),
     ]
+
+
+def race_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how long each side trained to the target."""
+    table = Table(title="time to the target, training alone", box=SIMPLE_HEAD)
+    for name in ("schedule", "M", "seconds", "epochs", "reached", "last scores"):
+        table.add_column(name, justify="left" if name == "schedule" else "right")
+    for row in rows:
+        scores = "  ".join(f"{name} {value:.4f}" for name, value in row["scores"][-1].items())
+        reached = "yes" if row["reached"] else "no"
+        start = (row["schedule"], str(row["microbatches"]), f"{row['seconds']:.1f}")
+        table.add_row(*start, str(row["epochs"]), reached, scores)
+    return table
+
+
+def plan_prediction_table(rows: Sequence[tuple[int, int, Planned | str]]) -> Table:
+    """Return predictions as a table; the peers' columns are errorcast's speedup over each."""
+    table = Table(
+        title="predicted: K blocks, R replicas; errorcast's step, and its speedup over each "
+        "schedule, all at their best M",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    peers = next((list(p.speedups) for _, _, p in rows if isinstance(p, Planned)), [])
+    columns = ("K", "R", "M", "step, ms", "effic.", "MB each", "MB sent")
+    for name in (*columns, *peers):
+        table.add_column(name, justify="right")
+    for blocks, replicas, found in rows:
+        start = [str(blocks), str(replicas)]
+        if isinstance(found, str):
+            table.add_row(*start, "", found)
+            continue
+        over = ["" if s is None else f"{s:.2f}x" for s in found.speedups.values()]
+        table.add_row(
+            *start,
+            str(found.microbatches),
+            f"{1e3 * found.seconds:,.2f}",
+            f"{found.efficiency:.1%}",
+            f"{found.memory_mb:,.0f}",
+            f"{found.bytes_per_step / 1e6:,.0f}",
+            *over,
+        )
+    return table
 
 
 def bench_table(found: Mapping[str, Any], every: bool) -> Table:

@@ -1,7 +1,6 @@
 """`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any, Protocol
 
 import ray
 import safetensors.torch
-from ray import cloudpickle
 from ray.exceptions import RayActorError
 from torch import nn
 
@@ -19,6 +17,7 @@ from coordinator.embedded_ray import ray_for
 from coordinator.plots import draw_curves
 from coordinator.resolve import Job, resolve
 from coordinator.run_folder import RunFolder
+from coordinator.search_path import own_folders
 from coordinator.spec import Settings, merge, to_settings
 from dfa_core import JobError, TrainingFailed
 from dfa_tasks import Task
@@ -164,11 +163,8 @@ def _absolute(settings: Settings) -> Settings:
 
 
 def _ship(task: Task) -> Shipment:
-    folders = [str(Path(folder or ".").absolute()) for folder in sys.path]
-    if getattr(sys.modules.get("__main__"), "__file__", None) is None:
-        folders.append(str(Path.cwd()))  # a notebook, or python -c
     try:
-        return Shipment(cloudpickle.dumps(task), tuple(folders))
+        return Shipment.pack(task, own_folders())
     except Exception as error:
         raise JobError(
             f"task '{task.name}' cannot be sent to the workers ({type(error).__name__}: {error}); "

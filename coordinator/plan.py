@@ -18,6 +18,7 @@ class Plan:
     ranges: tuple[tuple[int, int], ...]
     samples: int
     microbatches: int
+    staleness: int = 0
 
     def wiring(self, block: int) -> Wiring:
         """Return where block k of 1..K stands in the pipeline."""
@@ -26,6 +27,7 @@ class Plan:
             block=block,
             blocks=len(self.ranges),
             microbatches=self.microbatches,
+            staleness=self.staleness,
             samples=self.samples,
             arriving=self.profile.between[first],
             error=self.profile.error,
@@ -55,4 +57,4 @@ def make_plan(
     x, target = (split(tensor, rule.microbatches)[0] for tensor in batch)
     measured = profile(model, loss, rule, x, target)
     ranges = partition([layer.seconds for layer in measured.layers], blocks)
-    return Plan(measured, tuple(ranges), len(x), rule.microbatches)
+    return Plan(measured, tuple(ranges), len(x), rule.microbatches, rule.staleness)

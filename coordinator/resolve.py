@@ -57,6 +57,7 @@ class Job:
             ),
             error_at=self.task.error_at,
             sample_dims=self.task.sample_dims,
+            staleness=self.spec.staleness,
         )
 
 
@@ -120,6 +121,8 @@ def _check_numbers(spec: JobSpec) -> None:
     }.items():
         if value < 0:
             raise JobError(f"{name}: {value:g} must be 0 or above")
+    if spec.staleness and spec.method != METHOD_DFA:
+        raise JobError("staleness: only method dfa can be delayed; set it to 0")
     if spec.seed >= 2**63:
         raise JobError(f"seed: {spec.seed} must be below 2**63")
     if spec.batch_size % spec.microbatches:

@@ -1,5 +1,6 @@
 """Takes a finished run up again in one process, to evaluate or to look into it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,7 +57,7 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     splits = job.task.splits()
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
-    rule = job.rule(source.steps_per_epoch)
+    rule = replace(job.rule(source.steps_per_epoch), staleness=0)  # nothing is trained here
     reference = Reference(job.model, job.task.loss, rule)
     feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
     SingleProcess(reference, feed).load(checkpoint)

@@ -17,7 +17,7 @@ class Block:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
-        self._waiting: dict[int, list[Tensor]] = {}
+        self._waiting: dict[tuple[int, int], list[Tensor]] = {}
 
     def forward(self, x: Tensor, step: int, microbatch: int) -> Tensor:
         """Run one microbatch through all layers and keep what its update will need.
@@ -30,16 +30,17 @@ class Block:
             output = layer.forward(x.detach(), step, microbatch)
             outputs.append(output)
             x = output
-        self._waiting[microbatch] = outputs
+        self._waiting[step, microbatch] = outputs
         return x.detach()
 
-    def update(self, error: Tensor, microbatch: int) -> None:
+    def update(self, error: Tensor, step: int, microbatch: int) -> None:
         """Add the local gradients of one microbatch, all layers in one call to autograd.
 
         error: the global error e of that microbatch, (samples..., error features...).
         """
         outputs, feedback = [], []
-        for layer, output in zip(self.layers, self._waiting.pop(microbatch), strict=True):
+        waiting = self._waiting.pop((step, microbatch))
+        for layer, output in zip(self.layers, waiting, strict=True):
             if output.requires_grad:  # a layer without weights has nothing to learn
                 outputs.append(output)
                 feedback.append(layer.feedback.project(error, output))
@@ -47,7 +48,7 @@ class Block:
             torch.autograd.backward(outputs, feedback)
 
     def step(self, step: int) -> None:
-        """Let every layer's optimizer take its step."""
+        """Let every layer's optimizer take its step with the gradients of batch `step`."""
         for layer in self.layers:
             layer.apply_gradients(step)
 

@@ -1,7 +1,8 @@
 """Cuts the layers into contiguous blocks whose slowest is as fast as can be."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate
 
 from dfa_core.errors import JobError
 
@@ -17,23 +18,28 @@ def partition(costs: Sequence[float], blocks: int) -> list[tuple[int, int]]:
     layers = len(costs)
     if not 1 <= blocks <= layers:
         raise JobError(f"blocks: {blocks} is not between 1 and the model's {layers} layer(s)")
-    sums = [0.0]
-    for cost in costs:
-        sums.append(sums[-1] + cost)
-    # best[i]: (cost of the slowest block, where it starts) for the first i layers in b blocks
-    best = [(sums[i], 0) for i in range(layers + 1)]
-    cuts: list[list[int]] = []
-    for b in range(2, blocks + 1):
-        now = [(float("inf"), 0)] * (layers + 1)
-        for end in range(b, layers + 1):
-            now[end] = min(
-                (max(best[start][0], sums[end] - sums[start]), start) for start in range(b - 1, end)
-            )
-        cuts.append([start for _, start in now])
-        best = now
-    ends = [layers]
-    for starts in reversed(cuts):
-        ends.append(starts[ends[-1]])
-    ends.append(0)
-    ends.reverse()
-    return list(pairwise(ends))
+    sums = [0.0, *accumulate(costs)]
+    low, high = max(costs), sums[-1]  # of the slowest block: more than low, unless low will do
+    found = _cuts(sums, blocks, low)
+    if found is None:
+        found = [(0, layers)] if blocks == 1 else _cuts(sums, blocks, high)
+        middle = (low + high) / 2
+        while low < middle < high:
+            fitting = _cuts(sums, blocks, middle)
+            low, high = (middle, high) if fitting is None else (low, middle)
+            found = fitting or found
+            middle = (low + high) / 2
+    return found or []
+
+
+def _cuts(sums: Sequence[float], blocks: int, most: float) -> list[tuple[int, int]] | None:
+    """Fill blocks from the last to the first, each up to `most`; None when that is too little."""
+    ranges = []
+    end = len(sums) - 1
+    for before in reversed(range(blocks)):  # each of them needs a layer of its own
+        start = max(before, bisect_left(sums, sums[end] - most, hi=end))
+        if start >= end:
+            return None
+        ranges.append((start, end))
+        end = start
+    return ranges[::-1] if end == 0 else None

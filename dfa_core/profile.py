@@ -109,11 +109,11 @@ def _one_by_one(model: Model, rule: LearningRule) -> Iterator[Layer]:
 def _cost(layer: Layer, x: Tensor, error: Tensor) -> tuple[float, Tensor]:
     block = Block([layer])
     h = block.forward(x, 0, 0)
-    block.update(error, 0)  # draws the feedback matrix, outside the measurement
+    block.update(error, 0, 0)  # draws the feedback matrix, outside the measurement
 
     def once() -> None:
         block.forward(x, 0, 0)
-        block.update(error, 0)
+        block.update(error, 0, 0)
 
     return _fastest(once), h
 

@@ -39,8 +39,10 @@ class Reference:
         Raises JobError when M does not divide the batch, NonFiniteLoss for NaN or infinity.
         """
         losses = self.add_gradients(step, x, target)
-        for part in self.parts():
-            part.apply_gradients(step)
+        if step >= self.rule.staleness:
+            for layer in self.layers:
+                layer.apply_gradients(step - self.rule.staleness)
+        self.head.apply_gradients(step)
         return sum(losses) / len(losses)
 
     def add_gradients(self, step: int, x: Tensor, target: Tensor) -> list[float]:

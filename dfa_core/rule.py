@@ -17,6 +17,8 @@ class LearningRule:
     seed: of the job; weights, feedback and dropout all come from it.
     microbatches: M, the equal parts a batch is cut into; gradients are of the mean over the batch.
     error_at: the global error is dLoss/d(head output) or dLoss/d(head input).
+    staleness: s, how many steps later the layers' optimizers take a gradient (the head's at once);
+        0 is exact synchronous SGD, more is delayed mode (schedule.py).
     sample_dims: leading dimensions of the error that count samples (2 where tokens are samples).
     """
 
@@ -26,3 +28,4 @@ class LearningRule:
     feedback: FeedbackSpec = field(default_factory=FeedbackSpec)
     error_at: ErrorAt = "output"
     sample_dims: int = 1
+    staleness: int = 0

@@ -34,7 +34,7 @@ class DfaAlone:
                 x, target = next(coming)
                 h = self._block.forward(x, step, microbatch)
                 loss, error = head.error(h, target, step, microbatch)
-                self._block.update(error, microbatch)
+                self._block.update(error, step, microbatch)
                 of_step.append(loss)
             self._block.step(step)
             head.apply_gradients(step)
@@ -78,7 +78,7 @@ class Limit:
             for m, x in enumerate(self._inputs):
                 if self._dfa:
                     self._block.forward(x, step, m)
-                    self._block.update(self._errors[m], m)
+                    self._block.update(self._errors[m], step, m)
                 else:
                     self._backward(x, self._gradients[m])
             self._block.step(step)

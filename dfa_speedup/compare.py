@@ -1,14 +1,17 @@
-"""The comparison: every side at every number of microbatches, in alternating rounds of one run.
+"""The comparison: every side on the same workers, each visit of a peer between two of errorcast's.
 
-Ratios are taken within a round and their median is reported, because a machine's speed drifts; a
-side's best number of microbatches is the one of its lowest median.
+First every side is tried at every number of microbatches; its best is the one of its fastest step,
+for other work on the machine can only add to a time. Then come rounds of the bests: each peer is
+visited between two visits of errorcast, and the ratio is taken to those two, because a machine's
+speed drifts from minute to minute. What is reported is the median of those ratios.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
+from dfa_core import JobError
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.costs import Costs, mean_costs
 from dfa_speedup.peers import (
@@ -16,6 +19,7 @@ from dfa_speedup.peers import (
     ERRORCAST,
     LIMIT_BP,
     LIMIT_DFA,
+    LIMIT_DFA_LOADED,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
     PEERS,
@@ -24,6 +28,7 @@ from dfa_speedup.peers import (
     refusal,
 )
 from dfa_speedup.prediction import predicted_step
+from dfa_speedup.simulator import Link
 from dfa_speedup.spans import bubble
 from dfa_speedup.worker import Trained
 from dfa_speedup.workers import PeerFailed, Workers
@@ -48,16 +53,22 @@ class Errorcast(Protocol):
     def visit(self, workers: Workers, microbatches: int, steps: int) -> Visit:
         """Train so many steps. Raises PeerFailed."""
 
-    def peak_memory_mb(self, workers: Workers, microbatches: int, steps: int) -> float:
-        """Train so many steps; return the largest worker's peak, as Workers does for peers."""
+    def first_visit(self, workers: Workers, microbatches: int, steps: int) -> tuple[Visit, float]:
+        """Train so many steps; return also the largest worker's peak memory, MB."""
 
 
 @dataclass
 class Measured:
-    """One configuration: a list of step seconds for each round; why it could not run, if so."""
+    """One configuration: what its steps took; why it could not run, if so.
+
+    tried: seconds of the steps of the first visit. rounds: of each later one. ratios: a round's
+    median step over that of errorcast's visits before and behind it.
+    """
 
     configuration: Configuration
+    tried: list[float] = field(default_factory=list)
     rounds: list[list[float]] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
     bubbles: list[float] = field(default_factory=list)
     peak_memory_mb: float = 0.0
     bytes_per_step: int = 0
@@ -65,12 +76,8 @@ class Measured:
 
     @property
     def seconds(self) -> list[float]:
-        """Return the seconds of all steps."""
-        return [s for steps in self.rounds for s in steps]
-
-    def median(self, index: int) -> float:
-        """Return the median step of one round, seconds."""
-        return median(self.rounds[index])
+        """Return the seconds of all steps of the rounds, or of the trial where there were none."""
+        return [s for steps in self.rounds for s in steps] or self.tried
 
 
 class Comparison:
@@ -84,35 +91,44 @@ class Comparison:
         microbatches: Sequence[int],
         progress: Progress,
     ) -> None:
-        self._case, self._workers, self._errorcast = case, workers, errorcast
-        self._progress, self._asked = progress, microbatches
+        self.case, self._workers, self._errorcast = case, workers, errorcast
+        self._progress = progress
         self.blocks = len(workers.all)
         self.measured = [
             Measured(Configuration(schedule, m))
-            for schedule in (ERRORCAST, *PEERS, ONE_PROCESS_DFA, LIMIT_DFA, LIMIT_BP)
-            for m in self._microbatches_of(schedule, microbatches)
+            for schedule in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
+            for m in _microbatches_of(schedule, microbatches)
         ]
-        self.loaded: list[list[float]] = []
+        self.limits: dict[str, Measured] = {}
         self.costs: dict[int, list[Costs]] = {}
+        self.link = Link(0.0, float("inf"))
         self.spans: dict[Configuration, list[list[Span]]] = {}
 
-    def _microbatches_of(self, schedule: str, asked: Sequence[int]) -> Sequence[int]:
-        # these need no microbatches: they are slower with more, unless memory is short
-        uncut = schedule in (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
-        return sorted({1, min(asked)}) if uncut else asked
-
     def run(self, rounds: int, steps: int) -> None:
-        """Measure the memory of each configuration, all of them in rounds, and what layers cost."""
+        """Try all configurations, then measure each side's best, and what layers cost, in rounds.
+
+        Raises JobError when errorcast itself cannot run.
+        """
         for index, side in enumerate(self.measured):
-            self._progress(str(side.configuration.schedule), index, len(self.measured))
-            self._first(side)
+            self._progress(side.configuration.schedule, index, len(self.measured))
+            self._try(side, steps)
+        ours = self.best(ERRORCAST)
+        if ours.reason:
+            raise JobError(f"errorcast cannot run this: {ours.reason}")
+        m = ours.configuration.microbatches
+        names = (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP)
+        self.limits = {name: Measured(Configuration(name, m)) for name in names}
+        peers = [self.best(name) for name in (*PEERS, ONE_PROCESS_DFA)]
+        self._visit(ours, steps)
         for number in range(rounds):
-            for side in self._running():
-                self._progress(f"round {number + 1}/{rounds}", number, rounds)
-                self._round(side, steps)
-            self._round_of_the_loaded_limit(steps)
-            for m in self._asked:
-                self.costs.setdefault(m, []).append(self._workers.costs(m))
+            for side in (*peers, *self.limits.values()):
+                self._progress(f"round {number + 1} of {rounds}", number, rounds)
+                if not side.reason:
+                    self._visit(side, steps)
+                    self._visit(ours, steps)
+                    self._compare(side, ours)
+            for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
+                self.costs.setdefault(cut, []).append(self._workers.costs(cut))
         self.link = self._workers.link()
 
     def predicted(self, configuration: Configuration) -> float | None:
@@ -120,60 +136,78 @@ class Comparison:
 
         It takes a core (or GPU) for every worker for granted.
         """
-        nearest = max(configuration.microbatches, min(self._asked))
-        costs = mean_costs(self.costs[nearest])
-        return predicted_step(self._case, costs, configuration, self.blocks, self.link)
+        measured = self.costs.get(configuration.microbatches)
+        if measured is None:
+            return None
+        costs = mean_costs(measured)
+        return predicted_step(self.case, costs, configuration, self.blocks, self.link)
 
-    def _running(self) -> Iterator[Measured]:
-        return (side for side in self.measured if not side.reason)
-
-    def _first(self, side: Measured) -> None:
-        """Run a configuration for its memory; or note why it cannot run."""
-        m = side.configuration.microbatches
-        side.reason = refusal(self._case, side.configuration, self.blocks) or ""
+    def _try(self, side: Measured, steps: int) -> None:
+        """Run a configuration for the first time, for its memory too; or note why it cannot run."""
+        configuration = side.configuration
+        side.reason = refusal(self.case, configuration, self.blocks) or ""
         if side.reason:
             return
         try:
-            if side.configuration.schedule == ERRORCAST:
-                side.peak_memory_mb = self._errorcast.peak_memory_mb(self._workers, m, 2)
+            if configuration.schedule == ERRORCAST:
+                cut = configuration.microbatches
+                visit, peak = self._errorcast.first_visit(self._workers, cut, steps + 1)
+                side.bytes_per_step = visit.bytes_per_step
+                side.tried, spans = visit.seconds, visit.spans
             else:
-                side.peak_memory_mb = self._workers.peak_memory_mb(side.configuration, 2)
-                side.bytes_per_step = bytes_per_step(self._case, side.configuration, self.blocks)
+                done, peak = self._workers.prepare(configuration, steps + 1)
+                side.bytes_per_step = bytes_per_step(self.case, configuration, self.blocks)
+                side.tried, spans = period(done), [worker.spans for worker in done]
+            side.peak_memory_mb = peak
+            self._keep_spans(side, spans)
         except PeerFailed as error:
             side.reason = str(error)
         finally:
             self._workers.forget()
 
-    def _round(self, side: Measured, steps: int) -> None:
+    def _visit(self, side: Measured, steps: int) -> None:
         """Train a few steps; the first is left out: it finds another side's data in the caches."""
-        configuration = side.configuration
+        configuration, first = side.configuration, len(side.rounds) * (steps + 1)
         try:
             if configuration.schedule == ERRORCAST:
                 visit = self._errorcast.visit(self._workers, configuration.microbatches, steps + 1)
-                side.bytes_per_step = visit.bytes_per_step
-                seconds, spans = visit.seconds, visit.spans
-            else:
-                first = len(side.rounds) * (steps + 1)
-                done = self._workers.train(configuration, first, first + steps + 1)
-                seconds, spans = period(done), [worker.spans for worker in done]
+                side.rounds.append(visit.seconds)
+                self._keep_spans(side, visit.spans)
+                return
+            done = self._workers.train(configuration, first, first + steps + 1)
         except PeerFailed as error:
             side.reason = str(error)
             return
-        side.rounds.append(seconds)
-        if configuration.schedule in (ERRORCAST, *PIPELINES):
-            side.bubbles.append(bubble(spans))
-            self.spans[configuration] = spans
+        side.rounds.append(period(done))
+        self._keep_spans(side, [worker.spans for worker in done])
 
-    def _round_of_the_loaded_limit(self, steps: int) -> None:
-        configuration = Configuration(LIMIT_DFA, self.best(ERRORCAST).configuration.microbatches)
-        done = self._workers.train_on_each(configuration, 0, steps + 1)
-        self.loaded.append([max(s) for s in zip(*(d.seconds[1:] for d in done), strict=True)])
+    def _compare(self, side: Measured, ours: Measured) -> None:
+        if not side.reason and not ours.reason:
+            before, behind = (median(steps) for steps in ours.rounds[-2:])
+            side.ratios.append(median(side.rounds[-1]) / ((before + behind) / 2))
+
+    def _keep_spans(self, side: Measured, spans: list[list[Span]]) -> None:
+        if side.configuration.schedule in (ERRORCAST, *PIPELINES):
+            side.bubbles.append(bubble(spans))
+            self.spans[side.configuration] = spans
 
     def best(self, schedule: str) -> Measured:
         """Return a side at its own best number of microbatches (or one that says why not)."""
         sides = [side for side in self.measured if side.configuration.schedule == schedule]
-        ran = [side for side in sides if side.rounds and not side.reason]
-        return min(ran, key=lambda side: median(side.seconds), default=sides[0])
+        ran = [side for side in sides if side.tried and not side.reason]
+        return min(ran, key=lambda side: min(side.tried), default=sides[0])
+
+    def best_pipeline(self) -> Measured | None:
+        """Return the fastest of all pipelines at their best, or None where none could run."""
+        sides = [self.best(name) for name in PIPELINES]
+        ran = [side for side in sides if side.ratios and not side.reason]
+        return min(ran, key=lambda side: median(side.ratios), default=None)
+
+
+def _microbatches_of(schedule: str, asked: Sequence[int]) -> Sequence[int]:
+    # these need no microbatches: they are slower with more, unless memory is short
+    uncut = schedule in (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
+    return sorted({1, min(asked)}) if uncut else asked
 
 
 def period(done: Sequence[Trained]) -> list[float]:

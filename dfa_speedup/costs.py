@@ -80,11 +80,12 @@ def measure_costs(layers: Sequence[Layer], head: Head, x: Tensor, target: Tensor
         h = output
     _, error = head.error(h.detach(), target, 0, 0)
     for layer, before, after in steps:
-        found.append(_layer(layer, before, after, error))
-    return Costs(samples, tuple(found), _head(head, h.detach(), target))
+        found.append(layer_cost(layer, before, after, error))
+    return Costs(samples, tuple(found), head_cost(head, h.detach(), target))
 
 
-def _layer(layer: Layer, x: Tensor, output: Tensor, error: Tensor) -> LayerCost:
+def layer_cost(layer: Layer, x: Tensor, output: Tensor, error: Tensor) -> LayerCost:
+    """Measure a layer on one microbatch, given its input, its output and the global error."""
     gradient = torch.randn_like(output)
     parameters = list(layer.parameters.values())
     leaf = x.clone().requires_grad_() if x.is_floating_point() else x
@@ -124,7 +125,8 @@ def _layer(layer: Layer, x: Tensor, output: Tensor, error: Tensor) -> LayerCost:
     return cost
 
 
-def _head(head: Head, h: Tensor, target: Tensor) -> LayerCost:
+def head_cost(head: Head, h: Tensor, target: Tensor) -> LayerCost:
+    """Measure the head and its loss on one microbatch."""
     seconds = median(_timed(lambda: head.error(h, target, 0, 0)) for _ in range(_REPEATS))
     start = perf_counter()
     head.apply_gradients(0)

@@ -15,13 +15,13 @@ class Parts:
     """
 
     def __init__(self, case: Case) -> None:
-        self._case = case
+        self._case, self._rule = case, replace(case.rule, staleness=0)  # errorcast's own affair
         self._layers: dict[int, Layer] = {}
         self._head: Head | None = None
 
     def layers(self, first: int = 0, last: int | None = None) -> list[Layer]:
         """Return layers first..last-1, by default all."""
-        model, rule = self._case.model, self._case.rule
+        model, rule = self._case.model, self._rule
         indices = range(first, len(model.layers) if last is None else last)
         for i in indices:
             if i not in self._layers:
@@ -31,8 +31,8 @@ class Parts:
     def head(self, microbatches: int) -> Head:
         """Return the head, set to take a microbatch's share of the mean."""
         if self._head is None:
-            self._head = Head(self._case.model, self._case.loss, self._case.rule)
-        self._head.rule = replace(self._case.rule, microbatches=microbatches)
+            self._head = Head(self._case.model, self._case.loss, self._rule)
+        self._head.rule = replace(self._rule, microbatches=microbatches)
         return self._head
 
     def stage(self, first: int, last: int) -> Sequence[TrainedModule]:

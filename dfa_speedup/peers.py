@@ -73,6 +73,7 @@ PEERS: Sequence[str] = (*PIPELINES, DATA_PARALLEL, ONE_PROCESS)
 # measured beside them: a DFA step without a pipeline, and computing alone by either method
 ONE_PROCESS_DFA = "one process, DFA"
 LIMIT_DFA = "limit, DFA"
+LIMIT_DFA_LOADED = "limit, DFA, on every worker at once"
 LIMIT_BP = "limit, backpropagation"
 
 

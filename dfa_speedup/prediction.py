@@ -30,7 +30,7 @@ def predicted_step(
         ranges = partition(case.costs, workers)
         blocks = [_sum(of_layers.layers[a:b]) for a, b in ranges]
         sizes = Sizes(max(between[b].bytes for _, b in ranges), error)
-        return errorcast_step(blocks, of_layers.head, samples, m, sizes, link)
+        return errorcast_step(blocks, of_layers.head, samples, m, sizes, link, case.rule.staleness)
     if name in PIPELINES:
         parts = [*of_layers.layers, of_layers.head]
         ranges = stage_ranges(case, workers * PIPELINES[name].stages_a_worker)

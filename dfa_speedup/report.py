@@ -13,22 +13,20 @@ from dfa_speedup.peers import (
     ERRORCAST,
     LIMIT_BP,
     LIMIT_DFA,
+    LIMIT_DFA_LOADED,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
     PEERS,
-    PIPELINES,
 )
+from dfa_speedup.simulator import Link
 
 _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
 
 
 def rows(case: Case, comparison: Comparison) -> list[dict[str, Any]]:
     """Return a row a configuration, errorcast first; its keys are described in docs/bench.md."""
-    ours = comparison.best(ERRORCAST)
-    limits = {name: _limit(comparison, name) for name in (LIMIT_DFA, LIMIT_BP)}
-    blocks = comparison.blocks
     return [
-        _row(case, side, ours, limits[LIMIT_DFA if name in _BY_DFA else LIMIT_BP] / blocks)
+        _row(case, comparison, side)
         | {"best": side is comparison.best(name), "predicted_ms": _predicted(comparison, side)}
         for name in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
         for side in comparison.measured
@@ -36,24 +34,27 @@ def rows(case: Case, comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _row(case: Case, side: Measured, ours: Measured, limit: float) -> dict[str, Any]:
+def _row(case: Case, comparison: Comparison, side: Measured) -> dict[str, Any]:
+    name = side.configuration.schedule
     found: dict[str, Any] = {
-        "schedule": side.configuration.schedule,
+        "schedule": name,
         "microbatches": side.configuration.microbatches,
         "reason": side.reason or None,
     }
     names = ("step_ms", "step_ms_low", "step_ms_high", "samples_per_s", "speedup", "efficiency")
-    if side.reason or not side.rounds:
+    if side.reason or not side.tried:
         return found | dict.fromkeys((*names, "bubble", "bytes_per_step", "peak_memory_mb"))
     step = median(side.seconds)
     low, _, high = quantiles(side.seconds, n=4) if len(side.seconds) > 1 else [step] * 3
+    over = speedup(comparison, side)
+    limit = comparison.limits[LIMIT_DFA if name in _BY_DFA else LIMIT_BP]
     values = (
         round(1e3 * step, 3),
         round(1e3 * low, 3),
         round(1e3 * high, 3),
         round(case.batch_size / step, 1),
-        round(speedup(ours, side), 4),
-        round(limit / step, 4),
+        round(over, 4),
+        round(median(limit.ratios) / comparison.blocks / over, 4),
     )
     return (
         found
@@ -74,48 +75,43 @@ def _predicted(comparison: Comparison, side: Measured) -> float | None:
     return None if seconds is None else round(1e3 * seconds, 3)
 
 
-def speedup(ours: Measured, other: Measured) -> float:
-    """Return how many times as fast `ours` is: the median of the rounds' own ratios."""
-    rounds = range(min(len(ours.rounds), len(other.rounds)))
-    return median(other.median(i) / ours.median(i) for i in rounds)
-
-
-def _limit(comparison: Comparison, name: str) -> float:
-    """Return the seconds of computing alone, at errorcast's best number of microbatches."""
-    m = comparison.best(ERRORCAST).configuration.microbatches
-    return next(
-        median(side.seconds)
-        for side in comparison.measured
-        if side.configuration.schedule == name and side.configuration.microbatches == m
-    )
+def speedup(comparison: Comparison, side: Measured) -> float:
+    """Return its step over errorcast's at its best: of the rounds, or of the trials."""
+    ours = comparison.best(ERRORCAST)
+    if side is ours:
+        return 1.0
+    return median(side.ratios) if side.ratios else min(side.tried) / min(ours.tried)
 
 
 def summary(case: Case, comparison: Comparison) -> dict[str, Any]:
     """Return the figures that are not of one configuration."""
-    ours = comparison.best(ERRORCAST)
-    dfa, bp = _limit(comparison, LIMIT_DFA), _limit(comparison, LIMIT_BP)
-    loaded = median(s for steps in comparison.loaded for s in steps)
-    pipelines = [comparison.best(name) for name in PIPELINES]
-    ran = [side for side in pipelines if side.rounds and not side.reason]
-    best = min(ran, key=lambda side: median(side.seconds), default=None)
+    blocks, limits, best = comparison.blocks, comparison.limits, comparison.best_pipeline()
     one, one_dfa = comparison.best(ONE_PROCESS), comparison.best(ONE_PROCESS_DFA)
-    found = {
-        "limit_ms": round(1e3 * dfa / comparison.blocks, 3),
-        "limit_loaded_ms": round(1e3 * loaded / comparison.blocks, 3),
-        "limit_backpropagation_ms": round(1e3 * bp / comparison.blocks, 3),
-        "efficiency": round(dfa / comparison.blocks / median(ours.seconds), 4),
-        "efficiency_loaded": round(
-            median(
-                median(limit) / comparison.blocks / ours.median(i)
-                for i, limit in enumerate(comparison.loaded)
-            ),
-            4,
-        ),
+    return {
+        "batch_size": case.batch_size,
+        "blocks": blocks,
+        "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
+        "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),
+        "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], blocks),
+        "efficiency": round(median(limits[LIMIT_DFA].ratios) / blocks, 4),
+        "efficiency_loaded": round(median(limits[LIMIT_DFA_LOADED].ratios) / blocks, 4),
         "best_pipeline": best.configuration.schedule if best else None,
-        "speedup_over_best_pipeline": round(speedup(ours, best), 4) if best else None,
-        "speedup_of_dfa_in_one_process": round(speedup(one_dfa, one), 4),
+        "speedup_over_best_pipeline": round(median(best.ratios), 4) if best else None,
+        "speedup_of_dfa_in_one_process": round(
+            speedup(comparison, one) / speedup(comparison, one_dfa), 4
+        ),
+    } | ({} if blocks == 1 else _link(comparison.link))
+
+
+def _link(link: Link) -> dict[str, float]:
+    return {
+        "link_latency_us": round(1e6 * link.latency_s, 1),
+        "link_gbit_per_s": round(8e-9 * link.bytes_per_s, 1),
     }
-    return found | {"batch_size": case.batch_size, "blocks": comparison.blocks}
+
+
+def _limit_ms(limit: Measured, blocks: int) -> float:
+    return round(1e3 * median(limit.seconds) / blocks, 3)
 
 
 def machine() -> dict[str, Any]:

@@ -11,6 +11,7 @@ the machine has a core (or GPU) for every worker.
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, log2
 
 from torch.distributed.pipelining._schedule_visualizer import get_schedule_ops
@@ -78,34 +79,41 @@ class Sizes:
 
 
 def errorcast_step(
-    blocks: Sequence[LayerCost], head: LayerCost, samples: int, m: int, sizes: Sizes, link: Link
+    blocks: Sequence[LayerCost],
+    head: LayerCost,
+    samples: int,
+    m: int,
+    sizes: Sizes,
+    link: Link,
+    staleness: int = 0,
 ) -> float:
     """Return the seconds of a step of K blocks at M microbatches of so many samples."""
     count = len(blocks)
+    full = 2 + staleness  # steps until the pipeline is full
+    steps = full + 2 * (staleness + 1)
     hop = link.seconds(samples * sizes.between)
     cast = ceil(log2(count + 1)) * link.seconds(samples * sizes.error)
 
     def block(k: int) -> Iterator[Task]:
         cost = blocks[k]
-        for step in range(_STEPS):
-            for action in block_actions(count, m):
-                match action:
-                    case Forward(i):
-                        needs = (((k - 1, step, i), hop),) if k else ()
-                        yield Task((k, step, i), cost.forward, needs)
-                    case Update(i):
-                        yield Task(("update", k, step, i), cost.update, ((("e", step, i), cast),))
-                    case Step():
-                        yield Task(("step", k, step), cost.optimizer)
+        for action in block_actions(count, m, 0, steps, staleness):
+            match action:
+                case Forward(step, i):
+                    needs = (((k - 1, step, i), hop),) if k else ()
+                    yield Task((k, step, i), cost.forward, needs)
+                case Update(step, i):
+                    yield Task(("update", k, step, i), cost.update, ((("e", step, i), cast),))
+                case Step(step):
+                    yield Task(("step", k, step), cost.optimizer)
 
     def coordinator() -> Iterator[Task]:
-        for step in range(_STEPS):
+        for step in range(steps):
             for i in range(m):
                 yield Task(("e", step, i), head.update, (((count - 1, step, i), hop),))
             yield Task(("head", step), head.optimizer)
 
     at = run([*(block(k) for k in range(count)), coordinator()])
-    return at["head", _STEPS - 1] - at["head", _STEPS - 2]
+    return (at["head", steps - 1] - at["head", full - 1]) / (steps - full)
 
 
 def pipeline_step(
@@ -150,6 +158,7 @@ def pipeline_step(
     return max(at["step", k, _STEPS - 1] - at["step", k, _STEPS - 2] for k in range(workers))
 
 
+@cache
 def pipeline_order(
     peer: PipelinePeer, name: str, workers: int, m: int
 ) -> list[list[tuple[str, int, int]]]:

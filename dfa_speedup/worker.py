@@ -20,7 +20,7 @@ from dfa_speedup.alone import DfaAlone, Limit
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.costs import Costs, measure_costs
 from dfa_speedup.parts import Parts
-from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
+from dfa_speedup.peers import DATA_PARALLEL, LIMIT_BP, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
 from dfa_speedup.replica import Replica
 from dfa_speedup.stages import Stages
 from workers.actor import BlockWorker, Meeting, Shipment
@@ -71,16 +71,16 @@ class ContestWorker(BlockWorker):
                 timeout=timedelta(seconds=meeting.timeout_s),
             )
 
-    def prepare(self, configuration: Configuration, steps: int) -> float:
-        """Build a peer's part anew, train so many steps, and forget it; return peak memory, MB.
+    def prepare(self, configuration: Configuration, steps: int) -> tuple[Trained, float]:
+        """Build a peer's part anew and train so many steps; return also the peak memory, MB.
 
         The peak is over what the process held before, so it is weights, gradients, optimizer state,
         activations and buffers.
         """
         self.forget()
         before = reset_peak()
-        self.train_peer(configuration, 0, steps)
-        return peak_mb() - before
+        trained = self.train_peer(configuration, 0, steps)
+        return trained, peak_mb() - before
 
     def train_peer(self, configuration: Configuration, first: int, last: int) -> Trained:
         """Train steps first..last-1 of a peer's part, which is built when it is not there."""
@@ -105,7 +105,7 @@ class ContestWorker(BlockWorker):
             return Replica(case, configuration, 0, 1, parts)
         if schedule == ONE_PROCESS_DFA:
             return DfaAlone(case, configuration, parts)
-        return Limit(case, configuration, parts, "dfa" if schedule == LIMIT_DFA else "bp")
+        return Limit(case, configuration, parts, "bp" if schedule == LIMIT_BP else "dfa")
 
     def costs(self, microbatches: int) -> Costs:
         """Measure every layer and the head, for a microbatch of that cut."""

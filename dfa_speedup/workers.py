@@ -9,7 +9,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from dfa_core import JobError, TrainingFailed
 from dfa_speedup.case import Configuration
 from dfa_speedup.costs import Costs, mean_costs
-from dfa_speedup.peers import DATA_PARALLEL, PIPELINES
+from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
 from dfa_speedup.simulator import Link
 from dfa_speedup.worker import ContestActor, Trained
 from workers.actor import Meeting, Shipment
@@ -41,14 +41,10 @@ class Workers:
         """
         return self._call("train_peer", self._those_of(configuration), configuration, first, last)
 
-    def train_on_each(self, configuration: Configuration, first: int, last: int) -> list[Trained]:
-        """Let every worker do the whole of it at once, to load the machine as a real step does."""
-        return self._call("train_peer", self.all, configuration, first, last)
-
-    def peak_memory_mb(self, configuration: Configuration, steps: int) -> float:
-        """Build the side's parts anew, train so many steps; return the largest worker's peak."""
-        peaks = self._call("prepare", self._those_of(configuration), configuration, steps)
-        return float(max(peaks))
+    def prepare(self, configuration: Configuration, steps: int) -> tuple[list[Trained], float]:
+        """Build the side's parts anew and train; return also the largest worker's peak memory."""
+        done = self._call("prepare", self._those_of(configuration), configuration, steps)
+        return [trained for trained, _ in done], float(max(peak for _, peak in done))
 
     def costs(self, microbatches: int) -> Costs:
         """Return the costs of all layers, measured by all workers at once: their mean."""
@@ -78,7 +74,7 @@ class Workers:
         self._placement.release()
 
     def _those_of(self, configuration: Configuration) -> Sequence[Worker]:
-        together = configuration.schedule in (*PIPELINES, DATA_PARALLEL)
+        together = configuration.schedule in (*PIPELINES, DATA_PARALLEL, LIMIT_DFA_LOADED)
         return self.all if together else self.all[:1]
 
     def _start(self) -> None:

@@ -48,11 +48,15 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("document", [README, ROOT / "docs" / "tasks.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "document",
+    [README, ROOT / "docs" / "tasks.md", ROOT / "docs" / "bench.md"],
+    ids=lambda p: p.name,
+)
 def test_every_command_runs_in_its_order(
-    document: Path, as_in_a_checkout: Path, real_data: Path
+    name: str, as_in_a_checkout: Path, real_data: Path
 ) -> None:
-    shown = [words for words in commands(document) if words[0] == "errorcast"]
+    shown = [words for words in commands(ROOT / name) if words[0] == "errorcast"]
     assert shown
     for words in shown:
         # the bar that the whole command reaches is test_learning's

@@ -22,6 +22,7 @@ class Wiring:
     block: int
     blocks: int
     microbatches: int
+    staleness: int
     samples: int
     arriving: SampleSpec
     error: SampleSpec
@@ -43,27 +44,26 @@ def train_segment(
     start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
     k, blocks, microbatches = wiring.block, wiring.blocks, wiring.microbatches
     messages = (last - first) * microbatches
-    waiting = in_flight(blocks, microbatches)
+    waiting = in_flight(blocks, microbatches, wiring.staleness)
 
     inputs = Inbox(group, k - 1, wiring.arriving, [wiring.samples] * messages, slots=waiting + 2)
     outputs = Outbox(group, (k + 1) % (blocks + 1))
     errors = ErrorInbox(group, wiring.error, wiring.samples, messages)
 
-    for step in range(first, last):
-        for action in block_actions(blocks, microbatches):
-            match action:
-                case Forward(microbatch):
-                    x = inputs.take()
-                    h = block.forward(x.to(device), step, microbatch)
-                    outputs.send(h.cpu())
-                case Update(microbatch):
-                    e = errors.take()
-                    block.update(e.to(device), microbatch)
-                    errors.release(e)
-                    inputs.release()
-                    outputs.keep(at_most=waiting)
-                case Step():
-                    block.step(step)
+    for action in block_actions(blocks, microbatches, first, last, wiring.staleness):
+        match action:
+            case Forward(step, microbatch):
+                x = inputs.take()
+                h = block.forward(x.to(device), step, microbatch)
+                outputs.send(h.cpu())
+            case Update(step, microbatch):
+                e = errors.take()
+                block.update(e.to(device), step, microbatch)
+                errors.release(e)
+                inputs.release()
+                outputs.keep(at_most=waiting)
+            case Step(step):
+                block.step(step)
     outputs.keep(at_most=0)
     return SegmentStats(perf_counter() - start, group.wait_s - waited, group.bytes_sent - sent)
 

@@ -28,20 +28,19 @@ class TracedBlock(Block):
     def __init__(self, block: Block) -> None:
         super().__init__(block.layers)
         self.spans: list[Span] = []
-        self._step = 0
 
     def forward(self, x: Tensor, step: int, microbatch: int) -> Tensor:
         """Run one microbatch through all layers."""
-        start, self._step = time(), step
+        start = time()
         h = super().forward(x, step, microbatch)
         self.spans.append(Span("forward", step, microbatch, start, time()))
         return h
 
-    def update(self, error: Tensor, microbatch: int) -> None:
+    def update(self, error: Tensor, step: int, microbatch: int) -> None:
         """Add the local gradients of one microbatch."""
         start = time()
-        super().update(error, microbatch)
-        self.spans.append(Span("update", self._step, microbatch, start, time()))
+        super().update(error, step, microbatch)
+        self.spans.append(Span("update", step, microbatch, start, time()))
 
     def step(self, step: int) -> None:
         """Let every layer's optimizer take its step."""

@@ -24,6 +24,10 @@ def bench(
     rounds: Annotated[int, Option(help="Alternations of all sides.", min=1)] = 4,
     steps: Annotated[int, Option(help="Steps of a side in a round.", min=1)] = 3,
     every: Annotated[bool, Option("--all", help="Show every number of microbatches.")] = False,
+    to_accuracy: Annotated[
+        float | None, Option(help="Also train to this test accuracy, %: errorcast, best pipeline.")
+    ] = None,
+    to_loss: Annotated[float | None, Option(help="The same to a test loss.")] = None,
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("bench"),
     ray_address: Annotated[str | None, Option(help="Of a Ray cluster to join, or auto.")] = None,
 ) -> None:
@@ -35,10 +39,12 @@ def bench(
     from rich.progress import Progress
 
     from coordinator.bench import measure, write_results
-    from coordinator.display import bench_table
+    from coordinator.display import bench_table, race_table
+    from coordinator.race import race
     from coordinator.resolve import resolve
     from coordinator.spec import assignment, merge, whole_numbers
     from dfa_core import JobError
+    from dfa_speedup.peers import ERRORCAST
 
     flags: dict[str, Any] = {
         "blocks": blocks,
@@ -64,7 +70,24 @@ def bench(
             bars.update(bar, description=what, completed=done, total=total)
 
         found, comparison = measure(job, tried, rounds, steps, progress, ray_address)
+        if to_accuracy is not None or to_loss is not None:
+            progress("training to the target", 0, 1)
+            score, bound = ("loss", to_loss) if to_accuracy is None else ("accuracy", to_accuracy)
+            ours, pipeline = comparison.best(ERRORCAST), comparison.best_pipeline()
+            if pipeline is None:
+                raise JobError("no pipeline could run, so there is none to race against")
+            found["race"] = race(
+                job,
+                comparison.case.profile,
+                ours.configuration.microbatches,
+                pipeline.configuration,
+                score,
+                float(bound or 0) / (100 if score == "accuracy" else 1),
+                ray_address,
+            )
     found["command"] = shlex.join(["errorcast", *sys.argv[1:]])
     console.print(bench_table(found, every))
+    if "race" in found:
+        console.print(race_table(found["race"]))
     write_results(out, found, comparison)
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")

@@ -12,6 +12,7 @@ import typer
 from coordinator.cli.bench import bench
 from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
+from coordinator.cli.plan import plan
 from coordinator.cli.tasks import tasks
 from coordinator.cli.train import train
 
@@ -27,6 +28,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(tasks)
 app.command()(bench)
+app.command()(plan)
 
 
 @app.callback()

@@ -20,7 +20,7 @@ for step in range(300):
     rows = torch.randint(0, 1437, (64,), generator=torch.Generator().manual_seed(step))
     h = block.forward(x[rows], step, microbatch=0)  # no graph reaches past a layer
     loss, error = head.error(h, target[rows], step, microbatch=0)  # the global error
-    block.update(error, microbatch=0)  # every layer's local gradient, from the error alone
+    block.update(error, step, microbatch=0)  # every layer's local gradient, from the error alone
     block.step(step)
     head.apply_gradients(step)
 

@@ -41,7 +41,8 @@ def pipeline(
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
     model = NETWORKS[network]
     measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
-    plan = Plan(measured.profile, tuple(CUTS[blocks]), SAMPLES // r.microbatches, r.microbatches)
+    samples = SAMPLES // r.microbatches
+    plan = Plan(measured.profile, tuple(CUTS[blocks]), samples, r.microbatches, r.staleness)
     feed = Feed(Noise(), SAMPLES, r.microbatches)
     made = Pipeline(
         workers[:blocks], plan, Shipment.pack(model), Head(model, LOSS, r), feed, r, timeout_s=30
@@ -114,6 +115,32 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
             again.mkdir()
             engine.save(again)
         assert_same_state(again, reference.parts())
+
+
+@pytest.mark.parametrize("staleness", [1, 2, 4])
+def test_delayed_mode_gives_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, staleness: int
+) -> None:
+    """On any number of blocks, cut into any segments, resumed on others: the reference's bits."""
+    for network, microbatches in (("mlp", 1), ("norm-dropout", 2), ("conv", 1)):
+        r = rule("adam", microbatches, staleness=staleness)
+        reference = Reference(NETWORKS[network], LOSS, r)
+        expected = train(reference, 0, STEPS)
+        exact = Reference(NETWORKS[network], LOSS, rule("adam", microbatches))
+        assert train(exact, 0, STEPS) != expected  # another algorithm
+        for blocks, cut in ((2, 7), (4, 1)):
+            half, whole = (tmp_path / f"{network}-{blocks}-{part}" for part in ("half", "whole"))
+            half.mkdir()
+            whole.mkdir()
+            with pipeline(four_workers, network, r, blocks) as engine:
+                losses = train(engine, 0, cut)
+                engine.save(half)
+            with pipeline(four_workers, network, r, blocks - 1) as engine:
+                engine.load(half)
+                losses += train(engine, cut, STEPS)
+                engine.save(whole)
+            assert losses == expected
+            assert_same_state(whole, reference.parts())
 
 
 def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:

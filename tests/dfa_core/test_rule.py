@@ -28,7 +28,7 @@ def test_gradient_by_hand_in_float64() -> None:
     target = torch.randint(0, 5, (6,), generator=generator)
     block, head = Block(build_layers(model, 0, 2, rule())), Head(model, LOSS, rule())
     _, error = head.error(block.forward(x, 0, 0), target, 0, 0)
-    block.update(error, 0)
+    block.update(error, 0, 0)
 
     w = [layer.module[0].weight.detach().numpy() for layer in block.layers]
     b = [layer.module[0].bias.detach().numpy() for layer in block.layers]
@@ -59,7 +59,7 @@ def test_gradient_by_finite_differences_through_the_frozen_projection(network: s
     x, target = Noise().batch(0)
     block, head = Block(build_layers(model, 0, 4, rule())), Head(model, LOSS, rule())
     _, error = head.error(block.forward(x.double(), 0, 0), target, 0, 0)
-    block.update(error, 0)
+    block.update(error, 0, 0)
     h = x.double()
     for layer in block.layers:
         weight = next(iter(layer.parameters.values()))
@@ -88,7 +88,7 @@ def test_nothing_passes_between_layers() -> None:
             with torch.no_grad():
                 for parameter in layers[3].parameters.values():
                     parameter.zero_()
-        block.update(error, 0)
+        block.update(error, 0, 0)
         gradients.append([p.grad.clone() for p in layers[0].parameters.values()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
@@ -116,7 +116,7 @@ def test_a_block_equals_the_reference_bit_for_bit(network: str, optimizer: str) 
         reference.train_step(step, x, target)
         for m, (x_m, target_m) in enumerate(zip(x.chunk(2), target.chunk(2), strict=True)):
             _, error = head.error(block.forward(x_m.clone(), step, m), target_m, step, m)
-            block.update(error, m)
+            block.update(error, step, m)
         block.step(step)
         head.apply_gradients(step)
     for ours, theirs in zip([*block.layers, head], reference.parts(), strict=True):

@@ -41,8 +41,10 @@ def run_ranks(
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3))
-def test_every_message_arrives_in_its_place(blocks: int, microbatches: int, steps: int) -> None:
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(0, 3))
+def test_every_message_arrives_in_its_place(
+    blocks: int, microbatches: int, steps: int, staleness: int
+) -> None:
     """Numbers travel in place of activations: block k adds k, the error is what came out."""
     spec, samples = SampleSpec((5,), torch.float32), 3
     messages = steps * microbatches
@@ -63,27 +65,27 @@ def test_every_message_arrives_in_its_place(blocks: int, microbatches: int, step
         assert group.bytes_sent == messages * samples * 5 * 4 * (1 + blocks)
 
     def block(group: Group) -> None:
-        ahead = in_flight(blocks, microbatches)
+        ahead = in_flight(blocks, microbatches, staleness)
         inputs = Inbox(group, group.rank - 1, spec, [samples] * messages, slots=ahead + 2)
         outputs = Outbox(group, (group.rank + 1) % (blocks + 1))
         errors = ErrorInbox(group, spec, samples, messages)
-        kept: dict[int, torch.Tensor] = {}
-        for step in range(steps):
-            for action in block_actions(blocks, microbatches):
-                match action:
-                    case Forward(m):
-                        kept[m] = inputs.take()
-                        outputs.send(kept[m] + group.rank)
-                    case Update(m):
-                        e = errors.take()
-                        number = step * microbatches + m
-                        assert torch.equal(e, torch.full_like(e, number + total))
-                        # the input was not overwritten while its microbatch waited
-                        assert float(kept.pop(m)[0, 0]) == number + sum(range(1, group.rank))
-                        errors.release(e)
-                        inputs.release()
-                    case Step():
-                        assert not kept
+        kept: dict[tuple[int, int], torch.Tensor] = {}
+        for action in block_actions(blocks, microbatches, 0, steps, staleness):
+            match action:
+                case Forward(step, m):
+                    kept[step, m] = inputs.take()
+                    outputs.send(kept[step, m] + group.rank)
+                case Update(step, m):
+                    e = errors.take()
+                    number = step * microbatches + m
+                    assert torch.equal(e, torch.full_like(e, number + total))
+                    # the input was not overwritten while its microbatch waited
+                    assert float(kept.pop((step, m))[0, 0]) == number + sum(range(1, group.rank))
+                    errors.release(e)
+                    inputs.release()
+                case Step(step):
+                    assert all(waiting > step for waiting, _ in kept)
+        assert not kept
         outputs.keep(at_most=0)
 
     raised = run_ranks(blocks + 1, lambda group: (block if group.rank else coordinator)(group))

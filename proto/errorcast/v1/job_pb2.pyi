@@ -271,6 +271,7 @@ class JobSpec(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     DATA_DIR_FIELD_NUMBER: _builtins.int
     LOG_EVERY_FIELD_NUMBER: _builtins.int
+    STALENESS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -288,6 +289,10 @@ class JobSpec(_message.Message):
     """Folder of the data sets; empty takes ERRORCAST_DATA, else downloads."""
     log_every: _builtins.int
     """Steps between logged losses."""
+    staleness: _builtins.int
+    """Steps by which the layers' optimizers lag behind; 0 is exact. Above 0 is another algorithm, for
+    batches that cannot be cut into more microbatches than there are blocks.
+    """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Arguments of the task's function, such as width."""
@@ -317,10 +322,11 @@ class JobSpec(_message.Message):
         checkpoint: Global___CheckpointSpec | None = ...,
         data_dir: _builtins.str = ...,
         log_every: _builtins.int = ...,
+        staleness: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "feedback", b"feedback", "optimizer", b"optimizer", "options", b"options", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

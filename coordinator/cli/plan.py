@@ -1,0 +1,56 @@
+"""`errorcast plan`."""
+
+from typing import Annotated, Any
+
+import typer
+
+Option = typer.Option
+
+
+def plan(
+    task: Annotated[
+        str, typer.Argument(help="A task (see `errorcast tasks`) or path/to/mytask.py:function.")
+    ] = "mlp",
+    blocks: Annotated[str, Option(help="Numbers of blocks; `...` goes on doubling.")] = (
+        "1,2,4,8,...,1024"
+    ),
+    replicas: Annotated[str, Option(help="Copies of every block.")] = "1",
+    link: Annotated[str, Option(help="Bandwidth between workers, bits: 100Gb/s.")] = "100Gb/s",
+    latency: Annotated[str, Option(help="Of a message: 5us, 0.1ms.")] = "5us",
+    batch_size: Annotated[str | None, Option(help="Samples a step.")] = None,
+    width: Annotated[int | None, Option(help="The task's option `width`.")] = None,
+    layers: Annotated[int | None, Option(help="The task's option `layers`.")] = None,
+    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="Any field of the job.")] = None,
+) -> None:
+    """Predict step times on machines that are not there yet, from layers measured here."""
+    from rich.console import Console
+
+    from coordinator.display import plan_prediction_table
+    from coordinator.planning import bits_per_second, doubling, prediction, seconds
+    from coordinator.resolve import resolve
+    from coordinator.spec import assignment, merge, whole_numbers
+    from dfa_speedup.simulator import Link
+
+    numbers, copies = doubling("blocks", blocks), whole_numbers("replicas", replicas)
+    if task == "mlp":  # a standard network with a layer for every block, unless another is named
+        layers = layers or max(8, *numbers)
+        batch_size = batch_size or str(max(512, 4 * max(numbers) * max(copies)))
+    flags: dict[str, Any] = {
+        "batch_size": batch_size,
+        "data_dir": data_dir,
+        "options": {k: v for k, v in {"width": width, "layers": layers}.items() if v},
+    }
+    given = {k: v for k, v in flags.items() if v}
+    settings = merge(given, *(assignment(text) for text in set_ or []))
+    settings |= {"microbatches": 1, "blocks": 1}
+    wire = Link(seconds("latency", latency), bits_per_second("link", link) / 8)
+    console = Console()
+    with console.status("measuring the layers"):
+        found = prediction(resolve(task, settings), numbers, copies, wire)
+    console.print(plan_prediction_table(found))
+    console.print(
+        "assumes: a core or GPU as fast as this one for each worker; costs in proportion to the "
+        "samples; messages that slow no computing; each schedule at its best of K, 2K, 4K "
+        "microbatches; beyond 32 blocks equal blocks"
+    )

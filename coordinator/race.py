@@ -1,0 +1,119 @@
+"""Time to a test score: errorcast against the best pipeline, both really trained to it.
+
+Seconds are of training alone; the evaluations between the epochs are in neither side's.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from coordinator.bench import open_feed
+from coordinator.contest import Course, ErrorcastSide
+from coordinator.embedded_ray import ray_for
+from coordinator.engine import evaluate
+from coordinator.feed import Feed
+from coordinator.resolve import Job
+from coordinator.search_path import own_folders
+from coordinator.single_process import SingleProcess
+from dfa_core import JobError, ModelProfile, Reference
+from dfa_speedup.case import Case, Configuration
+from dfa_speedup.workers import Workers
+from dfa_tasks import Task
+from dfa_tasks.source import as_source
+from workers.actor import Shipment
+from workers.placement import Share
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """Opens a task's training data in the process that calls it: it does not travel."""
+
+    task: Task
+    batch_size: int
+    seed: int
+
+    def __call__(self, microbatches: int) -> Feed:
+        """Return a feed of the task's batches."""
+        source = as_source(self.task.splits().train, self.batch_size, self.seed)
+        return open_feed(source, self.batch_size, microbatches)
+
+
+def race(
+    job: Job,
+    measured: ModelProfile,
+    ours: int,
+    pipeline: Configuration,
+    score: str,
+    bound: float,
+    ray_address: str | None,
+) -> list[dict[str, Any]]:
+    """Train both sides until the test score is reached or the job's epochs are over.
+
+    ours: errorcast's number of microbatches. pipeline: the peer.
+
+    Returns a row a side: schedule, microbatches, epochs, seconds, reached, the last scores.
+    Raises JobError for a score that the task does not have.
+    """
+    spec, task = job.spec, job.task
+    if score not in ("loss", *task.metrics):
+        raise JobError(f"--to-{score}: task '{task.name}' has no such score")
+    steps = as_source(task.splits().train, spec.batch_size, spec.seed).steps_per_epoch
+    opened = OpenTask(task, spec.batch_size, spec.seed)
+    case = Case(job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured)
+    course = Course(task, score, bound, steps, spec.epochs)
+    resources = spec.resources
+    share = Share(resources.cpus, resources.gpus, resources.threads)
+    folders = own_folders()
+    shipment = Shipment.pack(case, folders)
+    with ray_for(spec.blocks, resources.cpus, ray_address):
+        workers = Workers(shipment, spec.blocks, share, resources.timeout_s)
+        side = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
+        try:
+            run = side.race(workers, ours, Shipment.pack(course, folders))
+            theirs = _peer(case, course, workers, pipeline)
+        finally:
+            side.stop()
+            workers.stop()
+    rows = ((Configuration("errorcast", ours), run), (pipeline, theirs))
+    return [_row(configuration, epochs, course) for configuration, epochs in rows]
+
+
+def _peer(
+    case: Case, course: Course, workers: Workers, pipeline: Configuration
+) -> list[tuple[float, dict[str, float]]]:
+    splits, run = course.task.splits(), []
+    reference = Reference(case.model, case.loss, replace(case.rule, staleness=0), "bp")
+    engine = SingleProcess(reference, Feed(_NoData(), 1, 1))
+    for first, last in course.epochs():
+        done = workers.train(pipeline, first, last)
+        seconds = max(sum(worker.seconds) for worker in done)
+        states = workers.states(pipeline)
+        for part in reference.parts():
+            part.load_state(*states[part.name])
+        run.append((seconds, evaluate(engine, course.task, splits)))
+        if course.reached(run[-1][1]):
+            break
+    return run
+
+
+class _NoData:
+    """In place of training data where nothing is trained."""
+
+    steps_per_epoch = 1
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        raise AssertionError(f"no step is trained here, but {step} was asked for")
+
+
+def _row(
+    configuration: Configuration, run: list[tuple[float, dict[str, float]]], course: Course
+) -> dict[str, Any]:
+    return {
+        "schedule": configuration.schedule,
+        "microbatches": configuration.microbatches,
+        "epochs": len(run),
+        "seconds": round(sum(seconds for seconds, _ in run), 3),
+        "reached": course.reached(run[-1][1]),
+        "scores": [scores for _, scores in run],
+    }

@@ -1,0 +1,101 @@
+"""The simulator against the closed forms of the schedules."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfa_speedup.costs import ZERO, Costs, LayerCost, mean_costs
+from dfa_speedup.peers import PIPELINES
+from dfa_speedup.simulator import (
+    Link,
+    Sizes,
+    Task,
+    data_parallel_step,
+    errorcast_step,
+    pipeline_order,
+    pipeline_step,
+    run,
+)
+
+# forward 1, update 1, backward 2 (inputs 1, weights 1), as in DESIGN's account of the step
+UNIT = LayerCost(forward=1, update=1, backward=2, inputs=1, weights=1, optimizer=0)
+NO_LINK = Link(0.0, float("inf"))
+NOTHING = Sizes(0, 0)
+sizes = st.tuples(st.integers(1, 8), st.integers(1, 16))
+
+
+@given(sizes)
+def test_errorcast_has_no_bubble_from_k_plus_1_microbatches_on(size: tuple[int, int]) -> None:
+    blocks, m = size
+    step = errorcast_step([UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK)
+    if m >= blocks:  # free messages need no microbatch more to hide their trip
+        assert step == pytest.approx(2 * m)
+    else:
+        assert step >= 2 * m
+
+
+@given(st.integers(2, 6), st.integers(0, 3))
+def test_enough_staleness_fills_an_uncut_batch(blocks: int, more: int) -> None:
+    exact = errorcast_step([UNIT] * blocks, ZERO, 1, 1, NOTHING, NO_LINK)
+    delayed = errorcast_step([UNIT] * blocks, ZERO, 1, 1, NOTHING, NO_LINK, blocks - 1 + more)
+    assert exact == pytest.approx(blocks + 1)  # forwards through all blocks, then one update
+    assert delayed == pytest.approx(2)
+
+
+@given(sizes)
+def test_1f1b_and_gpipe_cost_what_the_literature_says(size: tuple[int, int]) -> None:
+    workers, m = size
+    for name in ("1F1B", "GPipe"):
+        step = pipeline_step(name, [UNIT] * workers, workers, 1, m, 0, NO_LINK)
+        assert step == pytest.approx((m + workers - 1) * 3)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.sampled_from(sorted(PIPELINES)), st.sampled_from([2, 3, 4]), st.sampled_from([1, 2]))
+def test_each_order_is_complete_and_no_better_than_its_limit(
+    name: str, workers: int, times: int
+) -> None:
+    peer, m = PIPELINES[name], 2 * workers * times
+    half = UNIT * (1 / peer.stages_a_worker)
+    stages = [half] * (workers * peer.stages_a_worker)
+    orders = pipeline_order(peer, name, workers, m)
+    for worker, order in enumerate(orders):
+        hosted = peer.stages_of(worker, workers)
+        for stage in hosted:
+            done = [(kind, i) for kind, s, i in order if s == stage]
+            assert sorted(i for kind, i in done if kind == "F") == list(range(m))
+            assert sorted(i for kind, i in done if kind in "BI") == list(range(m))
+            assert sorted(i for kind, i in done if kind in "BW") == list(range(m))
+    step = pipeline_step(name, stages, workers, 1, m, 0, NO_LINK)
+    assert 3 * m <= step + 1e-9
+    assert step <= (m + workers - 1) * 3 + 1e-9  # and no worse than 1F1B
+
+
+def test_messages_cost_time_and_the_head_can_be_the_bottleneck() -> None:
+    free = errorcast_step([UNIT] * 2, ZERO, 1, 2, NOTHING, NO_LINK)
+    slow = errorcast_step([UNIT] * 2, ZERO, 1, 2, Sizes(1, 1), Link(0.5, 1.0))
+    assert slow > free == 4
+    head = LayerCost(0, 5, 0, 0, 0, 0)
+    # four heads; and an update and two forwards before the first head of the next step
+    assert errorcast_step([UNIT] * 2, head, 1, 4, NOTHING, NO_LINK) == pytest.approx(4 * 5 + 1 + 2)
+
+
+def test_data_parallelism_hides_its_ring_behind_the_backward_pass() -> None:
+    costs = Costs(4, (UNIT, UNIT), ZERO)
+    assert data_parallel_step(costs, 2, 4, 100, Link(0, 1000)) == pytest.approx(6)
+    assert data_parallel_step(costs, 2, 4, 100, Link(0, 10)) == pytest.approx(2 + 2 * 50 / 10)
+    assert data_parallel_step(costs, 2, 8, 100, Link(0, 1000)) == pytest.approx(12)
+
+
+def test_costs_are_averaged_and_scaled_by_samples() -> None:
+    one, other = (Costs(4, (UNIT * by,), UNIT * by) for by in (1, 3))
+    mean = mean_costs([one, other])
+    assert mean.layers == (UNIT * 2,)
+    kept = LayerCost(1, 1, 1, 1, 1, optimizer=7)
+    assert Costs(4, (kept,), ZERO).scaled(8).layers == (LayerCost(2, 2, 2, 2, 2, 7),)
+
+
+def test_a_deadlock_is_an_error() -> None:
+    waiting = [iter([Task("a", 1, (("b", 0),))]), iter([Task("b", 1, (("a", 0),))])]
+    with pytest.raises(RuntimeError, match="deadlock"):
+        run(waiting)
