@@ -1,7 +1,5 @@
 """errorcast's own side of a comparison: rank 0 of a pipeline whose blocks are the contest's."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter, time
@@ -15,7 +13,8 @@ from coordinator.engine import evaluate
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan
-from dfa_core import Head, JobError, TrainingFailed, partition
+from dfa_core import Head, JobError, LearningRule, Model, TrainingFailed, partition
+from dfa_core.head import Loss
 from dfa_speedup.case import Case
 from dfa_speedup.compare import Visit
 from dfa_speedup.workers import PeerFailed, Workers
@@ -49,7 +48,9 @@ class Course:
 class TracedHead(Head):
     """A head that notes when it computes."""
 
-    spans: list[Span]
+    def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
+        super().__init__(model, loss, rule)
+        self.spans: list[Span] = []
 
     def error(self, h: Tensor, target: Tensor, step: int, microbatch: int) -> tuple[float, Tensor]:
         """Return loss and global error of one microbatch."""
@@ -65,9 +66,10 @@ class Rank0:
     def __init__(self, case: Shipment, threads: int, timeout_s: float) -> None:
         self._threads, self._timeout_s, self._folders = threads, timeout_s, case.folders
         self._case: Case = case.unpack()
+        self._held: Held | None = None
 
     def visit(self, workers: list[Worker], microbatches: int, steps: int) -> Visit:
-        """Train steps 0..steps-1 from the initial weights; the first is not in the seconds."""
+        """Train the next so many steps; the first of them is not in the seconds."""
         marks: list[float] = []
         losses: list[float] = []
 
@@ -75,13 +77,16 @@ class Rank0:
             marks.append(perf_counter())
             losses.append(loss)
 
-        with self._pipeline(workers, microbatches) as (pipeline, head):
-            ray.get([worker.actor.trace.remote() for worker in workers])
-            pipeline.train(0, steps, on_step)
-            spans = ray.get([worker.actor.spans.remote() for worker in workers])
-            sent = sum(int(row["bytes_sent"]) for row in pipeline.report())
+        held = self._hold(workers, microbatches)
+        held.head.spans.clear()
+        sent = held.bytes_sent()
+        ray.get([worker.actor.trace.remote() for worker in workers])
+        held.pipeline.train(held.step, held.step + steps, on_step)
+        held.step += steps
+        spans = ray.get([worker.actor.spans.remote() for worker in workers])
         seconds = [b - a for a, b in pairwise(marks)]
-        return Visit(seconds, losses, [*spans, head.spans], sent // steps)
+        each = (held.bytes_sent() - sent) // steps
+        return Visit(seconds, losses, [*spans, list(held.head.spans)], each)
 
     def race(
         self, workers: list[Worker], microbatches: int, course: Shipment
@@ -89,35 +94,54 @@ class Rank0:
         """Train to the target or the last epoch; return seconds of training and scores of each."""
         there: Course = course.unpack()
         splits, run = there.task.splits(), []
-        with self._pipeline(workers, microbatches) as (pipeline, _):
-            for first, last in there.epochs():
-                start = perf_counter()
-                pipeline.train(first, last, lambda *_: None)
-                seconds = perf_counter() - start
-                run.append((seconds, evaluate(pipeline, there.task, splits)))
-                if there.reached(run[-1][1]):
-                    break
+        pipeline = self._hold(workers, microbatches).pipeline
+        for first, last in there.epochs():
+            start = perf_counter()
+            pipeline.train(first, last, lambda *_: None)
+            seconds = perf_counter() - start
+            run.append((seconds, evaluate(pipeline, there.task, splits)))
+            if there.reached(run[-1][1]):
+                break
         return run
 
-    @contextmanager
-    def _pipeline(
-        self, workers: list[Worker], microbatches: int
-    ) -> Iterator[tuple[Pipeline, TracedHead]]:
-        torch.set_num_threads(self._threads)
-        case, m = self._case, microbatches
-        rule = replace(case.rule, microbatches=m)
-        ranges = tuple(partition(case.costs, len(workers)))
-        plan = Plan(case.profile, ranges, case.batch_size // m, m, rule.staleness)
-        head = TracedHead(case.model, case.loss, rule)
-        head.spans = []
-        feed = cast(Feed, case.batches(m))
-        model = Shipment.pack(case.model, self._folders)
-        pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)
-        try:
-            yield pipeline, head
-        finally:
-            pipeline.close()
-            feed.close()
+    def forget(self) -> None:
+        """Leave the group that the blocks were joined to; the next visit starts anew."""
+        if self._held is not None:
+            self._held.pipeline.close()
+            self._held.feed.close()
+            self._held = None
+
+    def _hold(self, workers: list[Worker], microbatches: int) -> "Held":
+        """Return the pipeline of this number of microbatches on these workers, built once."""
+        key = (microbatches, *(worker.process for worker in workers))
+        if self._held is None or self._held.key != key:
+            self.forget()
+            torch.set_num_threads(self._threads)
+            case, m = self._case, microbatches
+            rule = replace(case.rule, microbatches=m)
+            ranges = tuple(partition(case.costs, len(workers)))
+            plan = Plan(case.profile, ranges, case.batch_size // m, m, rule.staleness)
+            head = TracedHead(case.model, case.loss, rule)
+            feed = cast(Feed, case.batches(m))
+            model = Shipment.pack(case.model, self._folders)
+            pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)
+            self._held = Held(key, pipeline, head, feed)
+        return self._held
+
+
+@dataclass
+class Held:
+    """A pipeline that stays joined between visits, and its next step."""
+
+    key: tuple[int, ...]
+    pipeline: Pipeline
+    head: TracedHead
+    feed: Feed
+    step: int = 0
+
+    def bytes_sent(self) -> int:
+        """Return the bytes that all its processes have sent in training."""
+        return sum(int(row["bytes_sent"]) for row in self.pipeline.report())
 
 
 class ErrorcastSide:
@@ -151,6 +175,7 @@ class ErrorcastSide:
         before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
         visit = self.visit(workers, microbatches, steps)
         peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])
+        ray.get(self._rank0.forget.remote())
         return visit, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ import ray
 import torch
 import torch.distributed as dist
 
+from dfa_core import Block
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 from dfa_speedup.alone import DfaAlone, Limit
 from dfa_speedup.case import Case, Configuration
@@ -130,11 +131,12 @@ class ContestWorker(BlockWorker):
         return median(seconds)
 
     def forget(self) -> None:
-        """Drop all peers' parts."""
+        """Drop all peers' parts, and errorcast's block."""
         for trainer in self._trainers.values():
             trainer.close()
         self._trainers.clear()
         self._parts.clear()
+        self._block = Block([])
 
     def states(self, configuration: Configuration) -> list[tuple[str, TensorState, ScalarState]]:
         """Return (name, tensors, scalars) of every layer of a peer's part."""

@@ -70,7 +70,7 @@ def test_time_to_accuracy_trains_both_sides_to_it(tmp_path: Path) -> None:
     [
         (
             ["bench", "--microbatches", "3"],
-            "microbatches: microbatches: 3 does not divide batch_size 512; 2 does",
+            "microbatches: 3 does not divide batch_size 512; 2 does",
         ),
         (["bench", "--microbatches", "2,x"], "microbatches: '2,x' must be whole numbers above 0"),
         (["bench", "--blocks", "9"], "blocks: 9 is not between 1 and the model's 8 layer(s)"),

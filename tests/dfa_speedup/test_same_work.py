@@ -97,7 +97,7 @@ def test_errorcasts_side_has_the_bits_of_the_dfa_reference(
     sides: tuple[Case, Workers, ErrorcastSide],
 ) -> None:
     case, workers, ours = sides
-    visit = ours.visit(workers, M, STEPS)
+    visit, _ = ours.first_visit(workers, M, STEPS)
     assert visit.losses == reference(case, "dfa", M)
     kinds = [[span.what for span in row] for row in visit.spans]
     assert [row.count("forward") for row in kinds] == [STEPS * M, STEPS * M, 0]
