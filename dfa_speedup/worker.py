@@ -88,12 +88,15 @@ class ContestWorker(BlockWorker):
         every = self._threads * self._world
         alone = configuration.schedule in (ONE_PROCESS, ONE_PROCESS_DFA)
         torch.set_num_threads(every if alone else self._threads)
-        if configuration not in self._trainers:
-            self._trainers[configuration] = self._build_peer(configuration)
-        trainer = self._trainers[configuration]
-        trainer.spans.clear()
-        seconds, losses = trainer.train(first, last)
-        return Trained(seconds, losses, list(trainer.spans))
+        try:
+            if configuration not in self._trainers:
+                self._trainers[configuration] = self._build_peer(configuration)
+            trainer = self._trainers[configuration]
+            trainer.spans.clear()
+            seconds, losses = trainer.train(first, last)
+            return Trained(seconds, losses, list(trainer.spans))
+        finally:
+            torch.set_num_threads(self._threads)  # for errorcast's block, which comes next
 
     def _build_peer(self, configuration: Configuration) -> Trainer:
         case, parts, rank, world = self._case, self._parts, self._rank, self._world
