@@ -1,7 +1,7 @@
 """Measures a model one layer at a time: the shapes between layers, and what each layer costs."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 
 _REPEATS = 3
+Kind = tuple[str, tuple[tuple[int, ...], ...], "SampleSpec"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class SampleSpec:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One layer: its output features, parameters, and seconds a microbatch (forward + update)."""
+    """One layer: its output features, parameters, and seconds a microbatch (forward + update).
+
+    seconds: of the fastest layer of its kind (same modules, shapes and input).
+    """
 
     index: int
     label: str
@@ -86,19 +90,34 @@ def profile(
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
     head_seconds = _fastest(lambda: head.error(h, target, 0, 0))
-    layers, h = [], x
+    layers, kinds, h = [], [], x
+    fastest: dict[Kind, float] = {}
     for layer in _one_by_one(model, rule):
+        kinds.append(_kind(layer, between[layer.index]))
         seconds, h = _cost(layer, h, error)
+        fastest[kinds[-1]] = min(seconds, fastest.get(kinds[-1], seconds))
         parameters = sum(p.numel() for p in layer.module.parameters())
         features = prod(between[layer.index + 1].shape)
         layers.append(LayerProfile(layer.index, layer.label, features, parameters, seconds))
     return ModelProfile(
-        layers=tuple(layers),
+        layers=tuple(
+            replace(layer, seconds=fastest[kind]) for layer, kind in zip(layers, kinds, strict=True)
+        ),
         between=tuple(between),
         error=SampleSpec.of(error),
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=head_seconds,
     )
+
+
+def _kind(layer: Layer, before: SampleSpec) -> Kind:
+    """Return what layers of equal cost have in common.
+
+    Equal layers must come out equal: a machine whose speed drifts while they are measured would
+    else cut a model of them into uneven blocks.
+    """
+    shapes = tuple(tuple(p.shape) for p in layer.module.parameters())
+    return str(layer.module), shapes, before
 
 
 def _one_by_one(model: Model, rule: LearningRule) -> Iterator[Layer]:

@@ -13,6 +13,7 @@ from dfa_core import (
     Model,
     alignment,
     build_layers,
+    partition,
     profile,
     split,
 )
@@ -28,6 +29,16 @@ def test_shapes_parameters_and_costs() -> None:
     assert found.layers[3].parameters == 24 * 16 + 16
     assert found.error.shape == (10,)
     assert all(layer.seconds > 0 for layer in found.layers)
+
+
+def test_equal_layers_cost_the_same_and_are_cut_evenly() -> None:
+    equal = Model((dense(64, 64),) * 6, partial(nn.Linear, 64, 10))
+    for _ in range(3):
+        found = profile(equal, LOSS, rule(), *Noise().batch(0))
+        assert len({layer.seconds for layer in found.layers}) == 1
+        assert partition([layer.seconds for layer in found.layers], 2) == [(0, 3), (3, 6)]
+    mixed = profile(NETWORKS["mlp"], LOSS, rule(), *Noise().batch(0))
+    assert len({layer.seconds for layer in mixed.layers}) == 4
 
 
 class Changing(nn.Module):

@@ -14,6 +14,7 @@ from torch import nn
 from coordinator.bench import open_feed
 from coordinator.contest import ErrorcastSide
 from dfa_core import LearningRule, Model, Reference, profile, split
+from dfa_core.trained import TrainedModule
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.peers import (
     DATA_PARALLEL,
@@ -23,12 +24,16 @@ from dfa_speedup.peers import (
     PIPELINES,
     refusal,
 )
+from dfa_speedup.worker import ContestWorker
 from dfa_speedup.workers import PeerFailed, Workers
-from workers.actor import Shipment
+from workers.actor import Meeting, Shipment
+from workers.group import LOOPBACK
 from workers.placement import Share
+from workers.trace import Span
 
 LOSS = nn.functional.cross_entropy
 STEPS, M = 3, 4
+ALONE = Meeting(LOOPBACK, port=0, world=1, timeout_s=10)
 cloudpickle.register_pickle_by_value(networks)
 
 
@@ -103,6 +108,32 @@ def test_errorcasts_side_has_the_bits_of_the_dfa_reference(
     assert [row.count("forward") for row in kinds] == [STEPS * M, STEPS * M, 0]
     assert [row.count("update") for row in kinds] == [STEPS * M, STEPS * M, 0]
     assert [row.count("head") for row in kinds] == [0, 0, STEPS * M]
+
+
+def test_a_peer_with_all_threads_gives_them_back(a_ray: None) -> None:
+    worker = ContestWorker(threads=1)
+    worker.enter(Shipment.pack(case_of(NETWORKS["mlp"], rule("sgd", M))), ALONE, rank=0)
+    worker._world = 3  # as if two more were there
+    threads = []
+    worker._build_peer = lambda _: Watching(threads)  # type: ignore[method-assign]
+    worker.train_peer(Configuration(ONE_PROCESS, 1), 0, 1)
+    assert (threads, torch.get_num_threads()) == ([3], 1)
+
+
+class Watching:
+    """Notes the threads that it is run with."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self.seen = seen
+        self.parts: list[TrainedModule] = []
+        self.spans: list[Span] = []
+
+    def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
+        self.seen.append(torch.get_num_threads())
+        return [0.0] * (last - first), []
+
+    def close(self) -> None:
+        pass
 
 
 class Exploding(nn.Module):
