@@ -190,6 +190,10 @@ def plan_prediction_table(rows: Sequence[tuple[int, int, Planned | str]]) -> Tab
     return table
 
 
+def _percent(share: float | None) -> str:
+    return "?%" if share is None else f"{share:.1%}"
+
+
 def bench_table(found: Mapping[str, Any], every: bool) -> Table:
     """Return a comparison as a table."""
     sums = found["summary"]
@@ -197,8 +201,8 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
     best = f"; {over:.2f}x the best pipeline ({sums['best_pipeline']})" if over else ""
     table = Table(
         title=f"{found['task']}, {sums['blocks']} blocks, batch {sums['batch_size']}: "
-        f"errorcast's step is {sums['efficiency']:.1%} compute alone "
-        f"({sums['efficiency_loaded']:.1%} with all workers computing){best}",
+        f"errorcast's step is {_percent(sums['efficiency'])} compute alone "
+        f"({_percent(sums['efficiency_loaded'])} with all workers computing){best}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -104,6 +104,11 @@ def assignment(text: str) -> Settings:
     return dict(settings)
 
 
+def given(flags: Mapping[str, Any]) -> Settings:
+    """Return the flags that were given; the others are None."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
 def whole_numbers(name: str, text: str) -> list[int]:
     """Read `2,4,8`. Raises JobError when it is not a list of whole numbers above 0."""
     parts = [part.strip() for part in text.split(",")]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-from dfa_core import JobError
+from dfa_core import JobError, TrainingFailed
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.costs import Costs, mean_costs
 from dfa_speedup.peers import (
@@ -107,7 +107,7 @@ class Comparison:
     def run(self, rounds: int, steps: int) -> None:
         """Try all configurations, then measure each side's best, and what layers cost, in rounds.
 
-        Raises JobError when errorcast itself cannot run.
+        Raises JobError when errorcast itself cannot run, TrainingFailed when it fails later.
         """
         for index, side in enumerate(self.measured):
             self._progress(side.configuration.schedule, index, len(self.measured))
@@ -126,6 +126,8 @@ class Comparison:
                 if not side.reason:
                     self._visit(side, steps)
                     self._visit(ours, steps)
+                    if ours.reason:
+                        raise TrainingFailed(f"errorcast failed on its way: {ours.reason}")
                     self._compare(side, ours)
             for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
                 self.costs.setdefault(cut, []).append(self._workers.costs(cut))
@@ -182,7 +184,7 @@ class Comparison:
         self._keep_spans(side, [worker.spans for worker in done])
 
     def _compare(self, side: Measured, ours: Measured) -> None:
-        if not side.reason and not ours.reason:
+        if not side.reason:
             before, behind = (median(steps) for steps in ours.rounds[-2:])
             side.ratios.append(median(side.rounds[-1]) / ((before + behind) / 2))
 

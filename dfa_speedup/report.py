@@ -54,7 +54,7 @@ def _row(case: Case, comparison: Comparison, side: Measured) -> dict[str, Any]:
         round(1e3 * high, 3),
         round(case.batch_size / step, 1),
         round(over, 4),
-        round(median(limit.ratios) / comparison.blocks / over, 4),
+        _efficiency(limit, comparison.blocks, over),
     )
     return (
         found
@@ -93,12 +93,14 @@ def summary(case: Case, comparison: Comparison) -> dict[str, Any]:
         "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
         "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),
         "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], blocks),
-        "efficiency": round(median(limits[LIMIT_DFA].ratios) / blocks, 4),
-        "efficiency_loaded": round(median(limits[LIMIT_DFA_LOADED].ratios) / blocks, 4),
+        "efficiency": _efficiency(limits[LIMIT_DFA], blocks),
+        "efficiency_loaded": _efficiency(limits[LIMIT_DFA_LOADED], blocks),
         "best_pipeline": best.configuration.schedule if best else None,
         "speedup_over_best_pipeline": round(median(best.ratios), 4) if best else None,
-        "speedup_of_dfa_in_one_process": round(
-            speedup(comparison, one) / speedup(comparison, one_dfa), 4
+        "speedup_of_dfa_in_one_process": (
+            None
+            if one.reason or one_dfa.reason
+            else round(speedup(comparison, one) / speedup(comparison, one_dfa), 4)
         ),
     } | ({} if blocks == 1 else _link(comparison.link))
 
@@ -110,8 +112,16 @@ def _link(link: Link) -> dict[str, float]:
     }
 
 
-def _limit_ms(limit: Measured, blocks: int) -> float:
-    return round(1e3 * median(limit.seconds) / blocks, 3)
+def _limit_ms(limit: Measured, blocks: int) -> float | None:
+    return round(1e3 * median(limit.seconds) / blocks, 3) if limit.seconds else None
+
+
+def _efficiency(limit: Measured, blocks: int, over: float = 1.0) -> float | None:
+    """Return compute alone / K / step; None where one process could not take the whole model.
+
+    over: the side's step over errorcast's, to which the limit was compared.
+    """
+    return round(median(limit.ratios) / blocks / over, 4) if limit.ratios else None
 
 
 def machine() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def bench(
     from coordinator.display import bench_table, race_table
     from coordinator.race import race
     from coordinator.resolve import resolve
-    from coordinator.spec import assignment, merge, whole_numbers
+    from coordinator.spec import assignment, given, merge, whole_numbers
     from dfa_core import JobError
     from dfa_speedup.peers import ERRORCAST
 
@@ -50,11 +50,12 @@ def bench(
         "blocks": blocks,
         "batch_size": batch_size,
         "data_dir": data_dir,
-        "options": {k: v for k, v in {"width": width, "layers": layers}.items() if v},
+        "options": given({"width": width, "layers": layers}),
     }
     tried = whole_numbers("microbatches", microbatches)
-    given = {k: v for k, v in flags.items() if v}
-    settings = merge(given, *(assignment(text) for text in set_ or []), {"microbatches": tried[0]})
+    settings = merge(
+        given(flags), *(assignment(text) for text in set_ or []), {"microbatches": tried[0]}
+    )
     job = resolve(task, settings)
     if job.task.fetch is not None:
         job.task.fetch()

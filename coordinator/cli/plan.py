@@ -29,20 +29,19 @@ def plan(
     from coordinator.display import plan_prediction_table
     from coordinator.planning import bits_per_second, doubling, prediction, seconds
     from coordinator.resolve import resolve
-    from coordinator.spec import assignment, merge, whole_numbers
+    from coordinator.spec import assignment, given, merge, whole_numbers
     from dfa_speedup.simulator import Link
 
     numbers, copies = doubling("blocks", blocks), whole_numbers("replicas", replicas)
     if task == "mlp":  # a standard network with a layer for every block, unless another is named
-        layers = layers or max(8, *numbers)
+        layers = max(8, *numbers) if layers is None else layers
         batch_size = batch_size or str(max(512, 4 * max(numbers) * max(copies)))
     flags: dict[str, Any] = {
         "batch_size": batch_size,
         "data_dir": data_dir,
-        "options": {k: v for k, v in {"width": width, "layers": layers}.items() if v},
+        "options": given({"width": width, "layers": layers}),
     }
-    given = {k: v for k, v in flags.items() if v}
-    settings = merge(given, *(assignment(text) for text in set_ or []))
+    settings = merge(given(flags), *(assignment(text) for text in set_ or []))
     settings |= {"microbatches": 1, "blocks": 1}
     wire = Link(seconds("latency", latency), bits_per_second("link", link) / 8)
     console = Console()

@@ -1,7 +1,7 @@
 """`errorcast train`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,7 +35,7 @@ def train(
 
     from coordinator.display import TerminalViewer, result_table
     from coordinator.launch import train as run_training
-    from coordinator.spec import assignment, merge, read_yaml
+    from coordinator.spec import assignment, given, merge, read_yaml
     from dfa_core import JobError
 
     flags = {
@@ -47,7 +47,7 @@ def train(
         "seed": seed,
         "data_dir": data_dir,
     }
-    settings: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
+    settings = given(flags)
     task, path = job, Path(job)
     if job.endswith((".yaml", ".yml")):
         settings = merge(read_yaml(path), settings)

@@ -74,6 +74,7 @@ def test_time_to_accuracy_trains_both_sides_to_it(tmp_path: Path) -> None:
         ),
         (["bench", "--microbatches", "2,x"], "microbatches: '2,x' must be whole numbers above 0"),
         (["bench", "--blocks", "9"], "blocks: 9 is not between 1 and the model's 8 layer(s)"),
+        (["bench", "--width", "0"], "options.width: 0 is not a whole number above 0"),
         (["bench", "mpl"], "task: unknown 'mpl'; did you mean mlp"),
         (["bench", "--out", "file/out"], "--out file/out cannot be written"),
         (["bench", "--set", "resources.gpus=1"], "the comparison runs on CPUs"),
