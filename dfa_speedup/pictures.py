@@ -14,7 +14,7 @@ from workers.trace import Span
 
 _COLOURS = {
     "forward": "#6ea6d8",
-    "update": "#d9796f",
+    "update": "#e0a458",
     "backward": "#d9796f",
     "weights": "#e8b1a9",
     "optimizer": "#555555",
