@@ -48,11 +48,7 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "document",
-    [README, ROOT / "docs" / "tasks.md", ROOT / "docs" / "bench.md"],
-    ids=lambda p: p.name,
-)
+@pytest.mark.parametrize("name", ["README.md", "docs/tasks.md", "docs/bench.md"])
 def test_every_command_runs_in_its_order(
     name: str, as_in_a_checkout: Path, real_data: Path
 ) -> None:
