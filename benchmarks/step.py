@@ -20,8 +20,9 @@ import ray
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
+from coordinator.bench import OneBatch
 from coordinator.embedded_ray import ray_for
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
@@ -58,32 +59,19 @@ class Size:
 SIZES = (Size(1024, 512, 4), Size(2048, 1024, 4))
 
 
-@dataclass(frozen=True)
-class Random:
-    """One random batch, the same at every step: the data shall cost nothing."""
-
-    x: Tensor
-    target: Tensor
-    steps_per_epoch: int = 1
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Return the batch."""
-        return self.x, self.target
-
-
 def tanh_layer(width: int) -> nn.Module:
     """Return one linear map and its activation."""
     return nn.Sequential(nn.Linear(width, width), nn.Tanh())
 
 
-def parts(size: Size) -> tuple[Model, LearningRule, Random]:
+def parts(size: Size) -> tuple[Model, LearningRule, OneBatch]:
     """Return what both sides train."""
     model = Model(
         (partial(tanh_layer, size.width),) * size.layers, partial(nn.Linear, size.width, CLASSES)
     )
     rule = LearningRule(microbatches=size.microbatches, optimizer=OptimizerSpec("sgd", 1e-3))
     target = torch.randint(0, CLASSES, (size.batch,))
-    return model, rule, Random(torch.randn(size.batch, size.width), target)
+    return model, rule, OneBatch(torch.randn(size.batch, size.width), target)
 
 
 class Coordinator:
