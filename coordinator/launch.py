@@ -1,8 +1,11 @@
 """`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,10 +125,18 @@ def train(
 
 def _follow(actor: Any, viewer: Viewer | None) -> Iterator[Mapping[str, Any]]:
     """Yield the actor's events to the last; the first Ctrl-C asks it to stop, the second leaves."""
-    seen, interrupted, ended = 0, False, False
-    while not ended:
-        try:
-            events, progress = ray.get(actor.follow.remote(seen, _POLL_S))
+    seen, asked, ended = 0, False, False
+    with _noted_interrupts() as noted:
+        while not ended:
+            if noted and not asked:
+                asked = True
+                actor.stop.remote()
+            try:
+                events, progress = ray.get(actor.follow.remote(seen, _POLL_S))
+            except RayActorError as error:
+                raise TrainingFailed(
+                    "the coordinator's process died; go on with --resume"
+                ) from error
             seen += len(events)
             if viewer is not None and progress:
                 viewer.progress(progress)
@@ -134,13 +145,29 @@ def _follow(actor: Any, viewer: Viewer | None) -> Iterator[Mapping[str, Any]]:
                     viewer.event(event)
                 yield event
                 ended = event["event"] in ("finished", "failed")
-        except KeyboardInterrupt:
-            if interrupted:
-                raise
-            interrupted = True
-            actor.stop.remote()
-        except RayActorError as error:
-            raise TrainingFailed("the coordinator's process died; go on with --resume") from error
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Note the first Ctrl-C in a list; the second interrupts as usual.
+
+    Noted and not raised: an exception that hits the wrong line, such as the end of an object's
+    life, is lost, and the run would go on.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield noted
+        return
+
+    def note(number: int, _: object) -> None:
+        noted.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ended(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -141,6 +141,7 @@ def test_bp_and_shallow_run_the_reference(tmp_path: Path) -> None:
     assert "test loss" in done.stdout
 
 
+@pytest.mark.timeout(240)
 def test_ctrl_c_saves_and_resume_gives_the_same_bits(
     whole_run: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -148,7 +149,7 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(
     with started(*arguments, cwd=tmp_path) as run:
         wait_for_line(tmp_path / "run" / "metrics.jsonl", "train", run)
         run.send_signal(signal.SIGINT)
-        shown, errors = run.communicate(timeout=30)
+        shown, errors = run.communicate(timeout=60)
     assert run.returncode == 130, errors
     assert "go on with: errorcast train" in shown
     assert "Traceback" not in errors + shown
