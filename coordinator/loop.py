@@ -30,9 +30,8 @@ def train_segment(
     """
     blocks, microbatches = group.world - 1, head.rule.microbatches
     messages = (last - first) * microbatches
-    ahead = (
-        in_flight(blocks, microbatches, head.rule.staleness) + 2
-    )  # as many as block 1 has receives posted
+    # as many as block 1 has receives posted
+    ahead = in_flight(blocks, microbatches, head.rule.staleness) + 2
 
     inputs = Outbox(group, to=1)
     outputs = Inbox(group, blocks, arriving, [feed.samples] * messages, slots=3)

@@ -17,9 +17,9 @@ from coordinator.plan import Plan
 from dfa_core import Head, JobError, LearningRule, TrainingFailed
 from dfa_tasks import Splits
 from workers.actor import Meeting, Shipment
-from workers.group import LOOPBACK, Group, GroupLeft, listen, open_store
+from workers.group import Group, GroupLeft, listen, open_store
 from workers.loop import SegmentStats
-from workers.placement import Worker
+from workers.placement import Worker, meeting_host
 from workers.state_files import StateFile, read_state, write_state
 
 _ABORT_S = 5.0
@@ -134,9 +134,7 @@ class Pipeline:
 
     def _meet(self, timeout_s: float) -> Group:
         """Open the store on one address alone, and join all ranks."""
-        here = ray.get_runtime_context().get_node_id()
-        one_node = all(worker.node == here for worker in self._workers)
-        host = LOOPBACK if one_node else ray.util.get_node_ip_address()
+        host = meeting_host(self._workers)
         listener = listen(host)
         port, world = listener.getsockname()[1], len(self._workers) + 1
         store = open_store(host, port, world, listener)

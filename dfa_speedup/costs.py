@@ -1,6 +1,6 @@
 """What each layer costs, measured: the numbers that the simulator starts from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -38,6 +38,11 @@ class LayerCost:
 ZERO = LayerCost(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
+def total(costs: Iterable[LayerCost]) -> LayerCost:
+    """Return what several layers cost together."""
+    return sum(costs, ZERO)
+
+
 @dataclass(frozen=True)
 class Costs:
     """All layers and the head (whose `update` is its forward, loss and backward pass together).
@@ -65,8 +70,8 @@ def mean_costs(found: Sequence[Costs]) -> Costs:
     layers = zip(*(costs.layers for costs in found), strict=True)
     return Costs(
         found[0].samples,
-        tuple(sum(of_layer, ZERO) * share for of_layer in layers),
-        sum((costs.head for costs in found), ZERO) * share,
+        tuple(total(of_layer) * share for of_layer in layers),
+        total(costs.head for costs in found) * share,
     )
 
 

@@ -13,7 +13,7 @@ from math import ceil, log2
 
 from dfa_core import partition
 from dfa_speedup.case import Case, Configuration
-from dfa_speedup.costs import ZERO, Costs, LayerCost
+from dfa_speedup.costs import Costs, LayerCost, total
 from dfa_speedup.peers import PIPELINES, refusal, stage_ranges
 from dfa_speedup.simulator import Link, Sizes, errorcast_step, pipeline_step
 
@@ -69,7 +69,7 @@ class Planner:
             times = [self.pipeline(name, blocks, batch // n, n) for n in tried]
             known = [t for t in times if t is not None]
             peers[name] = (min(known) + ring) / (ours[m] + ring) if known else None
-        whole = sum(self.costs.scaled(batch).layers, ZERO)
+        whole = total(self.costs.scaled(batch).layers)
         limit = (whole.forward + whole.update + whole.optimizer) / blocks
         return Planned(
             blocks,
@@ -88,7 +88,7 @@ class Planner:
         between, error = self.case.profile.between, self.case.profile.error.bytes
         ranges = partition([c.forward + c.update for c in costs.layers], blocks)
         sizes = Sizes(max(between[last].bytes for _, last in ranges), error)
-        parts = [_sum(costs.layers[a:b]) for a, b in ranges]
+        parts = [total(costs.layers[a:b]) for a, b in ranges]
         staleness = self.case.rule.staleness
         if blocks <= _SIMULATED:
             return errorcast_step(parts, costs.head, samples, m, sizes, self.link, staleness)
@@ -106,7 +106,7 @@ class Planner:
         costs = self.costs.scaled(samples)
         each = [*costs.layers, costs.head]
         stages = [
-            _sum(each[a:b])
+            total(each[a:b])
             for a, b in stage_ranges(self.case, blocks * PIPELINES[name].stages_a_worker)
         ]
         hop = max(spec.bytes for spec in self.case.profile.between[1:])
@@ -122,7 +122,7 @@ class Planner:
         self, blocks: int, m: int, parts: Sequence[LayerCost]
     ) -> tuple[list[LayerCost], int, LayerCost]:
         """Return 32 parts of the mean cost, and as many microbatches a block as there are."""
-        mean = _sum(parts) * (1 / len(parts))
+        mean = total(parts) * (1 / len(parts))
         return [mean] * _SIMULATED, max(1, m * _SIMULATED // blocks), mean
 
     def _microbatches(self, blocks: int) -> Iterator[int]:
@@ -152,7 +152,3 @@ class Planner:
         passed = between[0].bytes + sum(between[last].bytes for _, last in ranges)
         rings = 2 * (replicas - 1) * 4 * self.case.profile.parameters
         return self.case.batch_size * (passed + blocks * error) + rings
-
-
-def _sum(costs: Sequence[LayerCost]) -> LayerCost:
-    return sum(costs, ZERO)

@@ -1,10 +1,8 @@
 """Predicts the step of any side of a comparison, from measured layer costs and a link."""
 
-from collections.abc import Sequence
-
 from dfa_core import partition
 from dfa_speedup.case import Case, Configuration
-from dfa_speedup.costs import ZERO, Costs, LayerCost
+from dfa_speedup.costs import Costs, total
 from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, stage_ranges
 from dfa_speedup.simulator import (
     Link,
@@ -28,20 +26,16 @@ def predicted_step(
     between, error = case.profile.between, case.profile.error.bytes
     if name == ERRORCAST:
         ranges = partition(case.costs, workers)
-        blocks = [_sum(of_layers.layers[a:b]) for a, b in ranges]
+        blocks = [total(of_layers.layers[a:b]) for a, b in ranges]
         sizes = Sizes(max(between[b].bytes for _, b in ranges), error)
         return errorcast_step(blocks, of_layers.head, samples, m, sizes, link, case.rule.staleness)
     if name in PIPELINES:
         parts = [*of_layers.layers, of_layers.head]
         ranges = stage_ranges(case, workers * PIPELINES[name].stages_a_worker)
-        stages = [_sum(parts[a:b]) for a, b in ranges]
+        stages = [total(parts[a:b]) for a, b in ranges]
         hop = max(between[b].bytes for _, b in ranges[:-1])
         return pipeline_step(name, stages, workers, samples, m, hop, link)
     if name == DATA_PARALLEL and m == 1:
         share = case.batch_size // workers
         return data_parallel_step(costs, workers, share, 4 * case.profile.parameters, link)
     return None
-
-
-def _sum(costs: Sequence[LayerCost]) -> LayerCost:
-    return sum(costs, ZERO)

@@ -17,7 +17,7 @@ from math import ceil, log2
 from torch.distributed.pipelining._schedule_visualizer import get_schedule_ops
 
 from dfa_core import Forward, Step, Update, block_actions
-from dfa_speedup.costs import ZERO, Costs, LayerCost
+from dfa_speedup.costs import Costs, LayerCost, total
 from dfa_speedup.peers import PIPELINES, PipelinePeer
 
 _STEPS = 3
@@ -195,7 +195,7 @@ def data_parallel_step(
     samples: of a replica; weights: bytes of all gradients.
     """
     scaled = costs.scaled(samples)
-    whole = sum(scaled.layers, ZERO)
+    whole = total(scaled.layers)
     backward = whole.backward + scaled.head.backward
     ring = 2 * (replicas - 1) * link.seconds(weights / replicas)
     optimizer = whole.optimizer + scaled.head.optimizer

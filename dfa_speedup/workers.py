@@ -13,8 +13,8 @@ from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
 from dfa_speedup.simulator import Link
 from dfa_speedup.worker import ContestActor, Trained
 from workers.actor import Meeting, Shipment
-from workers.group import LOOPBACK, listen, open_store
-from workers.placement import Placement, Share, Worker
+from workers.group import listen, open_store
+from workers.placement import Placement, Share, Worker, meeting_host
 
 
 class PeerFailed(TrainingFailed):
@@ -79,9 +79,7 @@ class Workers:
 
     def _start(self) -> None:
         self._placement = Placement(self._blocks, self._share, ContestActor)
-        here = ray.get_runtime_context().get_node_id()
-        one_node = all(worker.node == here for worker in self.all)
-        host = LOOPBACK if one_node else ray.util.get_node_ip_address()
+        host = meeting_host(self.all)
         listener = listen(host)
         port = listener.getsockname()[1]
         self._store = open_store(host, port, self._blocks, listener)

@@ -1,5 +1,6 @@
 """Finds places for a job's workers on the cluster and starts them there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dfa_core import JobError
 from workers.actor import BlockActor
+from workers.group import LOOPBACK
 
 _START_S = 120.0
 
@@ -70,6 +72,13 @@ class Placement:
         for actor in self._actors:
             ray.kill(actor)
         remove_placement_group(self._group)
+
+
+def meeting_host(workers: Sequence[Worker]) -> str:
+    """Return where this process and these workers meet: loopback if all are on this node."""
+    here = ray.get_runtime_context().get_node_id()
+    one_node = all(worker.node == here for worker in workers)
+    return LOOPBACK if one_node else str(ray.util.get_node_ip_address())
 
 
 def _needs(blocks: int, share: Share) -> str:

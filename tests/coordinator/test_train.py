@@ -1,5 +1,6 @@
 """`train()` from Python, as in a notebook."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
+from coordinator.launch import _noted_interrupts
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 
@@ -97,6 +99,16 @@ def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
     message = r"needs 2 worker\(s\) x 100 CPU, the cluster has 8 CPU"
     with pytest.raises(JobError, match=message):
         train("digits", resources={"cpus": 100}, run_dir=tmp_path / "run")
+
+
+def test_the_first_interrupt_is_noted_and_the_second_raised() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with _noted_interrupts() as noted:
+        signal.raise_signal(signal.SIGINT)
+        assert noted == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_cannot_be_sent_is_named(a_ray: None, tmp_path: Path) -> None:
