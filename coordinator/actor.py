@@ -14,24 +14,32 @@ from coordinator.engine import Engine
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import make_plan
-from coordinator.resolve import Job
+from coordinator.resolve import Job, resolve
 from coordinator.run_folder import RunFolder
+from coordinator.search_path import own_folders
 from coordinator.single_process import SingleProcess
+from coordinator.spec import to_settings
+from coordinator.tracing import TraceRequest
 from coordinator.training import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 from workers.actor import Shipment
 from workers.placement import Placement, Share
+from workers.trace import Span
 
 Event = dict[str, Any]
+
+_AT_ONCE = 500  # events an answer
 
 
 class TrainingWork:
     """Runs one job; who started it follows its events and can ask it to stop."""
 
-    def __init__(self, task: Shipment, spec: bytes, run_dir: Path) -> None:
+    def __init__(self, task: Shipment | None, spec: bytes, run_dir: Path) -> None:
+        """task: the packed dfa_tasks.Task; None builds the one that the spec names, here."""
         self._task, self._spec = task, JobSpec.FromString(spec)
         self._folder = RunFolder(run_dir)
+        self._thread: threading.Thread | None = None
         self._events: list[Event] = []
         self._news = threading.Condition()
         self._progress: Event = {}
@@ -42,7 +50,7 @@ class TrainingWork:
         """Run the job to its end; whatever happens is the last event, `finished` or `failed`."""
         try:
             torch.set_num_threads(self._spec.resources.threads)
-            self._emit("finished", self._run(Job(self._spec, self._task.unpack())))
+            self._emit("finished", self._run(self._job()))
         except JobError as error:
             self._fail(error, 2, str(error))
         except TrainingFailed as error:
@@ -53,14 +61,34 @@ class TrainingWork:
             what = (str(error).splitlines() or [""])[-1]
             self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
 
+    def begin(self) -> None:
+        """Start to run, and return; a second call changes nothing.
+
+        On a thread of its own, so that the run outlives whoever asked for it.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.run, name="run", daemon=True)
+            self._thread.start()
+
+    def _job(self) -> Job:
+        if self._task is not None:
+            return Job(self._spec, self._task.unpack())
+        settings = to_settings(self._spec)
+        job = resolve(settings.pop("task"), settings)
+        if job.task.fetch is not None:
+            job.task.fetch()
+        self._folder.prepare(self._spec, resume=self._folder.job.exists())
+        return job
+
     def _run(self, job: Job) -> dict[str, Any]:
-        splits = job.task.splits()
-        source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
-        rule = job.rule(source.steps_per_epoch)
         with ExitStack() as at_end:
+            placement = self._place(job, at_end)
+            splits = job.task.splits()
+            source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+            rule = job.rule(source.steps_per_epoch)
             feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
             at_end.callback(feed.close)
-            engine = self._engine(job, rule, feed, at_end)
+            engine = self._engine(job, rule, feed, placement, at_end)
             step = self._restore(engine)
             training = Training(
                 job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
@@ -74,20 +102,35 @@ class TrainingWork:
                 self._folder.write_model(newest[0], self._folder.model)
             return summary
 
-    def _engine(self, job: Job, rule: LearningRule, feed: Feed, at_end: ExitStack) -> Engine:
+    def _place(self, job: Job, at_end: ExitStack) -> Placement | None:
+        """Start the workers first: they come up while the data is loaded and the plan is made."""
         if job.spec.method != METHOD_DFA:
-            return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
-        plan = make_plan(job.model, job.task.loss, rule, feed.batch(0), job.spec.blocks)
-        self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
+            return None
         resources = job.spec.resources
         share = Share(resources.cpus, resources.gpus, resources.threads)
         placement = Placement(job.spec.blocks, share)
         at_end.callback(placement.release)
+        return placement
+
+    def _engine(
+        self,
+        job: Job,
+        rule: LearningRule,
+        feed: Feed,
+        placement: Placement | None,
+        at_end: ExitStack,
+    ) -> Engine:
+        if placement is None:
+            return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
+        plan = make_plan(job.model, job.task.loss, rule, feed.batch(0), job.spec.blocks)
+        self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
         workers = placement.workers
         self._emit("workers", {"processes": [worker.process for worker in workers]})
-        model = Shipment.pack(job.model, self._task.folders)  # alone: workers need no data
+        folders = self._task.folders if self._task is not None else own_folders()
+        model = Shipment.pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
-        pipeline = Pipeline(workers, plan, model, head, feed, rule, resources.timeout_s)
+        timeout_s = job.spec.resources.timeout_s
+        pipeline = Pipeline(workers, plan, model, head, feed, rule, timeout_s)
         at_end.callback(pipeline.close)
         return pipeline
 
@@ -129,7 +172,7 @@ class TrainingWork:
         """
         with self._news:
             self._news.wait_for(lambda: len(self._events) > after, timeout=wait_s)
-            return self._events[after:], self._progress
+            return self._events[after : after + _AT_ONCE], self._progress
 
     @ray.method(concurrency_group="control")
     def stop(self) -> None:
@@ -137,6 +180,18 @@ class TrainingWork:
         self._stopped = True
         if self._training is not None:
             self._training.stop()
+
+    @ray.method(concurrency_group="control")
+    def timeline(self, steps: int, wait_s: float) -> list[list[Span]]:
+        """Return the spans of the next steps: a row a block, and the head's.
+
+        Raises TrainingFailed when none could be traced in that time.
+        """
+        if self._training is None:
+            raise TrainingFailed("the job does not train yet")
+        request = TraceRequest(steps)
+        self._training.timeline(request)
+        return [list(row) for row in request.wait(wait_s)]
 
 
 TrainingActor: Any = ray.remote(

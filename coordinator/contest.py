@@ -2,26 +2,24 @@
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any, cast
 
 import ray
 import torch
-from torch import Tensor
 
 from coordinator.engine import evaluate
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan
-from dfa_core import Head, JobError, LearningRule, Model, TrainingFailed, partition
-from dfa_core.head import Loss
+from dfa_core import Head, JobError, TrainingFailed, partition
 from dfa_speedup.case import Case
 from dfa_speedup.compare import Visit
 from dfa_speedup.workers import PeerFailed, Workers
 from dfa_tasks import Task
 from workers.actor import Shipment
 from workers.placement import Worker
-from workers.trace import Span
+from workers.trace import TracedHead
 
 
 @dataclass(frozen=True)
@@ -43,21 +41,6 @@ class Course:
         """Say whether the target is reached: a loss from above, another score from below."""
         value = scores[self.score]
         return value <= self.bound if self.score == "loss" else value >= self.bound
-
-
-class TracedHead(Head):
-    """A head that notes when it computes."""
-
-    def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
-        super().__init__(model, loss, rule)
-        self.spans: list[Span] = []
-
-    def error(self, h: Tensor, target: Tensor, step: int, microbatch: int) -> tuple[float, Tensor]:
-        """Return loss and global error of one microbatch."""
-        start = time()
-        result = super().error(h, target, step, microbatch)
-        self.spans.append(Span("head", step, microbatch, start, time()))
-        return result
 
 
 class Rank0:
@@ -121,7 +104,7 @@ class Rank0:
             rule = replace(case.rule, microbatches=m)
             ranges = tuple(partition(case.costs, len(workers)))
             plan = Plan(case.profile, ranges, case.batch_size // m, m, rule.staleness)
-            head = TracedHead(case.model, case.loss, rule)
+            head = TracedHead(Head(case.model, case.loss, rule))
             feed = cast(Feed, case.batches(m))
             model = Shipment.pack(case.model, self._folders)
             pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)

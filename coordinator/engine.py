@@ -10,6 +10,7 @@ from coordinator.loop import OnStep
 from dfa_tasks import Splits, Task
 from dfa_tasks.source import parts
 from workers.state_files import StateFile
+from workers.trace import Span
 
 EVALUATION_SAMPLES = 1024
 
@@ -34,6 +35,15 @@ class Engine(Protocol):
 
     def report(self) -> list[dict[str, Any]]:
         """Return a row a process: name, layers, busy and waiting share, bytes sent."""
+
+    def loads(self) -> list[dict[str, Any]]:
+        """Return the same of the newest segment alone."""
+
+    def trace(self) -> None:
+        """Let every process note what it computes, from now on."""
+
+    def spans(self) -> list[list[Span]]:
+        """End the tracing; return a row of spans a process, the head's last."""
 
 
 def evaluate(engine: Engine, task: Task, splits: Splits) -> dict[str, float]:

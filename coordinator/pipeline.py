@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from workers.group import Group, GroupLeft, listen, open_store
 from workers.loop import SegmentStats
 from workers.placement import Worker, meeting_host
 from workers.state_files import StateFile, read_state, write_state
+from workers.trace import Span, TracedHead
 
 _ABORT_S = 5.0
 
@@ -51,7 +53,7 @@ class Pipeline:
         Raises JobError when a layer cannot be built, WorkerDied when a worker is gone.
         """
         self._workers, self._plan, self._head, self._feed = list(workers), plan, head, feed
-        self._stats = [SegmentStats(0.0, 0.0, 0)] * len(workers)
+        self._all = self._newest = [SegmentStats(0.0, 0.0, 0)] * (len(workers) + 1)
         shipped = ray.put(model)
         ranges = zip(self._workers, plan.ranges, strict=True)
         self._all_of([w.actor.build.remote(shipped, a, b, rule) for w, (a, b) in ranges])
@@ -59,17 +61,17 @@ class Pipeline:
 
     def train(self, first: int, last: int, on_step: OnStep) -> None:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
+        start, waited, sent = perf_counter(), self._group.wait_s, self._group.bytes_sent
         calls = [w.actor.train.remote(first, last) for w in self._workers]
         with self._watching(calls):
             arriving = self._plan.profile.between[-1]
             train_segment(self._head, self._group, self._feed, arriving, first, last, on_step)
-            new = self._all_of(calls)
-        self._stats = [
-            SegmentStats(
-                a.seconds + b.seconds, a.waiting_s + b.waiting_s, a.bytes_sent + b.bytes_sent
-            )
-            for a, b in zip(self._stats, new, strict=True)
-        ]
+            blocks = self._all_of(calls)
+        here = SegmentStats(
+            perf_counter() - start, self._group.wait_s - waited, self._group.bytes_sent - sent
+        )
+        self._newest = [*blocks, here]
+        self._all = [a + b for a, b in zip(self._all, self._newest, strict=True)]
 
     def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of the whole test data, run through the same pipeline."""
@@ -103,34 +105,41 @@ class Pipeline:
 
     def report(self) -> list[dict[str, Any]]:
         """Return a row a block and one for the coordinator."""
-        rows = [
-            {
-                "process": f"block {k}",
-                "layers": f"{first}-{last - 1}" if last - first > 1 else str(first),
-                "busy": 1 - stats.waiting_s / stats.seconds if stats.seconds else 0.0,
-                "waiting": stats.waiting_s / stats.seconds if stats.seconds else 0.0,
-                "bytes_sent": stats.bytes_sent,
-            }
-            for k, ((first, last), stats) in enumerate(
-                zip(self._plan.ranges, self._stats, strict=True), start=1
-            )
-        ]
-        seconds = max(stats.seconds for stats in self._stats)
-        waiting = self._group.wait_s / seconds if seconds else 0.0
-        rows.append(
-            {
-                "process": "coordinator",
-                "layers": "head",
-                "busy": max(0.0, 1 - waiting),
-                "waiting": min(1.0, waiting),
-                "bytes_sent": self._group.bytes_sent,
-            }
-        )
+        return self._rows(self._all)
+
+    def loads(self) -> list[dict[str, Any]]:
+        """Return the same of the newest segment alone."""
+        return self._rows(self._newest)
+
+    def trace(self) -> None:
+        """Let the workers and the head note what they compute."""
+        self._all_of([w.actor.trace.remote() for w in self._workers])
+        self._head = TracedHead(self._head)
+
+    def spans(self) -> list[list[Span]]:
+        """End the tracing; return the spans of each block, then those of the head."""
+        rows: list[list[Span]] = self._all_of([w.actor.spans.remote() for w in self._workers])
+        if isinstance(self._head, TracedHead):
+            rows.append(self._head.spans)
+            self._head = self._head.untraced
         return rows
 
     def close(self) -> None:
         """Leave the group."""
         self._abort()
+
+    def _rows(self, stats: Sequence[SegmentStats]) -> list[dict[str, Any]]:
+        held = [(f"block {k}", layers) for k, layers in enumerate(self._plan.held(), start=1)]
+        return [
+            {
+                "process": process,
+                "layers": layers,
+                "busy": max(0.0, 1 - one.waiting_s / one.seconds) if one.seconds else 0.0,
+                "waiting": min(1.0, one.waiting_s / one.seconds) if one.seconds else 0.0,
+                "bytes_sent": one.bytes_sent,
+            }
+            for (process, layers), one in zip([*held, ("coordinator", "head")], stats, strict=True)
+        ]
 
     def _meet(self, timeout_s: float) -> Group:
         """Open the store on one address alone, and join all ranks."""
@@ -226,6 +235,8 @@ def _failure(call: Any) -> Exception | None:
     except RayTaskError as error:
         known = isinstance(error.cause, JobError | TrainingFailed | OSError)
         failure = error.cause if known else error
+        if known:  # raised again here: where it was raised first would be lost
+            failure.add_note(f"in the worker:\n{error.traceback_str}")
     except RayError as error:
         failure = error
     return failure

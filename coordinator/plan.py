@@ -33,6 +33,10 @@ class Plan:
             error=self.profile.error,
         )
 
+    def held(self) -> list[str]:
+        """Return each block's layers for people: `0-3`, or `4`."""
+        return [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in self.ranges]
+
     def table(self) -> list[dict[str, Any]]:
         """Return a row a layer: layer, features, parameters, cost_ms (a microbatch), block."""
         return [

@@ -9,7 +9,7 @@ from coordinator.bench import OneBatch, open_feed
 from coordinator.resolve import Job
 from coordinator.spec import whole_numbers
 from dfa_core import Head, JobError, Layer, ModelProfile, SampleSpec
-from dfa_core.profile import LayerProfile
+from dfa_core.profiling import LayerProfile
 from dfa_speedup.case import Case
 from dfa_speedup.costs import Costs, head_cost, layer_cost
 from dfa_speedup.planning import Planned, Planner

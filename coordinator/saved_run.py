@@ -14,6 +14,7 @@ from coordinator.spec import to_settings
 from dfa_core import JobError, Reference, alignment
 from dfa_tasks import Splits
 from dfa_tasks.source import as_source
+from workers.state_files import read_state
 
 
 class SavedRun:
@@ -37,6 +38,16 @@ class SavedRun:
         return list(zip(labels, cosines, strict=True))
 
 
+def load_model(folder: Path, checkpoint: Path) -> tuple[Job, Reference]:
+    """Return the job of a run folder, and its whole model as a checkpoint has it.
+
+    Raises JobError when either cannot be read.
+    """
+    settings = to_settings(RunFolder(folder).spec())
+    job = resolve(settings.pop("task"), settings)
+    return job, _reference(job, checkpoint, steps_per_epoch=1)  # the data's is for training alone
+
+
 def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     """Load a run's newest checkpoint.
 
@@ -57,8 +68,14 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     splits = job.task.splits()
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
-    rule = replace(job.rule(source.steps_per_epoch), staleness=0)  # nothing is trained here
-    reference = Reference(job.model, job.task.loss, rule)
     feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
-    SingleProcess(reference, feed).load(checkpoint)
+    reference = _reference(job, checkpoint, source.steps_per_epoch)
     return SavedRun(job, reference, feed, splits, step)
+
+
+def _reference(job: Job, checkpoint: Path, steps_per_epoch: int) -> Reference:
+    rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
+    reference = Reference(job.model, job.task.loss, rule)
+    for part in reference.parts():
+        part.load_state(*read_state(checkpoint, part.name))
+    return reference

@@ -12,6 +12,7 @@ from coordinator.loop import OnStep
 from dfa_core import Block, Reference
 from dfa_tasks import Splits
 from workers.state_files import StateFile, read_state, write_state
+from workers.trace import Span
 
 
 class SingleProcess:
@@ -46,4 +47,15 @@ class SingleProcess:
 
     def report(self) -> list[dict[str, Any]]:
         """Return no rows: one process waits for nobody."""
+        return []
+
+    def loads(self) -> list[dict[str, Any]]:
+        """Return no rows."""
+        return []
+
+    def trace(self) -> None:
+        """Do nothing: there are no blocks whose work could be laid side by side."""
+
+    def spans(self) -> list[list[Span]]:
+        """Return no rows."""
         return []

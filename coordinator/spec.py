@@ -25,11 +25,18 @@ DEFAULTS: Settings = {
     "batch_size": 64,
     "epochs": 10,
     "seed": 0,
-    "optimizer": {"name": "adam", "lr": 1e-3, "schedule": "constant"},
-    "feedback": {"kind": "random", "distribution": "uniform", "scale": 1.0},
+    "optimizer": {
+        "name": "adam",
+        "lr": 1e-3,
+        "clip_norm": 0.0,
+        "schedule": "constant",
+        "warmup_steps": 0,
+    },
+    "feedback": {"kind": "random", "distribution": "uniform", "shared": False, "scale": 1.0},
     "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 300.0},
     "checkpoint": {"every_steps": 0, "keep": 2},
     "log_every": 10,
+    "staleness": 0,
 }
 
 
@@ -66,6 +73,12 @@ def to_settings(spec: JobSpec) -> Settings:
         spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return _lowered(full, JobSpec.DESCRIPTOR)
+
+
+def only_given(spec: JobSpec) -> Settings:
+    """Return the settings that this message holds, and not those that it leaves to the defaults."""
+    some: Settings = json_format.MessageToDict(spec, preserving_proto_field_name=True)
+    return _lowered(some, JobSpec.DESCRIPTOR)
 
 
 def read_yaml(path: Path) -> Settings:

@@ -11,6 +11,7 @@ from coordinator.engine import Engine, evaluate
 from coordinator.recorder import Recorder
 from coordinator.resolve import Job, identity
 from coordinator.run_folder import RunFolder
+from coordinator.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
 
@@ -39,11 +40,16 @@ class Training:
         self._folder, self._emit = folder, emit
         self._stop = threading.Event()
         self._step_s: list[float] = []
+        self._trace: TraceRequest | None = None
         self._scores: dict[str, float] = {}
 
     def stop(self) -> None:
         """Ask the run to save and end at the next segment boundary; from any thread."""
         self._stop.set()
+
+    def timeline(self, request: TraceRequest) -> None:
+        """Ask for a trace of the next steps; from any thread."""
+        self._trace = request
 
     def run(self, step: int) -> dict[str, Any]:
         """Train from `step` on; return the run's summary.
@@ -56,6 +62,7 @@ class Training:
         try:
             if step == 0:
                 self._save(0)  # the folder takes checkpoints: known before hours are spent
+            self._emit("training", {"step": step, "total": self._total})
             while step < self._total and not self._stop.is_set():
                 step = self._segment(step, self._boundary(step), recorder)
                 if step % self._steps_per_epoch == 0:
@@ -71,6 +78,8 @@ class Training:
             raise TrainingFailed(f"{error}{f', first seen in {where}' if where else ''}") from error
         finally:
             recorder.close()
+            if self._trace is not None:
+                self._trace.give_up("the run has ended")
         return self._summary(start, step, perf_counter() - began)
 
     def _boundary(self, step: int) -> int:
@@ -88,18 +97,31 @@ class Training:
             seconds, before = now - before, now
             self._step_s.append(seconds)
             done = step + 1
-            samples = done * self._job.spec.batch_size
             self._emit(
-                "progress", {"step": done, "total": self._total, "samples": samples, "loss": loss}
+                "progress",
+                {
+                    "step": done,
+                    "total": self._total,
+                    "samples": done * self._job.spec.batch_size,
+                    "loss": loss,
+                    "step_s": self._median_s(),
+                    "processes": loads,
+                },
             )
             if done % self._job.spec.log_every == 0 or done == self._total:
                 rate = self._rule.optimizer.rate(step)
-                speed = self._job.spec.batch_size / seconds
-                recorder.write(
-                    "train", done, {"loss": loss, "lr": rate, "samples_per_s": round(speed, 1)}
-                )
+                speed = round(self._job.spec.batch_size / seconds, 1)
+                logged = {"loss": loss, "lr": rate, "samples_per_s": speed}
+                recorder.write("train", done, logged)
+                self._emit("metrics", {"step": done, **logged})
 
-        self._engine.train(first, last, on_step)
+        loads = self._engine.loads()
+        if self._trace is not None:
+            request, self._trace = self._trace, None
+            last = min(last, first + request.steps)
+            request.answer(lambda: self._engine.train(first, last, on_step), self._engine)
+        else:
+            self._engine.train(first, last, on_step)
         return last
 
     def _evaluate(self, step: int, recorder: Recorder) -> None:
@@ -117,7 +139,7 @@ class Training:
         self._emit("checkpoint", {"step": step, "path": str(path)})
 
     def _median_s(self) -> float:
-        return median(self._step_s[-200:])
+        return median(self._step_s[-50:])
 
     def _summary(self, start: int, step: int, seconds: float) -> dict[str, Any]:
         step_s = self._median_s() if self._step_s else 0.0

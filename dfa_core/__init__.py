@@ -3,20 +3,24 @@
 Read block.py first: it is the learning rule.
 """
 
-from dfa_core.alignment import alignment
-from dfa_core.block import Block
-from dfa_core.errors import JobError, NonFiniteLoss, TrainingFailed
-from dfa_core.feedback import Feedback, FeedbackSpec
-from dfa_core.head import Head
-from dfa_core.layer import Layer, build_layers
-from dfa_core.microbatch import split
-from dfa_core.model import Model, as_model
-from dfa_core.optimizer import OptimizerSpec
-from dfa_core.partition import partition
-from dfa_core.profile import ModelProfile, SampleSpec, profile
-from dfa_core.reference import Reference
-from dfa_core.rule import LearningRule
-from dfa_core.schedule import Action, Forward, Step, Update, block_actions, in_flight
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfa_core.angles import alignment
+    from dfa_core.block import Block
+    from dfa_core.errors import JobError, NonFiniteLoss, TrainingFailed
+    from dfa_core.feedback import Feedback, FeedbackSpec
+    from dfa_core.head import Head
+    from dfa_core.layer import Layer, build_layers
+    from dfa_core.microbatch import split
+    from dfa_core.model import Model, as_model
+    from dfa_core.optimizer import OptimizerSpec
+    from dfa_core.partitioning import partition
+    from dfa_core.profiling import ModelProfile, SampleSpec, profile
+    from dfa_core.reference import Reference
+    from dfa_core.rule import LearningRule
+    from dfa_core.schedule import Action, Forward, Step, Update, block_actions, in_flight
 
 __all__ = [
     "Action",
@@ -46,3 +50,28 @@ __all__ = [
     "profile",
     "split",
 ]
+
+_HOMES = {
+    "angles": ("alignment",),
+    "block": ("Block",),
+    "errors": ("JobError", "NonFiniteLoss", "TrainingFailed"),
+    "feedback": ("Feedback", "FeedbackSpec"),
+    "head": ("Head",),
+    "layer": ("Layer", "build_layers"),
+    "microbatch": ("split",),
+    "model": ("Model", "as_model"),
+    "optimizer": ("OptimizerSpec",),
+    "partitioning": ("partition",),
+    "profiling": ("ModelProfile", "SampleSpec", "profile"),
+    "reference": ("Reference",),
+    "rule": ("LearningRule",),
+    "schedule": ("Action", "Forward", "Step", "Update", "block_actions", "in_flight"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is public when it is asked for: who only reports an error needs no torch."""
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -93,6 +92,8 @@ FASHION_MNIST = IdxData(
 
 def load_digits_splits(_data_dir: str, shape: Shape) -> Splits:
     """Return scikit-learn's bundled digits: 8x8, 1,437 for training and 360 for testing."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415  # takes a second
+
     bundle = load_digits()
     pixels = torch.from_numpy(bundle.images.astype(np.float32)) / 8 - 1
     x = pixels.flatten(1) if shape == "flat" else pixels.unsqueeze(1)

@@ -36,6 +36,13 @@ class SegmentStats:
     waiting_s: float
     bytes_sent: int
 
+    def __add__(self, other: "SegmentStats") -> "SegmentStats":
+        return SegmentStats(
+            self.seconds + other.seconds,
+            self.waiting_s + other.waiting_s,
+            self.bytes_sent + other.bytes_sent,
+        )
+
 
 def train_segment(
     block: Block, group: Group, wiring: Wiring, device: torch.device, first: int, last: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -60,12 +61,20 @@ class Placement:
             ).remote(share.threads)
             for index in range(blocks)
         ]
+
+    @cached_property
+    def workers(self) -> list[Worker]:
+        """Return the workers once all are up: they start while their driver does other things.
+
+        Raises JobError when they do not come.
+        """
         try:
             places = ray.get([a.place.remote() for a in self._actors], timeout=_START_S)
         except GetTimeoutError as error:
-            self.release()
-            raise JobError(f"{blocks} workers did not start within {_START_S:.0f} s") from error
-        self.workers = [Worker(a, *p) for a, p in zip(self._actors, places, strict=True)]
+            raise JobError(
+                f"{len(self._actors)} workers did not start within {_START_S:.0f} s"
+            ) from error
+        return [Worker(a, *p) for a, p in zip(self._actors, places, strict=True)]
 
     def release(self) -> None:
         """Stop the workers and give their resources back."""

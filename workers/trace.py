@@ -1,11 +1,11 @@
-"""Records when a block computes: what a timeline is drawn from."""
+"""Records when a block and the head compute: what a timeline is drawn from."""
 
 from dataclasses import dataclass
 from time import time
 
 from torch import Tensor
 
-from dfa_core import Block
+from dfa_core import Block, Head
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,19 @@ class TracedBlock(Block):
         start = time()
         super().step(step)
         self.spans.append(Span("optimizer", step, -1, start, time()))
+
+
+class TracedHead(Head):
+    """A head that notes when it makes an error in `spans`; its weights are the given head's."""
+
+    def __init__(self, head: Head) -> None:
+        vars(self).update(vars(head))
+        self.untraced = head
+        self.spans: list[Span] = []
+
+    def error(self, h: Tensor, target: Tensor, step: int, microbatch: int) -> tuple[float, Tensor]:
+        """Return loss and global error of one microbatch."""
+        start = time()
+        result = super().error(h, target, step, microbatch)
+        self.spans.append(Span("head", step, microbatch, start, time()))
+        return result

@@ -6,15 +6,22 @@ Exit codes: 0 done; 1 the run failed on its way, its state is saved; 2 the job c
 
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
 from coordinator.cli.bench import bench
+from coordinator.cli.download import download, predict, timeline
 from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
+from coordinator.cli.jobs import job, jobs
 from coordinator.cli.plan import plan
+from coordinator.cli.serve import serve
+from coordinator.cli.steer import cancel, delete, pause, resume, scale
+from coordinator.cli.submit import submit
 from coordinator.cli.tasks import tasks
 from coordinator.cli.train import train
+from coordinator.cli.watch import logs, watch
 
 app = typer.Typer(
     help="Trains neural networks without a backward pass: Direct Feedback Alignment, one layer "
@@ -23,12 +30,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(train)
-app.command()(evaluate)
-app.command()(export)
-app.command()(tasks)
-app.command()(bench)
-app.command()(plan)
+HERE: tuple[Callable[..., None], ...] = (train, evaluate, export, tasks, bench, plan)
+ON_A_SERVICE: tuple[Callable[..., None], ...] = (
+    *(serve, submit, jobs, job, watch, logs, pause, resume, scale, cancel, delete),
+    *(download, predict, timeline),
+)
+for verb in HERE:
+    app.command(rich_help_panel="On this machine")(verb)
+for verb in ON_A_SERVICE:
+    app.command(rich_help_panel="As a service")(verb)
 
 
 @app.callback()

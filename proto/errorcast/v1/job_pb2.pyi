@@ -3,9 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -116,6 +119,48 @@ SCHEDULE_LINEAR: Schedule.ValueType  # 3
 """A line down to zero at the last step."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
+class _JobState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
+    JOB_STATE_QUEUED: _JobState.ValueType  # 1
+    """Waits until its workers fit; Job.reason says for what."""
+    JOB_STATE_STARTING: _JobState.ValueType  # 2
+    """Its training actor and workers are being started."""
+    JOB_STATE_RUNNING: _JobState.ValueType  # 3
+    """Trains."""
+    JOB_STATE_PAUSED: _JobState.ValueType  # 4
+    """Saved and stopped; ResumeJob puts it back into the queue."""
+    JOB_STATE_SUCCEEDED: _JobState.ValueType  # 5
+    """Trained to its last epoch. Final."""
+    JOB_STATE_FAILED: _JobState.ValueType  # 6
+    """Ended by an error; Job.reason says which. Final."""
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 7
+    """Ended by CancelJob. Final."""
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
+    """Where a job stands."""
+
+JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
+JOB_STATE_QUEUED: JobState.ValueType  # 1
+"""Waits until its workers fit; Job.reason says for what."""
+JOB_STATE_STARTING: JobState.ValueType  # 2
+"""Its training actor and workers are being started."""
+JOB_STATE_RUNNING: JobState.ValueType  # 3
+"""Trains."""
+JOB_STATE_PAUSED: JobState.ValueType  # 4
+"""Saved and stopped; ResumeJob puts it back into the queue."""
+JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
+"""Trained to its last epoch. Final."""
+JOB_STATE_FAILED: JobState.ValueType  # 6
+"""Ended by an error; Job.reason says which. Final."""
+JOB_STATE_CANCELLED: JobState.ValueType  # 7
+"""Ended by CancelJob. Final."""
+Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
 @_typing.final
 class OptimizerSpec(_message.Message):
     """Every layer's own optimizer."""
@@ -145,17 +190,28 @@ class OptimizerSpec(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        lr: _builtins.float = ...,
+        lr: _builtins.float | None = ...,
         options: _struct_pb2.Struct | None = ...,
-        clip_norm: _builtins.float = ...,
+        clip_norm: _builtins.float | None = ...,
         schedule: Global___Schedule.ValueType = ...,
-        warmup_steps: _builtins.int = ...,
+        warmup_steps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "lr", b"lr", "options", b"options", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_norm", b"clip_norm", "lr", b"lr", "name", b"name", "options", b"options", "schedule", b"schedule", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "lr", b"lr", "name", b"name", "options", b"options", "schedule", b"schedule", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clip_norm: _TypeAlias = _typing.Literal["clip_norm"]  # noqa: Y015
+    _WhichOneofArgType__clip_norm: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm"]  # noqa: Y015
+    _WhichOneofReturnType__lr: _TypeAlias = _typing.Literal["lr"]  # noqa: Y015
+    _WhichOneofArgType__lr: _TypeAlias = _typing.Literal["_lr", b"_lr"]  # noqa: Y015
+    _WhichOneofReturnType__warmup_steps: _TypeAlias = _typing.Literal["warmup_steps"]  # noqa: Y015
+    _WhichOneofArgType__warmup_steps: _TypeAlias = _typing.Literal["_warmup_steps", b"_warmup_steps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_norm) -> _WhichOneofReturnType__clip_norm | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lr) -> _WhichOneofReturnType__lr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_steps) -> _WhichOneofReturnType__warmup_steps | None: ...
 
 Global___OptimizerSpec: _TypeAlias = OptimizerSpec  # noqa: Y015
 
@@ -180,14 +236,21 @@ class FeedbackSpec(_message.Message):
         *,
         kind: Global___FeedbackKind.ValueType = ...,
         distribution: Global___Distribution.ValueType = ...,
-        shared: _builtins.bool = ...,
-        scale: _builtins.float = ...,
+        shared: _builtins.bool | None = ...,
+        scale: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_shared", b"_shared", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribution", b"distribution", "kind", b"kind", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_shared", b"_shared", "distribution", b"distribution", "kind", b"kind", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
+    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
+    _WhichOneofReturnType__shared: _TypeAlias = _typing.Literal["shared"]  # noqa: Y015
+    _WhichOneofArgType__shared: _TypeAlias = _typing.Literal["_shared", b"_shared"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared) -> _WhichOneofReturnType__shared | None: ...
 
 Global___FeedbackSpec: _TypeAlias = FeedbackSpec  # noqa: Y015
 
@@ -212,16 +275,31 @@ class ResourceSpec(_message.Message):
     def __init__(
         self,
         *,
-        cpus: _builtins.float = ...,
-        gpus: _builtins.float = ...,
-        threads: _builtins.int = ...,
-        timeout_s: _builtins.float = ...,
+        cpus: _builtins.float | None = ...,
+        gpus: _builtins.float | None = ...,
+        threads: _builtins.int | None = ...,
+        timeout_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cpus: _TypeAlias = _typing.Literal["cpus"]  # noqa: Y015
+    _WhichOneofArgType__cpus: _TypeAlias = _typing.Literal["_cpus", b"_cpus"]  # noqa: Y015
+    _WhichOneofReturnType__gpus: _TypeAlias = _typing.Literal["gpus"]  # noqa: Y015
+    _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
+    _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
+    _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
+    _WhichOneofReturnType__timeout_s: _TypeAlias = _typing.Literal["timeout_s"]  # noqa: Y015
+    _WhichOneofArgType__timeout_s: _TypeAlias = _typing.Literal["_timeout_s", b"_timeout_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpus) -> _WhichOneofReturnType__cpus | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threads) -> _WhichOneofReturnType__threads | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_s) -> _WhichOneofReturnType__timeout_s | None: ...
 
 Global___ResourceSpec: _TypeAlias = ResourceSpec  # noqa: Y015
 
@@ -240,20 +318,29 @@ class CheckpointSpec(_message.Message):
     def __init__(
         self,
         *,
-        every_steps: _builtins.int = ...,
-        keep: _builtins.int = ...,
+        every_steps: _builtins.int | None = ...,
+        keep: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps", "_keep", b"_keep", "every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps", "_keep", b"_keep", "every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__every_steps: _TypeAlias = _typing.Literal["every_steps"]  # noqa: Y015
+    _WhichOneofArgType__every_steps: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps"]  # noqa: Y015
+    _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
+    _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__every_steps) -> _WhichOneofReturnType__every_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
 
 Global___CheckpointSpec: _TypeAlias = CheckpointSpec  # noqa: Y015
 
 @_typing.final
 class JobSpec(_message.Message):
-    """A training job: all that fixes its numbers, and where it runs."""
+    """A training job: all that fixes its numbers, and where it runs. Fields that are not given take the
+    task's defaults.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,23 +398,223 @@ class JobSpec(_message.Message):
         task: _builtins.str = ...,
         options: _struct_pb2.Struct | None = ...,
         method: Global___Method.ValueType = ...,
-        blocks: _builtins.int = ...,
-        microbatches: _builtins.int = ...,
-        batch_size: _builtins.int = ...,
-        epochs: _builtins.int = ...,
-        seed: _builtins.int = ...,
+        blocks: _builtins.int | None = ...,
+        microbatches: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
         optimizer: Global___OptimizerSpec | None = ...,
         feedback: Global___FeedbackSpec | None = ...,
         resources: Global___ResourceSpec | None = ...,
         checkpoint: Global___CheckpointSpec | None = ...,
         data_dir: _builtins.str = ...,
-        log_every: _builtins.int = ...,
-        staleness: _builtins.int = ...,
+        log_every: _builtins.int | None = ...,
+        staleness: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "feedback", b"feedback", "optimizer", b"optimizer", "options", b"options", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__blocks: _TypeAlias = _typing.Literal["blocks"]  # noqa: Y015
+    _WhichOneofArgType__blocks: _TypeAlias = _typing.Literal["_blocks", b"_blocks"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__log_every: _TypeAlias = _typing.Literal["log_every"]  # noqa: Y015
+    _WhichOneofArgType__log_every: _TypeAlias = _typing.Literal["_log_every", b"_log_every"]  # noqa: Y015
+    _WhichOneofReturnType__microbatches: _TypeAlias = _typing.Literal["microbatches"]  # noqa: Y015
+    _WhichOneofArgType__microbatches: _TypeAlias = _typing.Literal["_microbatches", b"_microbatches"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__staleness: _TypeAlias = _typing.Literal["staleness"]  # noqa: Y015
+    _WhichOneofArgType__staleness: _TypeAlias = _typing.Literal["_staleness", b"_staleness"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocks) -> _WhichOneofReturnType__blocks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_every) -> _WhichOneofReturnType__log_every | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__microbatches) -> _WhichOneofReturnType__microbatches | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__staleness) -> _WhichOneofReturnType__staleness | None: ...
+
+Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class ProcessLoad(_message.Message):
+    """What one process of a job did in the newest segment of steps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    BYTES_SENT_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """"block 1", or "coordinator"."""
+    layers: _builtins.str
+    """Layers it holds: "0-3", or "head"."""
+    busy: _builtins.float
+    """Share of the time that it computed, 0 to 1."""
+    waiting: _builtins.float
+    """Share of the time that it waited for messages, 0 to 1."""
+    bytes_sent: _builtins.int
+    """Bytes sent in that segment."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+        layers: _builtins.str = ...,
+        busy: _builtins.float = ...,
+        waiting: _builtins.float = ...,
+        bytes_sent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "bytes_sent", b"bytes_sent", "layers", b"layers", "process", b"process", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+Global___ProcessLoad: _TypeAlias = ProcessLoad  # noqa: Y015
+
+@_typing.final
+class Progress(_message.Message):
+    """How far a job is: the newest figures, replaced by every step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    TOTAL_STEPS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """Steps done."""
+    total_steps: _builtins.int
+    """Steps of the whole job."""
+    samples: _builtins.int
+    """Training samples seen."""
+    loss: _builtins.float
+    """Of the newest step, mean of the batch."""
+    step_seconds: _builtins.float
+    """Median time of the newest steps, seconds."""
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessLoad]: ...
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        total_steps: _builtins.int = ...,
+        samples: _builtins.int = ...,
+        loss: _builtins.float = ...,
+        step_seconds: _builtins.float = ...,
+        processes: _abc.Iterable[Global___ProcessLoad] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "processes", b"processes", "samples", b"samples", "step", b"step", "step_seconds", b"step_seconds", "total_steps", b"total_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Job(_message.Message):
+    """A submitted job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetricsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    STARTS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    SUBMITTED_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Unique, made by the service: "digits-0007"."""
+    state: Global___JobState.ValueType
+    reason: _builtins.str
+    """One line: what a queued job waits for, or how a job ended."""
+    priority: _builtins.int
+    """Higher starts first; a job that waits gains one each ten minutes."""
+    starts: _builtins.int
+    """Starts so far: the first, and one after each pause, scaling or loss of its processes."""
+    events: _builtins.int
+    """Number of the newest event."""
+    @_builtins.property
+    def spec(self) -> Global___JobSpec:
+        """Every field filled in."""
+
+    @_builtins.property
+    def progress(self) -> Global___Progress: ...
+    @_builtins.property
+    def submitted(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def started(self) -> _timestamp_pb2.Timestamp:
+        """Of the first start."""
+
+    @_builtins.property
+    def ended(self) -> _timestamp_pb2.Timestamp:
+        """When it reached a final state."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Of the newest evaluation: "loss" and the task's own, such as "accuracy"."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: Global___JobSpec | None = ...,
+        state: Global___JobState.ValueType = ...,
+        reason: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        starts: _builtins.int = ...,
+        events: _builtins.int = ...,
+        progress: Global___Progress | None = ...,
+        submitted: _timestamp_pb2.Timestamp | None = ...,
+        started: _timestamp_pb2.Timestamp | None = ...,
+        ended: _timestamp_pb2.Timestamp | None = ...,
+        metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "progress", b"progress", "spec", b"spec", "started", b"started", "submitted", b"submitted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "events", b"events", "id", b"id", "metrics", b"metrics", "priority", b"priority", "progress", b"progress", "reason", b"reason", "spec", b"spec", "started", b"started", "starts", b"starts", "state", b"state", "submitted", b"submitted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Job: _TypeAlias = Job  # noqa: Y015

@@ -1,0 +1,66 @@
+"""Jobs and events as text for people."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from errorcast.v1.event_pb2 import Event, Severity
+from errorcast.v1.job_pb2 import Job, JobState, Progress
+
+
+def state(job: Job) -> str:
+    """Return the state as people read it."""
+    return JobState.Name(job.state).removeprefix("JOB_STATE_")
+
+
+def job_line(job: Job) -> str:
+    """Return a job on one line."""
+    line = f"{job.id}  {state(job)}  {job.reason}"
+    done = progress_text(job.progress)
+    return f"{line}  {done}" if done else line
+
+
+def progress_text(progress: Progress) -> str:
+    """Return how far a job is, or nothing before its first step."""
+    if not progress.step:
+        return ""
+    step = f"step {progress.step}/{progress.total_steps}"
+    return f"{step}  loss {progress.loss:.4f}  {1e3 * progress.step_seconds:.2f} ms a step"
+
+
+def moment(timestamp: Any) -> str:
+    """Return a time in UTC, or nothing where there is none."""
+    if not timestamp.seconds:
+        return ""
+    return datetime.fromtimestamp(timestamp.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def event_line(event: Event) -> str:
+    """Return an event on one line; a stack trace keeps its lines."""
+    return f"{moment(event.time)}  {_what(event)}"
+
+
+def _what(event: Event) -> str:
+    kind = event.WhichOneof("kind")
+    match kind:
+        case "log":
+            severity = Severity.Name(event.log.severity).removeprefix("SEVERITY_").lower()
+            return f"{severity}: {event.log.text}"
+        case "state":
+            name = JobState.Name(event.state.state).removeprefix("JOB_STATE_")
+            return f"{name}: {event.state.reason}"
+        case "plan":
+            blocks = len({layer.block for layer in event.plan.layers})
+            return f"plan: {len(event.plan.layers)} layers on {blocks} block(s)"
+        case "metrics":
+            m = event.metrics
+            return f"step {m.step}  loss {m.loss:.4f}  {m.samples_per_s:,.0f} samples/s"
+        case "evaluation":
+            scores = "  ".join(f"{k} {v:.4f}" for k, v in sorted(event.evaluation.scores.items()))
+            return f"epoch {event.evaluation.epoch}/{event.evaluation.epochs}  test {scores}"
+        case "checkpoint":
+            return f"saved at step {event.checkpoint.step}"
+        case "scaling":
+            return f"scaled from {event.scaling.from_blocks} to {event.scaling.to_blocks} block(s)"
+        case "failure":
+            return f"failed: {event.failure.message}"
+    return str(kind)

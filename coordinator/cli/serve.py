@@ -1,0 +1,74 @@
+"""`errorcast serve`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Option = typer.Option
+
+
+def serve(
+    listen: Annotated[str, Option(help="host:port of gRPC.")] = "127.0.0.1:7070",
+    state: Annotated[
+        Path | None, Option(help="Folder of jobs and checkpoints; default: errorcast-state.")
+    ] = None,
+    ray_address: Annotated[
+        str, Option(help="Of a Ray cluster, or auto; by default a Ray of its own.")
+    ] = "",
+    cpus: Annotated[
+        int | None, Option(help="CPUs that its own Ray may use; default: all.", min=1)
+    ] = None,
+    web: Annotated[
+        str | None, Option(help="host:port of the page and of Prometheus's /metrics.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, Option(help="File with the token that clients must show.")
+    ] = None,
+    tls_cert: Annotated[Path | None, Option(help="PEM of the service's certificate.")] = None,
+    tls_key: Annotated[Path | None, Option(help="PEM of its key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, Option(help="PEM; clients must show a certificate of this authority.")
+    ] = None,
+    allow_code: Annotated[
+        list[Path] | None, Option(help="Folder whose task files jobs may name. Repeatable.")
+    ] = None,
+    data_root: Annotated[
+        list[Path] | None, Option(help="Folder that a job's data_dir may lie in. Repeatable.")
+    ] = None,
+    insecure: Annotated[
+        bool, Option("--insecure", help="Listen beyond loopback without TLS and token.")
+    ] = False,
+) -> None:
+    """Run the service: jobs submitted over gRPC, on a Ray cluster or on this machine."""
+    from coordinator.service.server import serve as run_service
+    from coordinator.service.settings import ServiceSettings, read_secret
+
+    folder = (state or Path("errorcast-state")).absolute()
+    given_data = os.environ.get("ERRORCAST_DATA")
+    if given_data:  # the workers stand elsewhere
+        os.environ["ERRORCAST_DATA"] = str(Path(given_data).absolute())
+    roots = [*(data_root or []), *([Path(given_data)] if given_data else [])]
+    settings = ServiceSettings(
+        state=folder,
+        listen=listen,
+        web=web,
+        ray_address=ray_address,
+        cpus=cpus or os.cpu_count() or 1,
+        token=read_secret("--token-file", token_file) if token_file is not None else None,
+        certificate=tls_cert,
+        key=tls_key,
+        client_ca=tls_client_ca,
+        code=tuple(path.absolute() for path in allow_code or []),
+        data=tuple(path.absolute() for path in roots),
+        insecure=insecure,
+    )
+
+    def announce(address: str, page: str | None) -> None:
+        print(f"listens on {address}, state in {folder}", flush=True)
+        if page is not None:
+            print(f"page and metrics on {page}", flush=True)
+        print("submit with: errorcast submit JOB.yaml; Ctrl-C saves and stops the jobs", flush=True)
+
+    run_service(settings, announce)

@@ -1,0 +1,272 @@
+"""The service from Python: `Client().submit(task="digits")`."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import stamina
+from errorcast.v1 import service_pb2 as pb
+from errorcast.v1.event_pb2 import Event
+from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
+from errorcast.v1.service_pb2_grpc import TrainingServiceStub
+
+from coordinator.spec import parse
+from dfa_core.errors import JobError, TrainingFailed
+
+DEFAULT_ADDRESS = "127.0.0.1:7070"
+
+_CALL_S = 60.0
+_CHUNK = 1 << 20
+_TYPES: dict[str, pb.DataType.ValueType] = {
+    "float32": pb.DATA_TYPE_FLOAT32,
+    "int64": pb.DATA_TYPE_INT64,
+}
+_NAMES = {number: name for name, number in _TYPES.items()}
+_WRONG = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class ServiceRefused(JobError):
+    """The service cannot do what was asked; `status` is gRPC's, the text the service's."""
+
+    def __init__(self, status: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class ServiceUnreachable(TrainingFailed):
+    """The service does not answer, or cannot answer now."""
+
+
+class Client:
+    """A connection to one service; a context manager.
+
+    Methods raise ServiceRefused (a JobError) for what the service will not do, and
+    ServiceUnreachable when it could not be asked. A job id may be "latest".
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        token: str | None = None,
+        tls_ca: bytes | None = None,
+        certificate: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        """Connect when first used.
+
+        address: host:port; by default ERRORCAST_ADDRESS, else 127.0.0.1:7070.
+        token: the service's secret; by default ERRORCAST_TOKEN, else none.
+        tls_ca: PEM of the authority that signed the service's certificate; None speaks plain text.
+        certificate: PEM (key, certificate chain) of this client, for a service that asks for one.
+        """
+        self.address = address or os.environ.get("ERRORCAST_ADDRESS") or DEFAULT_ADDRESS
+        secret = token or os.environ.get("ERRORCAST_TOKEN")
+        self._metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
+        options = [("grpc.keepalive_time_ms", 30_000), ("grpc.max_receive_message_length", 4 << 20)]
+        if tls_ca is None:
+            self._channel = grpc.insecure_channel(self.address, options)
+        else:
+            key, chain = certificate or (None, None)
+            credentials = grpc.ssl_channel_credentials(tls_ca, key, chain)
+            self._channel = grpc.secure_channel(self.address, credentials, options)
+        self._stub = TrainingServiceStub(self._channel)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def submit(
+        self,
+        spec: JobSpec | None = None,
+        *,
+        priority: int = 0,
+        request_id: str | None = None,
+        **settings: Any,
+    ) -> Job:
+        """Submit a job: a JobSpec, or its fields as in `coordinator.train` (task="digits", ...).
+
+        request_id: made here unless given; a second submission with it returns the same job.
+        """
+        request = pb.SubmitJobRequest(
+            spec=spec if spec is not None else parse(settings),
+            request_id=request_id or uuid.uuid4().hex,
+            priority=priority,
+        )
+        answer: pb.SubmitJobResponse = self._call(self._stub.SubmitJob, request)
+        return answer.job
+
+    def job(self, job_id: str) -> Job:
+        """Return a job."""
+        answer: pb.GetJobResponse = self._call(self._stub.GetJob, pb.GetJobRequest(job_id=job_id))
+        return answer.job
+
+    def jobs(self, states: Iterable[JobState.ValueType] = ()) -> Iterator[Job]:
+        """Yield all jobs, or those in some states; newest first."""
+        token, wanted = "", list(states)
+        while True:
+            request = pb.ListJobsRequest(page_token=token, states=wanted, page_size=200)
+            answer: pb.ListJobsResponse = self._call(self._stub.ListJobs, request)
+            yield from answer.jobs
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def watch(self, job_id: str, after: int = 0) -> Iterator[Event | Progress]:
+        """Yield each event behind a number once, and progress in between, to the job's end.
+
+        A lost connection is taken up again behind the last event.
+        """
+        job_id = self.job(job_id).id  # "latest" stays what it was
+        seen = after
+        while True:
+            request = pb.WatchJobRequest(job_id=job_id, after=seen)
+            try:
+                for news in self._stub.WatchJob(request, metadata=self._metadata):
+                    if news.HasField("event"):
+                        seen = news.event.number
+                        yield news.event
+                    else:
+                        yield news.progress
+                return
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise _explained(error, self.address) from None
+            self.job(job_id)  # tries for a while, then says that the service is gone
+
+    def pause(self, job_id: str) -> Job:
+        """Save and stop a job."""
+        answer: pb.PauseJobResponse = self._call(
+            self._stub.PauseJob, pb.PauseJobRequest(job_id=job_id)
+        )
+        return answer.job
+
+    def resume(self, job_id: str) -> Job:
+        """Put a paused job back into the queue."""
+        answer: pb.ResumeJobResponse = self._call(
+            self._stub.ResumeJob, pb.ResumeJobRequest(job_id=job_id)
+        )
+        return answer.job
+
+    def scale(self, job_id: str, blocks: int, replicas: int = 0) -> Job:
+        """Give a job another number of workers."""
+        request = pb.ScaleJobRequest(job_id=job_id, blocks=blocks, replicas=replicas)
+        answer: pb.ScaleJobResponse = self._call(self._stub.ScaleJob, request)
+        return answer.job
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job."""
+        answer: pb.CancelJobResponse = self._call(
+            self._stub.CancelJob, pb.CancelJobRequest(job_id=job_id)
+        )
+        return answer.job
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job that has ended, with its files."""
+        self._call(self._stub.DeleteJob, pb.DeleteJobRequest(job_id=job_id))
+
+    def download(self, job_id: str, output: Path) -> int:
+        """Write the newest weights into a safetensors file; return their step.
+
+        Raises TrainingFailed when they arrive damaged; then there is no file.
+        """
+        unfinished = output.with_name(f".{output.name}.unfinished")
+        digest, header = hashlib.sha256(), pb.ModelHeader()
+        request = pb.DownloadModelRequest(job_id=job_id)
+        try:
+            with unfinished.open("wb") as file:
+                for part in self._stub.DownloadModel(request, metadata=self._metadata):
+                    if part.HasField("header"):
+                        header = part.header
+                    digest.update(part.chunk)
+                    file.write(part.chunk)
+            if digest.hexdigest() != header.sha256:
+                raise TrainingFailed(f"{output}: the weights arrived damaged; download them again")
+            unfinished.replace(output)
+        except grpc.RpcError as error:
+            raise _explained(error, self.address) from None
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return int(header.step)
+
+    def predict(self, job_id: str, samples: Array) -> Array:
+        """Return the head's outputs for samples, (samples, ...), by the newest weights."""
+        kind = "int64" if np.issubdtype(samples.dtype, np.integer) else "float32"
+        samples = np.ascontiguousarray(samples.astype(kind))
+        if len(samples) == 0:
+            raise JobError("input: holds no samples")
+        rows = max(1, _CHUNK // max(1, samples[0].nbytes))
+
+        def requests() -> Iterator[pb.PredictRequest]:
+            for first in range(0, len(samples), rows):
+                part = samples[first : first + rows]
+                tensor = pb.Tensor(type=_TYPES[kind], shape=part.shape, data=part.tobytes())
+                yield pb.PredictRequest(job_id=job_id if first == 0 else "", input=tensor)
+
+        try:
+            answers = self._stub.Predict(requests(), metadata=self._metadata)
+            outputs = [_array(answer.output) for answer in answers]
+        except grpc.RpcError as error:
+            raise _explained(error, self.address) from None
+        return np.concatenate(outputs)
+
+    def timeline(self, job_id: str, steps: int = 3) -> str:
+        """Return a Chrome trace (JSON) of the next steps of a running job."""
+        request = pb.GetTimelineRequest(job_id=job_id, steps=steps)
+        answer: pb.GetTimelineResponse = self._call(self._stub.GetTimeline, request)
+        return answer.chrome_trace_json
+
+    def _call(self, method: Any, request: Any) -> Any:
+        """Call a method, again for some seconds while the service cannot be reached."""
+
+        def unavailable(error: Exception) -> bool:
+            code = error.code() if isinstance(error, grpc.RpcError) else None
+            return code is grpc.StatusCode.UNAVAILABLE
+
+        try:
+            for attempt in stamina.retry_context(
+                on=unavailable, attempts=8, wait_initial=0.1, wait_max=2.0, timeout=15.0
+            ):
+                with attempt:
+                    return method(request, timeout=_CALL_S, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _explained(error, self.address) from None
+        raise AssertionError("a retry either returns or raises")
+
+
+def _array(tensor: pb.Tensor) -> Array:
+    return np.frombuffer(tensor.data, _NAMES[tensor.type]).reshape(tensor.shape)
+
+
+def _explained(error: grpc.RpcError, address: str) -> Exception:
+    code, text = error.code(), error.details() or ""
+    if code in _WRONG:
+        return ServiceRefused(code, text)
+    if code is grpc.StatusCode.UNAVAILABLE and not text.partition(":")[0].isupper():
+        return ServiceUnreachable(
+            f"no service answers at {address} (start one with: errorcast serve; another address: "
+            f"--address or ERRORCAST_ADDRESS; TLS: --tls-ca)"
+        )
+    return ServiceUnreachable(f"{address}: {text}")
+
+
+__all__ = ["Client", "ServiceRefused", "ServiceUnreachable"]

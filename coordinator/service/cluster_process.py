@@ -1,0 +1,142 @@
+"""The child process that is the Ray driver: it starts, follows and stops training actors.
+
+Actors are detached and named by job and start, so that they outlive this process and its service.
+"""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util import list_named_actors
+
+from coordinator.actor import TrainingActor
+from coordinator.service import own_ray
+from coordinator.service.frames import SIZES, Header, as_child, pack
+
+_NAMESPACE = "errorcast"
+_QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+_REACH_S = 10.0
+
+Answer = tuple[Header, bytes]
+
+
+class Cluster:
+    """Answers the service's requests; the methods are what can be asked."""
+
+    def join(self, state: str, address: str, cpus: int) -> Answer:
+        """Join the cluster at an address, or find or start our own where there is none."""
+        own = None
+        if not address:
+            own = own_ray.find(Path(state))
+            if own is None:
+                own = own_ray.start(Path(state), cpus)
+            address = own.address
+        ray.init(address=address, namespace=_NAMESPACE, **_QUIET)
+        return {"own": asdict(own) if own else None}, b""
+
+    def capacity(self) -> Answer:
+        """Return CPUs and GPUs: of the whole cluster, and free."""
+        total, free = ray.cluster_resources(), ray.available_resources()
+        kinds = {"cpus": "CPU", "gpus": "GPU"}
+        return {
+            "total": {ours: total.get(theirs, 0.0) for ours, theirs in kinds.items()},
+            "free": {ours: free.get(theirs, 0.0) for ours, theirs in kinds.items()},
+        }, b""
+
+    def names(self) -> Answer:
+        """Return the names of all training actors."""
+        found = list_named_actors(all_namespaces=True)
+        return {"names": [one["name"] for one in found if one["namespace"] == _NAMESPACE]}, b""
+
+    def start(self, name: str, run_dir: str, spec: bytes) -> Answer:
+        """Start the actor of this name, unless it is there, and let it run."""
+        actor = TrainingActor.options(
+            name=name, namespace=_NAMESPACE, lifetime="detached", get_if_exists=True
+        ).remote(None, spec, Path(run_dir))
+        actor.begin.remote()
+        return {}, b""
+
+    def attach(self, name: str) -> Answer:
+        """Find an actor again that an earlier service started."""
+        self._actor(name).begin.remote()
+        return {}, b""
+
+    def kill(self, name: str) -> Answer:
+        """End an actor, its workers with it; also one that is gone."""
+        with contextlib.suppress(ValueError):
+            ray.kill(self._actor(name))
+        return {}, b""
+
+    async def follow(self, name: str, after: int, wait_s: float) -> Answer:
+        """Return the actor's events behind a number, and its progress."""
+        actor = await asyncio.to_thread(self._actor, name)
+        events, progress = await actor.follow.remote(after, wait_s)
+        return {"progress": progress}, json.dumps(events).encode()
+
+    async def stop(self, name: str) -> Answer:
+        """Ask a job to save its state and end."""
+        actor = await asyncio.to_thread(self._actor, name)
+        await actor.stop.remote()
+        return {}, b""
+
+    async def timeline(self, name: str, steps: int, wait_s: float) -> Answer:
+        """Return a Chrome trace of the job's next steps."""
+        from dfa_speedup.timeline import chrome_trace  # noqa: PLC0415
+
+        actor = await asyncio.to_thread(self._actor, name)
+        rows = await actor.timeline.remote(steps, wait_s)
+        return {}, json.dumps(chrome_trace({name: rows})).encode()
+
+    def end_own(self, state: str) -> Answer:
+        """End our own Ray with all that runs on it."""
+        own = own_ray.find(Path(state))
+        ray.shutdown()
+        if own is not None:
+            own_ray.stop(own, Path(state))
+        return {}, b""
+
+    def _actor(self, name: str) -> Any:
+        return ray.get_actor(name, namespace=_NAMESPACE)
+
+
+async def _serve() -> None:
+    requests, answers = as_child()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), requests)
+    cluster, tasks = Cluster(), set[asyncio.Task[None]]()
+
+    async def answer(header: Header, body: bytes) -> None:
+        number, operation = header.pop("id"), header.pop("do")
+        method: Any = getattr(cluster, operation)
+        arguments = {**header, "spec": body} if operation == "start" else header
+        try:
+            if asyncio.iscoroutinefunction(method):
+                found, result = await method(**arguments)
+            else:
+                found, result = await asyncio.to_thread(method, **arguments)
+        except Exception as error:  # noqa: BLE001
+            cause = getattr(error, "cause", None) or error
+            found, result = {"error": type(cause).__name__, "message": str(cause)}, b""
+        answers.write(pack({**found, "id": number}, result))
+        answers.flush()
+
+    while True:
+        try:
+            sizes = SIZES.unpack(await reader.readexactly(SIZES.size))
+            header = json.loads(await reader.readexactly(sizes[0]))
+            body = await reader.readexactly(sizes[1])
+        except asyncio.IncompleteReadError:
+            return
+        task = asyncio.create_task(answer(header, body))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+def main() -> None:
+    """Answer until the service is gone."""
+    asyncio.run(_serve())

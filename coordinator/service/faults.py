@@ -1,0 +1,69 @@
+"""The catalogue of errors that a client can be shown: name, gRPC status, public text.
+
+docs/service.md lists them, and a test holds the list to this file.
+"""
+
+from dataclasses import dataclass
+
+import grpc
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An error of the catalogue; `about` is for the documentation."""
+
+    name: str
+    status: grpc.StatusCode
+    about: str
+
+
+_CODE = grpc.StatusCode
+MALFORMED = Kind("MALFORMED", _CODE.INVALID_ARGUMENT, "the bytes are no message of this method")
+BAD_REQUEST = Kind("BAD_REQUEST", _CODE.INVALID_ARGUMENT, "a field has no sensible value")
+BAD_JOB = Kind("BAD_JOB", _CODE.INVALID_ARGUMENT, "the job cannot run as given; the text says why")
+NO_TOKEN = Kind("NO_TOKEN", _CODE.UNAUTHENTICATED, "the call bears no valid token")
+NOT_ALLOWED = Kind("NOT_ALLOWED", _CODE.PERMISSION_DENIED, "a path or code outside what is open")
+NO_JOB = Kind("NO_JOB", _CODE.NOT_FOUND, "there is no such job")
+NO_CHECKPOINT = Kind("NO_CHECKPOINT", _CODE.NOT_FOUND, "the job has saved nothing yet")
+REUSED = Kind("REUSED", _CODE.ALREADY_EXISTS, "the request id was used for another job")
+WRONG_STATE = Kind("WRONG_STATE", _CODE.FAILED_PRECONDITION, "the job's state does not allow it")
+DAMAGED = Kind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint is not what was written")
+TOO_MUCH = Kind("TOO_MUCH", _CODE.RESOURCE_EXHAUSTED, "a limit of the service is reached")
+DISK_FULL = Kind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder takes nothing more")
+NO_CLUSTER = Kind("NO_CLUSTER", _CODE.UNAVAILABLE, "the Ray cluster does not answer; try again")
+STOPPING = Kind("STOPPING", _CODE.UNAVAILABLE, "the service is stopping; try again")
+NOT_YET = Kind("NOT_YET", _CODE.UNIMPLEMENTED, "not supported by this version")
+INTERNAL = Kind("INTERNAL", _CODE.INTERNAL, "a fault of the service; its log has the detail")
+
+CATALOGUE = (
+    MALFORMED,
+    BAD_REQUEST,
+    BAD_JOB,
+    NO_TOKEN,
+    NOT_ALLOWED,
+    NO_JOB,
+    NO_CHECKPOINT,
+    REUSED,
+    WRONG_STATE,
+    DAMAGED,
+    TOO_MUCH,
+    DISK_FULL,
+    NO_CLUSTER,
+    STOPPING,
+    NOT_YET,
+    INTERNAL,
+)
+
+
+class Fault(Exception):
+    """An error that a client is shown, as `NAME: text`."""
+
+    def __init__(self, kind: Kind, text: str) -> None:
+        super().__init__(f"{kind.name}: {plain(text)}")
+        self.kind = kind
+
+
+def plain(text: str) -> str:
+    """Return a text on one line, without control characters, of a length that a header takes."""
+    visible = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(visible.split())[:1000]

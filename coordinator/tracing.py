@@ -1,0 +1,52 @@
+"""A timeline of a running job: the next few steps, traced on all its processes."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from dfa_core import TrainingFailed
+from workers.trace import Span
+
+Traced = Sequence[Sequence[Span]]
+
+
+class Traceable(Protocol):
+    """An engine whose processes can note what they compute."""
+
+    def trace(self) -> None:
+        """Begin to note."""
+
+    def spans(self) -> Traced:
+        """End it; return a row of spans a process, those of the head last."""
+
+
+class TraceRequest:
+    """Asks a run for the spans of its next steps; whoever asked waits for them."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._there = threading.Event()
+        self._rows: Traced = ()
+        self._why_not = ""
+
+    def answer(self, train: Callable[[], None], engine: Traceable) -> None:
+        """Train some steps while the engine traces."""
+        engine.trace()
+        try:
+            train()
+            self._rows = engine.spans()
+        finally:
+            self.give_up("the run failed meanwhile")
+
+    def give_up(self, why: str) -> None:
+        """Let whoever waits go; only what has not been answered by now is not."""
+        self._why_not = why
+        self._there.set()
+
+    def wait(self, seconds: float) -> Traced:
+        """Return the rows of spans. Raises TrainingFailed when there are none in time."""
+        if not self._there.wait(seconds):
+            raise TrainingFailed(f"no step was traced within {seconds:.0f} s")
+        if not self._rows:
+            raise TrainingFailed(self._why_not)
+        return self._rows
