@@ -35,40 +35,52 @@ _AT_ONCE = 500  # events an answer
 class TrainingWork:
     """Runs one job; who started it follows its events and can ask it to stop."""
 
-    def __init__(self, task: Shipment | None, spec: bytes, run_dir: Path) -> None:
-        """task: the packed dfa_tasks.Task; None builds the one that the spec names, here."""
-        self._task, self._spec = task, JobSpec.FromString(spec)
-        self._folder = RunFolder(run_dir)
-        self._thread: threading.Thread | None = None
+    def __init__(self) -> None:
         self._events: list[Event] = []
         self._news = threading.Condition()
         self._progress: Event = {}
         self._training: Training | None = None
+        self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def run(self) -> None:
-        """Run the job to its end; whatever happens is the last event, `finished` or `failed`."""
+    def warm(self) -> None:
+        """Import now what the first optimizer imports: torch's compiler, which takes a second."""
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]).step()
+
+    def begin(self, spec: bytes, run_dir: Path) -> None:
+        """Start to run the task that the spec names, and return; a second call changes nothing.
+
+        On a thread of its own, so that the run outlives whoever asked for it.
+        """
+        if self._thread is None:
+            arguments = (None, spec, run_dir)
+            self._thread = threading.Thread(
+                target=self.run, args=arguments, name="run", daemon=True
+            )
+            self._thread.start()
+
+    def run(self, task: Shipment | None, spec: bytes, run_dir: Path) -> None:
+        """Run a job to its end; whatever happens is the last event, `finished` or `failed`.
+
+        task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
+        """
+        self._task, self._spec = task, JobSpec.FromString(spec)
+        self._folder = RunFolder(run_dir)
         try:
             torch.set_num_threads(self._spec.resources.threads)
-            self._emit("finished", self._run(self._job()))
+            with ExitStack() as at_end:
+                placement = self._place(at_end)
+                summary = self._run(self._job(), placement, at_end)
+            self._emit("finished", summary)
         except JobError as error:
             self._fail(error, 2, str(error))
         except TrainingFailed as error:
             self._fail(error, 1, f"{error}; {self._how_to_go_on()}")
         except OSError as error:
-            self._fail(error, 1, f"{self._folder.path}: {error}; {self._how_to_go_on()}")
+            self._fail(error, 1, f"{self._folder.path.name}: {error}; {self._how_to_go_on()}")
         except Exception as error:  # noqa: BLE001
             what = (str(error).splitlines() or [""])[-1]
             self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
-
-    def begin(self) -> None:
-        """Start to run, and return; a second call changes nothing.
-
-        On a thread of its own, so that the run outlives whoever asked for it.
-        """
-        if self._thread is None:
-            self._thread = threading.Thread(target=self.run, name="run", daemon=True)
-            self._thread.start()
 
     def _job(self) -> Job:
         if self._task is not None:
@@ -80,37 +92,35 @@ class TrainingWork:
         self._folder.prepare(self._spec, resume=self._folder.job.exists())
         return job
 
-    def _run(self, job: Job) -> dict[str, Any]:
-        with ExitStack() as at_end:
-            placement = self._place(job, at_end)
-            splits = job.task.splits()
-            source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
-            rule = job.rule(source.steps_per_epoch)
-            feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
-            at_end.callback(feed.close)
-            engine = self._engine(job, rule, feed, placement, at_end)
-            step = self._restore(engine)
-            training = Training(
-                job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
-            )
-            self._training = training
-            if self._stopped:
-                training.stop()
-            summary = training.run(step)
-            newest = self._folder.checkpoint()
-            if newest is not None:
-                self._folder.write_model(newest[0], self._folder.model)
-            return summary
-
-    def _place(self, job: Job, at_end: ExitStack) -> Placement | None:
+    def _place(self, at_end: ExitStack) -> Placement | None:
         """Start the workers first: they come up while the data is loaded and the plan is made."""
-        if job.spec.method != METHOD_DFA:
+        if self._spec.method != METHOD_DFA:
             return None
-        resources = job.spec.resources
+        resources = self._spec.resources
         share = Share(resources.cpus, resources.gpus, resources.threads)
-        placement = Placement(job.spec.blocks, share)
+        placement = Placement(self._spec.blocks, share)
         at_end.callback(placement.release)
         return placement
+
+    def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
+        splits = job.task.splits()
+        source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+        rule = job.rule(source.steps_per_epoch)
+        feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+        at_end.callback(feed.close)
+        engine = self._engine(job, rule, feed, placement, at_end)
+        step = self._restore(engine)
+        training = Training(
+            job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
+        )
+        self._training = training
+        if self._stopped:
+            training.stop()
+        summary = training.run(step)
+        newest = self._folder.checkpoint()
+        if newest is not None:
+            self._folder.write_model(newest[0], self._folder.model)
+        return summary
 
     def _engine(
         self,
@@ -149,8 +159,10 @@ class TrainingWork:
             return str(error)
         if newest is None:
             return "no checkpoint was written yet"
-        again = f"errorcast train {self._folder.path} --resume"
-        return f"the last good checkpoint is of step {newest[1]}: go on with {again}"
+        saved = f"the last good checkpoint is of step {newest[1]}"
+        if self._task is None:  # a service's: its folders are not the user's
+            return saved
+        return f"{saved}: go on with errorcast train {self._folder.path} --resume"
 
     def _emit(self, kind: str, values: dict[str, Any]) -> None:
         with self._news:

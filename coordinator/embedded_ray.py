@@ -51,7 +51,13 @@ def _start(workers: int, cpus: float) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     promised = max(os.cpu_count() or 1, int(workers * cpus + 0.999))
     try:
-        ray.init(num_cpus=promised, include_dashboard=False, _node_ip_address="127.0.0.1", **_QUIET)
+        ray.init(
+            address="local",  # not a cluster that happens to run on this machine
+            num_cpus=promised,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            **_QUIET,
+        )
     except Exception as error:
         raise JobError(f"Ray could not be started on this machine: {error}") from error
 

@@ -111,9 +111,9 @@ def train(
     resources = job.spec.resources
     summary: Mapping[str, Any] = {}
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
-        actor = TrainingActor.remote(ray.put(shipment), job.spec.SerializeToString(), folder.path)
+        actor = TrainingActor.remote()
         try:
-            actor.run.remote()
+            actor.run.remote(ray.put(shipment), job.spec.SerializeToString(), folder.path)
             for event in _follow(actor, viewer):
                 summary = _ended(event) or summary
         finally:

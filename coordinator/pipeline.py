@@ -236,7 +236,7 @@ def _failure(call: Any) -> Exception | None:
         known = isinstance(error.cause, JobError | TrainingFailed | OSError)
         failure = error.cause if known else error
         if known:  # raised again here: where it was raised first would be lost
-            failure.add_note(f"in the worker:\n{error.traceback_str}")
+            failure.add_note(f"in the worker:\n{error}")
     except RayError as error:
         failure = error
     return failure

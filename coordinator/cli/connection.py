@@ -1,5 +1,6 @@
 """What all verbs that talk to a service share: how to reach it, and in which form to answer."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +37,7 @@ JobId = Annotated[str, typer.Argument(help="A job's id, or latest.")]
 
 def connect(address: str | None, token_file: Path | None, tls_ca: Path | None) -> "Client":
     """Return a client. Raises JobError for a file that cannot be read."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors are told in one line
     import stamina
 
     from coordinator.client import Client

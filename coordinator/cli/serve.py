@@ -42,6 +42,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run the service: jobs submitted over gRPC, on a Ray cluster or on this machine."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors are told in one line
     from coordinator.service.server import serve as run_service
     from coordinator.service.settings import ServiceSettings, read_secret
 

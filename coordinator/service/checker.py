@@ -7,7 +7,7 @@ from typing import Any
 from coordinator.service.frames import Header, answer_one_by_one
 
 _MEMORY = 8 << 30  # bytes of address space, against a model that nobody could hold
-_SECONDS = 20  # of one check
+_SECONDS = 10  # of one check
 
 
 def check(_: Header, body: bytes) -> tuple[Header, bytes]:
@@ -26,8 +26,10 @@ def check(_: Header, body: bytes) -> tuple[Header, bytes]:
     try:
         job = resolve(settings.pop("task", ""), settings)
         return {"layers": len(job.model.layers)}, job.spec.SerializeToString()
-    except MemoryError as error:
-        raise JobError("options: the task cannot be built within 8 GiB") from error
+    except (MemoryError, JobError) as error:
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+            raise JobError("options: the task cannot be built within 8 GiB") from error
+        raise
     finally:
         signal.alarm(0)
 

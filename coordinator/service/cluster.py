@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class ClusterLink:
         folder = settings.state / "empty"
         self._child = Child("coordinator.service.cluster_process", folder, environment)
         self._joined = asyncio.Event()
+        self._spare = ""
         self.why_down = "the Ray cluster is being joined"
 
     @property
@@ -62,7 +64,9 @@ class ClusterLink:
                 failures = 0
                 self._joined.set()
                 logger.info("joined the Ray cluster")
+                await self.make_spare()
                 await self._child.gone()
+                self._spare = ""
                 self.why_down = "the Ray cluster was lost and is being joined again"
             except (ChildGone, ChildError) as error:
                 self.why_down = f"the Ray cluster cannot be joined: {error}"
@@ -76,23 +80,35 @@ class ClusterLink:
         """Wait for the cluster."""
         await self._joined.wait()
 
+    async def make_spare(self) -> None:
+        """Have a training actor ready for the next job: it takes seconds to import all it needs."""
+        if not self.up or self._spare:
+            return
+        name = f"spare.{secrets.token_hex(6)}"
+        try:
+            await self._ask({"do": "spare", "name": name})
+            self._spare = name
+        except (ClusterDown, ActorLost, ChildError) as error:
+            logger.warning("no training actor could be made ready: %s", error)
+
+    def name_for(self, job_id: str, start: int) -> str:
+        """Return the name of the actor for a start of a job: of the spare one, or a new one."""
+        name, self._spare = self._spare or f"{job_id}.{start}", ""
+        return name
+
     async def capacity(self) -> tuple[Capacity, Capacity]:
         """Return what the cluster has, and what is free."""
         answer = (await self._ask({"do": "capacity"}))[0]
         return Capacity(**answer["total"]), Capacity(**answer["free"])
 
     async def names(self) -> list[str]:
-        """Return the names of all training actors there."""
+        """Return the names of all training actors that have, or had, a job."""
         names: list[str] = (await self._ask({"do": "names"}))[0]["names"]
-        return names
+        return [name for name in names if name != self._spare]
 
     async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
-        """Start a training actor, unless it is there."""
+        """Let the actor of this name run a job, once; start it if it is not there."""
         await self._ask({"do": "start", "name": name, "run_dir": str(run_dir)}, spec)
-
-    async def attach(self, name: str) -> None:
-        """Find a training actor again. Raises ActorLost."""
-        await self._ask({"do": "attach", "name": name})
 
     async def follow(
         self, name: str, after: int, wait_s: float

@@ -19,7 +19,6 @@ from coordinator.service.frames import SIZES, Header, as_child, pack
 
 _NAMESPACE = "errorcast"
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-_REACH_S = 10.0
 
 Answer = tuple[Header, bytes]
 
@@ -38,6 +37,11 @@ class Cluster:
         ray.init(address=address, namespace=_NAMESPACE, **_QUIET)
         return {"own": asdict(own) if own else None}, b""
 
+    def spare(self, name: str) -> Answer:
+        """Start an actor that has no job yet; return when it has imported all that a job needs."""
+        ray.get(_training_actor(name).warm.remote())
+        return {}, b""
+
     def capacity(self) -> Answer:
         """Return CPUs and GPUs: of the whole cluster, and free."""
         total, free = ray.cluster_resources(), ray.available_resources()
@@ -53,16 +57,8 @@ class Cluster:
         return {"names": [one["name"] for one in found if one["namespace"] == _NAMESPACE]}, b""
 
     def start(self, name: str, run_dir: str, spec: bytes) -> Answer:
-        """Start the actor of this name, unless it is there, and let it run."""
-        actor = TrainingActor.options(
-            name=name, namespace=_NAMESPACE, lifetime="detached", get_if_exists=True
-        ).remote(None, spec, Path(run_dir))
-        actor.begin.remote()
-        return {}, b""
-
-    def attach(self, name: str) -> Answer:
-        """Find an actor again that an earlier service started."""
-        self._actor(name).begin.remote()
+        """Let the actor of this name run a job, once; start it if it is not there."""
+        _training_actor(name).begin.remote(spec, Path(run_dir))
         return {}, b""
 
     def kill(self, name: str) -> Answer:
@@ -101,6 +97,11 @@ class Cluster:
 
     def _actor(self, name: str) -> Any:
         return ray.get_actor(name, namespace=_NAMESPACE)
+
+
+def _training_actor(name: str) -> Any:
+    options = {"name": name, "namespace": _NAMESPACE, "lifetime": "detached"}
+    return TrainingActor.options(get_if_exists=True, **options).remote()
 
 
 async def _serve() -> None:

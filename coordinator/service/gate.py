@@ -5,6 +5,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from inspect import isawaitable
 from time import perf_counter
 from typing import Any
 
@@ -71,7 +72,11 @@ def _guarded(handler: Handler, method: str) -> Handler:
             started = perf_counter()
             try:
                 _check(request)
-                async for response in behaviour(given, context):
+                responses = behaviour(given, context)
+                if isawaitable(responses):  # gRPC's own health service writes them itself
+                    await responses
+                    return
+                async for response in responses:
                     yield response
             except Exception as error:  # noqa: BLE001
                 await _abort(error, context, method)

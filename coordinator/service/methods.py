@@ -243,9 +243,8 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             raise Fault(BAD_REQUEST, f"steps: {steps} is above 10")
         if record.job.state != RUNNING:
             raise _wrong_state(record, "be traced")
-        actor = f"{record.job.id}.{record.job.starts}"
         try:
-            trace = await self._cluster.timeline(actor, steps)
+            trace = await self._cluster.timeline(record.actor, steps)
         except (ActorLost, ClusterDown) as error:
             raise Fault(NO_CLUSTER, str(error)) from error
         except ChildError as error:

@@ -51,7 +51,7 @@ class Models:
         try:
             _, resolved = await self._checker.ask({}, spec.SerializeToString(), _CHECK_S)
         except ChildGone as error:
-            text = "the task could not be built within 20 s and 8 GiB; make it smaller"
+            text = "the task could not be built within 10 s and 8 GiB; make it smaller"
             raise Fault(BAD_JOB, text) from error
         return JobSpec.FromString(resolved)
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 from errorcast.v1 import service_pb2, service_pb2_grpc
@@ -14,7 +16,6 @@ from grpc_reflection.v1alpha import reflection
 from coordinator.service.bell import Bell
 from coordinator.service.cluster import ClusterLink
 from coordinator.service.gate import Gate
-from coordinator.service.instruments import Jobs
 from coordinator.service.methods import Methods
 from coordinator.service.models import Models
 from coordinator.service.settings import ServiceSettings
@@ -46,46 +47,62 @@ class Service:
 
         Raises JobError when an address cannot be listened on.
         """
-        settings, bell = self._settings, Bell()
-        cluster, models = ClusterLink(settings), Models(settings.state)
-        supervisor = Supervisor(self._store, cluster, bell, settings.state / "jobs")
-        methods = Methods(settings, self._store, supervisor, cluster, models, bell)
-        Jobs(self._store.newest_first)
-        # before gRPC has threads: children are forked
-        await models.start()
-        server, status = self._server(methods)
-        port = self._listen(server)
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        background = [
-            asyncio.create_task(cluster.keep_joined()),
-            asyncio.create_task(supervisor.run()),
-            asyncio.create_task(_report_health(status, cluster)),
-            asyncio.create_task(stop.wait()),
-        ]
-        await server.start()
-        host = settings.listen.rpartition(":")[0]
-        announce(f"{host}:{port}", None)
-        await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
+        async with AsyncExitStack() as at_end:
+            at_end.callback(self._store.close)
+            settings, bell = self._settings, Bell()
+            cluster, models = ClusterLink(settings), Models(settings.state)
+            at_end.push_async_callback(models.stop)
+            at_end.push_async_callback(cluster.end)
+            supervisor = Supervisor(self._store, cluster, bell, settings.state / "jobs")
+            at_end.push_async_callback(supervisor.leave)
+            methods = Methods(settings, self._store, supervisor, cluster, models, bell)
+            server, status = self._server(methods)
+            port = self._listen(server)
+            page = await self._page(cluster, at_end)
+            await models.start()
+            stop = _told_to_end()
+            work = [
+                asyncio.create_task(cluster.keep_joined()),
+                asyncio.create_task(supervisor.run()),
+                asyncio.create_task(_report_health(status, cluster)),
+                asyncio.create_task(stop.wait()),
+            ]
+            at_end.push_async_callback(_end, work)
+            await server.start()
+            announce(f"{settings.listen.rpartition(':')[0]}:{port}", page)
+            ended, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            await self._finish(server, status, methods, supervisor, bell)
+            for task in ended:
+                task.result()  # raises what ended it, if it was no signal
+
+    async def _finish(
+        self,
+        server: grpc.aio.Server,
+        status: health.aio.HealthServicer,
+        methods: Methods,
+        supervisor: Supervisor,
+        bell: Bell,
+    ) -> None:
+        """Let calls end, watchers know, and jobs save what they have where Ray ends with us."""
         logger.info("stops")
         methods.stopping = True
         for name in ("", SERVICE):
             await status.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         bell.ring_all()
         await server.stop(_GRACE_S)
-        if not settings.ray_address:  # our own Ray ends with us, and so do its jobs, saved
+        if not self._settings.ray_address:
             await supervisor.drain(_DRAIN_S)
-        await supervisor.leave()
-        failed = [t for t in background if t.done() and not t.cancelled() and t.exception()]
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await cluster.end()
-        await models.stop()
-        self._store.close()
-        for task in failed:
-            await task  # raises what ended it
+
+    async def _page(self, cluster: ClusterLink, at_end: AsyncExitStack) -> str | None:
+        if self._settings.web is None:
+            return None
+        from coordinator.service.instruments import Jobs  # noqa: PLC0415
+        from coordinator.service.page import Page  # noqa: PLC0415
+
+        Jobs(self._store.newest_first)
+        page = Page(self._settings, self._store, cluster)
+        at_end.push_async_callback(page.stop)
+        return await page.start()
 
     def _server(self, methods: Methods) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
         limit = self._settings.limits.message_bytes
@@ -147,6 +164,19 @@ async def _report_health(status: health.aio.HealthServicer, cluster: ClusterLink
     while True:
         await status.set(SERVICE, kinds.SERVING if cluster.up else kinds.NOT_SERVING)
         await asyncio.sleep(_HEALTH_S)
+
+
+def _told_to_end() -> asyncio.Event:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
+
+
+async def _end(work: Sequence[asyncio.Task[Any]]) -> None:
+    for task in work:
+        task.cancel()
+    await asyncio.gather(*work, return_exceptions=True)
 
 
 def log_as_json(path: Path) -> None:

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   job BLOB NOT NULL,               -- errorcast.v1.Job
   wanted TEXT NOT NULL,
   wanted_blocks INTEGER NOT NULL,  -- 0: as they are
+  actor TEXT NOT NULL,             -- name of the training actor of the present start
   followed INTEGER NOT NULL,       -- events of the present start that are stored
   logged INTEGER NOT NULL,         -- step of the newest metrics
   losses INTEGER NOT NULL,         -- starts in a row whose actor was lost
@@ -54,6 +55,7 @@ class Record:
     job: Job
     wanted: Wanted = "run"
     wanted_blocks: int = 0
+    actor: str = ""
     followed: int = 0
     logged: int = 0
     losses: int = 0
@@ -108,7 +110,7 @@ class Store:
     def _read(self) -> Iterable[Record]:
         columns = (
             *("number", "request_id", "request", "job", "wanted", "wanted_blocks"),
-            *("followed", "logged", "losses", "deleted"),
+            *("actor", "followed", "logged", "losses", "deleted"),
         )
         for row in self._db.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number"):  # noqa: S608
             named = dict(zip(columns, row, strict=True))
@@ -134,12 +136,13 @@ class Store:
         with self._transaction():
             # the number is taken first, for the id is made of it
             number: int = self._db.execute(
-                "INSERT INTO jobs (id, request_id, request, job, wanted, wanted_blocks, followed, "
-                "logged, losses, deleted) VALUES (?, ?, ?, x'', 'run', 0, 0, 0, 0, 0) "
-                "RETURNING number",
+                "INSERT INTO jobs (id, request_id, request, job, wanted, wanted_blocks, actor, "
+                "followed, logged, losses, deleted) "
+                "VALUES (?, ?, ?, x'', 'run', 0, '', 0, 0, 0, 0) RETURNING number",
                 (f"new-{request_id}", request_id, request),
             ).fetchone()[0]
             job = Job(id=f"{stem}-{number:04d}", spec=spec, state=QUEUED, priority=priority)
+            job.reason = "submitted"
             job.submitted.GetCurrentTime()
             record = Record(number, request_id, request, job)
             self._write(record, [Event(state=StateChange(state=QUEUED, reason="submitted"))])
@@ -212,13 +215,14 @@ class Store:
                 (record.job.id, event.number, event.SerializeToString()),
             )
         self._db.execute(
-            "UPDATE jobs SET id = ?, job = ?, wanted = ?, wanted_blocks = ?, followed = ?, "
-            "logged = ?, losses = ?, deleted = ? WHERE number = ?",
+            "UPDATE jobs SET id = ?, job = ?, wanted = ?, wanted_blocks = ?, actor = ?, "
+            "followed = ?, logged = ?, losses = ?, deleted = ? WHERE number = ?",
             (
                 record.job.id,
                 record.job.SerializeToString(),
                 record.wanted,
                 record.wanted_blocks,
+                record.actor,
                 record.followed,
                 record.logged,
                 record.losses,

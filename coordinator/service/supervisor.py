@@ -143,6 +143,7 @@ class Supervisor:
     def _start(self, record: Record) -> None:
         changed = record.copy()
         changed.job.starts += 1
+        changed.actor = self._cluster.name_for(record.job.id, changed.job.starts)
         changed.followed = 0
         if not changed.job.HasField("started"):
             changed.job.started.GetCurrentTime()
@@ -162,7 +163,7 @@ class Supervisor:
 
     async def _sweep(self) -> None:
         """End actors that no active job has any more: a service was killed before it could."""
-        ours = {_name(record) for record in self._active()}
+        ours = {record.actor for record in self._active()}
         for name in await self._cluster.names():
             if name not in ours:
                 logger.warning("ends %s, which belongs to no active job", name)
@@ -173,13 +174,14 @@ class Supervisor:
     async def _follow(self, job_id: str) -> None:
         """Follow the present start of a job until it is not active any more."""
         record = self._present(job_id)
-        name = _name(record) if record is not None else ""
+        name = record.actor if record is not None else ""
         began = False
-        while record is not None and _name(record) == name:
+        while record is not None and record.actor == name:
             asked = time.monotonic()
             try:
-                if not began:
-                    await self._begin(record)
+                if record.followed == 0 and not began:  # else it is known to have begun
+                    spec = record.job.spec.SerializeToString()
+                    await self._cluster.start(name, self.folder(job_id), spec)
                     began = True
                 if record.wanted != "run" or record.wanted_blocks or self._stopping:
                     await self._cluster.stop(name)
@@ -188,7 +190,6 @@ class Supervisor:
             except ActorLost as error:
                 self._lost(job_id, name, str(error))
             except ClusterDown:
-                began = False
                 await self._cluster.until_up()
             except Fault as error:  # the disk is full; what was told is told again
                 logger.error("%s: %s", job_id, error)
@@ -206,26 +207,21 @@ class Supervisor:
         record = self._store.get(job_id)
         return record if record is not None and record.job.state in ACTIVE else None
 
-    async def _begin(self, record: Record) -> None:
-        if record.job.state == STARTING and record.followed == 0:
-            folder = self.folder(record.job.id)
-            await self._cluster.start(_name(record), folder, record.job.spec.SerializeToString())
-        else:
-            await self._cluster.attach(_name(record))
-
     async def _end_actor(self, name: str) -> None:
         self._ended_at = time.monotonic()
         try:
             await self._cluster.kill(name)
         except (ClusterDown, ActorLost, ChildError) as error:
             logger.warning("%s was not ended: %s", name, error)  # the sweep finds it
+        if not self._active() and not self._stopping:
+            await self._cluster.make_spare()
 
     def _take(
         self, job_id: str, name: str, told: list[dict[str, Any]], progress: dict[str, Any]
     ) -> None:
         """Bring what an actor told into the store, all at once, and tell the watchers."""
         record = self._present(job_id)
-        if record is None or _name(record) != name:
+        if record is None or record.actor != name:
             return
         changed = record.copy()
         if progress:
@@ -261,7 +257,7 @@ class Supervisor:
 
     def _lost(self, job_id: str, name: str, why: str) -> None:
         record = self._present(job_id)
-        if record is None or _name(record) != name:
+        if record is None or record.actor != name:
             return
         logger.warning("%s was lost: %s", name, why)
         changed = record.copy()
@@ -307,10 +303,6 @@ def stop_now(record: Record) -> list[Event]:
     step = record.job.progress.step
     record.wanted = "cancel"
     return [record.go_to(CANCELLED, f"cancelled at step {step}")]
-
-
-def _name(record: Record) -> str:
-    return f"{record.job.id}.{record.job.starts}"
 
 
 def _waiting(record: Record) -> Waiting:

@@ -1,0 +1,121 @@
+"""Starts real services for tests: processes of `errorcast serve`, each with a state folder."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+from errorcast.v1.event_pb2 import Event
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from coordinator.client import Client
+from coordinator.service.server import SERVICE
+
+ERRORCAST = Path(sys.executable).parent / "errorcast"
+QUICK = {"task": "digits", "options": {"width": 32}, "log_every": 1, "epochs": 2}
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    address: str
+    state: Path
+    said: list[str]
+
+    def client(self, **options: object) -> Client:
+        return Client(self.address, **options)  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is tidied up."""
+        self.process.kill()
+        self.process.wait()
+
+
+def start(state: Path, *flags: str, listen: str = "127.0.0.1:0", **environment: str) -> Running:
+    """Start a service and wait until it says where it listens."""
+    process = subprocess.Popen(
+        [str(ERRORCAST), "serve", "--state", str(state), "--listen", listen, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("submit with"):
+            break
+    else:
+        raise AssertionError("".join(said))
+    threading.Thread(target=lambda: said.extend(process.stdout or []), daemon=True).start()
+    address = next(s for s in said if s.startswith("listens on")).split()[2].rstrip(",")
+    return Running(process, address, state, said)
+
+
+def stop(running: Running) -> int:
+    """End a service as an operator does; return its exit code."""
+    running.process.send_signal(signal.SIGTERM)
+    try:
+        return running.process.wait(90)
+    finally:
+        end_ray(running.state)
+
+
+def end_ray(state: Path) -> None:
+    """End the Ray that a killed service left: processes of this state folder alone."""
+    try:
+        left = json.loads((state / "ray.json").read_text(encoding="utf-8"))["process"]
+        processes = [psutil.Process(left), *psutil.Process(left).children(recursive=True)]
+    except (OSError, psutil.NoSuchProcess):
+        return
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+@contextmanager
+def serving(state: Path, *flags: str, **environment: str) -> Iterator[Running]:
+    running = start(state, *flags, **environment)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            stop(running)
+        end_ray(state)
+
+
+def until_cluster(address: str, seconds: float = 60.0) -> None:
+    """Wait until a service has joined its cluster: its health says so."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        for answer in stub.Watch(request, timeout=seconds, wait_for_ready=True):
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+
+
+def events_to_end(client: Client, job_id: str, after: int = 0) -> list[Event]:
+    return [news for news in client.watch(job_id, after) if isinstance(news, Event)]
+
+
+def wait_for(client: Client, job_id: str, kind: str, after: int = 0) -> Event:
+    """Return the next event of a kind, as soon as it happens."""
+    for news in client.watch(job_id, after):
+        if isinstance(news, Event) and news.WhichOneof("kind") == kind:
+            return news
+    raise AssertionError(f"{job_id} ended without a {kind} event")
+
+
+def states_of(events: list[Event]) -> list[int]:
+    return [event.state.state for event in events if event.HasField("state")]
