@@ -21,6 +21,8 @@ from dfa_core.errors import JobError, TrainingFailed
 DEFAULT_ADDRESS = "127.0.0.1:7070"
 
 _CALL_S = 60.0
+_THERE_S = 3.0  # a service that was never reached: it may be about to start
+_BACK_S = 60.0  # one that was: it will be back
 _CHUNK = 1 << 20
 _TYPES: dict[str, pb.DataType.ValueType] = {
     "float32": pb.DATA_TYPE_FLOAT32,
@@ -77,8 +79,14 @@ class Client:
         """
         self.address = address or os.environ.get("ERRORCAST_ADDRESS") or DEFAULT_ADDRESS
         secret = token or os.environ.get("ERRORCAST_TOKEN")
+        self._reached = False
         self._metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
-        options = [("grpc.keepalive_time_ms", 30_000), ("grpc.max_receive_message_length", 4 << 20)]
+        options = [
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.max_receive_message_length", 4 << 20),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
         if tls_ca is None:
             self._channel = grpc.insecure_channel(self.address, options)
         else:
@@ -245,11 +253,14 @@ class Client:
             return code is grpc.StatusCode.UNAVAILABLE
 
         try:
+            patience = _BACK_S if self._reached else _THERE_S
             for attempt in stamina.retry_context(
-                on=unavailable, attempts=8, wait_initial=0.1, wait_max=2.0, timeout=15.0
+                on=unavailable, attempts=None, wait_initial=0.1, wait_max=1.0, timeout=patience
             ):
                 with attempt:
-                    return method(request, timeout=_CALL_S, metadata=self._metadata)
+                    answer = method(request, timeout=_CALL_S, metadata=self._metadata)
+                    self._reached = True
+                    return answer
         except grpc.RpcError as error:
             raise _explained(error, self.address) from None
         raise AssertionError("a retry either returns or raises")

@@ -42,10 +42,9 @@ def find(state: Path) -> OwnRay | None:
     """Return the Ray that an earlier service left running, if it still runs."""
     try:
         found = OwnRay(**json.loads((state / "ray.json").read_text(encoding="utf-8")))
-        command = Path(f"/proc/{found.process}/cmdline").read_bytes()
     except (OSError, ValueError, TypeError):
         return None
-    if found.folder.encode() not in command:
+    if found.folder.encode() not in _command(found.process):
         return None
     if not _answers(int(found.address.rpartition(":")[2])):
         stop(found, state)  # half of it is left
@@ -93,12 +92,18 @@ def stop(own: OwnRay, state: Path) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(own.process, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S
-    while Path(f"/proc/{own.process}").exists() and time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(own.process, os.WNOHANG)
-        time.sleep(0.05)  # it need not be a child of ours
+    while _command(own.process) and time.monotonic() < deadline:
+        time.sleep(0.05)  # it need not be a child of ours, whose end we would be told
     with contextlib.suppress(ProcessLookupError):
         os.killpg(own.process, signal.SIGKILL)
+
+
+def _command(process: int) -> bytes:
+    """Return a process's command line; nothing for one that has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _free_port() -> int:

@@ -58,7 +58,7 @@ class Watcher(threading.Thread):
 @pytest.mark.timeout(900)
 def test_killed_twenty_times_during_five_jobs(tmp_path: Path, a_ray: None) -> None:
     rng = random.Random(7)
-    job: dict[str, Any] = {**QUICK, "epochs": 60}
+    job: dict[str, Any] = {**QUICK, "epochs": 30}
     state, flags = tmp_path / "state", ("--cpus", "4")
     running = start(state, *flags)
     try:
@@ -91,7 +91,7 @@ def test_killed_twenty_times_during_five_jobs(tmp_path: Path, a_ray: None) -> No
             numbers = [event.number for event in watcher.events]
             assert numbers == list(range(1, len(numbers) + 1))
             steps = [e.metrics.step for e in watcher.events if e.HasField("metrics")]
-            assert steps == list(range(1, 60 * STEPS_AN_EPOCH + 1))
+            assert steps == list(range(1, 30 * STEPS_AN_EPOCH + 1))
         with Client(address) as client:
             jobs = list(client.jobs())
             assert [job.id for job in jobs] == ids[::-1]
@@ -117,7 +117,7 @@ def actor_of(running: Running) -> psutil.Process:
 def test_a_killed_training_actor_or_cluster_costs_no_job(tmp_path: Path, a_ray: None) -> None:
     with serving(tmp_path / "state", "--cpus", "2") as running, running.client() as client:
         until_cluster(running.address)
-        made = client.submit(**{**QUICK, "epochs": 200}, checkpoint={"every_steps": 5})
+        made = client.submit(**{**QUICK, "epochs": 60}, checkpoint={"every_steps": 5})
         wait_for(client, made.id, "checkpoint")
         actor_of(running).kill()
         events = []
@@ -128,11 +128,11 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(tmp_path: Path, a_ray: 
                     break
         end_ray(running.state)  # the whole cluster
         steps = [e.metrics.step for e in events_to_end(client, made.id) if e.HasField("metrics")]
-        assert steps == list(range(1, 200 * STEPS_AN_EPOCH + 1)), "each step is told once"
+        assert steps == list(range(1, 60 * STEPS_AN_EPOCH + 1)), "each step is told once"
         done = client.job(made.id)
         assert (done.state, done.starts) == (JOB_STATE_SUCCEEDED, 3)
         client.download(made.id, tmp_path / "model.safetensors")
-    alone = train(**{**QUICK, "epochs": 200}, run_dir=tmp_path / "alone")
+    alone = train(**{**QUICK, "epochs": 60}, run_dir=tmp_path / "alone")
     assert weights(tmp_path / "model.safetensors") == weights(alone.folder / "model.safetensors")
 
 
@@ -146,7 +146,7 @@ def test_told_to_end_it_saves_and_goes_on_later(tmp_path: Path) -> None:
         wait_for(client, made.id, "metrics")
     ray = json.loads((state / "ray.json").read_text(encoding="utf-8"))["process"]
     assert stop(running) == 0
-    assert not psutil.pid_exists(ray)
+    assert not psutil.pid_exists(ray) or psutil.Process(ray).status() == psutil.STATUS_ZOMBIE
     with serving(state, "--cpus", "2") as again, again.client() as client:
         events = []
         for news in client.watch(made.id):
