@@ -38,7 +38,7 @@ class ClusterLink:
         folder = settings.state / "empty"
         self._child = Child("coordinator.service.cluster_process", folder, environment)
         self._joined = asyncio.Event()
-        self._spare = ""
+        self._spare = self._making = ""  # names of a ready actor, and of the newest one
         self.why_down = "the Ray cluster is being joined"
 
     @property
@@ -84,10 +84,10 @@ class ClusterLink:
         """Have a training actor ready for the next job: it takes seconds to import all it needs."""
         if not self.up or self._spare:
             return
-        name = f"spare.{secrets.token_hex(6)}"
+        self._making = f"spare.{secrets.token_hex(6)}"
         try:
-            await self._ask({"do": "spare", "name": name})
-            self._spare = name
+            await self._ask({"do": "spare", "name": self._making})
+            self._spare = self._making
         except (ClusterDown, ActorLost, ChildError) as error:
             logger.warning("no training actor could be made ready: %s", error)
 
@@ -104,7 +104,7 @@ class ClusterLink:
     async def names(self) -> list[str]:
         """Return the names of all training actors that have, or had, a job."""
         names: list[str] = (await self._ask({"do": "names"}))[0]["names"]
-        return [name for name in names if name != self._spare]
+        return [name for name in names if name not in (self._spare, self._making)]
 
     async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
         """Let the actor of this name run a job, once; start it if it is not there."""

@@ -72,6 +72,8 @@ def start(state: Path, cpus: int) -> OwnRay:
             stdout=log,
             stderr=log,
             cwd=empty,
+            # at a SIGTERM it would wait for its actors to leave; stop() comes when jobs are saved
+            env={**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
             start_new_session=True,  # not killed together with the service
         )
     deadline = time.monotonic() + _START_S
