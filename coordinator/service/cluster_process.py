@@ -6,7 +6,6 @@ Actors are detached and named by job and start, so that they outlive this proces
 import asyncio
 import contextlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,9 @@ class Cluster:
 
     def join(self, state: str, address: str, cpus: int) -> Answer:
         """Join the cluster at an address, or find or start our own where there is none."""
-        own = None
-        if not address:
-            own = own_ray.find(Path(state))
-            if own is None:
-                own = own_ray.start(Path(state), cpus)
-            address = own.address
+        address = address or own_ray.find_or_start(Path(state), cpus).address
         ray.init(address=address, namespace=_NAMESPACE, **_QUIET)
-        return {"own": asdict(own) if own else None}, b""
+        return {}, b""
 
     def spare(self, name: str) -> Answer:
         """Start an actor that has no job yet; return when it has imported all that a job needs."""
@@ -92,7 +86,7 @@ class Cluster:
         own = own_ray.find(Path(state))
         ray.shutdown()
         if own is not None:
-            own_ray.stop(own, Path(state))
+            own_ray.stop(own)
         return {}, b""
 
     def _actor(self, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import signal
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from dfa_core.errors import JobError
@@ -39,25 +38,42 @@ def token_of(state: Path) -> str:
 
 
 def find(state: Path) -> OwnRay | None:
-    """Return the Ray that an earlier service left running, if it still runs."""
-    try:
-        found = OwnRay(**json.loads((state / "ray.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    if found.folder.encode() not in _command(found.process):
-        return None
-    if not _answers(int(found.address.rpartition(":")[2])):
-        stop(found, state)  # half of it is left
-        return None
-    return found
+    """Return the Ray that an earlier service left running, or was about to start."""
+    folder = str(_folder(state))
+    for process in Path("/proc").glob("[0-9]*"):
+        words = _command(int(process.name))
+        if "ray.scripts.scripts" in words and folder in words:
+            port = words[words.index("--port") + 1]
+            return OwnRay(f"127.0.0.1:{port}", int(process.name), folder)
+    return None
 
 
-def start(state: Path, cpus: int) -> OwnRay:
-    """Start a head node on this machine. Raises JobError when it does not come up."""
-    # Ray's folder: a socket's path may be 107 characters long, and the state folder's is the user's
-    digest = hashlib.sha256(str(state).encode()).hexdigest()[:8]
-    folder = Path(tempfile.gettempdir()) / f"errorcast-{os.getuid()}-{digest}"
-    port = _free_port()
+def find_or_start(state: Path, cpus: int) -> OwnRay:
+    """Return our Ray once it answers. Raises JobError when it does not come up."""
+    own = find(state)
+    if own is None or not _comes_up(own):
+        if own is not None:
+            stop(own)  # half of it is left
+        own = _start(state, cpus)
+        if not _comes_up(own):
+            stop(own)
+            raise JobError(f"Ray could not be started on this machine; see {state / 'ray.log'}")
+    return own
+
+
+def stop(own: OwnRay) -> None:
+    """End a head node and all that runs on it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(own.process, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while _command(own.process) and time.monotonic() < deadline:
+        time.sleep(0.05)  # it need not be a child of ours, whose end we would be told
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(own.process, signal.SIGKILL)
+
+
+def _start(state: Path, cpus: int) -> OwnRay:
+    port, folder = _free_port(), _folder(state)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--port", str(port), "--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus)),
@@ -76,36 +92,30 @@ def start(state: Path, cpus: int) -> OwnRay:
             env={**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
             start_new_session=True,  # not killed together with the service
         )
+    return OwnRay(f"127.0.0.1:{port}", process.pid, str(folder))
+
+
+def _folder(state: Path) -> Path:
+    """Return Ray's folder: not in `state`, for a socket's path may be 107 characters long."""
+    digest = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"errorcast-{os.getuid()}-{digest}"
+
+
+def _comes_up(own: OwnRay) -> bool:
     deadline = time.monotonic() + _START_S
-    while not _answers(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise JobError(f"Ray could not be started on this machine; see {state / 'ray.log'}")
-        time.sleep(0.05)  # a port tells nobody that it is open
-    own = OwnRay(f"127.0.0.1:{port}", process.pid, str(folder))
-    unfinished = state / ".ray.json.unfinished"
-    unfinished.write_text(json.dumps(asdict(own)), encoding="utf-8")
-    unfinished.replace(state / "ray.json")
-    return own
-
-
-def stop(own: OwnRay, state: Path) -> None:
-    """End a head node and all that runs on it."""
-    (state / "ray.json").unlink(missing_ok=True)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(own.process, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_S
     while _command(own.process) and time.monotonic() < deadline:
-        time.sleep(0.05)  # it need not be a child of ours, whose end we would be told
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(own.process, signal.SIGKILL)
+        if _answers(int(own.address.rpartition(":")[2])):
+            return True
+        time.sleep(0.05)  # a port tells nobody that it is open
+    return False
 
 
-def _command(process: int) -> bytes:
+def _command(process: int) -> list[str]:
     """Return a process's command line; nothing for one that has ended."""
     try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return b""
+        return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8").split("\0")[:-1]
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _free_port() -> int:

@@ -1,7 +1,6 @@
 """Starts real services for tests: processes of `errorcast serve`, each with a state folder."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from errorcast.v1.event_pb2 import Event
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coordinator.client import Client
+from coordinator.service import own_ray
 from coordinator.service.server import SERVICE
 
 ERRORCAST = Path(sys.executable).parent / "errorcast"
@@ -73,11 +73,10 @@ def stop(running: Running) -> int:
 
 def end_ray(state: Path) -> None:
     """End the Ray that a killed service left: processes of this state folder alone."""
-    try:
-        left = json.loads((state / "ray.json").read_text(encoding="utf-8"))["process"]
-        processes = [psutil.Process(left), *psutil.Process(left).children(recursive=True)]
-    except (OSError, psutil.NoSuchProcess):
+    own = own_ray.find(state)
+    if own is None:
         return
+    processes = [psutil.Process(own.process), *psutil.Process(own.process).children(recursive=True)]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

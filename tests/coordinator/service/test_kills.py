@@ -1,6 +1,5 @@
 """A service killed at any moment: no job is lost or run twice, no watcher misses an event."""
 
-import json
 import random
 import threading
 import time
@@ -27,6 +26,7 @@ from running import (
 
 from coordinator import train
 from coordinator.client import Client
+from coordinator.service import own_ray
 
 STEPS_AN_EPOCH = 22
 
@@ -103,13 +103,17 @@ def test_killed_twenty_times_during_five_jobs(tmp_path: Path, a_ray: None) -> No
     assert weights(tmp_path / "model.safetensors") == weights(alone.folder / "model.safetensors")
 
 
-def actor_of(running: Running) -> psutil.Process:
-    """The process of the running training actor."""
-    ray = json.loads((running.state / "ray.json").read_text(encoding="utf-8"))["process"]
-    for process in psutil.Process(ray).children(recursive=True):
+def ray_of(state: Path) -> int:
+    own = own_ray.find(state)
+    assert own is not None
+    return own.process
+
+
+def kill_actors(running: Running) -> None:
+    """Kill the training actor that runs, and the one that waits for a job."""
+    for process in psutil.Process(ray_of(running.state)).children(recursive=True):
         if "TrainingWork" in " ".join(process.cmdline()):
-            return process
-    raise AssertionError("no training actor runs")
+            process.kill()
 
 
 @pytest.mark.slow
@@ -119,7 +123,7 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(tmp_path: Path, a_ray: 
         until_cluster(running.address)
         made = client.submit(**{**QUICK, "epochs": 60}, checkpoint={"every_steps": 5})
         wait_for(client, made.id, "checkpoint")
-        actor_of(running).kill()
+        kill_actors(running)
         events = []
         for news in client.watch(made.id):
             if isinstance(news, Event):
@@ -144,9 +148,9 @@ def test_told_to_end_it_saves_and_goes_on_later(tmp_path: Path) -> None:
     with running.client() as client:
         made = client.submit(**{**QUICK, "epochs": 4000})
         wait_for(client, made.id, "metrics")
-    ray = json.loads((state / "ray.json").read_text(encoding="utf-8"))["process"]
+    ray_of(state)
     assert stop(running) == 0
-    assert not psutil.pid_exists(ray) or psutil.Process(ray).status() == psutil.STATUS_ZOMBIE
+    assert own_ray.find(state) is None
     with serving(state, "--cpus", "2") as again, again.client() as client:
         events = []
         for news in client.watch(made.id):
