@@ -1,6 +1,7 @@
 """The service's end of the cluster: asks the process that is the Ray driver, and revives it."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -135,10 +136,8 @@ class ClusterLink:
     async def end(self) -> None:
         """Leave the cluster; end it where it is our own."""
         if self.up and not self._settings.ray_address:
-            try:
+            with contextlib.suppress(ClusterDown):  # as soon as it has ended
                 await self._ask({"do": "end_own", "state": str(self._settings.state)})
-            except ClusterDown as error:
-                logger.warning("our own Ray did not end: %s", error)
         await self._child.stop()
 
     async def _ask(

@@ -27,7 +27,10 @@ class Cluster:
 
     def join(self, state: str, address: str, cpus: int) -> Answer:
         """Join the cluster at an address, or find or start our own where there is none."""
-        address = address or own_ray.find_or_start(Path(state), cpus).address
+        if not address:
+            own = own_ray.find_or_start(Path(state), cpus)
+            own_ray.end_with(own)
+            address = own.address
         ray.init(address=address, namespace=_NAMESPACE, **_QUIET)
         return {}, b""
 
@@ -84,9 +87,8 @@ class Cluster:
     def end_own(self, state: str) -> Answer:
         """End our own Ray with all that runs on it."""
         own = own_ray.find(Path(state))
-        ray.shutdown()
         if own is not None:
-            own_ray.stop(own)
+            own_ray.stop(own)  # and this process with it
         return {}, b""
 
     def _actor(self, name: str) -> Any:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from dfa_core.errors import JobError
 
 _START_S = 60.0
 _STOP_S = 10.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ def find_or_start(state: Path, cpus: int) -> OwnRay:
             stop(own)
             raise JobError(f"Ray could not be started on this machine; see {state / 'ray.log'}")
     return own
+
+
+def end_with(own: OwnRay) -> None:
+    """End this process when our Ray has ended: its driver would notice after a minute only."""
+
+    def watch() -> None:
+        while _command(own.process):
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="ray", daemon=True).start()
 
 
 def stop(own: OwnRay) -> None:
