@@ -8,6 +8,7 @@ only once, and goes on without us.
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from coordinator.service.states import (
     RUNNING,
     STARTING,
     SUCCEEDED,
+    name,
 )
 from coordinator.service.store import Record, Store
 
@@ -101,6 +103,19 @@ class Supervisor:
             follower.cancel()
         await asyncio.gather(*self._followers.values(), return_exceptions=True)
 
+    def _save(self, record: Record, events: Sequence[Event] = ()) -> None:
+        """Bring a change to the store, then tell the service's own log of it."""
+        for event in events:
+            if event.HasField("log"):
+                event.log.step = event.log.step or record.job.progress.step
+        self._store.save(record, events)
+        about = {"job": record.job.id, "step": record.job.progress.step}
+        for event in events:
+            if event.HasField("state"):
+                logger.info("%s: %s", name(event.state.state), event.state.reason, extra=about)
+            elif event.HasField("log"):
+                logger.info("%s", event.log.text, extra=about)
+
     def _queued(self) -> list[Record]:
         return [r for r in self._store.newest_first() if r.job.state == QUEUED]
 
@@ -147,7 +162,7 @@ class Supervisor:
         changed.followed = 0
         if not changed.job.HasField("started"):
             changed.job.started.GetCurrentTime()
-        self._store.save(changed, [changed.go_to(STARTING, "its workers are being started")])
+        self._save(changed, [changed.go_to(STARTING, "its workers are being started")])
         self._bell.ring(record.job.id)
         self._take_up(changed)
 
@@ -158,37 +173,37 @@ class Supervisor:
                 changed = record.copy()
                 changed.job.reason = reason
                 told = telling.log(telling.SEVERITY_INFO, f"waits: {reason}")
-                self._store.save(changed, [told])
+                self._save(changed, [told])
                 self._bell.ring(job_id)
 
     async def _sweep(self) -> None:
         """End actors that no active job has any more: a service was killed before it could."""
         ours = {record.actor for record in self._active()}
-        for name in await self._cluster.names():
-            if name not in ours:
-                logger.warning("ends %s, which belongs to no active job", name)
-                await self._cluster.kill(name)
+        for actor in await self._cluster.names():
+            if actor not in ours:
+                logger.warning("ends %s, which belongs to no active job", actor)
+                await self._cluster.kill(actor)
 
     # --- a job with an actor
 
     async def _follow(self, job_id: str) -> None:
         """Follow the present start of a job until it is not active any more."""
         record = self._present(job_id)
-        name = record.actor if record is not None else ""
+        actor = record.actor if record is not None else ""
         began = False
-        while record is not None and record.actor == name:
+        while record is not None and record.actor == actor:
             asked = time.monotonic()
             try:
                 if record.followed == 0 and not began:  # else it is known to have begun
                     spec = record.job.spec.SerializeToString()
-                    await self._cluster.start(name, self.folder(job_id), spec)
+                    await self._cluster.start(actor, self.folder(job_id), spec)
                     began = True
                 if record.wanted != "run" or record.wanted_blocks or self._stopping:
-                    await self._cluster.stop(name)
-                told, progress = await self._cluster.follow(name, record.followed, _FOLLOW_S)
-                self._take(job_id, name, told, progress)
+                    await self._cluster.stop(actor)
+                told, progress = await self._cluster.follow(actor, record.followed, _FOLLOW_S)
+                self._take(job_id, actor, told, progress)
             except ActorLost as error:
-                self._lost(job_id, name, str(error))
+                self._lost(job_id, actor, str(error))
             except ClusterDown:
                 await self._cluster.until_up()
             except Fault as error:  # the disk is full; what was told is told again
@@ -199,29 +214,29 @@ class Supervisor:
                 await asyncio.sleep(_QUEUE_S)
             await asyncio.sleep(max(0.0, _LEAST_S - (time.monotonic() - asked)))
             record = self._present(job_id)
-        if name:
-            await self._end_actor(name)
+        if actor:
+            await self._end_actor(actor)
         self._wake.set()
 
     def _present(self, job_id: str) -> Record | None:
         record = self._store.get(job_id)
         return record if record is not None and record.job.state in ACTIVE else None
 
-    async def _end_actor(self, name: str) -> None:
+    async def _end_actor(self, actor: str) -> None:
         self._ended_at = time.monotonic()
         try:
-            await self._cluster.kill(name)
+            await self._cluster.kill(actor)
         except (ClusterDown, ActorLost, ChildError) as error:
-            logger.warning("%s was not ended: %s", name, error)  # the sweep finds it
+            logger.warning("%s was not ended: %s", actor, error)  # the sweep finds it
         if not self._active() and not self._stopping:
             await self._cluster.make_spare()
 
     def _take(
-        self, job_id: str, name: str, told: list[dict[str, Any]], progress: dict[str, Any]
+        self, job_id: str, actor: str, told: list[dict[str, Any]], progress: dict[str, Any]
     ) -> None:
         """Bring what an actor told into the store, all at once, and tell the watchers."""
         record = self._present(job_id)
-        if record is None or record.actor != name:
+        if record is None or record.actor != actor:
             return
         changed = record.copy()
         if progress:
@@ -231,7 +246,7 @@ class Supervisor:
         else:
             changed.followed += len(told)
             events = [event for one in told for event in self._events(changed, one)]
-            self._store.save(changed, events)
+            self._save(changed, events)
         self._bell.ring(job_id)
 
     def _events(self, record: Record, told: dict[str, Any]) -> list[Event]:
@@ -255,11 +270,11 @@ class Supervisor:
                 events += _ended(record, told)
         return events
 
-    def _lost(self, job_id: str, name: str, why: str) -> None:
+    def _lost(self, job_id: str, actor: str, why: str) -> None:
         record = self._present(job_id)
-        if record is None or record.actor != name:
+        if record is None or record.actor != actor:
             return
-        logger.warning("%s was lost: %s", name, why)
+        logger.warning("%s was lost: %s", actor, why)
         changed = record.copy()
         changed.losses += 1
         if changed.losses > _LOSSES:
@@ -269,7 +284,7 @@ class Supervisor:
             text = "its training actor was lost; goes on from its newest checkpoint"
             events = [telling.log(telling.SEVERITY_WARNING, f"{text} ({plain(why)})")]
             events.append(changed.go_to(QUEUED, text))
-        self._store.save(changed, events)
+        self._save(changed, events)
         self.changed(job_id)
 
 

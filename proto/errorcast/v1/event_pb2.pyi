@@ -51,6 +51,7 @@ class LogLine(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     severity: Global___Severity.ValueType
+    """How much it matters."""
     text: _builtins.str
     """May hold several lines where it is a stack trace."""
     step: _builtins.int
@@ -79,6 +80,7 @@ class StateChange(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     state: _job_pb2.JobState.ValueType
+    """The new one."""
     reason: _builtins.str
     """One line: why."""
     def __init__(
@@ -141,7 +143,9 @@ class Plan(_message.Message):
 
     LAYERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedLayer]: ...
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedLayer]:
+        """In forward order."""
+
     def __init__(
         self,
         *,
@@ -172,6 +176,7 @@ class Metrics(_message.Message):
     lr: _builtins.float
     """Learning rate of the step."""
     samples_per_s: _builtins.float
+    """Training samples a second in that step."""
     def __init__(
         self,
         *,
@@ -221,7 +226,9 @@ class Evaluation(_message.Message):
     step: _builtins.int
     """Steps done."""
     epoch: _builtins.int
+    """Passes over the training data so far."""
     epochs: _builtins.int
+    """Passes of the whole job."""
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """"loss" and the task's own, means over all samples."""
@@ -273,7 +280,9 @@ class Scaling(_message.Message):
     FROM_BLOCKS_FIELD_NUMBER: _builtins.int
     TO_BLOCKS_FIELD_NUMBER: _builtins.int
     from_blocks: _builtins.int
+    """Layer blocks so far."""
     to_blocks: _builtins.int
+    """Layer blocks from now on."""
     def __init__(
         self,
         *,
@@ -331,24 +340,43 @@ class Event(_message.Message):
     SCALING_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
+    """From 1, without gaps."""
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the service learnt of it."""
+
     @_builtins.property
-    def log(self) -> Global___LogLine: ...
+    def log(self) -> Global___LogLine:
+        """Text."""
+
     @_builtins.property
-    def state(self) -> Global___StateChange: ...
+    def state(self) -> Global___StateChange:
+        """Another state."""
+
     @_builtins.property
-    def plan(self) -> Global___Plan: ...
+    def plan(self) -> Global___Plan:
+        """Which layers went where."""
+
     @_builtins.property
-    def metrics(self) -> Global___Metrics: ...
+    def metrics(self) -> Global___Metrics:
+        """A logged step."""
+
     @_builtins.property
-    def evaluation(self) -> Global___Evaluation: ...
+    def evaluation(self) -> Global___Evaluation:
+        """Test scores."""
+
     @_builtins.property
-    def checkpoint(self) -> Global___Checkpoint: ...
+    def checkpoint(self) -> Global___Checkpoint:
+        """A saved state."""
+
     @_builtins.property
-    def scaling(self) -> Global___Scaling: ...
+    def scaling(self) -> Global___Scaling:
+        """Another number of workers."""
+
     @_builtins.property
-    def failure(self) -> Global___Failure: ...
+    def failure(self) -> Global___Failure:
+        """An end by an error."""
+
     def __init__(
         self,
         *,

@@ -180,6 +180,7 @@ class OptimizerSpec(_message.Message):
     clip_norm: _builtins.float
     """Largest gradient norm of one layer; 0 does not clip."""
     schedule: Global___Schedule.ValueType
+    """How the rate falls."""
     warmup_steps: _builtins.int
     """Steps over which the rate first rises to lr."""
     @_builtins.property
@@ -226,7 +227,9 @@ class FeedbackSpec(_message.Message):
     SHARED_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     kind: Global___FeedbackKind.ValueType
+    """Random, or the identity."""
     distribution: Global___Distribution.ValueType
+    """Of a random matrix."""
     shared: _builtins.bool
     """One matrix for all layers, of which each takes its first columns."""
     scale: _builtins.float
@@ -362,6 +365,7 @@ class JobSpec(_message.Message):
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
+    """How the layers learn."""
     blocks: _builtins.int
     """Layer blocks, each in a worker of its own."""
     microbatches: _builtins.int
@@ -385,13 +389,21 @@ class JobSpec(_message.Message):
         """Arguments of the task's function, such as width."""
 
     @_builtins.property
-    def optimizer(self) -> Global___OptimizerSpec: ...
+    def optimizer(self) -> Global___OptimizerSpec:
+        """Every layer's own."""
+
     @_builtins.property
-    def feedback(self) -> Global___FeedbackSpec: ...
+    def feedback(self) -> Global___FeedbackSpec:
+        """Every layer's own matrix."""
+
     @_builtins.property
-    def resources(self) -> Global___ResourceSpec: ...
+    def resources(self) -> Global___ResourceSpec:
+        """Of each worker."""
+
     @_builtins.property
-    def checkpoint(self) -> Global___CheckpointSpec: ...
+    def checkpoint(self) -> Global___CheckpointSpec:
+        """When the state is saved."""
+
     def __init__(
         self,
         *,
@@ -507,7 +519,9 @@ class Progress(_message.Message):
     step_seconds: _builtins.float
     """Median time of the newest steps, seconds."""
     @_builtins.property
-    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessLoad]: ...
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessLoad]:
+        """Blocks in order, then the coordinator."""
+
     def __init__(
         self,
         *,
@@ -567,6 +581,7 @@ class Job(_message.Message):
     id: _builtins.str
     """Unique, made by the service: "digits-0007"."""
     state: Global___JobState.ValueType
+    """Where it stands."""
     reason: _builtins.str
     """One line: what a queued job waits for, or how a job ended."""
     priority: _builtins.int
@@ -580,9 +595,13 @@ class Job(_message.Message):
         """Every field filled in."""
 
     @_builtins.property
-    def progress(self) -> Global___Progress: ...
+    def progress(self) -> Global___Progress:
+        """Of the newest step."""
+
     @_builtins.property
-    def submitted(self) -> _timestamp_pb2.Timestamp: ...
+    def submitted(self) -> _timestamp_pb2.Timestamp:
+        """When it came into the queue."""
+
     @_builtins.property
     def started(self) -> _timestamp_pb2.Timestamp:
         """Of the first start."""

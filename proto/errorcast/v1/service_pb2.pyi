@@ -51,7 +51,9 @@ class SubmitJobRequest(_message.Message):
     priority: _builtins.int
     """-100 to 100; higher starts first."""
     @_builtins.property
-    def spec(self) -> _job_pb2.JobSpec: ...
+    def spec(self) -> _job_pb2.JobSpec:
+        """Fields that are not given take the task's defaults."""
+
     def __init__(
         self,
         *,
@@ -73,7 +75,9 @@ class SubmitJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
+    def job(self) -> _job_pb2.Job:
+        """The new job, or the one that this request id made before."""
+
     def __init__(
         self,
         *,
@@ -93,7 +97,7 @@ class GetJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest": the newest job."""
+    """A job's id, or "latest": the newest job."""
     def __init__(
         self,
         *,
@@ -113,7 +117,9 @@ class GetJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
+    def job(self) -> _job_pb2.Job:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -166,7 +172,9 @@ class ListJobsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
-    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]: ...
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -188,6 +196,7 @@ class WatchJobRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     after: _builtins.int
     """Number of the last event that the client has; 0 sends all."""
     def __init__(
@@ -211,9 +220,13 @@ class WatchJobResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.Event: ...
+    def event(self) -> _event_pb2.Event:
+        """The next event; no number is left out and none comes twice."""
+
     @_builtins.property
-    def progress(self) -> _job_pb2.Progress: ...
+    def progress(self) -> _job_pb2.Progress:
+        """The newest figures; those in between are left out."""
+
     def __init__(
         self,
         *,
@@ -236,6 +249,7 @@ class PauseJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     def __init__(
         self,
         *,
@@ -255,7 +269,9 @@ class PauseJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
+    def job(self) -> _job_pb2.Job:
+        """As it is behind the call; what takes time may still be under way."""
+
     def __init__(
         self,
         *,
@@ -275,6 +291,7 @@ class ResumeJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     def __init__(
         self,
         *,
@@ -294,7 +311,9 @@ class ResumeJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
+    def job(self) -> _job_pb2.Job:
+        """As it is behind the call; what takes time may still be under way."""
+
     def __init__(
         self,
         *,
@@ -316,6 +335,7 @@ class ScaleJobRequest(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     blocks: _builtins.int
     """Layer blocks, 1 to the model's layers."""
     replicas: _builtins.int
@@ -341,7 +361,9 @@ class ScaleJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
+    def job(self) -> _job_pb2.Job:
+        """As it is behind the call; what takes time may still be under way."""
+
     def __init__(
         self,
         *,
@@ -361,6 +383,7 @@ class CancelJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     def __init__(
         self,
         *,
@@ -380,7 +403,9 @@ class CancelJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
+    def job(self) -> _job_pb2.Job:
+        """As it is behind the call; what takes time may still be under way."""
+
     def __init__(
         self,
         *,
@@ -400,6 +425,7 @@ class DeleteJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     def __init__(
         self,
         *,
@@ -434,6 +460,7 @@ class DownloadModelRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     def __init__(
         self,
         *,
@@ -486,7 +513,9 @@ class DownloadModelResponse(_message.Message):
     chunk: _builtins.bytes
     """At most 1 MiB."""
     @_builtins.property
-    def header(self) -> Global___ModelHeader: ...
+    def header(self) -> Global___ModelHeader:
+        """Comes first."""
+
     def __init__(
         self,
         *,
@@ -513,7 +542,9 @@ class Tensor(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     type: Global___DataType.ValueType
+    """Of every entry."""
     data: _builtins.bytes
+    """All entries."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Samples first."""
@@ -588,6 +619,7 @@ class GetTimelineRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """Or "latest"."""
     steps: _builtins.int
     """Steps to trace, 1 to 10; 0 takes 3."""
     def __init__(
