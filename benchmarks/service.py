@@ -27,7 +27,7 @@ from rich.table import Table
 
 from coordinator.client import Client
 
-_JOB = {"task": "digits", "epochs": 100_000, "log_every": 20, "blocks": 2}
+_JOB = {"epochs": 100_000, "log_every": 20, "blocks": 2}
 
 
 @contextmanager
@@ -46,9 +46,9 @@ def service(state: Path) -> Iterator[tuple[str, int]]:
         process.wait(90)
 
 
-def running_job(client: Client) -> str:
+def running_job(client: Client, task: str) -> str:
     """Submit a job and wait until it trains."""
-    job = client.submit(**_JOB)  # type: ignore[arg-type]
+    job = client.submit(task=task, **_JOB)  # type: ignore[arg-type]
     for news in client.watch(job.id):
         if isinstance(news, Event) and news.HasField("metrics"):
             break
@@ -98,9 +98,9 @@ async def watch(address: str, job: str, until: float) -> tuple[int, int]:
                 news = await asyncio.wait_for(iterator.__anext__(), left)
             except TimeoutError:
                 break
-            if news.HasField("event"):
-                gaps += news.event.number != seen + 1
-                seen = news.event.number
+            for event in news.events:
+                gaps += event.number != seen + 1
+                seen = event.number
         stream.cancel()
     return seen, gaps
 
@@ -120,15 +120,18 @@ def step_ms(client: Client, job: str) -> float:
     return 1e3 * client.job(job).progress.step_seconds
 
 
-def cost_of_calls(address: str, client: Client, job: str, rounds: int) -> tuple[float, float]:
-    """Return the job's step without and with 20 calls a second: medians of alternating rounds."""
+def cost_of_calls(
+    address: str, client: Client, job: str, rounds: int
+) -> tuple[float, float, list[float]]:
+    """Return the job's step without and with 20 calls a second, in turn: medians, and ratios."""
     quiet, called = [], []
     for _ in range(rounds):
         time.sleep(4)
         quiet.append(step_ms(client, job))
         asyncio.run(calls(address, job, 20, 4))
         called.append(step_ms(client, job))
-    return statistics.median(quiet), statistics.median(called)
+    ratios = [b / a for a, b in zip(quiet, called, strict=True)]
+    return statistics.median(quiet), statistics.median(called), statistics.quantiles(ratios, n=4)
 
 
 def main() -> None:
@@ -137,7 +140,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the load")
     parser.add_argument("--watchers", type=int, default=200)
     parser.add_argument("--rate", type=float, default=200.0, help="unary calls a second")
-    parser.add_argument("--rounds", type=int, default=6, help="with and without 20 calls a second")
+    parser.add_argument("--rounds", type=int, default=10, help="with and without 20 calls a second")
+    parser.add_argument("--task", default="digits", help="what the job trains")
     given = parser.parse_args()
     table = Table(title=f"{given.watchers} watchers, {given.rate:g} calls/s, {given.seconds:g} s")
     for name in ("", "p50, ms", "p99, ms", "calls", "errors", "memory, MB"):
@@ -153,10 +157,10 @@ def main() -> None:
         service(Path(folder) / "state") as (address, pid),
         Client(address) as client,
     ):
-        waiting = client.submit(**_JOB, resources={"cpus": 64})  # type: ignore[arg-type]
+        waiting = client.submit(task=given.task, **_JOB, resources={"cpus": 64})  # type: ignore[arg-type]
         row("idle", *asyncio.run(calls(address, waiting.id, 20, 10)), megabytes(pid))
-        job = running_job(client)
-        quiet, called = cost_of_calls(address, client, job, given.rounds)
+        job = running_job(client, given.task)
+        quiet, called, ratios = cost_of_calls(address, client, job, given.rounds)
         arguments = (given.watchers, given.rate, given.seconds)
         latencies, failed, followed = asyncio.run(load(address, job, *arguments))
         broken = [one for one in followed if isinstance(one, BaseException)]
@@ -171,7 +175,10 @@ def main() -> None:
     console.print(
         f"events seen by a watcher: {min(seen for seen, _ in whole)} or more, none missed"
     )
-    console.print(f"step {quiet:.2f} ms without calls, {called:.2f} ms with 20 a second")
+    console.print(
+        f"step {quiet:.2f} ms without calls, {called:.2f} ms with 20 a second: ratio "
+        f"{ratios[1]:.3f} (quartiles {ratios[0]:.3f}-{ratios[2]:.3f})"
+    )
 
 
 if __name__ == "__main__":

@@ -152,10 +152,10 @@ class Client:
             request = pb.WatchJobRequest(job_id=job_id, after=seen)
             try:
                 for news in self._stub.WatchJob(request, metadata=self._metadata):
-                    if news.HasField("event"):
-                        seen = news.event.number
-                        yield news.event
-                    else:
+                    for event in news.events:
+                        seen = event.number
+                        yield event
+                    if news.HasField("progress"):
                         yield news.progress
                 return
             except grpc.RpcError as error:

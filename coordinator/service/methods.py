@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from errorcast.v1 import service_pb2 as pb
 from errorcast.v1 import service_pb2_grpc
+from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import JobSpec, JobState
 
 from coordinator.service.bell import Bell
@@ -39,7 +40,7 @@ from coordinator.service.supervisor import Supervisor, rescaled, stop_now
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _PAGE, _LARGEST_PAGE = 50, 200
 _CHUNK = 1 << 20
-_BATCH = 200  # events read at once
+_BATCH = 200  # events a message
 _PROGRESS_S = 0.5
 _PRIORITIES = range(-100, 101)
 
@@ -115,11 +116,12 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             loop = asyncio.get_running_loop()
             while True:
                 news.clear()
-                events = self._store.events(job_id, seen, _BATCH)
-                for event in events:
-                    yield pb.WatchJobResponse(event=event)
-                    seen = event.number
-                if len(events) == _BATCH:
+                read = self._store.events(job_id, seen, _BATCH)
+                events = _of_a_message(read)
+                if events:
+                    yield pb.WatchJobResponse(events=events)
+                    seen = events[-1].number
+                if len(events) < len(read) or len(read) == _BATCH:
                     continue
                 current = self._job(job_id).job
                 if current.state in FINAL and seen >= current.events:
@@ -288,6 +290,16 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             self._streams[client] -= 1
             if not self._streams[client]:
                 del self._streams[client]
+
+
+def _of_a_message(events: list[Event]) -> list[Event]:
+    """Return the first events, as many as a message of about 1 MiB holds; a stack trace is long."""
+    held = 0
+    for count, event in enumerate(events):
+        held += event.ByteSize()
+        if held > _CHUNK and count:
+            return events[:count]
+    return events
 
 
 def _wrong_state(record: Record, what: str) -> Fault:

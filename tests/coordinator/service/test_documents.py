@@ -11,16 +11,25 @@ import numpy as np
 import pytest
 from running import ERRORCAST, serving, until_cluster
 
+from coordinator.cli.main import ON_A_SERVICE
+
 ROOT = Path(__file__).parents[3]
-GUIDE = ROOT / "docs" / "service.md"
+GUIDE, README = ROOT / "docs" / "service.md", ROOT / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text("utf-8"), re.M | re.S)
+def blocks(language: str, path: Path = GUIDE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)
 
 
 def lines() -> list[list[str]]:
-    return [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+    asking = {verb.__name__ for verb in ON_A_SERVICE}
+    shown = [
+        shlex.split(line)
+        for p in (GUIDE, README)
+        for b in blocks("sh", p)
+        for line in b.splitlines()
+    ]
+    return [words for words in shown if words[0] == "errorcast" and words[1] in asking]
 
 
 @pytest.mark.slow
@@ -37,7 +46,7 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
         }
         used = [words for words in lines() if words[1] != "serve"]
         programs = [[sys.executable, "-c", code] for code in blocks("python")]
-        assert len(used) == 9
+        assert len(used) == 11
         assert len(programs) == 1
         for words in [*used, *programs]:
             done = subprocess.run(
@@ -56,7 +65,7 @@ def test_the_flags_of_serve_are_there() -> None:
         env={**os.environ, "COLUMNS": "200"},
     ).stdout
     served = [words for words in lines() if words[1] == "serve"]
-    assert len(served) == 3
+    assert len(served) == 4
     named = {w for words in served for w in words if w.startswith("--")}
     named |= set(re.findall(r"`(--[a-z-]+)", blocks_free_text()))
     for flag in named - {"--address", "--tls-ca", "--format", "--blocks"}:
