@@ -29,7 +29,7 @@ TokenFile = Annotated[
     Path | None, typer.Option(help="File with the service's token; default ERRORCAST_TOKEN.")
 ]
 TlsCa = Annotated[
-    Path | None, typer.Option(help="PEM of the authority behind the service's certificate.")
+    Path | None, typer.Option(help="PEM of the service's authority; default ERRORCAST_TLS_CA.")
 ]
 Format = Annotated[Form, typer.Option("--format", help="text, or json for programs.")]
 JobId = Annotated[str, typer.Argument(help="A job's id, or latest.")]
@@ -46,11 +46,18 @@ def connect(address: str | None, token_file: Path | None, tls_ca: Path | None) -
 
     stamina.instrumentation.set_on_retry_hooks([])  # it would print each attempt
     token = read_secret("--token-file", token_file) if token_file is not None else None
+    named = {key: os.environ.get(f"ERRORCAST_TLS_{key}") for key in ("CA", "CERT", "KEY")}
+    authority = str(tls_ca) if tls_ca is not None else named["CA"]
+    key, chain = named["KEY"], named["CERT"]
     try:
-        authority = tls_ca.read_bytes() if tls_ca is not None else None
+        return Client(
+            address,
+            token,
+            Path(authority).read_bytes() if authority else None,
+            (Path(key).read_bytes(), Path(chain).read_bytes()) if key and chain else None,
+        )
     except OSError as error:
-        raise JobError(f"--tls-ca {tls_ca}: cannot be read: {error}") from error
-    return Client(address, token, authority)
+        raise JobError(f"--tls-ca or ERRORCAST_TLS_*: cannot be read: {error}") from error
 
 
 def print_json(message: "Message") -> None:
@@ -62,6 +69,13 @@ def print_json(message: "Message") -> None:
     )
     print(text)
     sys.stdout.flush()
+
+
+def print_done(form: Form, text: str, **facts: object) -> None:
+    """Print what was done: a line for people, or its facts as one line of JSON."""
+    import json
+
+    print(json.dumps(facts) if form is Form.JSON else text)
 
 
 def print_job(job: Any, form: Form, what_next: str = "") -> None:

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.connection import Address, JobId, TlsCa, TokenFile, connect
+from coordinator.cli.connection import (
+    Address,
+    Form,
+    Format,
+    JobId,
+    TlsCa,
+    TokenFile,
+    connect,
+    print_done,
+)
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 
@@ -16,11 +25,14 @@ def download(
     address: Address = None,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
+    form: Format = Form.TEXT,
 ) -> None:
     """Write a job's newest weights into a safetensors file."""
     with connect(address, token_file, tls_ca) as client:
         step = client.download(job_id, output)
-    print(f"{output}: weights after step {step}, {output.stat().st_size:,} bytes")
+    size = output.stat().st_size
+    text = f"{output}: weights after step {step}, {size:,} bytes"
+    print_done(form, text, output=str(output), step=step, bytes=size)
 
 
 def predict(
@@ -30,6 +42,7 @@ def predict(
     address: Address = None,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
+    form: Format = Form.TEXT,
 ) -> None:
     """Run samples through a job's newest weights."""
     import numpy as np
@@ -44,7 +57,7 @@ def predict(
         outputs = client.predict(job_id, samples)
     with output.open("wb") as file:
         np.save(file, outputs, allow_pickle=False)
-    print(f"{output}: {outputs.shape}")
+    print_done(form, f"{output}: {outputs.shape}", output=str(output), shape=outputs.shape)
 
 
 def timeline(
@@ -54,8 +67,10 @@ def timeline(
     address: Address = None,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
+    form: Format = Form.TEXT,
 ) -> None:
     """Trace a few steps of a running job, in Chrome's trace form (opens in Perfetto)."""
     with connect(address, token_file, tls_ca) as client:
         output.write_text(client.timeline(job_id, steps), encoding="utf-8")
-    print(f"{output}: open it in Perfetto or chrome://tracing")
+    text = f"{output}: open it in Perfetto or chrome://tracing"
+    print_done(form, text, output=str(output), steps=steps)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.connection import Form, Format
+
 Option = typer.Option
 
 
@@ -40,9 +42,12 @@ def serve(
     insecure: Annotated[
         bool, Option("--insecure", help="Listen beyond loopback without TLS and token.")
     ] = False,
+    form: Format = Form.TEXT,
 ) -> None:
     """Run the service: jobs submitted over gRPC, on a Ray cluster or on this machine."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors are told in one line
+    import json
+
     from coordinator.service.server import serve as run_service
     from coordinator.service.settings import ServiceSettings, read_secret
 
@@ -67,6 +72,10 @@ def serve(
     )
 
     def announce(address: str, page: str | None) -> None:
+        if form is Form.JSON:
+            facts = {"listen": address, "page": page, "state": str(folder)}
+            print(json.dumps(facts), flush=True)
+            return
         print(f"listens on {address}, state in {folder}", flush=True)
         if page is not None:
             print(f"page and metrics on {page}", flush=True)

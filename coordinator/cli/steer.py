@@ -12,6 +12,7 @@ from coordinator.cli.connection import (
     TlsCa,
     TokenFile,
     connect,
+    print_done,
     print_job,
 )
 
@@ -75,8 +76,9 @@ def delete(
     address: Address = None,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
+    form: Format = Form.TEXT,
 ) -> None:
     """Remove a job that has ended, with all its files."""
     with connect(address, token_file, tls_ca) as client:
         client.delete(job_id)
-    print(f"{job_id} is removed")
+    print_done(form, f"{job_id} is removed", id=job_id, removed=True)

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ SERVICE = service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
 _GRACE_S = 5.0
 _DRAIN_S = 60.0
 _HEALTH_S = 0.5
+_LOG_BYTES = 16 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +185,7 @@ def log_as_json(path: Path) -> None:
     """Write the service's log as a JSON object a line."""
     from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=4, encoding="utf-8")
     handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 

@@ -72,18 +72,16 @@ class Supervisor:
             self._wake.clear()
             for record in self._store.newest_first():
                 self._take_up(record)
-            if self._cluster.up and not self._stopping:
-                try:
+            try:
+                if self._cluster.up and not self._stopping:
                     await self._start_what_fits()
                     if time.monotonic() - swept > _SWEEP_S:
                         await self._sweep()
                         swept = time.monotonic()
-                except (ClusterDown, ChildError) as error:
-                    logger.warning("the queue waits: %s", error)
-                except Fault as error:
-                    logger.error("the queue waits: %s", error)
-            elif not self._stopping:
-                self._explain({r.job.id: self._cluster.why_down for r in self._queued()})
+                elif not self._stopping:
+                    self._explain({r.job.id: self._cluster.why_down for r in self._queued()})
+            except (ClusterDown, ChildError, Fault) as error:
+                logger.warning("the queue waits: %s", error)
             try:
                 await asyncio.wait_for(self._wake.wait(), _QUEUE_S)
             except TimeoutError:

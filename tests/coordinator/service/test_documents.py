@@ -87,4 +87,15 @@ def test_the_test_authority_is_one_that_a_service_takes(tmp_path: Path) -> None:
         authority = (tls / "ca.pem").read_bytes()
         with running.client(tls_ca=authority, certificate=pair) as client:
             assert list(client.jobs()) == []
+        environment = {
+            **os.environ,
+            "ERRORCAST_ADDRESS": running.address,
+            "ERRORCAST_TLS_CA": str(tls / "ca.pem"),
+            "ERRORCAST_TLS_CERT": str(tls / "client.pem"),
+            "ERRORCAST_TLS_KEY": str(tls / "client-key.pem"),
+        }
+        shown = subprocess.run(
+            [ERRORCAST, "jobs"], env=environment, capture_output=True, text=True, check=True
+        )
+        assert "no job yet" in shown.stdout
     assert (tls / "ca-key.pem").stat().st_mode & 0o077 == 0
