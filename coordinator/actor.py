@@ -69,6 +69,7 @@ class TrainingWork:
         try:
             torch.set_num_threads(self._spec.resources.threads)
             with ExitStack() as at_end:
+                at_end.enter_context(self._folder.locked())
                 placement = self._place(at_end)
                 summary = self._run(self._job(), placement, at_end)
             self._emit("finished", summary)
@@ -146,6 +147,8 @@ class TrainingWork:
 
     def _restore(self, engine: Engine) -> int:
         newest = self._folder.checkpoint()
+        for damage in self._folder.skipped:
+            self._emit("skipped", {"message": f"{damage}; goes on from the checkpoint before it"})
         if newest is None:
             return 0
         engine.load(newest[0])

@@ -53,9 +53,20 @@ def write_checkpoint(
     return final
 
 
-def latest(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a run, or None."""
-    return next(_newest_first(folder), None)
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that is as it was written, and what is wrong with newer.
+
+    None where there is no checkpoint at all, or none that is whole.
+    """
+    damages = []
+    for checkpoint in _newest_first(folder):
+        try:
+            read_manifest(checkpoint)
+        except JobError as error:
+            damages.append(str(error))
+        else:
+            return checkpoint, damages
+    return None, damages
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
@@ -78,10 +89,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         except OSError as error:
             raise JobError(f"{path}: cannot be read: {error}") from error
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise JobError(
-                f"{path}: is not what was written (size or SHA-256 differ); remove the folder "
-                f"{checkpoint} to go on from the checkpoint before it"
-            )
+            raise JobError(f"{path}: is not what was written (size or SHA-256 differ)")
     return manifest
 
 

@@ -1,6 +1,10 @@
 """The folder of one run: job, metrics, TensorBoard events, checkpoints, model, picture."""
 
+import fcntl
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +12,13 @@ import safetensors.torch
 from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
 
-from coordinator.checkpoint import latest, read_manifest
+from coordinator.checkpoint import newest_whole, read_manifest
 from coordinator.resolve import identity
 from coordinator.spec import parse, read_yaml, to_yaml
 from dfa_core import JobError
 from workers.state_files import StateFile, read_state
+
+_LOCK_S = 3.0
 
 
 class RunFolder:
@@ -20,6 +26,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.skipped: list[str] = []
         self.job = path / "job.yaml"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
@@ -35,7 +42,7 @@ class RunFolder:
         `resume` was not asked for.
         """
         if self.job.exists():
-            if not resume and latest(self.checkpoints) is not None:
+            if not resume and any(self.checkpoints.glob("step-*")):
                 raise JobError(
                     f"{self.path}: holds a run already; go on with --resume, or name another "
                     f"--run-dir"
@@ -67,9 +74,33 @@ class RunFolder:
         return parse(read_yaml(self.job))
 
     def checkpoint(self) -> tuple[Path, int] | None:
-        """Return the newest checkpoint and its step, once all of it is found whole."""
-        found = latest(self.checkpoints)
+        """Return the newest whole checkpoint and its step; `skipped` says what is wrong with newer.
+
+        Raises JobError, naming the file, when there are checkpoints and none is whole.
+        """
+        found, self.skipped = newest_whole(self.checkpoints)
+        if found is None and self.skipped:
+            raise JobError(f"{self.skipped[0]}, nor is any checkpoint before it whole")
         return (found, int(read_manifest(found)["step"])) if found else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder inside the block; the lock dies with its process.
+
+        Raises JobError when another run has it and keeps it for some seconds.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as file:
+            deadline = time.monotonic() + _LOCK_S
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise JobError(f"{self.path}: another run is using this folder") from error
+                    time.sleep(0.1)  # of a process that was just killed, it is free in a moment
+            yield
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl."""

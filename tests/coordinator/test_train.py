@@ -1,7 +1,9 @@
 """`train()` from Python, as in a notebook."""
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
 from coordinator.launch import _noted_interrupts
+from coordinator.run_folder import RunFolder
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 
@@ -84,15 +87,53 @@ def test_stopped_at_any_epoch_and_extended_it_is_one_run(a_ray: None, tmp_path: 
         assert torch.equal(a, b)
 
 
-def test_a_damaged_checkpoint_is_named(a_ray: None, tmp_path: Path) -> None:
-    settings = {"options": {"width": 32}, "run_dir": tmp_path / "run"}
-    train("digits", epochs=1, **settings)
-    file = next((tmp_path / "run" / "checkpoints").glob("step-*22/layer-0001.safetensors"))
+def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(JobError, match=r"layer-0001.safetensors: is not what was written"):
-        train("digits", epochs=2, resume=True, **settings)
+
+
+class Listener:
+    """A viewer that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, Any]] = []
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        pass
+
+
+def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"options": {"width": 32}, "run_dir": tmp_path / "run"}
+    train("digits", epochs=1, **settings)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    flip(next(checkpoints.glob("step-*22/layer-0001.safetensors")))
+    listener = Listener()
+    run = train("digits", epochs=2, resume=True, viewer=listener, **settings)
+    said = [event["message"] for event in listener.events if event["event"] == "skipped"]
+    assert len(said) == 1
+    assert "step-000000022/layer-0001.safetensors: is not what was written" in said[0]
+    whole = train("digits", epochs=2, **{**settings, "run_dir": tmp_path / "whole"})
+    for a, b in zip(
+        run.model.state_dict().values(), whole.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+    for file in checkpoints.glob("step-*/head.safetensors"):
+        flip(file)
+    with pytest.raises(JobError, match="nor is any checkpoint before it whole"):
+        train("digits", epochs=3, resume=True, **settings)
+
+
+def test_a_folder_has_one_run(a_ray: None, tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path / "run").locked(),
+        pytest.raises(JobError, match="another run is using"),
+    ):
+        train("digits", epochs=1, run_dir=tmp_path / "run")
+    train("digits", epochs=1, options={"width": 32}, run_dir=tmp_path / "run")
 
 
 def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ def blocks(language: str, path: Path = GUIDE) -> list[str]:
 def lines() -> list[list[str]]:
     asking = {verb.__name__ for verb in ON_A_SERVICE}
     shown = [
-        shlex.split(line)
+        shlex.split(line, comments=True)
         for p in (GUIDE, README)
         for b in blocks("sh", p)
         for line in b.splitlines()
     ]
-    return [words for words in shown if words[0] == "errorcast" and words[1] in asking]
+    return [words for words in shown if words and words[0] == "errorcast" and words[1] in asking]
 
 
 @pytest.mark.slow

@@ -200,6 +200,23 @@ def test_undecodable_bytes_are_an_invalid_argument(caller: Caller, body: bytes) 
         assert caller.send(method.name, body) is grpc.StatusCode.INVALID_ARGUMENT, method.name
 
 
+def test_a_client_has_so_many_streams(fuzzed: Running) -> None:
+    with fuzzed.client() as client:
+        job = client.submit(task="digits")
+    request = pb.WatchJobRequest(job_id=job.id).SerializeToString()
+    path = f"/{SERVICE.full_name}/WatchJob"
+    with grpc.insecure_channel(fuzzed.address) as channel:
+        streams = [channel.unary_stream(path)(request, timeout=60) for _ in range(300)]
+        for stream in streams:
+            next(stream)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(channel.unary_stream(path)(request, timeout=60))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.value.details() == "TOO_MUCH: 300 streams of this client are open"
+        for stream in streams:
+            stream.cancel()
+
+
 def test_data_outside_the_roots_is_not_read(caller: Caller, tmp_path: Path) -> None:
     for place in (str(tmp_path), "../..", "/", "a\x00b"):
         spec = JobSpec(task="mnist", data_dir=place)
