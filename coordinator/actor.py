@@ -41,18 +41,28 @@ class TrainingWork:
         self._progress: Event = {}
         self._training: Training | None = None
         self._thread: threading.Thread | None = None
+        self._run_dir: Path | None = None
         self._stopped = False
 
-    def warm(self) -> None:
-        """Import now what the first optimizer imports: torch's compiler, which takes a second."""
+    def warm(self) -> bool:
+        """Import now what the first optimizer imports: torch's compiler, which takes a second.
+
+        Returns whether the actor has had no job yet.
+        """
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]).step()
+        return self._thread is None
 
     def begin(self, spec: bytes, run_dir: Path) -> None:
         """Start to run the task that the spec names, and return; a second call changes nothing.
 
         On a thread of its own, so that the run outlives whoever asked for it.
+
+        Raises ValueError when the actor has had another job.
         """
+        if self._thread is not None and self._run_dir != run_dir:
+            raise ValueError("this actor has had another job")
         if self._thread is None:
+            self._run_dir = run_dir
             arguments = (None, spec, run_dir)
             self._thread = threading.Thread(
                 target=self.run, args=arguments, name="run", daemon=True
@@ -64,8 +74,7 @@ class TrainingWork:
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
         """
-        self._task, self._spec = task, JobSpec.FromString(spec)
-        self._folder = RunFolder(run_dir)
+        self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
         try:
             torch.set_num_threads(self._spec.resources.threads)
             with ExitStack() as at_end:

@@ -20,7 +20,7 @@ from dfa_core.errors import JobError, TrainingFailed
 
 DEFAULT_ADDRESS = "127.0.0.1:7070"
 
-_CALL_S = 60.0
+_CALL_S = 120.0
 _THERE_S = 3.0  # a service that was never reached: it may be about to start
 _BACK_S = 60.0  # one that was: it will be back
 _CHUNK = 1 << 20

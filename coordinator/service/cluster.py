@@ -16,6 +16,7 @@ from coordinator.service.settings import ServiceSettings
 _JOIN_S = 90.0
 _AGAIN_S = (1.0, 2.0, 5.0, 10.0)
 _TIMELINE_S = 20.0
+_SPARE = "spare."
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,8 @@ class ClusterLink:
                 failures = 0
                 self._joined.set()
                 logger.info("joined the Ray cluster")
-                await self.make_spare()
                 await self._child.gone()
-                self._spare = ""
+                self._spare = self._making = ""
                 self.why_down = "the Ray cluster was lost and is being joined again"
             except (ChildGone, ChildError) as error:
                 self.why_down = f"the Ray cluster cannot be joined: {error}"
@@ -82,13 +82,20 @@ class ClusterLink:
         await self._joined.wait()
 
     async def make_spare(self) -> None:
-        """Have a training actor ready for the next job: it takes seconds to import all it needs."""
+        """Have a training actor ready for the next job: it takes seconds to import all it needs.
+
+        To be called while no job is active: the spare one of an earlier service is then taken over.
+        """
         if not self.up or self._spare:
             return
-        self._making = f"spare.{secrets.token_hex(6)}"
         try:
-            await self._ask({"do": "spare", "name": self._making})
-            self._spare = self._making
+            there = (await self._ask({"do": "names"}))[0]["names"]
+            left = [name for name in there if name.startswith(_SPARE)]
+            self._making = left[0] if left else _SPARE + secrets.token_hex(6)
+            if (await self._ask({"do": "spare", "name": self._making}))[0]["free"]:
+                self._spare = self._making
+            else:  # of a job that has ended meanwhile
+                await self.kill(self._making)
         except (ClusterDown, ActorLost, ChildError) as error:
             logger.warning("no training actor could be made ready: %s", error)
 
@@ -105,7 +112,8 @@ class ClusterLink:
     async def names(self) -> list[str]:
         """Return the names of all training actors that have, or had, a job."""
         names: list[str] = (await self._ask({"do": "names"}))[0]["names"]
-        return [name for name in names if name not in (self._spare, self._making)]
+        known = {self._spare, self._making} - {""}
+        return [n for n in names if n not in known and (known or not n.startswith(_SPARE))]
 
     async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
         """Let the actor of this name run a job, once; start it if it is not there."""

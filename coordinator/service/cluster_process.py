@@ -35,9 +35,8 @@ class Cluster:
         return {}, b""
 
     def spare(self, name: str) -> Answer:
-        """Start an actor that has no job yet; return when it has imported all that a job needs."""
-        ray.get(_training_actor(name).warm.remote())
-        return {}, b""
+        """Start an actor that has no job, or find it; return when it has imported all it needs."""
+        return {"free": ray.get(_training_actor(name).warm.remote())}, b""
 
     def capacity(self) -> Answer:
         """Return CPUs and GPUs: of the whole cluster, and free."""
@@ -55,7 +54,7 @@ class Cluster:
 
     def start(self, name: str, run_dir: str, spec: bytes) -> Answer:
         """Let the actor of this name run a job, once; start it if it is not there."""
-        _training_actor(name).begin.remote(spec, Path(run_dir))
+        ray.get(_training_actor(name).begin.remote(spec, Path(run_dir)))
         return {}, b""
 
     def kill(self, name: str) -> Answer:

@@ -21,7 +21,7 @@ from coordinator.service.faults import (
 )
 from coordinator.service.frames import Header
 
-_CHECK_S = 30.0
+_CHECK_S = 100.0
 _MODEL_S = 120.0
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
@@ -51,7 +51,7 @@ class Models:
         try:
             _, resolved = await self._checker.ask({}, spec.SerializeToString(), _CHECK_S)
         except ChildGone as error:
-            text = "the task could not be built within 10 s and 8 GiB; make it smaller"
+            text = "the task could not be built within 10 s of CPU and 8 GiB; make it smaller"
             raise Fault(BAD_JOB, text) from error
         return JobSpec.FromString(resolved)
 

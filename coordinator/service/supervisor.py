@@ -53,6 +53,7 @@ class Supervisor:
         self._store, self._cluster, self._bell, self._jobs = store, cluster, bell, jobs
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._preparing: asyncio.Task[None] | None = None
         self._stopping = False
         self._ended_at = 0.0
 
@@ -78,6 +79,7 @@ class Supervisor:
                     if time.monotonic() - swept > _SWEEP_S:
                         await self._sweep()
                         swept = time.monotonic()
+                    self._prepare()
                 elif not self._stopping:
                     self._explain({r.job.id: self._cluster.why_down for r in self._queued()})
             except (ClusterDown, ChildError, Fault) as error:
@@ -97,9 +99,10 @@ class Supervisor:
     async def leave(self) -> None:
         """Stop following; jobs go on by themselves."""
         self._stopping = True
-        for follower in self._followers.values():
-            follower.cancel()
-        await asyncio.gather(*self._followers.values(), return_exceptions=True)
+        tasks = [*self._followers.values(), *([self._preparing] if self._preparing else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _save(self, record: Record, events: Sequence[Event] = ()) -> None:
         """Bring a change to the store, then tell the service's own log of it."""
@@ -174,6 +177,11 @@ class Supervisor:
                 self._save(changed, [told])
                 self._bell.ring(job_id)
 
+    def _prepare(self) -> None:
+        """Have an actor ready for the next job; made while none runs, for it takes a core."""
+        if not self._active() and (self._preparing is None or self._preparing.done()):
+            self._preparing = asyncio.create_task(self._cluster.make_spare())
+
     async def _sweep(self) -> None:
         """End actors that no active job has any more: a service was killed before it could."""
         ours = {record.actor for record in self._active()}
@@ -226,8 +234,6 @@ class Supervisor:
             await self._cluster.kill(actor)
         except (ClusterDown, ActorLost, ChildError) as error:
             logger.warning("%s was not ended: %s", actor, error)  # the sweep finds it
-        if not self._active() and not self._stopping:
-            await self._cluster.make_spare()
 
     def _take(
         self, job_id: str, actor: str, told: list[dict[str, Any]], progress: dict[str, Any]
