@@ -22,16 +22,12 @@ from errorcast.v1.job_pb2 import (
     JOB_STATE_SUCCEEDED,
     Progress,
 )
-from running import ERRORCAST, QUICK, Running, events_to_end, states_of, wait_for
+from running import ERRORCAST, QUICK, Running, events_to_end, states_of, wait_for, weights
 
 from coordinator import train
 from coordinator.client import Client, ServiceRefused
 
 LONG: dict[str, Any] = {**QUICK, "epochs": 4000}
-
-
-def weights(path: Path) -> dict[str, bytes]:
-    return {k: v.numpy().tobytes() for k, v in safetensors.torch.load_file(path).items()}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 
 import psutil
 import pytest
-import safetensors.torch
 from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import JOB_STATE_RUNNING, JOB_STATE_SUCCEEDED
 from running import (
@@ -22,6 +21,7 @@ from running import (
     stop,
     until_cluster,
     wait_for,
+    weights,
 )
 
 from coordinator import train
@@ -29,10 +29,6 @@ from coordinator.client import Client
 from coordinator.service import own_ray
 
 STEPS_AN_EPOCH = 22
-
-
-def weights(path: Path) -> dict[str, bytes]:
-    return {k: v.numpy().tobytes() for k, v in safetensors.torch.load_file(path).items()}
 
 
 class Watcher(threading.Thread):
