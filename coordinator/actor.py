@@ -1,5 +1,6 @@
 """The training actor: rank 0 of a job, with its data, head and loss, in a Ray actor of its own."""
 
+import signal
 import threading
 import traceback
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ import ray
 import torch
 from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
 
+from coordinator.checkpoint import Checkpoint
 from coordinator.engine import Engine
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
@@ -43,6 +45,8 @@ class TrainingWork:
         self._thread: threading.Thread | None = None
         self._run_dir: Path | None = None
         self._stopped = False
+        if threading.current_thread() is threading.main_thread():  # as Ray makes actors
+            signal.signal(signal.SIGTERM, lambda *_: self.stop())  # a notice of preemption: save
 
     def warm(self) -> bool:
         """Import now what the first optimizer imports: torch's compiler, which takes a second.
@@ -108,7 +112,7 @@ class TrainingWork:
             return None
         resources = self._spec.resources
         share = Share(resources.cpus, resources.gpus, resources.threads)
-        placement = Placement(self._spec.blocks, share)
+        placement = Placement(self._spec.blocks, share, owner=str(self._folder.path))
         at_end.callback(placement.release)
         return placement
 
@@ -119,17 +123,16 @@ class TrainingWork:
         feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
         at_end.callback(feed.close)
         engine = self._engine(job, rule, feed, placement, at_end)
-        step = self._restore(engine)
         training = Training(
             job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
         )
         self._training = training
         if self._stopped:
             training.stop()
-        summary = training.run(step)
+        summary = training.run(self._checkpoint())
         newest = self._folder.checkpoint()
         if newest is not None:
-            self._folder.write_model(newest[0], self._folder.model)
+            self._folder.write_model(newest, self._folder.model)
         return summary
 
     def _engine(
@@ -145,24 +148,30 @@ class TrainingWork:
         plan = make_plan(job.model, job.task.loss, rule, feed.batch(0), job.spec.blocks)
         self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
         workers = placement.workers
-        self._emit("workers", {"processes": [worker.process for worker in workers]})
         folders = self._task.folders if self._task is not None else own_folders()
         model = Shipment.pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
-        timeout_s = job.spec.resources.timeout_s
-        pipeline = Pipeline(workers, plan, model, head, feed, rule, timeout_s)
+        pipeline = Pipeline(
+            workers,
+            plan,
+            model,
+            head,
+            feed,
+            rule,
+            timeout_s=job.spec.resources.timeout_s,
+            snapshot_steps=job.spec.faults.snapshot_steps,
+            placement=placement,
+        )
         at_end.callback(pipeline.close)
         return pipeline
 
-    def _restore(self, engine: Engine) -> int:
+    def _checkpoint(self) -> Checkpoint | None:
         newest = self._folder.checkpoint()
         for damage in self._folder.skipped:
-            self._emit("skipped", {"message": f"{damage}; goes on from the checkpoint before it"})
-        if newest is None:
-            return 0
-        engine.load(newest[0])
-        self._emit("resumed", {"step": newest[1]})
-        return newest[1]
+            self._emit("warning", {"message": f"{damage}; goes on from the checkpoint before it"})
+        if newest is not None:
+            self._emit("resumed", {"step": newest.step})
+        return newest
 
     def _how_to_go_on(self) -> str:
         try:
@@ -171,7 +180,7 @@ class TrainingWork:
             return str(error)
         if newest is None:
             return "no checkpoint was written yet"
-        saved = f"the last good checkpoint is of step {newest[1]}"
+        saved = f"the last good checkpoint is of step {newest.step}"
         if self._task is None:  # a service's: its folders are not the user's
             return saved
         return f"{saved}: go on with errorcast train {self._folder.path} --resume"

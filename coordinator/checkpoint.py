@@ -1,105 +1,136 @@
-"""Checkpoints at step boundaries: a folder of state files that a manifest makes count."""
+"""Checkpoints at step boundaries: a folder of state files that a manifest makes count.
+
+The manifest is written last, and in one piece, so that half of a checkpoint is never taken for one;
+it holds its own checksum and that of every file, so that a damaged one is never taken for whole.
+"""
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordinator.spec import Settings
 from dfa_core import JobError
-from workers.state_files import StateFile, file_name, write_durably
+from workers.state_files import SavedParts, StateFile
+from workers.storage import Folder
 
 _MANIFEST = "manifest.json"
-_FORMAT = 1
+_FORMAT = 2
+_STEP = "step-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved state: after how many steps, of which job, and where its files are.
+
+    cuts: the steps from which the learning rate was cut, when the run had been rolled back.
+    """
+
+    step: int
+    job: Settings
+    cuts: tuple[int, ...]
+    parts: SavedParts
+
+    def __str__(self) -> str:
+        return str(self.parts.folder)
 
 
 def write_checkpoint(
-    folder: Path, step: int, job: Settings, save: Callable[[Path], list[StateFile]], keep: int
-) -> Path:
+    folder: Folder,
+    step: int,
+    job: Settings,
+    cuts: Sequence[int],
+    save: Callable[[Folder], list[StateFile]],
+    keep: int,
+) -> Folder:
     """Write the state after `step` steps; return its folder.
 
-    It is written under another name and renamed when the disk has all of it, so that half of a
-    checkpoint is never taken for one. Older ones beyond `keep` are then removed.
+    Older ones beyond `keep` are then removed. One of the same step is left as it is, for the new
+    one is a folder of its own.
 
     Raises OSError when the disk does not take it; older checkpoints stay whole.
     """
-    final = folder / f"step-{step:09d}"
-    unfinished = folder / f".{final.name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    names = folder.names()
+    base = name = f"{_STEP}{step:09d}"
+    again = 0
+    while name in names:
+        again += 1
+        name = f"{base}.{again:03d}"
+    there = folder.child(name)
     try:
-        files = save(unfinished)
-        manifest = {
+        files = save(there)
+        body = {
             "format": _FORMAT,
             "step": step,
             "job": job,
+            "cuts": list(cuts),
             "parts": [asdict(file) for file in files],
         }
-        write_durably(unfinished / _MANIFEST, json.dumps(manifest, indent=1).encode())
-        _sync(unfinished)
-        if final.exists():  # the same step, from before a resume
-            shutil.rmtree(final)
-        unfinished.rename(final)
-        _sync(folder)
+        sealed = {**body, "sha256": _seal(body)}
+        there.write(_MANIFEST, json.dumps(sealed, indent=1).encode())
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        folder.remove(name)
         raise
-    for old in list(_newest_first(folder))[keep:]:
-        shutil.rmtree(old)
-    return final
+    _tidy(folder, keep)
+    return there
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_whole(
+    folder: Folder, counts: Callable[[Checkpoint], bool] = lambda _: True
+) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint that is as it was written, and what is wrong with newer.
 
-    None where there is no checkpoint at all, or none that is whole.
+    counts: leaves out others. None where there is no checkpoint at all, or none that is whole.
     """
-    damages = []
-    for checkpoint in _newest_first(folder):
+    damages: list[str] = []
+    for there in _newest_first(folder):
         try:
-            read_manifest(checkpoint)
+            checkpoint = read_manifest(there)
+            if counts(checkpoint):
+                checkpoint.parts.check()
+                return checkpoint, damages
         except JobError as error:
             damages.append(str(error))
-        else:
-            return checkpoint, damages
     return None, damages
 
 
-def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """Return the manifest once every file is found as it was written.
+def read_manifest(there: Folder) -> Checkpoint:
+    """Return a checkpoint, its files not yet looked at.
 
-    Raises JobError, naming the file, when one is missing, of another size or altered.
+    Raises JobError when the manifest is missing, altered, or of another version.
     """
     try:
-        manifest: dict[str, Any] = json.loads((checkpoint / _MANIFEST).read_bytes())
-        known = manifest["format"]
-        files = [StateFile(**part) for part in manifest["parts"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JobError(f"{checkpoint / _MANIFEST}: cannot be read: {error}") from error
+        sealed: dict[str, Any] = json.loads(there.read(_MANIFEST))
+        body = {name: value for name, value in sealed.items() if name != "sha256"}
+        known, seal = sealed["format"], sealed.get("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(f"{there}/{_MANIFEST}: cannot be read: {error}") from error
     if known != _FORMAT:
-        raise JobError(f"{checkpoint}: has format {known}, this version reads {_FORMAT}")
-    for file in files:
-        path = checkpoint / file_name(file.part)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise JobError(f"{path}: cannot be read: {error}") from error
-        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise JobError(f"{path}: is not what was written (size or SHA-256 differ)")
-    return manifest
+        raise JobError(f"{there}: has format {known}, this version reads {_FORMAT}")
+    if seal != _seal(body):
+        raise JobError(f"{there}/{_MANIFEST}: is not what was written (SHA-256 differs)")
+    files = {part["part"]: StateFile(**part) for part in body["parts"]}
+    cuts = tuple(body["cuts"])
+    return Checkpoint(body["step"], body["job"], cuts, SavedParts(there, files))
 
 
-def _newest_first(folder: Path) -> Iterator[Path]:
-    yield from sorted((p.parent for p in folder.glob(f"step-*/{_MANIFEST}")), reverse=True)
+def _seal(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _newest_first(folder: Folder) -> Iterator[Folder]:
+    for name in sorted((n for n in folder.names() if n.startswith(_STEP)), reverse=True):
+        there = folder.child(name)
+        if _MANIFEST in there.names():
+            yield there
+
+
+def _tidy(folder: Folder, keep: int) -> None:
+    """Remove what is older than the newest `keep`, and what a killed process left half written."""
+    names = [n for n in folder.names() if n.startswith(_STEP)]
+    whole = [n for n in sorted(names, reverse=True) if _MANIFEST in folder.child(n).names()]
+    for name in set(names) - set(whole[:keep]):
+        folder.child(name).remove(_MANIFEST)  # first: from here on it does not count
+        folder.remove(name)

@@ -108,6 +108,7 @@ class Rank0:
             feed = cast(Feed, case.batches(m))
             model = Shipment.pack(case.model, self._folders)
             pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)
+            pipeline.start(None)
             self._held = Held(key, pipeline, head, feed)
         return self._held
 

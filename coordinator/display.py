@@ -47,7 +47,7 @@ class TerminalViewer:
         match event["event"]:
             case "plan":
                 self._console.print(plan_table(event["layers"]))
-            case "skipped":
+            case "warning" | "fault" | "recovered" | "rolled_back":
                 self._console.print(event["message"], style="yellow")
             case "resumed":
                 self._console.print(f"going on from the checkpoint of step {event['step']}")

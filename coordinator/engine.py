@@ -1,16 +1,19 @@
 """What a training run needs of whatever computes it: the pipeline of blocks, or one process."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
 
+from coordinator.checkpoint import Checkpoint
 from coordinator.loop import OnStep
 from dfa_tasks import Splits, Task
 from dfa_tasks.source import parts
 from workers.state_files import StateFile
+from workers.storage import Folder
 from workers.trace import Span
+
+LeftOut: TypeAlias = tuple[int, str]  # the step and the layer that its batch changed nothing in
 
 EVALUATION_SAMPLES = 1024
 
@@ -18,17 +21,20 @@ EVALUATION_SAMPLES = 1024
 class Engine(Protocol):
     """Trains, evaluates and keeps the state of one job."""
 
-    def train(self, first: int, last: int, on_step: OnStep) -> None:
-        """Train steps first..last-1."""
+    def start(self, checkpoint: Checkpoint | None) -> int:
+        """Make ready to train on from a checkpoint, or from step 0; return the step."""
+
+    def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:
+        """Replace the workers of lost blocks and go back; return the step to go on from."""
+
+    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
+        """Train steps first..last-1; return whose batches were left out where."""
 
     def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of the whole test data, part by part."""
 
-    def save(self, folder: Path) -> list[StateFile]:
+    def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head into a folder."""
-
-    def load(self, folder: Path) -> None:
-        """Take over a state that save() wrote."""
 
     def diagnosis(self) -> str | None:
         """Say which layer holds the first NaN or infinity, if that is known."""
@@ -38,6 +44,12 @@ class Engine(Protocol):
 
     def loads(self) -> list[dict[str, Any]]:
         """Return the same of the newest segment alone."""
+
+    def processes(self) -> list[int]:
+        """Return the process ids of the workers, if there are any."""
+
+    def snapshot_cost(self) -> tuple[int, float]:
+        """Return how many snapshots were taken, and the share of the time that they took."""
 
     def trace(self) -> None:
         """Let every process note what it computes, from now on."""

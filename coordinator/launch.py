@@ -18,6 +18,7 @@ from torch import nn
 from coordinator.actor import TrainingActor
 from coordinator.embedded_ray import ray_for
 from coordinator.plots import draw_curves
+from coordinator.recovery import Recovery
 from coordinator.resolve import Job, resolve
 from coordinator.run_folder import RunFolder
 from coordinator.search_path import own_folders
@@ -33,7 +34,7 @@ class Viewer(Protocol):
     """Shows a run to whoever waits for it."""
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Show an event: plan, workers, resumed, evaluation, checkpoint, finished."""
+        """Show an event: plan, workers, fault, recovered, evaluation, checkpoint, finished..."""
 
     def progress(self, progress: Mapping[str, Any]) -> None:
         """Show how far the run is: step, total, samples, loss."""
@@ -109,47 +110,87 @@ def train(
     folder.prepare(job.spec, resume)
     shipment = _ship(job.task)
     resources = job.spec.resources
-    summary: Mapping[str, Any] = {}
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
-        actor = TrainingActor.remote()
-        try:
-            actor.run.remote(ray.put(shipment), job.spec.SerializeToString(), folder.path)
-            for event in _follow(actor, viewer):
-                summary = _ended(event) or summary
-        finally:
-            ray.kill(actor)
+        summary = _run(job, shipment, folder, viewer)
     folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     draw_curves(folder.curve(), folder.curves, title=_title(job))
     return Run(folder.path, job, summary)
 
 
-def _follow(actor: Any, viewer: Viewer | None) -> Iterator[Mapping[str, Any]]:
+class _CoordinatorDied(TrainingFailed):
+    """The process of the training actor is gone."""
+
+
+def _run(
+    job: Job, shipment: Shipment, folder: RunFolder, viewer: Viewer | None
+) -> Mapping[str, Any]:
+    """Run a training actor to the end of the job, and another one behind each that died."""
+    recovery = Recovery(job.spec.faults.recoveries)
+    packed, spec = ray.put(shipment), job.spec.SerializeToString()
+    with _noted_interrupts() as noted:
+        while True:
+            actor = TrainingActor.remote()
+            try:
+                actor.run.remote(packed, spec, folder.path)
+                for event in _follow(actor, viewer, recovery, noted):
+                    summary = _ended(event)
+                    if summary is not None:
+                        return summary
+            except _CoordinatorDied as error:
+                try:
+                    wait_s = recovery.fault(error)
+                except TrainingFailed as failure:
+                    raise TrainingFailed(f"{failure}; go on with --resume") from error
+                _show(viewer, {"event": "fault", "message": str(error)})
+                time.sleep(wait_s)
+            finally:
+                ray.kill(actor)
+
+
+def _follow(
+    actor: Any, viewer: Viewer | None, recovery: Recovery, noted: list[int]
+) -> Iterator[Mapping[str, Any]]:
     """Yield the actor's events to the last; the first Ctrl-C asks it to stop, the second leaves."""
     seen, asked, ended = 0, False, False
-    with _noted_interrupts() as noted:
-        while not ended:
-            if noted and not asked:
-                asked = True
-                actor.stop.remote()
-            try:
-                events, progress = ray.get(actor.follow.remote(seen, _POLL_S))
-            except RayActorError as error:
-                raise TrainingFailed(
-                    "the coordinator's process died; go on with --resume"
-                ) from error
-            seen += len(events)
-            if viewer is not None and progress:
-                viewer.progress(progress)
-            for event in events:
-                if viewer is not None:
-                    viewer.event(event)
-                yield event
-                ended = event["event"] in ("finished", "failed")
+    while not ended:
+        if noted and not asked:
+            asked = True
+            actor.stop.remote()
+        try:
+            events, progress = ray.get(actor.follow.remote(seen, _POLL_S))
+        except RayActorError as error:
+            raise _CoordinatorDied("the coordinator's process died") from error
+        seen += len(events)
+        if progress:
+            _note(viewer, recovery, progress)
+        for event in events:
+            if event["event"] == "training":
+                recovery.goes_on_from(event["step"])
+            _show(viewer, event)
+            yield event
+            ended = event["event"] in ("finished", "failed")
+
+
+def _note(viewer: Viewer | None, recovery: Recovery, progress: Mapping[str, Any]) -> None:
+    repeated = max(0, recovery.furthest - progress["step"])
+    lost_s = recovery.done(progress["step"])
+    if lost_s is not None:
+        step = progress["step"]
+        message = f"recovered in {lost_s:.1f} s; {repeated} step(s) are done again behind {step}"
+        values = {"seconds": lost_s, "step": step, "repeated": repeated, "message": message}
+        _show(viewer, {"event": "recovered", **values})
+    if viewer is not None:
+        viewer.progress(progress)
+
+
+def _show(viewer: Viewer | None, event: Mapping[str, Any]) -> None:
+    if viewer is not None:
+        viewer.event(event)
 
 
 @contextmanager
 def _noted_interrupts() -> Iterator[list[int]]:
-    """Note the first Ctrl-C in a list; the second interrupts as usual.
+    """Note the first Ctrl-C, or SIGTERM, in a list; the second interrupts as usual.
 
     Noted and not raised: an exception that hits the wrong line, such as the end of an object's
     life, is lost, and the run would go on.
@@ -161,13 +202,14 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
     def note(number: int, _: object) -> None:
         noted.append(number)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[signal.Signals(number)])
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ended(event: Mapping[str, Any]) -> Mapping[str, Any] | None:

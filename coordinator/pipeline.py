@@ -1,34 +1,35 @@
 """The engine of the method `dfa`: a block in each Ray actor, and this process as rank 0."""
 
-import threading
+import itertools
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 from torch import Tensor
 
-from coordinator.engine import test_parts
+from coordinator.checkpoint import Checkpoint
+from coordinator.crew import Crew, PipelineBroken
+from coordinator.engine import LeftOut, test_parts
 from coordinator.feed import Feed
 from coordinator.loop import OnStep, evaluate_segment, train_segment
 from coordinator.plan import Plan
-from dfa_core import Head, JobError, LearningRule, TrainingFailed
+from coordinator.snapshots import Snapshot, Snapshots
+from dfa_core import Head, LearningRule
 from dfa_tasks import Splits
 from workers.actor import Meeting, Shipment
-from workers.group import Group, GroupLeft, listen, open_store
+from workers.group import Group, listen, open_store
 from workers.loop import SegmentStats
-from workers.placement import Worker, meeting_host
-from workers.state_files import StateFile, read_state, write_state
+from workers.placement import Placement, Worker, meeting_host
+from workers.snapshots import restore
+from workers.state_files import StateFile, write_state
+from workers.storage import Folder
 from workers.trace import Span, TracedHead
 
-_ABORT_S = 5.0
-
-
-class WorkerDied(TrainingFailed):
-    """The process of a block is gone."""
+_ANSWER_S = 5.0
+_generations = itertools.count(time.time_ns())  # no two groups of a worker share a number
 
 
 class Pipeline:
@@ -43,62 +44,99 @@ class Pipeline:
         feed: Feed,
         rule: LearningRule,
         timeout_s: float,
+        snapshot_steps: int = 0,
+        placement: Placement | None = None,
     ) -> None:
-        """Let each worker build its own layers, and join all into one group.
+        """Nothing is asked of the workers before start().
 
         workers: of blocks 1..K.
         model: the packed dfa_core.Model.
-        timeout_s: longest wait for one message.
-
-        Raises JobError when a layer cannot be built, WorkerDied when a worker is gone.
+        timeout_s: longest wait for one message or answer.
+        snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
+        placement: where lost workers are replaced; without it they cannot be.
         """
-        self._workers, self._plan, self._head, self._feed = list(workers), plan, head, feed
+        self._plan, self._head, self._feed, self._rule = plan, head, feed, rule
+        self._timeout_s, self._snapshot_steps = timeout_s, snapshot_steps
+        self._placement = placement
+        self._model = ray.put(model)
+        self._crew = Crew(workers, timeout_s, self._abort)
+        self._built: set[int] = set()
+        self._snapshots = Snapshots()
+        self._group: Group | None = None
+        self._generation = 0
         self._all = self._newest = [SegmentStats(0.0, 0.0, 0)] * (len(workers) + 1)
-        shipped = ray.put(model)
-        ranges = zip(self._workers, plan.ranges, strict=True)
-        self._all_of([w.actor.build.remote(shipped, a, b, rule) for w, (a, b) in ranges])
-        self._group = self._meet(timeout_s)
 
-    def train(self, first: int, last: int, on_step: OnStep) -> None:
+    def start(self, checkpoint: Checkpoint | None) -> int:
+        """Let workers without layers build them, take over a checkpoint, join all into one group.
+
+        Returns the step that the run is at.
+
+        Raises JobError when a layer cannot be built, PipelineBroken when a worker is gone.
+        """
+        self._abort()
+        self._snapshots.drop()
+        return self._assemble(None, checkpoint)
+
+    def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:
+        """Put new workers in place of lost ones, go back to the last common step, meet anew.
+
+        Survivors keep their layers. The step is that of the newest snapshot, or where there is none
+        the checkpoint's. Returns it.
+
+        Raises PipelineBroken when another worker is lost meanwhile, TrainingFailed when there is no
+        room for a new one.
+        """
+        self._abort()
+        self._built -= set(lost)
+        gone: set[str] = set()
+        if lost and self._placement is not None:
+            workers, gone = self._placement.replace(lost)
+            self._crew = Crew(workers, self._timeout_s, self._abort)
+        snapshot = self._snapshots.newest(lost, gone)
+        try:
+            return self._assemble(snapshot, checkpoint)
+        finally:
+            if gone:  # it has served, or cannot
+                self._snapshots.drop()
+
+    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
-        start, waited, sent = perf_counter(), self._group.wait_s, self._group.bytes_sent
-        calls = [w.actor.train.remote(first, last) for w in self._workers]
-        with self._watching(calls):
+        group = self._joined()
+        if self._snapshot_steps and self._snapshots.due(first, self._snapshot_steps):
+            self._snapshots.take(self._crew.workers, self._head, self._generation, first)
+        start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
+        calls = [w.actor.train.remote(self._generation, first, last) for w in self._crew.workers]
+        with self._crew.watching(calls):
             arriving = self._plan.profile.between[-1]
-            train_segment(self._head, self._group, self._feed, arriving, first, last, on_step)
-            blocks = self._all_of(calls)
-        here = SegmentStats(
-            perf_counter() - start, self._group.wait_s - waited, self._group.bytes_sent - sent
-        )
+            train_segment(self._head, group, self._feed, arriving, first, last, on_step)
+            blocks: list[SegmentStats] = self._crew.all_of(calls)
+        here = SegmentStats(perf_counter() - start, group.wait_s - waited, group.bytes_sent - sent)
         self._newest = [*blocks, here]
         self._all = [a + b for a, b in zip(self._all, self._newest, strict=True)]
+        head = [(step, self._head.label) for step in self._head.taken_left_out()]
+        return [*(one for stats in blocks for one in stats.left_out), *head]
 
     def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of the whole test data, run through the same pipeline."""
         data, sizes = test_parts(splits)
-        calls = [w.actor.evaluate.remote(sizes) for w in self._workers]
-        with self._watching(calls):
+        group = self._joined()
+        calls = [w.actor.evaluate.remote(self._generation, sizes) for w in self._crew.workers]
+        with self._crew.watching(calls):
             arriving = self._plan.profile.between[-1]
-            yield from evaluate_segment(self._head, self._group, arriving, data, sizes)
-            self._all_of(calls)
+            yield from evaluate_segment(self._head, group, arriving, data, sizes)
+            self._crew.all_of(calls)
 
-    def save(self, folder: Path) -> list[StateFile]:
+    def save(self, folder: Folder) -> list[StateFile]:
         """Let every worker write its layers, all at once; write the head."""
-        calls = [w.actor.save.remote(folder) for w in self._workers]
+        calls = [w.actor.save.remote(folder) for w in self._crew.workers]
         head = write_state(self._head, folder)
-        return [file for files in self._all_of(calls) for file in files] + [head]
-
-    def load(self, folder: Path) -> None:
-        """Let every worker take its layers' state from the folder; take the head's."""
-        calls = [w.actor.load.remote(folder) for w in self._workers]
-        self._head.load_state(*read_state(folder, self._head.name))
-        self._all_of(calls)
+        return [file for files in self._crew.all_of(calls) for file in files] + [head]
 
     def diagnosis(self) -> str | None:
         """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
         try:
-            calls = [w.actor.first_non_finite.remote() for w in self._workers]
-            found = ray.get(calls, timeout=_ABORT_S)
+            calls = [w.actor.first_non_finite.remote() for w in self._crew.workers]
+            found = ray.get(calls, timeout=_ANSWER_S)
         except RayError:
             return None
         return next((layer for layer in found if layer), f"{self._head.label} or the loss")
@@ -111,14 +149,25 @@ class Pipeline:
         """Return the same of the newest segment alone."""
         return self._rows(self._newest)
 
+    def processes(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return [worker.process for worker in self._crew.workers]
+
+    def snapshot_cost(self) -> tuple[int, float]:
+        """Return how many snapshots were taken, and their share of the busiest block's time."""
+        shares = [one.snapshot_s / one.seconds for one in self._all if one.seconds]
+        return self._snapshots.taken, max(shares, default=0.0)
+
     def trace(self) -> None:
         """Let the workers and the head note what they compute."""
-        self._all_of([w.actor.trace.remote() for w in self._workers])
+        self._crew.all_of([w.actor.trace.remote() for w in self._crew.workers])
         self._head = TracedHead(self._head)
 
     def spans(self) -> list[list[Span]]:
         """End the tracing; return the spans of each block, then those of the head."""
-        rows: list[list[Span]] = self._all_of([w.actor.spans.remote() for w in self._workers])
+        rows: list[list[Span]] = self._crew.all_of(
+            [w.actor.spans.remote() for w in self._crew.workers]
+        )
         if isinstance(self._head, TracedHead):
             rows.append(self._head.spans)
             self._head = self._head.untraced
@@ -127,6 +176,7 @@ class Pipeline:
     def close(self) -> None:
         """Leave the group."""
         self._abort()
+        self._snapshots.close()
 
     def _rows(self, stats: Sequence[SegmentStats]) -> list[dict[str, Any]]:
         held = [(f"block {k}", layers) for k, layers in enumerate(self._plan.held(), start=1)]
@@ -141,102 +191,73 @@ class Pipeline:
             for (process, layers), one in zip([*held, ("coordinator", "head")], stats, strict=True)
         ]
 
-    def _meet(self, timeout_s: float) -> Group:
+    def _assemble(self, snapshot: Snapshot | None, checkpoint: Checkpoint | None) -> int:
+        missing = set(range(1, len(self._crew.workers) + 1)) - self._built
+        calls = [self._build(block) for block in sorted(missing)]
+        self._crew.all_of(calls, sorted(missing))
+        self._built |= missing
+        if snapshot is not None and (checkpoint is None or snapshot.step >= checkpoint.step):
+            step = self._restore(snapshot)
+        elif checkpoint is not None:
+            step = self._load(checkpoint)
+        else:
+            step = 0  # nothing was trained yet
+        self._meet()
+        return step
+
+    def _build(self, block: int) -> Any:
+        actor, (first, last) = self._crew.workers[block - 1].actor, self._plan.ranges[block - 1]
+        return actor.build.remote(self._model, first, last, self._rule)
+
+    def _restore(self, snapshot: Snapshot) -> int:
+        step, optimizer = snapshot.step, self._rule.optimizer
+        pairs = zip(self._crew.workers, snapshot.blocks, strict=True)
+        calls = [w.actor.restore.remote(step, states, optimizer) for w, states in pairs]
+        self._go_back()
+        restore([self._head], snapshot.head)
+        self._crew.all_of(calls)
+        return step
+
+    def _load(self, checkpoint: Checkpoint) -> int:
+        self._rule = self._rule.cut_at(checkpoint.cuts)
+        step, saved, optimizer = checkpoint.step, checkpoint.parts, self._rule.optimizer
+        calls = [w.actor.load.remote(step, saved, optimizer) for w in self._crew.workers]
+        self._go_back()
+        self._head.load_state(*saved.read(self._head.name))
+        self._crew.all_of(calls)
+        return step
+
+    def _go_back(self) -> None:
+        if isinstance(self._head, TracedHead):  # the segment that it traced was broken off
+            self._head = self._head.untraced
+        self._head.go_back(self._rule.optimizer)
+
+    def _meet(self) -> None:
         """Open the store on one address alone, and join all ranks."""
-        host = meeting_host(self._workers)
+        self._generation = next(_generations)
+        workers, world = self._crew.workers, len(self._crew.workers) + 1
+        host = meeting_host(workers)
         listener = listen(host)
-        port, world = listener.getsockname()[1], len(self._workers) + 1
+        port = listener.getsockname()[1]
         store = open_store(host, port, world, listener)
-        meeting = Meeting(host, port, world, timeout_s)
+        meeting = Meeting(host, port, world, self._timeout_s, self._generation)
         calls = [
             worker.actor.join.remote(meeting, self._plan.wiring(block))
-            for block, worker in enumerate(self._workers, start=1)
+            for block, worker in enumerate(workers, start=1)
         ]
-        group = Group(store, 0, world, host, timeout_s)
-        self._all_of(calls)
-        return group
+        with self._crew.watching(calls):
+            self._group = Group(store, 0, world, host, self._timeout_s)
+            self._crew.all_of(calls)
 
-    @contextmanager
-    def _watching(self, calls: list[Any]) -> Iterator[None]:
-        """Abort the whole group as soon as one call fails, and raise the failure's true cause.
-
-        Only the direct peers of a dead process see it in gloo; Ray tells us, and we tell the rest.
-        """
-        done = threading.Event()
-
-        def watch() -> None:
-            pending = list(calls)
-            while pending and not done.is_set():
-                ready, pending = ray.wait(pending, num_returns=1, timeout=0.5)
-                if any(_failure(call) is not None for call in ready):
-                    self._abort()
-                    return
-
-        watcher = threading.Thread(target=watch, name="watch", daemon=True)
-        watcher.start()
-        try:
-            yield
-        except GroupLeft as error:
-            self._abort()
-            raise self._cause(calls, error) from error
-        except BaseException:
-            self._abort()
-            ray.wait(calls, num_returns=len(calls), timeout=_ABORT_S)
-            raise
-        finally:
-            done.set()
-            watcher.join()
+    def _joined(self) -> Group:
+        if self._group is None:
+            raise PipelineBroken("the workers have joined no group")
+        return self._group
 
     def _abort(self) -> None:
-        self._group.abort()
-        for worker in self._workers:
-            worker.actor.abort.remote()
-
-    def _cause(self, calls: list[Any], seen: GroupLeft) -> Exception:
-        """Return why the group broke: a broken connection is only how the others noticed."""
-        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=_ABORT_S)
-        failures = {
-            block: _failure(call) for block, call in enumerate(calls, start=1) if call in ready
-        }
-        for block, failure in failures.items():
-            if isinstance(failure, RayActorError):
-                return self._died(block)
-        for failure in failures.values():
-            if failure is not None and not isinstance(failure, GroupLeft):
-                return failure
-        missing = [str(block) for block in range(1, len(calls) + 1) if block not in failures]
-        if missing:
-            return TrainingFailed(
-                f"block {', '.join(missing)} hangs: no answer within the deadline"
-            )
-        return TrainingFailed(f"the connection between the workers broke: {seen}")
-
-    def _died(self, block: int) -> WorkerDied:
-        process = self._workers[block - 1].process
-        return WorkerDied(f"the worker of block {block} (process {process}) died")
-
-    def _all_of(self, calls: list[Any]) -> list[Any]:
-        """Return the results of all calls, or raise the first failure as itself."""
-        for block, call in enumerate(calls, start=1):
-            failure = _failure(call)
-            if isinstance(failure, RayActorError):
-                raise self._died(block) from failure
-            if failure is not None:
-                raise failure
-        results: list[Any] = ray.get(calls)
-        return results
-
-
-def _failure(call: Any) -> Exception | None:
-    """Wait for a call; return what it raised in the worker, as it was raised there."""
-    failure: Exception | None = None
-    try:
-        ray.get(call)
-    except RayTaskError as error:
-        known = isinstance(error.cause, JobError | TrainingFailed | OSError)
-        failure = error.cause if known else error
-        if known:  # raised again here: where it was raised first would be lost
-            failure.add_note(f"in the worker:\n{error}")
-    except RayError as error:
-        failure = error
-    return failure
+        """Leave the group, and let the workers leave it: what they were asked for ends at once."""
+        group, self._group = self._group, None
+        if group is not None:
+            group.close()
+            for worker in self._crew.workers:
+                worker.actor.abort.remote(self._generation)

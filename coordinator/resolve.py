@@ -48,6 +48,7 @@ class Job:
                 schedule=settings["optimizer"]["schedule"],
                 warmup_steps=optimizer.warmup_steps,
                 total_steps=self.spec.epochs * steps_per_epoch,
+                cut_factor=self.spec.faults.rate_factor,
             ),
             feedback=FeedbackSpec(
                 kind=feedback["kind"],
@@ -58,6 +59,7 @@ class Job:
             error_at=self.task.error_at,
             sample_dims=self.task.sample_dims,
             staleness=self.spec.staleness,
+            skip_non_finite=settings["faults"]["non_finite"] == "skip",
         )
 
 
@@ -87,7 +89,7 @@ def identity(spec: JobSpec) -> Settings:
     learning rate depends on it.
     """
     settings = to_settings(spec)
-    for free in ("blocks", "resources", "checkpoint", "data_dir", "log_every"):
+    for free in ("blocks", "resources", "checkpoint", "data_dir", "log_every", "faults"):
         del settings[free]
     if settings["optimizer"]["schedule"] == "constant":
         del settings["epochs"]
@@ -111,6 +113,7 @@ def _check_numbers(spec: JobSpec) -> None:
         "feedback.scale": spec.feedback.scale,
         "resources.cpus": spec.resources.cpus,
         "resources.timeout_s": spec.resources.timeout_s,
+        "faults.rate_factor": spec.faults.rate_factor,
     }
     for name, value in above_zero.items():
         if not 0 < value < float("inf"):
@@ -121,6 +124,8 @@ def _check_numbers(spec: JobSpec) -> None:
     }.items():
         if value < 0:
             raise JobError(f"{name}: {value:g} must be 0 or above")
+    if spec.faults.rate_factor >= 1:
+        raise JobError(f"faults.rate_factor: {spec.faults.rate_factor:g} must be below 1")
     if spec.staleness and spec.method != METHOD_DFA:
         raise JobError("staleness: only method dfa can be delayed; set it to 0")
     if spec.seed >= 2**63:

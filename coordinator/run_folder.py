@@ -3,8 +3,8 @@
 import fcntl
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import safetensors.torch
 from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
 
-from coordinator.checkpoint import newest_whole, read_manifest
+from coordinator.checkpoint import Checkpoint, newest_whole
 from coordinator.resolve import identity
-from coordinator.spec import parse, read_yaml, to_yaml
+from coordinator.spec import Settings, parse, read_yaml, to_yaml
 from dfa_core import JobError
-from workers.state_files import StateFile, read_state
+from workers.storage import Folder, LocalFolder, open_folder
 
 _LOCK_S = 3.0
 
@@ -32,8 +32,13 @@ class RunFolder:
         self.result = path / "result.json"
         self.curves = path / "curves.png"
         self.model = path / "model.safetensors"
-        self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Folder:
+        """Return where the run's checkpoints go."""
+        place = self.spec().checkpoint.path if self.job.is_file() else ""
+        return open_folder(place) if place else LocalFolder(self.path / "checkpoints")
 
     def prepare(self, spec: JobSpec, resume: bool) -> None:
         """Make the folder ready for a run of this job, and write job.yaml.
@@ -41,24 +46,27 @@ class RunFolder:
         Raises JobError when it cannot be written, holds another job, or holds a run already and
         `resume` was not asked for.
         """
-        if self.job.exists():
-            if not resume and any(self.checkpoints.glob("step-*")):
-                raise JobError(
-                    f"{self.path}: holds a run already; go on with --resume, or name another "
-                    f"--run-dir"
-                )
-            if resume:
-                self._check_same(spec)
-        elif resume:
+        place = spec.checkpoint.path
+        saved = [n for n in self.checkpoints.names() if n.startswith("step-")]
+        elsewhere = open_folder(place).names() if place else []
+        saved += [n for n in elsewhere if n.startswith("step-")]
+        if saved and not resume:
+            raise JobError(
+                f"{place or self.path}: holds a run already; go on with --resume, or name another "
+                f"{'checkpoint.path' if place else '--run-dir'}"
+            )
+        if resume and self.job.exists():
+            self._check_same(identity(self.spec()), spec)
+        elif resume and not saved:  # where checkpoints lie elsewhere, they are enough
             raise JobError(f"{self.path}: holds no run to resume (there is no job.yaml)")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.job.write_text(to_yaml(spec), encoding="utf-8")
+            LocalFolder(self.path).write(self.job.name, to_yaml(spec).encode())
         except OSError as error:
             raise JobError(f"run folder {self.path} cannot be written: {error}") from error
 
-    def _check_same(self, spec: JobSpec) -> None:
-        there, asked = identity(self.spec()), identity(spec)
+    def _check_same(self, there: Settings, spec: JobSpec) -> None:
+        asked = identity(spec)
         different = [name for name in asked if there.get(name) != asked[name]]
         if different:
             name = different[0]
@@ -73,15 +81,31 @@ class RunFolder:
             raise JobError(f"{self.path}: is no run folder (there is no job.yaml)")
         return parse(read_yaml(self.job))
 
-    def checkpoint(self) -> tuple[Path, int] | None:
-        """Return the newest whole checkpoint and its step; `skipped` says what is wrong with newer.
+    def checkpoint(
+        self, counts: Callable[[Checkpoint], bool] = lambda _: True
+    ) -> Checkpoint | None:
+        """Return the newest whole checkpoint; `skipped` says what is wrong with newer ones.
 
-        Raises JobError, naming the file, when there are checkpoints and none is whole.
+        counts: leaves out others.
+
+        Raises JobError, naming the file, when there are checkpoints and none is whole, and when
+        they are of another job than this folder's.
         """
-        found, self.skipped = newest_whole(self.checkpoints)
+        found, self.skipped = newest_whole(self.checkpoints, counts)
         if found is None and self.skipped:
             raise JobError(f"{self.skipped[0]}, nor is any checkpoint before it whole")
-        return (found, int(read_manifest(found)["step"])) if found else None
+        if found is not None:
+            self._check_same(found.job, self.spec())
+        return found
+
+    def forget_behind(self, step: int) -> None:
+        """Remove the checkpoints of later steps: the run was rolled back."""
+        folder = self.checkpoints
+        for name in folder.names():
+            digits = name.removeprefix("step-").partition(".")[0]
+            if name.startswith("step-") and digits.isdigit() and int(digits) > step:
+                folder.child(name).remove("manifest.json")  # first: it counts no more
+                folder.remove(name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -89,17 +113,12 @@ class RunFolder:
 
         Raises JobError when another run has it and keeps it for some seconds.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
-            deadline = time.monotonic() + _LOCK_S
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise JobError(f"{self.path}: another run is using this folder") from error
-                    time.sleep(0.1)  # of a process that was just killed, it is free in a moment
+        folders, checkpoints = [self.path], self.checkpoints
+        if isinstance(checkpoints, LocalFolder) and checkpoints.path.parent != self.path:
+            folders.append(checkpoints.path)
+        with ExitStack() as held:
+            for folder in folders:
+                held.enter_context(_locked(folder))
             yield
 
     def curve(self) -> list[dict[str, Any]]:
@@ -109,24 +128,39 @@ class RunFolder:
         lines = self.metrics.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]
 
-    def write_model(self, checkpoint: Path, output: Path) -> None:
+    def write_model(self, checkpoint: Checkpoint, output: Path) -> None:
         """Put the weights of a checkpoint into one safetensors file, optimizer state left out.
 
         Names are `layers.3.<weight>` and `head.<weight>`.
 
         Raises JobError for a damaged checkpoint, OSError when the disk does not take the file.
         """
-        manifest = read_manifest(checkpoint)
         weights: dict[str, Tensor] = {}
-        for part in (StateFile(**entry).part for entry in manifest["parts"]):
+        for part in checkpoint.parts.files:
             prefix = part if part == "head" else f"layers.{int(part.removeprefix('layer-'))}"
-            for name, tensor in read_state(checkpoint, part)[0].items():
+            for name, tensor in checkpoint.parts.read(part)[0].items():
                 if name.startswith("weights/"):
                     weights[f"{prefix}.{name.removeprefix('weights/')}"] = tensor
-        note = {"task": str(manifest["job"]["task"]), "step": str(manifest["step"])}
+        note = {"task": str(checkpoint.job["task"]), "step": str(checkpoint.step)}
         unfinished = output.with_name(f".{output.name}.unfinished")
         try:
             safetensors.torch.save_file(weights, unfinished, note)
             unfinished.replace(output)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise JobError(f"{folder}: another run is using this folder") from error
+                time.sleep(0.1)  # of a process that was just killed, it is free in a moment
+        yield

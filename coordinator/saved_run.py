@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from coordinator.checkpoint import Checkpoint
 from coordinator.engine import evaluate
 from coordinator.feed import Feed
 from coordinator.resolve import Job, resolve
@@ -14,7 +15,6 @@ from coordinator.spec import to_settings
 from dfa_core import JobError, Reference, alignment
 from dfa_tasks import Splits
 from dfa_tasks.source import as_source
-from workers.state_files import read_state
 
 
 class SavedRun:
@@ -38,7 +38,7 @@ class SavedRun:
         return list(zip(labels, cosines, strict=True))
 
 
-def load_model(folder: Path, checkpoint: Path) -> tuple[Job, Reference]:
+def load_model(folder: Path, checkpoint: Checkpoint) -> tuple[Job, Reference]:
     """Return the job of a run folder, and its whole model as a checkpoint has it.
 
     Raises JobError when either cannot be read.
@@ -64,18 +64,17 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     newest = folder.checkpoint()
     if newest is None:
         raise JobError(f"{path}: holds no checkpoint yet")
-    checkpoint, step = newest
     splits = job.task.splits()
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
     feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
-    reference = _reference(job, checkpoint, source.steps_per_epoch)
-    return SavedRun(job, reference, feed, splits, step)
+    reference = _reference(job, newest, source.steps_per_epoch)
+    return SavedRun(job, reference, feed, splits, newest.step)
 
 
-def _reference(job: Job, checkpoint: Path, steps_per_epoch: int) -> Reference:
+def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:
     rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
     reference = Reference(job.model, job.task.loss, rule)
     for part in reference.parts():
-        part.load_state(*read_state(checkpoint, part.name))
+        part.load_state(*checkpoint.parts.read(part.name))
     return reference

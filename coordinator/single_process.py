@@ -1,17 +1,18 @@
 """The engine of the methods `bp` and `shallow`: the reference, in the coordinator's process."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from coordinator.engine import test_parts
+from coordinator.checkpoint import Checkpoint
+from coordinator.engine import LeftOut, test_parts
 from coordinator.feed import Feed
 from coordinator.loop import OnStep
 from dfa_core import Block, Reference
 from dfa_tasks import Splits
-from workers.state_files import StateFile, read_state, write_state
+from workers.state_files import StateFile, write_state
+from workers.storage import Folder
 from workers.trace import Span
 
 
@@ -21,24 +22,36 @@ class SingleProcess:
     def __init__(self, reference: Reference, feed: Feed) -> None:
         self._reference, self._feed = reference, feed
 
-    def train(self, first: int, last: int, on_step: OnStep) -> None:
+    def start(self, checkpoint: Checkpoint | None) -> int:
+        """Take over a checkpoint's state."""
+        if checkpoint is None:
+            return 0
+        optimizer = self._reference.rule.cut_at(checkpoint.cuts).optimizer
+        for part in self._reference.parts():
+            part.go_back(optimizer)
+            part.load_state(*checkpoint.parts.read(part.name))
+        return checkpoint.step
+
+    def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:  # noqa: ARG002
+        """Go back to a checkpoint: one process loses no workers."""
+        return self.start(checkpoint)
+
+    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
         """Train steps first..last-1."""
         for step in range(first, last):
             on_step(step, self._reference.train_step(step, *self._feed.batch(step)))
+        labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
+        parts = zip(labels, self._reference.parts(), strict=True)
+        return [(step, label) for label, part in parts for step in part.taken_left_out()]
 
     def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of the whole test data."""
         for x, target in test_parts(splits)[0]:
             yield self._reference.evaluate(x), target
 
-    def save(self, folder: Path) -> list[StateFile]:
+    def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head."""
         return [write_state(part, folder) for part in self._reference.parts()]
-
-    def load(self, folder: Path) -> None:
-        """Take over a state that save() wrote."""
-        for part in self._reference.parts():
-            part.load_state(*read_state(folder, part.name))
 
     def diagnosis(self) -> str | None:
         """Say which layer holds the first NaN or infinity."""
@@ -52,6 +65,14 @@ class SingleProcess:
     def loads(self) -> list[dict[str, Any]]:
         """Return no rows."""
         return []
+
+    def processes(self) -> list[int]:
+        """Return none."""
+        return []
+
+    def snapshot_cost(self) -> tuple[int, float]:
+        """Return none: nobody could lose one process's memory but itself."""
+        return 0, 0.0
 
     def trace(self) -> None:
         """Do nothing: there are no blocks whose work could be laid side by side."""

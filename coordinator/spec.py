@@ -33,8 +33,14 @@ DEFAULTS: Settings = {
         "warmup_steps": 0,
     },
     "feedback": {"kind": "random", "distribution": "uniform", "shared": False, "scale": 1.0},
-    "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 300.0},
+    "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 60.0},
     "checkpoint": {"every_steps": 0, "keep": 2},
+    "faults": {
+        "snapshot_steps": 20,
+        "recoveries": 5,
+        "non_finite": "stop",
+        "rate_factor": 0.5,
+    },
     "log_every": 10,
     "staleness": 0,
 }

@@ -1,27 +1,36 @@
 """The story of a run: segments of steps, an evaluation each epoch, checkpoints, a clean end."""
 
+import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from math import isfinite
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from coordinator.checkpoint import write_checkpoint
+from coordinator.checkpoint import Checkpoint, write_checkpoint
+from coordinator.crew import PipelineBroken
 from coordinator.engine import Engine, evaluate
+from coordinator.loop import OnStep
 from coordinator.recorder import Recorder
+from coordinator.recovery import Recovery
 from coordinator.resolve import Job, identity
 from coordinator.run_folder import RunFolder
+from coordinator.spec import to_settings
 from coordinator.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
+from workers.state_files import NonFiniteWeights
 
 Emit = Callable[[str, dict[str, Any]], None]
 
 _SEGMENT_S = 1.0  # so long may a request to stop wait
+_MOST_LEFT_OUT = 100
 
 
 class Training:
-    """Runs a job on an engine, from a step to its end or to a stop."""
+    """Runs a job on an engine, from a checkpoint to its end or to a stop, through all faults."""
 
     def __init__(
         self,
@@ -38,10 +47,16 @@ class Training:
         self._total = job.spec.epochs * steps_per_epoch
         self._every = job.spec.checkpoint.every_steps or steps_per_epoch
         self._folder, self._emit = folder, emit
+        self._recovery = Recovery(job.spec.faults.recoveries)
         self._stop = threading.Event()
         self._step_s: list[float] = []
         self._trace: TraceRequest | None = None
         self._scores: dict[str, float] = {}
+        self._cuts: tuple[int, ...] = ()
+        self._rolled_back_to: Checkpoint | None = None
+        self._saved = self._evaluated = -1  # at which step
+        self._left_out = 0  # batches in a row
+        self._recorder: Recorder | None = None
 
     def stop(self) -> None:
         """Ask the run to save and end at the next segment boundary; from any thread."""
@@ -51,36 +66,123 @@ class Training:
         """Ask for a trace of the next steps; from any thread."""
         self._trace = request
 
-    def run(self, step: int) -> dict[str, Any]:
-        """Train from `step` on; return the run's summary.
+    def run(self, checkpoint: Checkpoint | None) -> dict[str, Any]:
+        """Train on from a checkpoint, or from step 0; return the run's summary.
 
-        Raises NonFiniteLoss and other TrainingFailed with what to do next in their message.
+        Raises TrainingFailed, with what to do next in its message, OSError when the disk takes no
+        checkpoint at the start or at the end.
         """
-        start = step
-        recorder = Recorder(self._folder, step)
         began = perf_counter()
         try:
-            if step == 0:
-                self._save(0)  # the folder takes checkpoints: known before hours are spent
-            self._emit("training", {"step": step, "total": self._total})
-            while step < self._total and not self._stop.is_set():
-                step = self._segment(step, self._boundary(step), recorder)
-                if step % self._steps_per_epoch == 0:
-                    self._evaluate(step, recorder)
-                if step % self._every == 0 or step == self._total:
-                    self._save(step)
-            if self._stop.is_set() and step < self._total and step % self._every:
-                self._save(step)
-            if not self._scores:
-                self._evaluate(step, recorder)
-        except NonFiniteLoss as error:
-            where = self._engine.diagnosis()
-            raise TrainingFailed(f"{error}{f', first seen in {where}' if where else ''}") from error
+            start = step = self._begin(checkpoint)
+            while True:
+                try:
+                    if step >= self._total or self._stop.is_set():
+                        self._finish(step)
+                        break
+                    step = self._advance(step)
+                except PipelineBroken as fault:
+                    step = self._recover(fault)
+                except (NonFiniteLoss, NonFiniteWeights) as fault:
+                    step = self._roll_back(step, fault)
         finally:
-            recorder.close()
+            if self._recorder is not None:
+                self._recorder.close()
             if self._trace is not None:
                 self._trace.give_up("the run has ended")
         return self._summary(start, step, perf_counter() - began)
+
+    def _begin(self, checkpoint: Checkpoint | None) -> int:
+        if checkpoint is not None:
+            self._cuts, self._saved = checkpoint.cuts, checkpoint.step
+        try:
+            step = self._engine.start(checkpoint)
+        except PipelineBroken as fault:
+            step = self._recover(fault)
+        self._recovery.begins(step)
+        self._recorder = Recorder(self._folder, step)
+        while step == 0 and self._saved < 0:
+            try:
+                self._save(
+                    0, must=True
+                )  # the folder takes checkpoints: known before hours are spent
+            except PipelineBroken as fault:
+                step = self._recover(fault)
+        self._tell_workers()
+        self._emit("training", {"step": step, "total": self._total})
+        return step
+
+    def _advance(self, step: int) -> int:
+        """Train one segment, and do what is due at its end."""
+        step = self._segment(step, self._boundary(step))
+        if step % self._steps_per_epoch == 0:
+            self._evaluate(step)
+        if step % self._every == 0 and step < self._total:
+            self._save(step, must=False)
+        return step
+
+    def _finish(self, step: int) -> None:
+        self._save(step, must=True)
+        if not self._scores:
+            self._evaluate(step)
+
+    def _recover(self, fault: PipelineBroken) -> int:
+        """Have lost workers replaced; return the step to go on from."""
+        while True:
+            wait_s = self._recovery.fault(fault)
+            self._emit("fault", {"message": str(fault)})
+            self._stop.wait(wait_s)
+            try:
+                step = self._engine.recover(fault.lost, self._newest())
+                break
+            except PipelineBroken as another:
+                fault = another
+        self._recovery.goes_on_from(step)
+        self._tell_workers()
+        return step
+
+    def _newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint of the present course of the run."""
+        found = self._folder.checkpoint(lambda c: c.cuts == self._cuts)
+        return found or self._rolled_back_to
+
+    def _roll_back(self, step: int, fault: NonFiniteLoss | NonFiniteWeights) -> int:
+        """Go back to a checkpoint and lower the rate, if that is the job's policy.
+
+        To one at a multiple of the steps between checkpoints: others depend on when the run was
+        interrupted, and what the run comes to must not.
+        """
+        where = self._engine.diagnosis() if isinstance(fault, NonFiniteLoss) else None
+        what = f"{fault}{f', first seen in {where}' if where else ''}"
+        if to_settings(self._job.spec)["faults"]["non_finite"] != "roll_back":
+            raise TrainingFailed(what) from fault
+        at = fault.step if isinstance(fault, NonFiniteLoss) else step
+        self._recovery.spoilt(at, TrainingFailed(what))
+        target = self._folder.checkpoint(lambda c: c.step % self._every == 0 and c.step <= at)
+        if target is None:
+            raise TrainingFailed(f"{what}; there is no checkpoint to go back to") from fault
+        self._cuts = (*self._cuts, target.step)
+        self._rule = self._rule.cut_at(self._cuts)
+        self._rolled_back_to = replace(target, cuts=self._cuts)
+        self._folder.forget_behind(target.step)
+        self._saved = self._evaluated = target.step
+        self._recovery.begins(target.step)
+        try:
+            step = self._engine.start(self._rolled_back_to)
+        except PipelineBroken as broken:
+            step = self._recover(broken)
+        if self._recorder is not None:
+            self._recorder.close()
+        self._recorder = Recorder(self._folder, target.step)
+        rate = self._rule.optimizer.rate(target.step)
+        message = f"{what}; rolled back to step {target.step}, learning rate {rate:g} from there"
+        self._emit("rolled_back", {"step": target.step, "message": message})
+        return step
+
+    def _tell_workers(self) -> None:
+        processes = self._engine.processes()
+        if processes:
+            self._emit("workers", {"processes": processes, "coordinator": os.getpid()})
 
     def _boundary(self, step: int) -> int:
         """Return where the next segment ends: at an event, or after about a second."""
@@ -88,7 +190,7 @@ class Training:
         events = (step - step % n + n for n in (self._steps_per_epoch, self._every))
         return min(step + length, self._total, *events)
 
-    def _segment(self, first: int, last: int, recorder: Recorder) -> int:
+    def _segment(self, first: int, last: int) -> int:
         before = perf_counter()
 
         def on_step(step: int, loss: float) -> None:
@@ -97,6 +199,8 @@ class Training:
             seconds, before = now - before, now
             self._step_s.append(seconds)
             done = step + 1
+            new = done > self._recovery.furthest  # else it was told before, with the same bits
+            self._note_done(done)
             self._emit(
                 "progress",
                 {
@@ -108,40 +212,86 @@ class Training:
                     "processes": loads,
                 },
             )
-            if done % self._job.spec.log_every == 0 or done == self._total:
+            self._left_out = 0 if isfinite(loss) else self._left_out + 1
+            if self._left_out > _MOST_LEFT_OUT:
+                raise TrainingFailed(f"{self._left_out} batches in a row have a loss of {loss}")
+            if not isfinite(loss):
+                message = f"the loss is {loss} at step {step}: its batch changed nothing"
+                self._emit("warning", {"message": message})
+            elif new and (done % self._job.spec.log_every == 0 or done == self._total):
                 rate = self._rule.optimizer.rate(step)
                 speed = round(self._job.spec.batch_size / seconds, 1)
                 logged = {"loss": loss, "lr": rate, "samples_per_s": speed}
-                recorder.write("train", done, logged)
+                self._record("train", done, logged)
                 self._emit("metrics", {"step": done, **logged})
 
         loads = self._engine.loads()
         if self._trace is not None:
             request, self._trace = self._trace, None
             last = min(last, first + request.steps)
-            request.answer(lambda: self._engine.train(first, last, on_step), self._engine)
+            request.answer(lambda: self._train(first, last, on_step), self._engine)
         else:
-            self._engine.train(first, last, on_step)
+            self._train(first, last, on_step)
         return last
 
-    def _evaluate(self, step: int, recorder: Recorder) -> None:
+    def _train(self, first: int, last: int, on_step: OnStep) -> None:
+        for step, layer in self._engine.train(first, last, on_step):
+            message = (
+                f"{layer}: the batch of step {step} changed nothing, for it is not finite there"
+            )
+            self._emit("warning", {"message": message})
+
+    def _note_done(self, done: int) -> None:
+        lost_s = self._recovery.done(done)
+        if lost_s is not None:
+            again = max(0, self._recovery.furthest - done + 1)
+            message = f"recovered in {lost_s:.1f} s; {again} step(s) are done again from {done - 1}"
+            values = {"seconds": lost_s, "step": done - 1, "repeated": again, "message": message}
+            self._emit("recovered", values)
+
+    def _record(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        if self._recorder is not None:
+            trouble = self._recorder.write(kind, step, values)
+            if trouble:
+                self._emit("warning", {"message": trouble})
+
+    def _evaluate(self, step: int) -> None:
         self._scores = evaluate(self._engine, self._job.task, self._splits)
+        if step <= self._evaluated:
+            return
+        self._evaluated = step
         epoch = step // self._steps_per_epoch
-        recorder.write("evaluation", step, {"epoch": epoch, **self._scores})
+        self._record("evaluation", step, {"epoch": epoch, **self._scores})
         self._emit(
             "evaluation",
             {"step": step, "epoch": epoch, "epochs": self._job.spec.epochs, **self._scores},
         )
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, must: bool) -> None:
+        """Write a checkpoint; a disk that does not take it ends the run only where it must."""
+        if step == self._saved:
+            return
         keep, job = self._job.spec.checkpoint.keep, identity(self._job.spec)
-        path = write_checkpoint(self._folder.checkpoints, step, job, self._engine.save, keep)
+        folder, cuts = self._folder.checkpoints, self._cuts
+        try:
+            path = write_checkpoint(folder, step, job, cuts, self._engine.save, keep)
+        except OSError as error:
+            if must:
+                raise
+            message = (
+                f"the checkpoint of step {step} was not written: {error}; the run goes on, its "
+                f"newest checkpoint is of step {self._saved}"
+            )
+            self._emit("warning", {"message": message})
+            return
+        self._saved = step
         self._emit("checkpoint", {"step": step, "path": str(path)})
 
     def _median_s(self) -> float:
         return median(self._step_s[-50:])
 
     def _summary(self, start: int, step: int, seconds: float) -> dict[str, Any]:
+        taken, share = self._engine.snapshot_cost()
         step_s = self._median_s() if self._step_s else 0.0
         return {
             "steps": step,
@@ -152,4 +302,10 @@ class Training:
             "samples_per_s": round(self._job.spec.batch_size / step_s, 1) if step_s else 0.0,
             "metrics": self._scores,
             "processes": self._engine.report(),
+            "faults": {
+                "recovered": self._recovery.faults,
+                "seconds_lost": round(self._recovery.seconds_lost, 3),
+                "steps_repeated": self._recovery.steps_repeated,
+            },
+            "snapshots": {"taken": taken, "share_of_step": round(share, 5)},
         }

@@ -40,6 +40,8 @@ class Block:
         """
         outputs, feedback = [], []
         waiting = self._waiting.pop((step, microbatch))
+        if left_out(self.layers, error, step):
+            return
         for layer, output in zip(self.layers, waiting, strict=True):
             if output.requires_grad:  # a layer without weights has nothing to learn
                 outputs.append(output)
@@ -69,3 +71,13 @@ class Block:
                 if not bool(torch.isfinite(outputs[position]).all()):
                     return f"{layer.label}, its output"
         return None
+
+
+def left_out(layers: Sequence[Layer], error: Tensor, step: int) -> bool:
+    """Let layers that skip non-finite batches leave out one whose error says so; return whether."""
+    skips = any(layer.skip_non_finite for layer in layers)
+    if not skips or bool(torch.isfinite(error).all()):
+        return False
+    for layer in layers:
+        layer.leave_out(step)
+    return True

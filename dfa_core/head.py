@@ -20,7 +20,7 @@ class Head(TrainedModule):
 
     def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
         module = model.build_head(rule.seed)
-        super().__init__("head", module, rule.optimizer)
+        super().__init__("head", module, rule.optimizer, rule.skip_non_finite)
         self.label = f"the head ({describe(module)})"
         self.loss = loss
         self.rule = rule
@@ -31,6 +31,8 @@ class Head(TrainedModule):
         h: output of the last layer, without a graph, (samples..., features...).
         Both gradients and e are of the mean over the whole batch: 1/M of the microbatch's.
 
+        Where the rule skips such batches, the error of one whose loss is not finite is all NaN.
+
         Raises NonFiniteLoss, with no gradient added, and JobError when head and data do not fit.
         """
         at_input = self.rule.error_at == "input"
@@ -39,17 +41,22 @@ class Head(TrainedModule):
         tap = h if at_input else output
         tap.retain_grad()
         value = self.finite(loss, step, microbatch)
+        if not isfinite(value):
+            self.leave_out(step)
+            return value, torch.full_like(tap, torch.nan, requires_grad=False)
         torch.autograd.backward(loss / self.rule.microbatches)
         if tap.grad is None:
             raise JobError(
                 f"{self.label}: the loss does not depend on the head's {self.rule.error_at}"
             )
+        if self.rule.skip_non_finite and not bool(torch.isfinite(tap.grad).all()):
+            self.leave_out(step)
         return value, tap.grad
 
     def finite(self, loss: Tensor, step: int, microbatch: int) -> float:
-        """Return the loss as a number; raise NonFiniteLoss when it is none."""
+        """Return the loss as a number; raise NonFiniteLoss when it is none and must be one."""
         value = float(loss.item())
-        if not isfinite(value):
+        if not isfinite(value) and not self.rule.skip_non_finite:
             raise NonFiniteLoss(step, microbatch, value)
         return value
 
@@ -57,6 +64,7 @@ class Head(TrainedModule):
         self, h: Tensor, target: Tensor, step: int, microbatch: int
     ) -> tuple[Tensor, Tensor]:
         """Return (mean loss of the microbatch, head output), both with their graph."""
+        self.note_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
                 output = self.module(h)

@@ -18,7 +18,8 @@ class Layer(TrainedModule):
     """A module, its optimizer and its feedback matrix, all from (job seed, layer index)."""
 
     def __init__(self, index: int, module: nn.Module, rule: LearningRule) -> None:
-        super().__init__(f"layer-{index:04d}", module, rule.optimizer)
+        name = f"layer-{index:04d}"
+        super().__init__(name, module, rule.optimizer, rule.skip_non_finite)
         self.index = index
         self.label = f"layer {index} ({describe(module)})"
         self.seed = rule.seed
@@ -33,6 +34,7 @@ class Layer(TrainedModule):
 
         Raises JobError when the module fails, or when a sample's shape is not what it was before.
         """
+        self.note_buffers(step)
         with drawing_from(derive(self.seed, "draw", self.index, step, microbatch)):
             return self._checked(x, self._weights_of(step) if self._staleness else None)
 

@@ -30,6 +30,7 @@ class OptimizerSpec:
         that any partition gives the same numbers.
     schedule: constant, or falling to zero at `total_steps` along a line or half a cosine.
     warmup_steps: the rate first rises along a line for this many steps.
+    cuts: each multiplies the rate by `cut_factor` from that step on: a run that was rolled back.
     """
 
     name: str = "SGD"
@@ -39,16 +40,19 @@ class OptimizerSpec:
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     total_steps: int = 0
+    cuts: tuple[int, ...] = ()
+    cut_factor: float = 0.5
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step` (the first is 0)."""
+        lr = self.lr * self.cut_factor ** sum(step >= cut for cut in self.cuts)
         if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
+            return lr * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
-            return self.lr
+            return lr
         span = max(1, self.total_steps - self.warmup_steps)
         done = min(1.0, (step - self.warmup_steps) / span)
-        return self.lr * (1 - done if self.schedule == "linear" else (1 + cos(pi * done)) / 2)
+        return lr * (1 - done if self.schedule == "linear" else (1 + cos(pi * done)) / 2)
 
 
 def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:

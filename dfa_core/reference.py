@@ -5,10 +5,12 @@ is written down; `bp` and `shallow` are the methods to compare with.
 """
 
 from collections.abc import Iterator
+from math import isfinite
 
 import torch
 from torch import Tensor
 
+from dfa_core.block import left_out
 from dfa_core.head import Head, Loss
 from dfa_core.layer import build_layers
 from dfa_core.microbatch import split
@@ -59,7 +61,7 @@ class Reference:
                 x = layer.forward(x.detach(), step, microbatch)
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
-        if self.method == "dfa":
+        if self.method == "dfa" and not left_out(self.layers, error, step):
             for layer, output in zip(self.layers, outputs, strict=True):
                 if output.requires_grad:
                     feedback = layer.feedback.project(error, output)
@@ -71,6 +73,10 @@ class Reference:
             x = layer.forward(x, step, microbatch)
         loss, _ = self.head.forward_loss(x, target, step, microbatch)
         value = self.head.finite(loss, step, microbatch)
+        if not isfinite(value):
+            for part in self.parts():
+                part.leave_out(step)
+            return value
         torch.autograd.backward(loss / self.rule.microbatches)
         return value
 

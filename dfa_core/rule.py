@@ -1,6 +1,6 @@
 """The numbers that fix how a model learns, the same for every layer and every process."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dfa_core.feedback import FeedbackSpec
@@ -20,6 +20,8 @@ class LearningRule:
     staleness: s, how many steps later the layers' optimizers take a gradient (the head's at once);
         0 is exact synchronous SGD, more is delayed mode (schedule.py).
     sample_dims: leading dimensions of the error that count samples (2 where tokens are samples).
+    skip_non_finite: a batch whose loss or error is NaN or infinite changes no weights, and a layer
+        whose own gradient is so leaves that batch out; else such a loss raises NonFiniteLoss.
     """
 
     seed: int = 0
@@ -29,3 +31,8 @@ class LearningRule:
     error_at: ErrorAt = "output"
     sample_dims: int = 1
     staleness: int = 0
+    skip_non_finite: bool = False
+
+    def cut_at(self, cuts: tuple[int, ...]) -> "LearningRule":
+        """Return the same rule with the learning rate cut at these steps."""
+        return replace(self, optimizer=replace(self.optimizer, cuts=cuts))

@@ -16,8 +16,15 @@ ScalarState = dict[str, Any]
 class TrainedModule:
     """A module and its optimizer; its whole state is flat tensors and JSON scalars, no pickle."""
 
-    def __init__(self, name: str, module: nn.Module, spec: OptimizerSpec) -> None:
+    def __init__(
+        self, name: str, module: nn.Module, spec: OptimizerSpec, skip_non_finite: bool = False
+    ) -> None:
+        """skip_non_finite: leave out batches whose gradient is NaN or infinite."""
         self.name = name
+        self._left_out: list[int] = []
+        self.skip_non_finite = skip_non_finite
+        self._bad: set[int] = set()
+        self._buffers_before: dict[int, TensorState] = {}
         self.module = module.train()
         self.spec = spec
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
@@ -25,6 +32,12 @@ class TrainedModule:
 
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step of `step` with the gradients summed so far, and clear them."""
+        if self.skip_non_finite and not self._usable(step):
+            self._left_out.append(step)
+            self._clear_gradients()
+            self._restore_buffers(step)
+            return
+        self._buffers_before.pop(step, None)
         if self.optimizer is None:
             return
         if self.spec.clip_norm > 0:
@@ -32,7 +45,46 @@ class TrainedModule:
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.rate(step)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._clear_gradients()
+
+    def leave_out(self, step: int) -> None:
+        """Let the batch of `step` change nothing: its loss or its error is not finite."""
+        self._bad.add(step)
+
+    def taken_left_out(self) -> list[int]:
+        """Return the steps whose batch changed no weight here, since this was last asked."""
+        steps, self._left_out = self._left_out, []
+        return steps
+
+    def go_back(self, spec: OptimizerSpec) -> None:
+        """Drop what an unfinished step left here, before load_state(); the rate may be another."""
+        self.spec = spec
+        self._left_out.clear()
+        self._bad.clear()
+        self._buffers_before.clear()
+        self._clear_gradients()
+
+    def note_buffers(self, step: int) -> None:
+        """Keep running statistics as they are before the batch of `step`, should it be left out."""
+        if self.skip_non_finite and step not in self._buffers_before:
+            self._buffers_before[step] = {n: b.clone() for n, b in self.module.named_buffers()}
+
+    def _restore_buffers(self, step: int) -> None:
+        before = self._buffers_before.pop(step, {})
+        for name, buffer in self.module.named_buffers():
+            if name in before:
+                buffer.copy_(before[name])
+
+    def _usable(self, step: int) -> bool:
+        if step in self._bad:
+            self._bad.remove(step)
+            return False
+        gradients = (p.grad for p in self.parameters.values() if p.grad is not None)
+        return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+    def _clear_gradients(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def first_non_finite(self) -> str | None:
         """Return the name of the first weight or buffer that holds NaN or infinity."""

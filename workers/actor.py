@@ -3,19 +3,21 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import ray
 import torch
 from ray import cloudpickle
 
-from dfa_core import Block, LearningRule, Model, build_layers
+from dfa_core import Block, LearningRule, Model, OptimizerSpec, build_layers
 from workers.group import LOOPBACK, Group, GroupLeft, open_store
 from workers.loop import SegmentStats, Wiring, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
-from workers.state_files import StateFile, read_state, write_state
+from workers.snapshots import PartState, pack, restore
+from workers.state_files import SavedParts, StateFile, write_state
+from workers.storage import Folder
 from workers.trace import Span, TracedBlock
 
 
@@ -43,12 +45,16 @@ class Shipment:
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the ranks of one group meet: rank 0's store, and the longest wait for a message."""
+    """Where the ranks of one group meet: rank 0's store, and the longest wait for a message.
+
+    generation: of the group; what is asked of another one changes nothing.
+    """
 
     host: str
     port: int
     world: int
     timeout_s: float
+    generation: int = 0
 
 
 class BlockWorker:
@@ -60,50 +66,100 @@ class BlockWorker:
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._block = Block([])
         self._group: Group | None = None
+        self._generation = 0
+        self._step: int | None = None  # the state's, None while it is between two
+        self._snapshot_began: float | None = None
+        self._held: dict[int, dict[int, list[PartState]]] = {}  # by block, by step
 
     def build(self, model: Shipment, first: int, last: int, rule: LearningRule) -> None:
-        """Build layers first..last-1 here, from their own seeds."""
+        """Build layers first..last-1 here, from their own seeds: the state of step 0."""
         # set again: Ray runs calls on a thread of their own, and OpenMP keeps the number by thread
         torch.set_num_threads(self._threads)
         whole: Model = model.unpack()
         layers = build_layers(whole, first, last, rule)
         for layer in layers:
             layer.module.to(self._device)
-        self._block = Block(layers)
+        self._block, self._step = Block(layers), 0
 
     def join(self, meeting: Meeting, wiring: Wiring) -> None:
-        """Join the group as rank `wiring.block`."""
-        self._wiring = wiring
+        """Leave the group of before, and join this one as rank `wiring.block`."""
+        if self._group is not None:
+            self._group.close()
+        self._wiring, self._generation = wiring, meeting.generation
         store = open_store(meeting.host, meeting.port, meeting.world, None)
         host = LOOPBACK if meeting.host == LOOPBACK else ray.util.get_node_ip_address()
         self._group = Group(store, wiring.block, meeting.world, host, meeting.timeout_s)
 
-    def train(self, first: int, last: int) -> SegmentStats:
-        """Train steps first..last-1; on any error leave the group, so that no peer waits."""
-        group = self._joined()
+    def train(self, generation: int, first: int, last: int) -> SegmentStats:
+        """Train steps first..last-1; on any error leave the group, so that no peer waits.
+
+        Raises GroupLeft for another generation, or when the state is not that of step `first`.
+        """
+        group, put_off = self._joined(generation), self._put_off()
+        if self._step != first:
+            raise GroupLeft(f"asked for step {first}, but holds the state of step {self._step}")
+        self._step = None
         try:
-            return train_segment(self._block, group, self._wiring, self._device, first, last)
+            done = train_segment(self._block, group, self._wiring, self._device, first, last)
         except BaseException:
             group.abort()
             raise
+        self._step = last
+        return replace(done, snapshot_s=put_off, left_out=self._left_out())
 
-    def evaluate(self, sizes: Sequence[int]) -> None:
+    def evaluate(self, generation: int, sizes: Sequence[int]) -> None:
         """Run parts of these sizes forward."""
-        group = self._joined()
+        group = self._joined(generation)
         try:
             evaluate_segment(self._block, group, self._wiring, self._device, sizes)
         except BaseException:
             group.abort()
             raise
 
-    def save(self, folder: Path) -> list[StateFile]:
+    @ray.method(num_returns=2)
+    def snapshot(self, generation: int, step: int) -> tuple[bool, list[PartState]]:
+        """Return True and every layer's state, for the cluster's memory.
+
+        Raises GroupLeft when the state is not that of this step.
+        """
+        self._joined(generation)
+        if self._step != step:
+            raise GroupLeft(f"asked for step {step}, but holds the state of step {self._step}")
+        self._snapshot_began = perf_counter()
+        return True, pack(self._block.layers)
+
+    def restore(self, step: int, states: Sequence[PartState], optimizer: OptimizerSpec) -> None:
+        """Take every layer's state from a snapshot."""
+        self._go_back(optimizer)
+        restore(self._block.layers, states)
+        self._step = step
+
+    def save(self, folder: Folder) -> list[StateFile]:
         """Write every layer's state into the folder."""
         return [write_state(layer, folder) for layer in self._block.layers]
 
-    def load(self, folder: Path) -> None:
-        """Take every layer's state from the folder."""
+    def load(self, step: int, saved: SavedParts, optimizer: OptimizerSpec) -> None:
+        """Take every layer's state from a checkpoint."""
+        self._go_back(optimizer)
         for layer in self._block.layers:
-            layer.load_state(*read_state(folder, layer.name))
+            layer.load_state(*saved.read(layer.name))
+        self._step = step
+
+    def _go_back(self, optimizer: OptimizerSpec) -> None:
+        """Drop what an unfinished segment left; the learning rate may be another one now."""
+        self._step = self._snapshot_began = None
+        self._block = Block(self._block.layers)  # not traced any more
+        for layer in self._block.layers:
+            layer.go_back(optimizer)
+
+    def _put_off(self) -> float:
+        """Return the seconds since a snapshot was asked for, which came just before."""
+        began, self._snapshot_began = self._snapshot_began, None
+        return 0.0 if began is None else perf_counter() - began
+
+    def _left_out(self) -> tuple[tuple[int, str], ...]:
+        layers = self._block.layers
+        return tuple((step, layer.label) for layer in layers for step in layer.taken_left_out())
 
     def trace(self) -> None:
         """Begin to note what the block computes, and when."""
@@ -128,10 +184,24 @@ class BlockWorker:
         return peak_mb()
 
     @ray.method(concurrency_group="control")
-    def abort(self) -> None:
-        """Break off a segment that waits for messages."""
-        if self._group is not None:
+    def abort(self, generation: int) -> None:
+        """Break off a segment that waits for messages, if it is of this generation."""
+        if self._group is not None and self._generation == generation:
             self._group.abort()
+
+    @ray.method(concurrency_group="control")
+    def hold(self, step: int, block: int, states: list[PartState]) -> None:
+        """Keep another block's snapshot, and its one before, in this node's memory."""
+        held = self._held.setdefault(block, {})
+        held.pop(step, None)
+        held[step] = states
+        for older in list(held)[:-2]:
+            del held[older]
+
+    @ray.method(concurrency_group="control")
+    def held(self, step: int, block: int) -> list[PartState]:
+        """Return another block's snapshot of that step. Raises KeyError when it is not here."""
+        return self._held[block][step]
 
     @ray.method(concurrency_group="control")
     def first_non_finite(self) -> str | None:
@@ -143,9 +213,9 @@ class BlockWorker:
         """Return (process id, node id); answered as soon as the actor is up."""
         return os.getpid(), ray.get_runtime_context().get_node_id()
 
-    def _joined(self) -> Group:
-        if self._group is None:
-            raise GroupLeft("this worker has joined no group")
+    def _joined(self, generation: int) -> Group:
+        if self._group is None or self._generation != generation:
+            raise GroupLeft(f"is in generation {self._generation}, not {generation}")
         return self._group
 
 

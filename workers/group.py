@@ -20,6 +20,7 @@ from torch._C._distributed_c10d import ProcessGroupGloo, Store, TCPStore
 from dfa_core import TrainingFailed
 
 LOOPBACK = "127.0.0.1"
+_JOIN_S = 8.0  # so long is a rank waited for that died before they all met
 
 
 class GroupLeft(TrainingFailed):
@@ -42,7 +43,7 @@ def open_store(host: str, port: int, world: int, listener: socket.socket | None)
         port,
         world,
         is_master=listener is not None,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=_JOIN_S),
         wait_for_workers=False,
         master_listen_fd=listener.detach() if listener is not None else None,
     )
@@ -69,6 +70,8 @@ class Group:
         options._devices = [gloo.create_device(hostname=host)]
         before = set(_connections())
         try:
+            store.set(f"here/{rank}", "")  # gloo's own wait for the others would be `timeout_s`
+            store.wait([f"here/{other}" for other in range(world)], timedelta(seconds=_JOIN_S))
             self._gloo: Any = gloo(store, rank, world, options)
             self._sockets = _shared_with_peers(store, rank, world, before)
         except RuntimeError as error:
@@ -110,6 +113,11 @@ class Group:
             if _connections().get(descriptor) == key:
                 with socket.socket(fileno=os.dup(descriptor)) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Leave the group, and give its connections back once nothing waits any more."""
+        self.abort()
+        self._gloo = None
 
 
 class Transfer:

@@ -30,17 +30,24 @@ class Wiring:
 
 @dataclass(frozen=True)
 class SegmentStats:
-    """What a block did in a segment: seconds in all, of them waiting for messages; bytes sent."""
+    """What a block did in a segment: seconds in all, of them waiting for messages; bytes sent.
+
+    snapshot_s: by how much a snapshot put the segment off; left_out: (step, layer) whose batch
+    changed nothing there, for its gradient was not finite.
+    """
 
     seconds: float
     waiting_s: float
     bytes_sent: int
+    snapshot_s: float = 0.0
+    left_out: tuple[tuple[int, str], ...] = ()
 
     def __add__(self, other: "SegmentStats") -> "SegmentStats":
         return SegmentStats(
             self.seconds + other.seconds,
             self.waiting_s + other.waiting_s,
             self.bytes_sent + other.bytes_sent,
+            self.snapshot_s + other.snapshot_s,
         )
 
 

@@ -1,20 +1,32 @@
 """Finds places for a job's workers on the cluster and starts them there."""
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from time import monotonic
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
-from dfa_core import JobError
+from dfa_core import JobError, TrainingFailed
 from workers.actor import BlockActor
 from workers.group import LOOPBACK
 
 _START_S = 120.0
+_ANSWER_S = 5.0
+_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -36,51 +48,125 @@ class Worker:
 
 
 class Placement:
-    """A placement group with a worker in each of its bundles."""
+    """A worker for each block, in a placement group that reserves room for all of them at once."""
 
-    def __init__(self, blocks: int, share: Share, actor: Any = BlockActor) -> None:
+    def __init__(
+        self, blocks: int, share: Share, actor: Any = BlockActor, owner: str = ""
+    ) -> None:
         """Reserve and start. Raises JobError, with the numbers, when the cluster is too small.
 
         actor: a Ray actor class that takes the threads and answers place().
+        owner: a name that one process at a time has; what one before it left is given back.
         """
         _check_fits(blocks, share)
-        bundle = {"CPU": share.cpus, **({"GPU": share.gpus} if share.gpus else {})}
-        self._group: PlacementGroup = placement_group([bundle] * blocks, strategy="PACK")
-        if not self._group.wait(_START_S):
-            remove_placement_group(self._group)
-            raise JobError(
-                f"{_needs(blocks, share)}, and they were not free within {_START_S:.0f} s"
-            )
-        self._actors: list[Any] = [
-            actor.options(
-                num_cpus=share.cpus,
-                num_gpus=share.gpus,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    self._group, placement_group_bundle_index=index
-                ),
-            ).remote(share.threads)
-            for index in range(blocks)
-        ]
+        self._share, self._actor, self._owner = share, actor, owner
+        if owner:
+            _give_back(owner)
+        self._groups: list[PlacementGroup] = []
+        self._up: dict[int, Worker] = {}
+        try:
+            group = self._reserve(blocks)
+        except TrainingFailed as error:
+            raise JobError(str(error)) from error
+        self._bundles = [(group, index) for index in range(blocks)]
+        self._actors = [self._start(*bundle) for bundle in self._bundles]
 
-    @cached_property
+    @property
     def workers(self) -> list[Worker]:
         """Return the workers once all are up: they start while their driver does other things.
 
-        Raises JobError when they do not come.
+        Raises TrainingFailed when they do not come.
         """
-        try:
-            places = ray.get([a.place.remote() for a in self._actors], timeout=_START_S)
-        except GetTimeoutError as error:
-            raise JobError(
-                f"{len(self._actors)} workers did not start within {_START_S:.0f} s"
-            ) from error
-        return [Worker(a, *p) for a, p in zip(self._actors, places, strict=True)]
+        for block in range(1, len(self._actors) + 1):
+            if block not in self._up:
+                self._up[block] = self._await(block)
+        return [self._up[block] for block in range(1, len(self._actors) + 1)]
+
+    def replace(self, lost: Collection[int]) -> tuple[list[Worker], set[str]]:
+        """Start the workers of these blocks (from 1) anew, where their nodes answer on the same.
+
+        Returns all workers, and the nodes that do not answer.
+
+        Raises TrainingFailed when there is no room for them, or they do not come.
+        """
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        nodes = {block: self._up[block].node for block in lost if block in self._up}
+        gone = {node for node in set(nodes.values()) if not _answers(node, alive)}
+        for block in lost:
+            ray.kill(self._actors[block - 1])
+            if nodes.get(block) in gone & alive:  # Ray does not know yet, and would wait
+                self._bundles[block - 1] = (self._reserve(1, gone), 0)
+            self._actors[block - 1] = self._start(*self._bundles[block - 1])
+            self._up.pop(block, None)
+        return self.workers, gone
+
+    def _await(self, block: int) -> Worker:
+        deadline = monotonic() + _START_S
+        for _ in range(_STARTS):
+            actor = self._actors[block - 1]
+            try:
+                place = ray.get(actor.place.remote(), timeout=max(0.0, deadline - monotonic()))
+                return Worker(actor, *place)
+            except GetTimeoutError as error:
+                raise TrainingFailed(
+                    f"the worker of block {block} did not start within {_START_S:.0f} s"
+                ) from error
+            except RayActorError:  # killed while it started
+                self._actors[block - 1] = self._start(*self._bundles[block - 1])
+        raise TrainingFailed(f"the worker of block {block} died {_STARTS} times while it started")
 
     def release(self) -> None:
         """Stop the workers and give their resources back."""
         for actor in self._actors:
             ray.kill(actor)
-        remove_placement_group(self._group)
+        for group in self._groups:
+            remove_placement_group(group)
+
+    def _reserve(self, bundles: int, avoid: Collection[str] = ()) -> PlacementGroup:
+        share = self._share
+        bundle = {"CPU": share.cpus, **({"GPU": share.gpus} if share.gpus else {})}
+        labels = [{"ray.io/node-id": f"!in({','.join(avoid)})"}] * bundles if avoid else None
+        group = placement_group(
+            [bundle] * bundles,
+            strategy="PACK",
+            name=f"{self._owner}#{secrets.token_hex(6)}" if self._owner else "",
+            bundle_label_selector=labels,
+        )
+        self._groups.append(group)
+        if not group.wait(_START_S):
+            raise TrainingFailed(
+                f"{_needs(bundles, share)}, and they were not free within {_START_S:.0f} s"
+            )
+        return group
+
+    def _start(self, group: PlacementGroup, index: int) -> Any:
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+        return self._actor.options(
+            num_cpus=self._share.cpus,
+            num_gpus=self._share.gpus,
+            scheduling_strategy=strategy,
+        ).remote(self._share.threads)
+
+
+def _give_back(owner: str) -> None:
+    """Remove the groups of a process that was killed: Ray keeps them as long as its driver."""
+    for group in placement_group_table().values():
+        if group["name"].startswith(f"{owner}#") and group["state"] != "REMOVED":
+            remove_placement_group(get_placement_group(group["name"]))
+
+
+def _answers(node: str, alive: Collection[str]) -> bool:
+    """Return whether a node runs a task of ours in time; that of this process does."""
+    if node == ray.get_runtime_context().get_node_id():
+        return True
+    if node not in alive:
+        return False
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(lambda: True)
+    try:
+        return bool(ray.get(task.options(scheduling_strategy=there).remote(), timeout=_ANSWER_S))
+    except RayError:
+        return False
 
 
 def meeting_host(workers: Sequence[Worker]) -> str:

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import safetensors
 import safetensors.torch
-from torch import Tensor
 
+from dfa_core import JobError, TrainingFailed
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
+from workers.storage import Folder
+
+
+class NonFiniteWeights(TrainingFailed):
+    """A part's weights hold NaN or infinity: they are not worth keeping."""
 
 
 @dataclass(frozen=True)
@@ -22,35 +26,54 @@ class StateFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class SavedParts:
+    """The files of a checkpoint, by part, and the folder that they lie in."""
+
+    folder: Folder
+    files: Mapping[str, StateFile]
+
+    def check(self) -> None:
+        """Read every file. Raises JobError, naming the first that is not as it was written."""
+        for part in self.files:
+            self._bytes(part)
+
+    def read(self, part: str) -> tuple[TensorState, ScalarState]:
+        """Return a part's tensors and scalars. Raises JobError when it is not as it was written."""
+        if part not in self.files:
+            raise JobError(f"{self.folder}: holds no {part}")
+        data = self._bytes(part)
+        header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        scalars: ScalarState = json.loads(header.get("__metadata__", {}).get("scalars", "{}"))
+        return safetensors.torch.load(data), scalars
+
+    def _bytes(self, part: str) -> bytes:
+        file = self.files[part]
+        try:
+            data = self.folder.read(file_name(part))
+        except OSError as error:
+            raise JobError(f"{self.folder}/{file_name(part)}: cannot be read: {error}") from error
+        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+            raise JobError(
+                f"{self.folder}/{file_name(part)}: is not what was written (size or SHA-256 differ)"
+            )
+        return data
+
+
 def file_name(part: str) -> str:
     """Return the name of the file that holds a part's state."""
     return f"{part}.safetensors"
 
 
-def write_state(part: TrainedModule, folder: Path) -> StateFile:
+def write_state(part: TrainedModule, folder: Folder) -> StateFile:
     """Write a part's weights and optimizer state into the folder, down to the disk.
 
-    Raises OSError when the disk does not take it.
+    Raises OSError when the disk does not take it, NonFiniteWeights when there is nothing to keep.
     """
+    spoilt = part.first_non_finite()
+    if spoilt is not None:
+        raise NonFiniteWeights(f"{part.name}: {spoilt} is not finite")
     tensors, scalars = part.state()
     data = safetensors.torch.save(tensors, {"scalars": json.dumps(scalars)})
-    write_durably(folder / file_name(part.name), data)
+    folder.write(file_name(part.name), data)
     return StateFile(part.name, len(data), hashlib.sha256(data).hexdigest())
-
-
-def read_state(folder: Path, part: str) -> tuple[TensorState, ScalarState]:
-    """Read what write_state wrote; the tensors are mapped from the file."""
-    tensors: dict[str, Tensor] = {}
-    with safetensors.safe_open(folder / file_name(part), framework="pt") as file:
-        scalars: ScalarState = json.loads((file.metadata() or {}).get("scalars", "{}"))
-        for key in file.keys():  # noqa: SIM118
-            tensors[key] = file.get_tensor(key)
-    return tensors, scalars
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -22,7 +22,7 @@ def export(
     if newest is None:
         raise JobError(f"{run_dir}: holds no checkpoint yet")
     try:
-        folder.write_model(newest[0], output)
+        folder.write_model(newest, output)
     except OSError as error:
         raise JobError(f"{output} cannot be written: {error}") from error
-    print(f"{output}: weights after step {newest[1]}, {output.stat().st_size:,} bytes")
+    print(f"{output}: weights after step {newest.step}, {output.stat().st_size:,} bytes")

@@ -25,7 +25,7 @@ class Models:
     """Answers requests; keeps the model that was used last."""
 
     def __init__(self) -> None:
-        self._held: tuple[Path, Any] | None = None
+        self._held: tuple[Any, Any] | None = None
 
     def answer(self, header: Header, body: bytes) -> tuple[Header, bytes]:
         """Export or predict."""
@@ -38,16 +38,16 @@ class Models:
     def _export(self, run_dir: Path, output: Path) -> tuple[Header, bytes]:
         from coordinator.run_folder import RunFolder  # noqa: PLC0415
 
-        checkpoint, step = self._newest(run_dir)
+        checkpoint = self._newest(run_dir)
         RunFolder(run_dir).write_model(checkpoint, output)
-        return {"step": step}, b""
+        return {"step": checkpoint.step}, b""
 
     def _predict(self, run_dir: Path, entries: np.ndarray[Any, Any]) -> tuple[Header, bytes]:
         import torch  # noqa: PLC0415
 
         from coordinator.saved_run import load_model  # noqa: PLC0415
 
-        checkpoint, _ = self._newest(run_dir)
+        checkpoint = self._newest(run_dir)
         if self._held is None or self._held[0] != checkpoint:
             self._held = None  # two need not fit
             self._held = (checkpoint, load_model(run_dir, checkpoint)[1])
@@ -58,7 +58,7 @@ class Models:
         found = output.to(torch.float32).contiguous().numpy()
         return {"shape": list(found.shape)}, found.tobytes()
 
-    def _newest(self, run_dir: Path) -> tuple[Path, int]:
+    def _newest(self, run_dir: Path) -> Any:
         from coordinator.run_folder import RunFolder  # noqa: PLC0415
 
         try:

@@ -11,7 +11,8 @@ from coordinator.service.faults import NOT_ALLOWED, Fault
 def confine(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
     """Make a spec's paths absolute, symlinks followed, and check where they lead.
 
-    Raises Fault for a task file outside the code folders, or data outside the data folders.
+    Raises Fault for a task file outside the code folders, or data outside the data folders, or
+    a place of its own for checkpoints.
     """
     path, colon, function = spec.task.rpartition(":")
     if colon or "/" in spec.task or spec.task.endswith(".py"):
@@ -20,6 +21,8 @@ def confine(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
             opened = "in a folder that --allow-code opens" if code else "installed (--allow-code)"
             raise Fault(NOT_ALLOWED, f"task: {spec.task} is not {opened}")
         spec.task = f"{found}:{function}"
+    if spec.checkpoint.path:
+        raise Fault(NOT_ALLOWED, "checkpoint.path: a service keeps its jobs' checkpoints itself")
     if spec.data_dir:
         there = _inside(spec.data_dir, data)
         if there is None:

@@ -262,6 +262,8 @@ class Supervisor:
                 events.append(record.go_to(RUNNING, f"trains from step {told['step']}"))
             case "metrics":
                 record.logged = told["step"]
+            case "rolled_back":
+                record.logged = told["step"]  # what comes behind it are other steps
             case "evaluation":
                 scores = next(e.evaluation.scores for e in events if e.HasField("evaluation"))
                 record.job.metrics.clear()

@@ -13,6 +13,7 @@ from ray import cloudpickle
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from coordinator.checkpoint import Checkpoint, newest_whole, write_checkpoint
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan, make_plan
@@ -21,7 +22,7 @@ from dfa_core.trained import TrainedModule
 from dfa_tasks import Splits
 from workers.actor import Shipment
 from workers.placement import Worker
-from workers.state_files import read_state
+from workers.storage import LocalFolder
 
 LOSS = nn.functional.cross_entropy
 STEPS = 20
@@ -63,10 +64,22 @@ def train(engine: Pipeline | Reference, first: int, last: int) -> list[float]:
     return losses
 
 
+def save(engine: Pipeline, folder: Path, step: int) -> None:
+    write_checkpoint(LocalFolder(folder), step, {}, (), engine.save, keep=100)
+
+
+def saved(folder: Path) -> Checkpoint:
+    found, damages = newest_whole(LocalFolder(folder))
+    assert not damages
+    assert found is not None
+    return found
+
+
 def assert_same_state(folder: Path, parts: Iterator[TrainedModule]) -> None:
     """Every saved tensor and scalar, weights and optimizer state, equals the part's own."""
+    checkpoint = saved(folder)
     for part in parts:
-        tensors, scalars = read_state(folder, part.name)
+        tensors, scalars = checkpoint.parts.read(part.name)
         ours, our_scalars = part.state()
         assert tensors.keys() == ours.keys()
         assert any(key.startswith("optimizer/") for key in ours)
@@ -86,10 +99,10 @@ def test_any_number_of_blocks_gives_the_references_bits(
         expected = train(reference, 0, STEPS)
         for blocks in (1, 2, 3, 4):
             folder = tmp_path / f"{microbatches}-{blocks}"
-            folder.mkdir()
             with pipeline(four_workers, network, r, blocks) as engine:
+                engine.start(None)
                 losses = train(engine, 0, 7) + train(engine, 7, STEPS)  # two segments
-                engine.save(folder)
+                save(engine, folder, STEPS)
             assert losses == expected
             assert_same_state(folder, reference.parts())
 
@@ -103,17 +116,16 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
     end = STEPS + 4  # past the end of the first epoch
     expected = train(reference, 0, end)
     with pipeline(four_workers, "norm-dropout", r, 2) as engine:
+        engine.start(None)
         for step in range(end):
-            (tmp_path / f"{step}").mkdir()
-            engine.save(tmp_path / f"{step}")
+            save(engine, tmp_path / f"{step}", step)
             train(engine, step, step + 1)
     for step, blocks in zip(range(end), itertools.cycle((3, 1, 4)), strict=False):
         with pipeline(four_workers, "norm-dropout", r, blocks) as engine:
-            engine.load(tmp_path / f"{step}")
+            assert engine.start(saved(tmp_path / f"{step}")) == step
             assert train(engine, step, end) == expected[step:]
             again = tmp_path / f"{step}-end"
-            again.mkdir()
-            engine.save(again)
+            save(engine, again, end)
         assert_same_state(again, reference.parts())
 
 
@@ -130,21 +142,22 @@ def test_delayed_mode_gives_the_references_bits(
         assert train(exact, 0, STEPS) != expected  # another algorithm
         for blocks, cut in ((2, 7), (4, 1)):
             half, whole = (tmp_path / f"{network}-{blocks}-{part}" for part in ("half", "whole"))
-            half.mkdir()
-            whole.mkdir()
             with pipeline(four_workers, network, r, blocks) as engine:
+                engine.start(None)
                 losses = train(engine, 0, cut)
-                engine.save(half)
+                save(engine, half, cut)
             with pipeline(four_workers, network, r, blocks - 1) as engine:
-                engine.load(half)
+                engine.start(saved(half))
                 losses += train(engine, cut, STEPS)
-                engine.save(whole)
+                save(engine, whole, STEPS)
             assert losses == expected
             assert_same_state(whole, reference.parts())
 
 
 def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:
     with pipeline(four_workers, "mlp", rule(), 2) as engine:
+        engine.start(None)
+        assert engine._group is not None
         ends = engine._group._sockets.values()
         assert len(ends) >= 2  # to either block
         assert all(own.startswith("('127.0.0.1'") for own, _ in ends)
@@ -158,6 +171,7 @@ def test_evaluation_through_the_pipeline_gives_the_references_outputs(
     splits = Splits(TensorDataset(x, target), TensorDataset(x, target))
     reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
     with pipeline(four_workers, "norm-dropout", r, 3) as engine:
+        engine.start(None)
         outputs, targets = zip(*engine.outputs(splits), strict=True)
         losses = train(engine, 0, 2)  # and training goes on behind it
     assert [len(part) for part in outputs] == [1024, 1024, 452]

@@ -7,7 +7,8 @@ from torch import nn
 
 from dfa_core import OptimizerSpec
 from dfa_core.trained import TrainedModule
-from workers.state_files import read_state, write_state
+from workers.state_files import SavedParts, write_state
+from workers.storage import LocalFolder
 
 
 def test_a_state_file_gives_the_bits_back_and_holds_no_pickle(tmp_path: Path) -> None:
@@ -20,14 +21,15 @@ def test_a_state_file_gives_the_bits_back_and_holds_no_pickle(tmp_path: Path) ->
     for _ in range(2):
         one.module(torch.randn(5, 4)).square().sum().backward()
         one.apply_gradients(0)
-    written = write_state(one, tmp_path)
+    folder = LocalFolder(tmp_path)
+    written = write_state(one, folder)
     path = tmp_path / "layer-0000.safetensors"
     assert written.bytes == path.stat().st_size
     assert b"pickle" not in path.read_bytes()
     with safetensors.safe_open(path, framework="pt") as file:
         assert "weights/1.running_mean" in file.keys()  # noqa: SIM118
         assert json.loads(file.metadata()["scalars"]) == {}
-    other.load_state(*read_state(tmp_path, "layer-0000"))
+    other.load_state(*SavedParts(folder, {"layer-0000": written}).read("layer-0000"))
     (ours, _), (theirs, _) = one.state(), other.state()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)

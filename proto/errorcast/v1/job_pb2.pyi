@@ -119,6 +119,32 @@ SCHEDULE_LINEAR: Schedule.ValueType  # 3
 """A line down to zero at the last step."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
+class _NonFinite:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NonFiniteEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NonFinite.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NON_FINITE_UNSPECIFIED: _NonFinite.ValueType  # 0
+    NON_FINITE_STOP: _NonFinite.ValueType  # 1
+    """The run fails; what was saved stays."""
+    NON_FINITE_SKIP: _NonFinite.ValueType  # 2
+    """That batch changes nothing; where only one layer's gradient is so, nothing in that layer."""
+    NON_FINITE_ROLL_BACK: _NonFinite.ValueType  # 3
+    """The run goes back to its newest checkpoint and on with a lower learning rate."""
+
+class NonFinite(_NonFinite, metaclass=_NonFiniteEnumTypeWrapper):
+    """What is done about a loss or a gradient that is NaN or infinite."""
+
+NON_FINITE_UNSPECIFIED: NonFinite.ValueType  # 0
+NON_FINITE_STOP: NonFinite.ValueType  # 1
+"""The run fails; what was saved stays."""
+NON_FINITE_SKIP: NonFinite.ValueType  # 2
+"""That batch changes nothing; where only one layer's gradient is so, nothing in that layer."""
+NON_FINITE_ROLL_BACK: NonFinite.ValueType  # 3
+"""The run goes back to its newest checkpoint and on with a lower learning rate."""
+Global___NonFinite: _TypeAlias = NonFinite  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -274,7 +300,9 @@ class ResourceSpec(_message.Message):
     threads: _builtins.int
     """CPU threads a worker. Another number can change the last bits of the weights."""
     timeout_s: _builtins.float
-    """Longest wait for one message between workers, seconds, after which the run counts as hung."""
+    """Longest wait for one message between workers, or for an answer of one, seconds; a worker that
+    keeps the others waiting longer counts as hung, and is replaced.
+    """
     def __init__(
         self,
         *,
@@ -314,19 +342,23 @@ class CheckpointSpec(_message.Message):
 
     EVERY_STEPS_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     every_steps: _builtins.int
     """Steps between checkpoints; 0 saves at the end of each epoch."""
     keep: _builtins.int
     """How many of the newest checkpoints are kept."""
+    path: _builtins.str
+    """Where they go: a folder, or a URL that fsspec reaches (s3://bucket/run); empty: the run folder."""
     def __init__(
         self,
         *,
         every_steps: _builtins.int | None = ...,
         keep: _builtins.int | None = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps", "_keep", b"_keep", "every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps", "_keep", b"_keep", "every_steps", b"every_steps", "keep", b"keep"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps", "_keep", b"_keep", "every_steps", b"every_steps", "keep", b"keep", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__every_steps: _TypeAlias = _typing.Literal["every_steps"]  # noqa: Y015
     _WhichOneofArgType__every_steps: _TypeAlias = _typing.Literal["_every_steps", b"_every_steps"]  # noqa: Y015
@@ -338,6 +370,54 @@ class CheckpointSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
 
 Global___CheckpointSpec: _TypeAlias = CheckpointSpec  # noqa: Y015
+
+@_typing.final
+class FaultSpec(_message.Message):
+    """What a job does about faults."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_STEPS_FIELD_NUMBER: _builtins.int
+    RECOVERIES_FIELD_NUMBER: _builtins.int
+    NON_FINITE_FIELD_NUMBER: _builtins.int
+    RATE_FACTOR_FIELD_NUMBER: _builtins.int
+    snapshot_steps: _builtins.int
+    """Fewest steps between two snapshots of all blocks in the cluster's memory, from which lost
+    workers come back; taken at a segment's end, about once a second at most. 0 takes none: a run
+    then goes back to its newest checkpoint.
+    """
+    recoveries: _builtins.int
+    """Recoveries in a row, with no step done that was not done before, after which the run fails."""
+    non_finite: Global___NonFinite.ValueType
+    """About NaN and infinity."""
+    rate_factor: _builtins.float
+    """Multiplies the learning rate each time the run is rolled back for them."""
+    def __init__(
+        self,
+        *,
+        snapshot_steps: _builtins.int | None = ...,
+        recoveries: _builtins.int | None = ...,
+        non_finite: Global___NonFinite.ValueType = ...,
+        rate_factor: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rate_factor", b"_rate_factor", "_recoveries", b"_recoveries", "_snapshot_steps", b"_snapshot_steps", "rate_factor", b"rate_factor", "recoveries", b"recoveries", "snapshot_steps", b"snapshot_steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate_factor", b"_rate_factor", "_recoveries", b"_recoveries", "_snapshot_steps", b"_snapshot_steps", "non_finite", b"non_finite", "rate_factor", b"rate_factor", "recoveries", b"recoveries", "snapshot_steps", b"snapshot_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rate_factor: _TypeAlias = _typing.Literal["rate_factor"]  # noqa: Y015
+    _WhichOneofArgType__rate_factor: _TypeAlias = _typing.Literal["_rate_factor", b"_rate_factor"]  # noqa: Y015
+    _WhichOneofReturnType__recoveries: _TypeAlias = _typing.Literal["recoveries"]  # noqa: Y015
+    _WhichOneofArgType__recoveries: _TypeAlias = _typing.Literal["_recoveries", b"_recoveries"]  # noqa: Y015
+    _WhichOneofReturnType__snapshot_steps: _TypeAlias = _typing.Literal["snapshot_steps"]  # noqa: Y015
+    _WhichOneofArgType__snapshot_steps: _TypeAlias = _typing.Literal["_snapshot_steps", b"_snapshot_steps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_factor) -> _WhichOneofReturnType__rate_factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recoveries) -> _WhichOneofReturnType__recoveries | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapshot_steps) -> _WhichOneofReturnType__snapshot_steps | None: ...
+
+Global___FaultSpec: _TypeAlias = FaultSpec  # noqa: Y015
 
 @_typing.final
 class JobSpec(_message.Message):
@@ -362,6 +442,7 @@ class JobSpec(_message.Message):
     DATA_DIR_FIELD_NUMBER: _builtins.int
     LOG_EVERY_FIELD_NUMBER: _builtins.int
     STALENESS_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -404,6 +485,10 @@ class JobSpec(_message.Message):
     def checkpoint(self) -> Global___CheckpointSpec:
         """When the state is saved."""
 
+    @_builtins.property
+    def faults(self) -> Global___FaultSpec:
+        """What is done about faults."""
+
     def __init__(
         self,
         *,
@@ -422,10 +507,11 @@ class JobSpec(_message.Message):
         data_dir: _builtins.str = ...,
         log_every: _builtins.int | None = ...,
         staleness: _builtins.int | None = ...,
+        faults: Global___FaultSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015

@@ -1,0 +1,153 @@
+"""Folders that checkpoints lie in: on a disk, or in an object store (any fsspec URL)."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fsspec.core import url_to_fs
+
+from dfa_core import JobError
+
+
+class Folder(Protocol):
+    """A folder of files that are written whole or not at all; it can be sent to another process."""
+
+    def child(self, name: str) -> "Folder":
+        """Return a folder inside, which need not exist."""
+
+    def names(self) -> list[str]:
+        """Return the names of what lies inside; none where the folder does not exist."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file and wait until the storage has it. Raises OSError when it does not."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raises OSError when it cannot be read."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all in it; what is not there is no error."""
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder on a disk."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def child(self, name: str) -> Folder:
+        """Return a folder inside."""
+        return LocalFolder(self.path / name)
+
+    def names(self) -> list[str]:
+        """Return the names of what lies inside."""
+        return [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write under another name, sync, rename, sync: after a crash it is there or it is not."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path / f".{name}.unfinished"
+        try:
+            _write_synced(unfinished, data)
+            os.rename(unfinished, self.path / name)  # noqa: PTH104
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+        _sync(self.path)
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
+        return (self.path / name).read_bytes()
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all in it."""
+        path = self.path / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder that fsspec reaches; an object store takes a file whole or not at all."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def child(self, name: str) -> Folder:
+        """Return a folder inside."""
+        return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
+
+    def names(self) -> list[str]:
+        """Return the names of what lies inside."""
+        files, path = self._files()
+        files.invalidate_cache()  # others write there too
+        try:
+            found = files.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file."""
+        files, path = self._files()
+        files.makedirs(path, exist_ok=True)
+        files.pipe_file(f"{path}/{name}", data)
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
+        files, path = self._files()
+        data: bytes = files.cat_file(f"{path}/{name}")
+        return data
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all in it."""
+        files, path = self._files()
+        with contextlib.suppress(FileNotFoundError):
+            files.rm(f"{path}/{name}", recursive=True)
+
+    def _files(self) -> tuple[Any, str]:
+        files, path = url_to_fs(self.url)  # type: ignore[no-untyped-call]
+        return files, str(path).rstrip("/")
+
+
+def open_folder(place: str) -> Folder:
+    """Return the folder at a path, or at a URL such as s3://bucket/runs.
+
+    Raises JobError when fsspec does not know the protocol, or needs a package for it.
+    """
+    if "://" not in place:
+        return LocalFolder(Path(place))
+    try:
+        url_to_fs(place)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise JobError(f"{place}: cannot be opened: {error}") from error
+    return RemoteFolder(place)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
