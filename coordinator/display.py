@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from coordinator.chaos import Strike
 from dfa_speedup.planning import Planned
 
 
@@ -87,6 +88,18 @@ def evaluation_line(event: Mapping[str, Any]) -> str:
     hidden = ("event", "step", "epoch", "epochs", "loss")
     scores = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if k not in hidden)
     return f"epoch {event['epoch']}/{event['epochs']}  test loss {event['loss']:.4f}  {scores}"
+
+
+def faults_line(summary: Mapping[str, Any]) -> str:
+    """Return one line about what a run recovered from and what its snapshots cost."""
+    faults, snapshots = summary["faults"], summary["snapshots"]
+    line = f"{snapshots['taken']} snapshots, {snapshots['share_of_step']:.1%} of a step"
+    if faults["recovered"]:
+        line += (
+            f"; recovered from {faults['recovered']} faults in {faults['seconds_lost']:.1f} s, "
+            f"{faults['steps_repeated']} steps done again"
+        )
+    return line
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:
@@ -213,4 +226,24 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
         table.add_column(name, justify="left" if name == "schedule" else "right")
     for row in cells:
         table.add_row(*row)
+    return table
+
+
+def chaos_table(strikes: Sequence[Strike], sums: Mapping[str, Any]) -> Table:
+    """Return the faults of a run and what came of them."""
+    times = sums["recovery_s"]
+    longest = f", median {times['median']:.1f} s, longest {times['longest']:.1f} s" if times else ""
+    same = {True: "the same", False: "OTHER"}
+    table = Table(
+        title=f"{sums['faults']} faults, {sums['recoveries']} recoveries{longest}\n"
+        f"{sums['seconds_lost']:.0f} s lost, {sums['steps_repeated']} steps done again; "
+        f"{same[sums['same_weights']]} weights, {same[sums['same_losses']]} losses as left alone",
+        box=SIMPLE_HEAD,
+    )
+    for name in ("behind step", "what", "whom", "recovered, s", "steps again"):
+        table.add_column(name, justify="left" if name in ("what", "whom") else "right")
+    for strike in strikes:
+        seconds = "" if strike.recovered_s is None else f"{strike.recovered_s:.1f}"
+        what = strike.action if strike.struck_at is not None else "(the run had ended)"
+        table.add_row(str(strike.step), what, strike.whom, seconds, str(strike.repeated))
     return table

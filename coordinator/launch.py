@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import ray
 import safetensors.torch
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 from torch import nn
 
 from coordinator.actor import TrainingActor
@@ -127,12 +127,13 @@ def _run(
     """Run a training actor to the end of the job, and another one behind each that died."""
     recovery = Recovery(job.spec.faults.recoveries)
     packed, spec = ray.put(shipment), job.spec.SerializeToString()
+    timeout_s = job.spec.resources.timeout_s
     with _noted_interrupts() as noted:
         while True:
             actor = TrainingActor.remote()
             try:
                 actor.run.remote(packed, spec, folder.path)
-                for event in _follow(actor, viewer, recovery, noted):
+                for event in _follow(actor, viewer, recovery, noted, timeout_s):
                     summary = _ended(event)
                     if summary is not None:
                         return summary
@@ -148,7 +149,7 @@ def _run(
 
 
 def _follow(
-    actor: Any, viewer: Viewer | None, recovery: Recovery, noted: list[int]
+    actor: Any, viewer: Viewer | None, recovery: Recovery, noted: list[int], timeout_s: float
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the actor's events to the last; the first Ctrl-C asks it to stop, the second leaves."""
     seen, asked, ended = 0, False, False
@@ -157,9 +158,14 @@ def _follow(
             asked = True
             actor.stop.remote()
         try:
-            events, progress = ray.get(actor.follow.remote(seen, _POLL_S))
+            asked_for = actor.follow.remote(seen, _POLL_S)
+            events, progress = ray.get(asked_for, timeout=_POLL_S + timeout_s)
         except RayActorError as error:
             raise _CoordinatorDied("the coordinator's process died") from error
+        except GetTimeoutError as error:
+            raise _CoordinatorDied(
+                f"the coordinator's process hangs: no answer within {timeout_s:g} s"
+            ) from error
         seen += len(events)
         if progress:
             _note(viewer, recovery, progress)

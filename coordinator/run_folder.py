@@ -18,7 +18,7 @@ from coordinator.spec import Settings, parse, read_yaml, to_yaml
 from dfa_core import JobError
 from workers.storage import Folder, LocalFolder, open_folder
 
-_LOCK_S = 3.0
+_LOCK_S = 8.0  # Ray takes five seconds to kill a process that was stopped
 
 
 class RunFolder:

@@ -50,9 +50,7 @@ class Worker:
 class Placement:
     """A worker for each block, in a placement group that reserves room for all of them at once."""
 
-    def __init__(
-        self, blocks: int, share: Share, actor: Any = BlockActor, owner: str = ""
-    ) -> None:
+    def __init__(self, blocks: int, share: Share, actor: Any = BlockActor, owner: str = "") -> None:
         """Reserve and start. Raises JobError, with the numbers, when the cluster is too small.
 
         actor: a Ray actor class that takes the threads and answers place().

@@ -33,7 +33,7 @@ def train(
     """Train a task, one layer block in each worker; all blocks learn at once."""
     from rich.console import Console
 
-    from coordinator.display import TerminalViewer, result_table
+    from coordinator.display import TerminalViewer, faults_line, result_table
     from coordinator.launch import train as run_training
     from coordinator.spec import assignment, given, merge, read_yaml
     from dfa_core import JobError
@@ -73,6 +73,8 @@ def train(
             **settings,
         )
     console.print(result_table(run.summary))
+    if run.summary["snapshots"]["taken"]:
+        console.print(faults_line(run.summary))
     console.print(f"run folder: {run.folder} (curves.png, model.safetensors, metrics.jsonl)")
     if not run.summary["finished"]:
         console.print(
