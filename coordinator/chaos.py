@@ -1,7 +1,7 @@
 """Runs a real job while its processes are killed and stopped, and compares it with one left alone.
 
 When and whom is drawn from a seed. A fault strikes when the run has reached a drawn step, a moment
-later; one in four strikes in the middle of the recovery from the one before.
+later; one in eight strikes in the middle of the recovery from the one before.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def draw(
     at = sorted(rng.randrange(1, max(2, steps * 9 // 10)) for _ in actions)
     strikes: list[Strike] = []
     for action, step in zip(actions, at, strict=True):
-        again = bool(strikes) and not strikes[-1].at_once and rng.random() < 0.25
+        again = bool(strikes) and not strikes[-1].at_once and rng.random() < 0.125
         delay_s = rng.uniform(0, _AGAIN_S if again else _MOMENT_S)
         victim = rng.randrange(COORDINATOR if coordinator else 1, blocks + 1)
         strikes.append(Strike(action, victim, step, delay_s, again))

@@ -28,6 +28,9 @@ def ray_for(workers: int, cpus: float, address: str | None = None) -> Iterator[N
     if ray.is_initialized():
         yield
         return
+    # Ray has no setting for it: a paragraph on the driver's terminal about each worker that died,
+    # of which we tell in a line
+    vars(ray._private.worker)["_worker_logs_enabled"] = False
     for name in ("ERRORCAST_DATA", "ERRORCAST_CACHE"):  # workers read them, and stand elsewhere
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).absolute())

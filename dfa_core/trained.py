@@ -71,9 +71,12 @@ class TrainedModule:
 
     def _restore_buffers(self, step: int) -> None:
         before = self._buffers_before.pop(step, {})
+        for later in self._buffers_before:  # delayed mode: they were noted with this batch in them
+            self._buffers_before[later] = before
         for name, buffer in self.module.named_buffers():
             if name in before:
-                buffer.copy_(before[name])
+                # .data: graphs of later batches may hold it, and autograd would refuse their update
+                buffer.data.copy_(before[name])
 
     def _usable(self, step: int) -> bool:
         if step in self._bad:

@@ -46,9 +46,7 @@ def chaos(
     quick = {"log_every": 1, "resources": {"timeout_s": 10}}
     settings = merge(quick, given(flags), *(assignment(text) for text in set_ or []))
     console = Console(file=sys.stderr)
-    found = run_under_faults(
-        task, settings, folder, kills, stops, seed, stop_s, console.print
-    )
+    found = run_under_faults(task, settings, folder, kills, stops, seed, stop_s, console.print)
     summary = {**found.summary(), "folder": str(folder)}
     if form == "json":
         print(json.dumps({**summary, "strikes": [asdict(s) for s in found.strikes]}, indent=1))

@@ -33,6 +33,11 @@ def normed(width: int) -> partial[nn.Module]:
     return partial(stack, *parts)
 
 
+def batch_normed(width: int) -> partial[nn.Module]:
+    parts = (partial(nn.Linear, width, width), partial(nn.BatchNorm1d, width), partial(nn.ReLU))
+    return partial(stack, *parts)
+
+
 def conv(before: int, after: int) -> partial[nn.Module]:
     layers = (
         partial(nn.Conv2d, before, after, 3, padding=1),
@@ -49,6 +54,10 @@ NETWORKS = {
     "norm-dropout": Model(
         (dense(64, 32), normed(32), normed(32), normed(32)),
         partial(stack, partial(nn.Dropout, 0.1), partial(nn.Linear, 32, 10)),
+    ),
+    "batch-norm": Model(
+        (dense(64, 32), batch_normed(32), normed(32), batch_normed(32)),
+        partial(stack, partial(nn.BatchNorm1d, 32), partial(nn.Linear, 32, 10)),
     ),
     "conv": Model(
         (
