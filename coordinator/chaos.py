@@ -16,6 +16,9 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+import safetensors.torch
+import torch
+
 from coordinator.launch import Run, Viewer, train
 from coordinator.spec import Settings
 
@@ -204,10 +207,9 @@ def run_under_faults(
         struck, seconds = _timed(task, settings, folder / "faults", saboteur)
     finally:
         saboteur.close()
-    model = "model.safetensors"
     return Outcome(
         list(saboteur.strikes),
-        (undisturbed.folder / model).read_bytes() == (struck.folder / model).read_bytes(),
+        _weights(undisturbed) == _weights(struck),
         _losses(undisturbed) == _losses(struck),
         seconds,
         seconds_alone,
@@ -220,6 +222,13 @@ def _timed(
     began = monotonic()
     run = train(task, run_dir=folder, viewer=viewer, **settings)
     return run, monotonic() - began
+
+
+def _weights(run: Run) -> dict[str, tuple[str, bytes]]:
+    """Return type and exact bits of every weight; the file's own bytes depend on a hash's order."""
+    tensors = safetensors.torch.load_file(run.folder / "model.safetensors")
+    bits = {name: t.reshape(-1).view(torch.uint8).numpy().tobytes() for name, t in tensors.items()}
+    return {name: (str(t.dtype), bits[name]) for name, t in tensors.items()}
 
 
 def _losses(run: Run) -> list[dict[str, Any]]:

@@ -95,6 +95,7 @@ class Training:
     def _begin(self, checkpoint: Checkpoint | None) -> int:
         if checkpoint is not None:
             self._cuts, self._saved = checkpoint.cuts, checkpoint.step
+            self._rule = self._rule.cut_at(self._cuts)
         try:
             step = self._engine.start(checkpoint)
         except PipelineBroken as fault:

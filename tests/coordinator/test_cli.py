@@ -193,8 +193,11 @@ def children(pid: int) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("victim", ["ray::BlockWorke", "ray::TrainingWo"])
-def test_a_killed_process_ends_the_run_with_a_checkpoint(tmp_path: Path, victim: str) -> None:
-    arguments = ("train", "digits", "--run-dir", "run", "--epochs", "5000", *QUICK[2:])
+def test_a_killed_process_ends_a_run_that_must_not_recover(tmp_path: Path, victim: str) -> None:
+    arguments = (
+        *("train", "digits", "--run-dir", "run", "--epochs", "5000", *QUICK[2:]),
+        *("--set", "faults.recoveries=0"),
+    )
     with started(*arguments, cwd=tmp_path) as run:
         wait_for_line(tmp_path / "run" / "metrics.jsonl", "evaluation", run)
         pid = next(pid for pid, name in children(run.pid).items() if name.startswith(victim))

@@ -118,6 +118,7 @@ def a_task(spoilt: float | None = None) -> Task:
     target = (x.sum(1) > 0).long()
     if spoilt is not None:
         x[17, 2] = spoilt
+    torch.manual_seed(0)
     test = TensorDataset(x[64:128], target[64:128])
     net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
     data = Splits(TensorDataset(x, target), test)
@@ -172,6 +173,7 @@ def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_p
     other = {**job, "epochs": 1, "run_dir": tmp_path / "b"}
     coordinator.train(a_task(), blocks=1, **other)
     again = coordinator.train(a_task(), blocks=1, resume=True, **{**other, "epochs": 3})
+    assert {line["lr"] for line in again.curves if line["kind"] == "train"} == {logged[0]["lr"]}
     ours, theirs = once.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     for method in ("bp", "shallow"):
