@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test quick check proto clean
+.PHONY: train test endurance quick check proto clean
 
 train: .venv/.installed  ## train digits on two blocks
 	$(BIN)/errorcast train digits
 
-test: .venv/.installed  ## all tests; those on real data need ERRORCAST_DATA
-	$(BIN)/python -m pytest
+test: .venv/.installed  ## the tests; those on real data need ERRORCAST_DATA
+	$(BIN)/python -m pytest -m "not endurance"
+
+endurance: .venv/.installed  ## 200 kills, 50 recoveries: half an hour
+	$(BIN)/python -m pytest -m endurance
 
 quick: .venv/.installed  ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"

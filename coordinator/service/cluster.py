@@ -16,6 +16,7 @@ from coordinator.service.settings import ServiceSettings
 _JOIN_S = 90.0
 _AGAIN_S = (1.0, 2.0, 5.0, 10.0)
 _TIMELINE_S = 20.0
+_ANSWER_S = 60.0
 _SPARE = "spare."
 
 logger = logging.getLogger(__name__)
@@ -120,17 +121,21 @@ class ClusterLink:
         await self._ask({"do": "start", "name": name, "run_dir": str(run_dir)}, spec)
 
     async def follow(
-        self, name: str, after: int, wait_s: float
+        self, name: str, after: int, wait_s: float, patience_s: float
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Return events behind a number, and progress. Raises ActorLost."""
+        """Return events behind a number, and progress.
+
+        Raises ActorLost, also when the actor hangs: it has not answered for `patience_s`.
+        """
         request = {"do": "follow", "name": name, "after": after, "wait_s": wait_s}
-        header, body = await self._ask(request)
+        header, body = await self._ask({**request, "patience_s": patience_s}, patience_s=patience_s)
         events: list[dict[str, Any]] = json.loads(body)
         return events, header["progress"]
 
-    async def stop(self, name: str) -> None:
-        """Ask a job to save and end. Raises ActorLost."""
-        await self._ask({"do": "stop", "name": name})
+    async def stop(self, name: str, patience_s: float) -> None:
+        """Ask a job to save and end. Raises ActorLost, also when the actor hangs."""
+        request = {"do": "stop", "name": name, "patience_s": patience_s}
+        await self._ask(request, patience_s=patience_s)
 
     async def kill(self, name: str) -> None:
         """End a training actor and its workers."""
@@ -149,12 +154,12 @@ class ClusterLink:
         await self._child.stop()
 
     async def _ask(
-        self, request: dict[str, Any], body: bytes = b""
+        self, request: dict[str, Any], body: bytes = b"", patience_s: float = 0.0
     ) -> tuple[dict[str, Any], bytes]:
         if not self.up:
             raise ClusterDown(self.why_down)
         try:
-            return await self._child.ask(request, body)
+            return await self._child.ask(request, body, seconds=patience_s + _ANSWER_S)
         except ChildGone as error:
             raise ClusterDown(str(error)) from error
         except ChildError as error:

@@ -63,17 +63,26 @@ class Cluster:
             ray.kill(self._actor(name))
         return {}, b""
 
-    async def follow(self, name: str, after: int, wait_s: float) -> Answer:
+    async def follow(self, name: str, after: int, wait_s: float, patience_s: float) -> Answer:
         """Return the actor's events behind a number, and its progress."""
         actor = await asyncio.to_thread(self._actor, name)
-        events, progress = await actor.follow.remote(after, wait_s)
+        call = actor.follow.remote(after, wait_s)
+        events, progress = await self._in_time(actor, call, wait_s + patience_s)
         return {"progress": progress}, json.dumps(events).encode()
 
-    async def stop(self, name: str) -> Answer:
+    async def stop(self, name: str, patience_s: float) -> Answer:
         """Ask a job to save its state and end."""
         actor = await asyncio.to_thread(self._actor, name)
-        await actor.stop.remote()
+        await self._in_time(actor, actor.stop.remote(), patience_s)
         return {}, b""
+
+    async def _in_time(self, actor: Any, call: Any, seconds: float) -> Any:
+        """Return what an actor answers; one that hangs is killed, and is then lost."""
+        try:
+            return await asyncio.wait_for(call, seconds)
+        except TimeoutError as error:
+            ray.kill(actor)
+            raise ValueError(f"it hangs: no answer within {seconds:g} s") from error
 
     async def timeline(self, name: str, steps: int, wait_s: float) -> Answer:
         """Return a Chrome trace of the job's next steps."""

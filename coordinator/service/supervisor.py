@@ -198,15 +198,17 @@ class Supervisor:
         actor = record.actor if record is not None else ""
         began = False
         while record is not None and record.actor == actor:
-            asked = time.monotonic()
+            asked, patience_s = time.monotonic(), record.job.spec.resources.timeout_s
             try:
                 if record.followed == 0 and not began:  # else it is known to have begun
                     spec = record.job.spec.SerializeToString()
                     await self._cluster.start(actor, self.folder(job_id), spec)
                     began = True
                 if record.wanted != "run" or record.wanted_blocks or self._stopping:
-                    await self._cluster.stop(actor)
-                told, progress = await self._cluster.follow(actor, record.followed, _FOLLOW_S)
+                    await self._cluster.stop(actor, patience_s)
+                told, progress = await self._cluster.follow(
+                    actor, record.followed, _FOLLOW_S, patience_s
+                )
                 self._take(job_id, actor, told, progress)
             except ActorLost as error:
                 self._lost(job_id, actor, str(error))

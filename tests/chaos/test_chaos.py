@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_cli import errorcast
 
-from coordinator.chaos import COORDINATOR, Outcome, draw, run_under_faults
+from coordinator.chaos import COORDINATOR, Outcome, Saboteur, Strike, draw, run_under_faults
 from coordinator.launch import train
 
 QUICK: dict[str, Any] = {"log_every": 1, "resources": {"timeout_s": 10}}
@@ -77,6 +77,7 @@ def test_the_command_prints_what_came_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(3000)
 def test_two_hundred_kills_and_the_same_bits(a_ray: None, tmp_path: Path, real_data: Path) -> None:
     """Digits and Fashion-MNIST on 2 to 4 blocks; the service's kills are in test_kills.py."""
@@ -100,10 +101,7 @@ def test_two_hundred_kills_and_the_same_bits(a_ray: None, tmp_path: Path, real_d
     print(f"recovery: median {median(seconds):.1f} s, longest {max(seconds):.1f} s")  # noqa: T201
 
 
-def test_a_lost_worker_without_recoveries_ends_the_run(a_ray: None, tmp_path: Path) -> None:
-    """And with no snapshots in memory a run goes back to its newest checkpoint."""
-    from coordinator.chaos import Saboteur, Strike
-
+def test_without_snapshots_a_run_goes_back_to_its_checkpoint(a_ray: None, tmp_path: Path) -> None:
     saboteur = Saboteur([Strike("kill", 1, 30, 0.0)], 1.0)
     run = train(
         "digits", run_dir=tmp_path / "run", viewer=saboteur, epochs=4, log_every=1,

@@ -49,6 +49,7 @@ class KillsBlock1:
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 def test_fifty_recoveries_leave_nothing_behind(a_ray: None, tmp_path: Path) -> None:
     viewer = KillsBlock1()

@@ -1,0 +1,80 @@
+"""A run on several Ray nodes, some of which are lost meanwhile; started by test_nodes.py.
+
+Prints a JSON line a message: what the run tells, then what it came to.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ray.cluster_utils import Cluster
+
+from coordinator import train
+
+JOB: dict[str, Any] = {
+    "blocks": 2,
+    "epochs": 100,
+    "log_every": 1,
+    "options": {"width": 64},
+    "resources": {"timeout_s": 5},
+}
+
+
+def say(**message: Any) -> None:
+    print(json.dumps(message), flush=True)  # noqa: T201
+
+
+class Teller:
+    """Says where the workers are, and how far the run is."""
+
+    def __init__(self, on_step: Callable[[int, list[int]], None]) -> None:
+        self._on_step, self._workers = on_step, list[int]()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "workers":
+            self._workers = event["processes"]
+            say(workers=event["processes"], coordinator=event["coordinator"])
+        if event["event"] in ("fault", "recovered"):
+            say(**event)
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        say(step=progress["step"])
+        self._on_step(progress["step"], self._workers)
+
+
+def on_a_cluster(folder: Path) -> None:
+    """Three nodes on this host; one that hosts a block is killed once the run has come to a step."""
+    os.chdir(folder)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    others = [cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def kill(step: int, workers: list[int]) -> None:
+        if step > 200 and others:
+            hosting = {psutil.Process(worker).ppid() for worker in workers}
+            for node in others:
+                if node.all_processes["raylet"][0].process.pid in hosting:
+                    say(lost="node")
+                    cluster.remove_node(node, allow_graceful=False)
+                    break
+            others.clear()
+
+    try:
+        go(cluster.address, folder, Teller(kill))
+    finally:
+        cluster.shutdown()
+
+
+def go(address: str, folder: Path, teller: Teller) -> None:
+    run = train("digits", run_dir=folder / "run", ray_address=address, viewer=teller, **JOB)
+    say(finished=run.summary["finished"], faults=run.summary["faults"])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "cluster":
+        on_a_cluster(Path(sys.argv[2]))
+    else:
+        go(sys.argv[1], Path(sys.argv[2]), Teller(lambda step, workers: None))
