@@ -64,12 +64,12 @@ def tanh_layer(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.Tanh())
 
 
-def parts(size: Size) -> tuple[Model, LearningRule, OneBatch]:
+def parts(size: Size, optimizer: str = "sgd") -> tuple[Model, LearningRule, OneBatch]:
     """Return what both sides train."""
     model = Model(
         (partial(tanh_layer, size.width),) * size.layers, partial(nn.Linear, size.width, CLASSES)
     )
-    rule = LearningRule(microbatches=size.microbatches, optimizer=OptimizerSpec("sgd", 1e-3))
+    rule = LearningRule(microbatches=size.microbatches, optimizer=OptimizerSpec(optimizer, 1e-3))
     target = torch.randint(0, CLASSES, (size.batch,))
     return model, rule, OneBatch(torch.randn(size.batch, size.width), target)
 
@@ -77,10 +77,12 @@ def parts(size: Size) -> tuple[Model, LearningRule, OneBatch]:
 class Coordinator:
     """Rank 0 in an actor of its own, as in a real run."""
 
-    def start(self, size: Size) -> list[tuple[int, int]]:
+    def start(
+        self, size: Size, optimizer: str = "sgd", snapshot_steps: int = 0
+    ) -> list[tuple[int, int]]:
         """Place and join everything; return the layers of each block."""
         torch.set_num_threads(1)
-        model, rule, data = parts(size)
+        model, rule, data = parts(size, optimizer)
         plan = make_plan(model, nn.functional.cross_entropy, rule, data.batch(0), size.blocks)
         each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
         ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
@@ -90,10 +92,12 @@ class Coordinator:
         feed = Feed(data, size.batch, size.microbatches)
         shipment = Shipment.pack(model)
         workers = self.placement.workers
-        self.pipeline = Pipeline(workers, plan, shipment, head, feed, rule, timeout_s=60)
+        self.pipeline = Pipeline(
+            workers, plan, shipment, head, feed, rule, timeout_s=60, snapshot_steps=snapshot_steps
+        )
         self.pipeline.start(None)
-        self.pipeline.train(0, 3, lambda *_: None)
-        self.step = 3
+        self.step = 0
+        self.segment(snapshot_steps or 3)
         return list(ranges)
 
     def seconds(self, steps: int) -> list[float]:
@@ -103,6 +107,13 @@ class Coordinator:
         self.pipeline.train(self.step, last, lambda *_: marks.append(perf_counter()))
         self.step = last
         return [b - a for a, b in pairwise(marks)]
+
+    def segment(self, steps: int) -> float:
+        """Train one segment of so many steps; return its seconds."""
+        start, last = perf_counter(), self.step + steps
+        self.pipeline.train(self.step, last, lambda *_: None)
+        self.step = last
+        return perf_counter() - start
 
     def busy(self) -> list[float]:
         """Return the busy share of each block."""

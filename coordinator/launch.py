@@ -93,7 +93,7 @@ def train(
 
     task: an installed task's name, `file.py:function`, or a Task.
     run_dir: the run's folder; by default a new one under runs/.
-    resume: go on from the newest checkpoint in run_dir.
+    resume: go on from the newest checkpoint in run_dir, or where checkpoint["path"] says.
     ray_address: of a cluster to join; by default a Ray of our own is started for the run.
     settings: fields of the job spec, e.g. blocks=2, epochs=8, optimizer={"lr": 0.001}.
 
@@ -101,7 +101,7 @@ def train(
     way (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
     """
     folder = RunFolder(Path(run_dir).absolute() if run_dir else _new_folder(task))
-    if resume:
+    if resume and (folder.job.exists() or "checkpoint" not in settings):
         settings = merge(to_settings(folder.spec()), settings)
         settings.pop("task", None)
     job = resolve(task, _absolute(settings))
@@ -233,7 +233,11 @@ def _ended(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _absolute(settings: Settings) -> Settings:
     """Make paths independent of the folder the user stands in: Ray's processes stand elsewhere."""
     if settings.get("data_dir"):
-        return {**settings, "data_dir": str(Path(settings["data_dir"]).absolute())}
+        settings = {**settings, "data_dir": str(Path(settings["data_dir"]).absolute())}
+    checkpoint = settings.get("checkpoint")
+    place = str(checkpoint.get("path") or "") if isinstance(checkpoint, Mapping) else ""
+    if place and "://" not in place:
+        settings = merge(settings, {"checkpoint": {"path": str(Path(place).absolute())}})
     return settings
 
 

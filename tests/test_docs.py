@@ -50,7 +50,7 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["README.md", "docs/tasks.md", "docs/bench.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md"])
 def test_every_command_runs_in_its_order(
     name: str, as_in_a_checkout: Path, real_data: Path
 ) -> None:

@@ -47,7 +47,7 @@ class Teller:
 
 
 def on_a_cluster(folder: Path) -> None:
-    """Three nodes on this host; one that hosts a block is killed once the run has come to a step."""
+    """Three nodes on this host; one that hosts a block is killed behind step 200."""
     os.chdir(folder)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     others = [cluster.add_node(num_cpus=1) for _ in range(2)]

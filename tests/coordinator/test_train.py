@@ -1,6 +1,9 @@
 """`train()` from Python, as in a notebook."""
 
+import contextlib
+import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,3 +166,58 @@ def test_what_cannot_be_sent_is_named(a_ray: None, tmp_path: Path) -> None:
     )
     with pytest.raises(JobError, match="cannot be sent to the workers"):
         train(task, run_dir=tmp_path / "run")
+
+
+def test_checkpoints_in_another_place_are_enough_to_go_on(a_ray: None, tmp_path: Path) -> None:
+    """By fsspec, in a folder that holds nothing else; those of another job are refused."""
+    settings: dict[str, Any] = {"options": {"width": 32}, "log_every": 1}
+    elsewhere = {"path": f"file://{tmp_path}/store"}
+    train("digits", epochs=1, run_dir=tmp_path / "a", checkpoint=elsewhere, **settings)
+    assert not (tmp_path / "a" / "checkpoints").exists()
+    with pytest.raises(JobError, match="store: holds a run already"):
+        train("digits", epochs=2, run_dir=tmp_path / "b", checkpoint=elsewhere, **settings)
+    there: dict[str, Any] = {"checkpoint": elsewhere, "resume": True, **settings}
+    run = train("digits", epochs=2, run_dir=tmp_path / "b", **there)
+    whole = train("digits", epochs=2, run_dir=tmp_path / "whole", **settings)
+    ours, theirs = run.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    with pytest.raises(JobError, match="holds another job: its seed is 0, not 1"):
+        train("digits", epochs=3, seed=1, run_dir=tmp_path / "c", **there)
+
+
+def small_disk(folder: Path, megabytes: int) -> None:
+    """Mount a real file system of this size, or skip the test."""
+    folder.mkdir()
+    options = ("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs")
+    if os.geteuid() or subprocess.run(["mount", *options, folder], check=False).returncode:
+        pytest.skip("needs root to mount a small file system")
+
+
+def test_a_full_disk_costs_checkpoints_and_not_the_run(a_ray: None, tmp_path: Path) -> None:
+    """It fills when the run has come to a step, and is freed later; every line is logged."""
+    disk = tmp_path / "disk"
+    small_disk(disk, 8)
+
+    class Filler(Listener):
+        def progress(self, progress: Mapping[str, Any]) -> None:
+            step, filler = progress["step"], disk / "filler"
+            if 40 < step < 200 and not filler.exists():
+                with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+            elif step > 300:
+                filler.unlink(missing_ok=True)
+
+    listener = Filler()
+    try:
+        run = train(
+            "digits", run_dir=disk / "run", viewer=listener, epochs=40, log_every=1,
+            options={"width": 128}, checkpoint={"every_steps": 20},
+        )  # fmt: skip
+        said = [event["message"] for event in listener.events if event["event"] == "warning"]
+        assert any("was not written" in m and "No space left on device" in m for m in said)
+        steps = [line["step"] for line in run.curves if line["kind"] == "train"]
+        assert steps == list(range(1, 40 * 22 + 1))
+        assert run.summary["finished"]
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
