@@ -10,6 +10,7 @@ from typing import Any
 import ray
 import torch
 from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coordinator.checkpoint import Checkpoint
 from coordinator.engine import Engine
@@ -230,3 +231,9 @@ class TrainingWork:
 TrainingActor: Any = ray.remote(
     num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 4}
 )(TrainingWork)
+
+
+def training_actor(**options: Any) -> Any:
+    """Start a training actor on the caller's node: there lies the run's folder, and its lock."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return TrainingActor.options(scheduling_strategy=here, **options).remote()

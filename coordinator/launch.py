@@ -15,7 +15,7 @@ import safetensors.torch
 from ray.exceptions import GetTimeoutError, RayActorError
 from torch import nn
 
-from coordinator.actor import TrainingActor
+from coordinator.actor import training_actor
 from coordinator.embedded_ray import ray_for
 from coordinator.plots import draw_curves
 from coordinator.recovery import Recovery
@@ -130,7 +130,7 @@ def _run(
     timeout_s = job.spec.resources.timeout_s
     with _noted_interrupts() as noted:
         while True:
-            actor = TrainingActor.remote()
+            actor = training_actor()
             try:
                 actor.run.remote(packed, spec, folder.path)
                 for event in _follow(actor, viewer, recovery, noted, timeout_s):

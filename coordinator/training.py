@@ -104,9 +104,7 @@ class Training:
         self._recorder = Recorder(self._folder, step)
         while step == 0 and self._saved < 0:
             try:
-                self._save(
-                    0, must=True
-                )  # the folder takes checkpoints: known before hours are spent
+                self._save(0, must=True)  # that it can is known before hours are spent
             except PipelineBroken as fault:
                 step = self._recover(fault)
         self._tell_workers()

@@ -27,7 +27,9 @@ class PackedTensor:
 
     def tensor(self) -> Tensor:
         """Return a copy as a tensor."""
-        return torch.from_numpy(self.data.copy()).view(self.dtype).reshape(self.shape)
+        copy = torch.empty(self.shape, dtype=self.dtype)
+        copy.reshape(-1).view(torch.uint8).numpy()[:] = self.data
+        return copy
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.util import list_named_actors
 
-from coordinator.actor import TrainingActor
+from coordinator.actor import training_actor
 from coordinator.service import own_ray
 from coordinator.service.frames import SIZES, Header, as_child, pack
 
@@ -105,7 +105,7 @@ class Cluster:
 
 def _training_actor(name: str) -> Any:
     options = {"name": name, "namespace": _NAMESPACE, "lifetime": "detached"}
-    return TrainingActor.options(get_if_exists=True, **options).remote()
+    return training_actor(get_if_exists=True, **options)
 
 
 async def _serve() -> None:

@@ -17,7 +17,7 @@ from coordinator import train
 
 JOB: dict[str, Any] = {
     "blocks": 2,
-    "epochs": 100,
+    "epochs": 30,
     "log_every": 1,
     "options": {"width": 64},
     "resources": {"timeout_s": 5},
@@ -47,13 +47,13 @@ class Teller:
 
 
 def on_a_cluster(folder: Path) -> None:
-    """Three nodes on this host; one that hosts a block is killed behind step 200."""
+    """Three nodes on this host; one that hosts a block is killed behind step 100."""
     os.chdir(folder)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     others = [cluster.add_node(num_cpus=1) for _ in range(2)]
 
     def kill(step: int, workers: list[int]) -> None:
-        if step > 200 and others:
+        if step > 100 and others:
             hosting = {psutil.Process(worker).ppid() for worker in workers}
             for node in others:
                 if node.all_processes["raylet"][0].process.pid in hosting:

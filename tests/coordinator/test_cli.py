@@ -192,6 +192,22 @@ def children(pid: int) -> dict[int, str]:
     return below
 
 
+@pytest.mark.parametrize("told", ["errorcast", "ray::TrainingWo"])
+def test_a_notice_of_preemption_saves_first(tmp_path: Path, told: str) -> None:
+    """SIGTERM, to the command or to the training actor alone: the machine is taken away."""
+    arguments = ("train", "digits", "--run-dir", "run", "--epochs", "5000", *QUICK[2:])
+    with started(*arguments, cwd=tmp_path) as run:
+        wait_for_line(tmp_path / "run" / "metrics.jsonl", "train", run)
+        names = {run.pid: "errorcast", **children(run.pid)}
+        os.kill(next(p for p, name in names.items() if name.startswith(told)), signal.SIGTERM)
+        shown, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    stopped = max(losses(tmp_path / "run"))
+    assert f"stopped and saved at step {stopped}; go on with: errorcast train" in shown
+    assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
+    assert "Traceback" not in errors + shown
+
+
 @pytest.mark.parametrize("victim", ["ray::BlockWorke", "ray::TrainingWo"])
 def test_a_killed_process_ends_a_run_that_must_not_recover(tmp_path: Path, victim: str) -> None:
     arguments = (

@@ -137,6 +137,25 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(tmp_path: Path, a_ray: 
 
 
 @pytest.mark.timeout(300)
+def test_a_training_actor_that_hangs_is_replaced(tmp_path: Path) -> None:
+    """SIGSTOP: nobody is told of it, it just does not answer any more."""
+    with serving(tmp_path / "state", "--cpus", "2") as running, running.client() as client:
+        until_cluster(running.address)
+        job = {**QUICK, "epochs": 60, "resources": {"timeout_s": 5}}
+        made = client.submit(**job, checkpoint={"every_steps": 20})
+        wait_for(client, made.id, "checkpoint")
+        for process in psutil.Process(ray_of(running.state)).children(recursive=True):
+            if "TrainingWork" in " ".join(process.cmdline()):
+                process.suspend()
+        events = events_to_end(client, made.id)
+        said = [e.log.text for e in events if e.HasField("log")]
+        assert any("it hangs: no answer within 5" in text for text in said)
+        steps = [e.metrics.step for e in events if e.HasField("metrics")]
+        assert steps == list(range(1, 60 * STEPS_AN_EPOCH + 1))
+        assert (client.job(made.id).state, client.job(made.id).starts) == (JOB_STATE_SUCCEEDED, 2)
+
+
+@pytest.mark.timeout(300)
 def test_told_to_end_it_saves_and_goes_on_later(tmp_path: Path) -> None:
     state = tmp_path / "state"
     running = start(state, "--cpus", "2")
