@@ -50,11 +50,8 @@ class TrainingWork:
             signal.signal(signal.SIGTERM, lambda *_: self.stop())  # a notice of preemption: save
 
     def warm(self) -> bool:
-        """Import now what the first optimizer imports: torch's compiler, which takes a second.
-
-        Returns whether the actor has had no job yet.
-        """
-        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]).step()
+        """Import now what the first gradient imports; return whether the actor had no job yet."""
+        torch.autograd.backward(torch.ones(1, requires_grad=True))
         return self._thread is None
 
     def begin(self, spec: bytes, run_dir: Path) -> None:

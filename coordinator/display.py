@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,8 +16,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from coordinator.chaos import Strike
-from dfa_speedup.planning import Planned
+if TYPE_CHECKING:  # torch's pipelines take 2 s to import
+    from coordinator.chaos import Strike
+    from dfa_speedup.planning import Planned
 
 
 class TerminalViewer:
@@ -175,7 +176,7 @@ def race_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def plan_prediction_table(rows: Sequence[tuple[int, int, Planned | str]]) -> Table:
+def plan_prediction_table(rows: "Sequence[tuple[int, int, Planned | str]]") -> Table:
     """Return predictions as a table; the peers' columns are errorcast's speedup over each."""
     table = Table(
         title="predicted: K blocks, R replicas; errorcast's step, and its speedup over each "
@@ -183,7 +184,7 @@ def plan_prediction_table(rows: Sequence[tuple[int, int, Planned | str]]) -> Tab
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    peers = next((list(p.speedups) for _, _, p in rows if isinstance(p, Planned)), [])
+    peers = next((list(p.speedups) for _, _, p in rows if not isinstance(p, str)), [])
     columns = ("K", "R", "M", "step, ms", "effic.", "MB each", "MB sent")
     for name in (*columns, *peers):
         table.add_column(name, justify="right")
@@ -229,7 +230,7 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
     return table
 
 
-def chaos_table(strikes: Sequence[Strike], sums: Mapping[str, Any]) -> Table:
+def chaos_table(strikes: "Sequence[Strike]", sums: Mapping[str, Any]) -> Table:
     """Return the faults of a run and what came of them."""
     times = sums["recovery_s"]
     longest = f", median {times['median']:.1f} s, longest {times['longest']:.1f} s" if times else ""

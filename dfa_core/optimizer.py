@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import cos, pi
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ def build_optimizer(
     trained = [p for p in parameters if p.requires_grad]
     classes = optimizer_classes()
     found = [cls for name, cls in classes.items() if name.lower() == spec.name.lower()]
-    cls: Any = found[0] if found else None  # each has arguments of its own
+    cls = found[0] if found else None
     if cls is None:
         raise JobError(f"optimizer.name: unknown '{spec.name}'; {nearest(spec.name, classes)}")
     known = [n for n in inspect.signature(cls).parameters if n not in ("params", "lr")]
@@ -87,7 +88,19 @@ def build_optimizer(
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.options.items()}
     try:
-        made: torch.optim.Optimizer = cls(trained, lr=spec.lr, **options)
+        made: torch.optim.Optimizer = _not_to_compile(cls)(trained, lr=spec.lr, **options)
         return made
     except (TypeError, ValueError) as error:
         raise JobError(f"optimizer: {cls.__name__} refuses its settings: {error}") from error
+
+
+@cache
+def _not_to_compile(cls: type[torch.optim.Optimizer]) -> Any:  # each has arguments of its own
+    """Return the class without its wrappers for torch.compile, which import all of the compiler.
+
+    That takes 2 s of each process, also of one that takes a dead one's place.
+    """
+    wrapped = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(cls, name)) for name in wrapped}
+    methods["step"] = torch.no_grad()(inspect.unwrap(cls.step))
+    return type(cls.__name__, (cls,), methods)

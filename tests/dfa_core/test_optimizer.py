@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -75,3 +77,33 @@ def test_every_optimizers_state_survives_saving(name: str) -> None:
     for step in range(3, 6):
         losses = [r.train_step(step, *Noise().batch(step)) for r in (one, other)]
         assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", sorted(set(optimizer_classes()) - {"Muon"}))
+def test_every_optimizer_does_as_torchs_own(name: str) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(3, 2)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    made = build_optimizer(OptimizerSpec(name, 0.1), [ours])
+    assert made is not None
+    for optimizer, weight in ((made, ours), (optimizer_classes()[name]([theirs], lr=0.1), theirs)):
+        for step in range(3):
+            weight.grad = torch.randn(3, 2, generator=torch.Generator().manual_seed(step))
+            optimizer.step()
+    assert torch.equal(ours, theirs)
+
+
+def test_no_process_imports_torchs_compiler() -> None:
+    code = """
+import sys, torch
+from torch import nn
+from dfa_core import LearningRule, OptimizerSpec, Reference, as_model
+rule = LearningRule(optimizer=OptimizerSpec("adam", 0.1, clip_norm=1.0))
+network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+one = Reference(as_model(network), nn.functional.cross_entropy, rule)
+one.train_step(0, torch.ones(2, 4), torch.zeros(2, dtype=torch.long))
+for part in one.parts():
+    part.load_state(*part.state())
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
