@@ -10,7 +10,7 @@ train: .venv/.installed  ## train digits on two blocks
 test: .venv/.installed  ## the tests; those on real data need ERRORCAST_DATA
 	$(BIN)/python -m pytest -m "not endurance"
 
-endurance: .venv/.installed  ## 200 kills, 50 recoveries: half an hour
+endurance: .venv/.installed  ## 200 kills, 50 recoveries, all of Fashion-MNIST: most of an hour
 	$(BIN)/python -m pytest -m endurance
 
 quick: .venv/.installed  ## the tests that take seconds

@@ -74,7 +74,7 @@ def build_optimizer(
     """
     trained = [p for p in parameters if p.requires_grad]
     classes = optimizer_classes()
-    found = [cls for name, cls in classes.items() if name.lower() == spec.name.lower()]
+    found: list[Any] = [cls for name, cls in classes.items() if name.lower() == spec.name.lower()]
     cls = found[0] if found else None
     if cls is None:
         raise JobError(f"optimizer.name: unknown '{spec.name}'; {nearest(spec.name, classes)}")
@@ -95,7 +95,7 @@ def build_optimizer(
 
 
 @cache
-def _not_to_compile(cls: type[torch.optim.Optimizer]) -> Any:  # each has arguments of its own
+def _not_to_compile(cls: Any) -> Any:
     """Return the class without its wrappers for torch.compile, which import all of the compiler.
 
     That takes 2 s of each process, also of one that takes a dead one's place.

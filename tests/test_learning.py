@@ -32,7 +32,12 @@ def test_digits(a_ray: None, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("method", "least", "most"), [("dfa", 87.5, 100), ("bp", 88, 100), ("shallow", 0, 84)]
+    ("method", "least", "most"),
+    [
+        ("dfa", 87.5, 100),
+        pytest.param("bp", 88, 100, marks=pytest.mark.endurance),
+        pytest.param("shallow", 0, 84, marks=pytest.mark.endurance),
+    ],
 )
 def test_fashion_mnist(
     a_ray: None, real_data: Path, tmp_path: Path, method: str, least: float, most: float

@@ -52,7 +52,8 @@ class Watcher(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_twenty_times_during_five_jobs(tmp_path: Path, a_ray: None) -> None:
+@pytest.mark.parametrize("jobs", [2, pytest.param(5, marks=pytest.mark.endurance)])
+def test_killed_four_times_during_each_job(tmp_path: Path, a_ray: None, jobs: int) -> None:
     rng = random.Random(7)
     job: dict[str, Any] = {**QUICK, "epochs": 30}
     state, flags = tmp_path / "state", ("--cpus", "4")
@@ -60,7 +61,7 @@ def test_killed_twenty_times_during_five_jobs(tmp_path: Path, a_ray: None) -> No
     try:
         until_cluster(running.address)
         address, watchers, ids = running.address, [], []
-        for number in range(20):
+        for number in range(4 * jobs):
             if number % 4 == 0:
                 with Client(address) as client:
                     made = client.submit(
@@ -89,9 +90,9 @@ def test_killed_twenty_times_during_five_jobs(tmp_path: Path, a_ray: None) -> No
             steps = [e.metrics.step for e in watcher.events if e.HasField("metrics")]
             assert steps == list(range(1, 30 * STEPS_AN_EPOCH + 1))
         with Client(address) as client:
-            jobs = list(client.jobs())
-            assert [job.id for job in jobs] == ids[::-1]
-            assert [(job.state, job.starts) for job in jobs] == [(JOB_STATE_SUCCEEDED, 1)] * 5
+            listed = list(client.jobs())
+            assert [job.id for job in listed] == ids[::-1]
+            assert [(job.state, job.starts) for job in listed] == [(JOB_STATE_SUCCEEDED, 1)] * jobs
             client.download(ids[0], tmp_path / "model.safetensors")
     finally:
         stop(running)
