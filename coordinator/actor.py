@@ -128,9 +128,9 @@ class TrainingWork:
         if self._stopped:
             training.stop()
         summary = training.run(self._checkpoint())
-        newest = self._folder.checkpoint()
-        if newest is not None:
-            self._folder.write_model(newest, self._folder.model)
+        chosen = self._folder.best_checkpoint()
+        if chosen is not None:
+            self._folder.write_model(chosen, self._folder.model)
         return summary
 
     def _engine(

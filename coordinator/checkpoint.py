@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from coordinator.early_stopping import Best
 from coordinator.spec import Settings
 from dfa_core import JobError
 from workers.state_files import SavedParts, StateFile
@@ -25,12 +26,14 @@ class Checkpoint:
     """A saved state: after how many steps, of which job, and where its files are.
 
     cuts: the steps from which the learning rate was cut, when the run had been rolled back.
+    best: the best evaluation up to there, where the job chooses by one.
     """
 
     step: int
     job: Settings
     cuts: tuple[int, ...]
     parts: SavedParts
+    best: Best | None = None
 
     def __str__(self) -> str:
         return str(self.parts.folder)
@@ -43,11 +46,12 @@ def write_checkpoint(
     cuts: Sequence[int],
     save: Callable[[Folder], list[StateFile]],
     keep: int,
+    best: Best | None = None,
 ) -> Folder:
     """Write the state after `step` steps; return its folder.
 
-    Older ones beyond `keep` are then removed. One of the same step is left as it is, for the new
-    one is a folder of its own.
+    Older ones beyond `keep` are then removed, but not that of the best step. One of the same step
+    is left as it is, for the new one is a folder of its own.
 
     Raises OSError when the disk does not take it; older checkpoints stay whole.
     """
@@ -65,6 +69,7 @@ def write_checkpoint(
             "step": step,
             "job": job,
             "cuts": list(cuts),
+            "best": asdict(best) if best else None,
             "parts": [asdict(file) for file in files],
         }
         sealed = {**body, "sha256": _seal(body)}
@@ -72,7 +77,7 @@ def write_checkpoint(
     except BaseException:
         folder.remove(name)
         raise
-    _tidy(folder, keep)
+    _tidy(folder, keep, best.step if best else step)
     return there
 
 
@@ -112,7 +117,8 @@ def read_manifest(there: Folder) -> Checkpoint:
         raise JobError(f"{there}/{_MANIFEST}: is not what was written (SHA-256 differs)")
     files = {part["part"]: StateFile(**part) for part in body["parts"]}
     cuts = tuple(body["cuts"])
-    return Checkpoint(body["step"], body["job"], cuts, SavedParts(there, files))
+    best = Best(**body["best"]) if body.get("best") else None
+    return Checkpoint(body["step"], body["job"], cuts, SavedParts(there, files), best)
 
 
 def _seal(body: dict[str, Any]) -> str:
@@ -127,10 +133,11 @@ def _newest_first(folder: Folder) -> Iterator[Folder]:
             yield there
 
 
-def _tidy(folder: Folder, keep: int) -> None:
+def _tidy(folder: Folder, keep: int, best: int) -> None:
     """Remove what is older than the newest `keep`, and what a killed process left half written."""
     names = [n for n in folder.names() if n.startswith(_STEP)]
     whole = [n for n in sorted(names, reverse=True) if _MANIFEST in folder.child(n).names()]
-    for name in set(names) - set(whole[:keep]):
+    of_best = [name for name in whole if name.startswith(f"{_STEP}{best:09d}")]
+    for name in set(names) - set(whole[:keep]) - set(of_best):
         folder.child(name).remove(_MANIFEST)  # first: from here on it does not count
         folder.remove(name)

@@ -82,7 +82,7 @@ class Rank0:
             start = perf_counter()
             pipeline.train(first, last, lambda *_: None)
             seconds = perf_counter() - start
-            run.append((seconds, evaluate(pipeline, there.task, splits)))
+            run.append((seconds, evaluate(pipeline, there.task, splits.test)))
             if there.reached(run[-1][1]):
                 break
         return run

@@ -86,9 +86,8 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
 
 def evaluation_line(event: Mapping[str, Any]) -> str:
     """Return one line about an evaluation."""
-    hidden = ("event", "step", "epoch", "epochs", "loss")
-    scores = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if k not in hidden)
-    return f"epoch {event['epoch']}/{event['epochs']}  test loss {event['loss']:.4f}  {scores}"
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in event["scores"].items())
+    return f"epoch {event['epoch']}/{event['epochs']}  {event['data']} {scores}"
 
 
 def faults_line(summary: Mapping[str, Any]) -> str:

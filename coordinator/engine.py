@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from coordinator.checkpoint import Checkpoint
 from coordinator.loop import OnStep
-from dfa_tasks import Splits, Task
+from dfa_tasks import Task
 from dfa_tasks.source import parts
 from workers.state_files import StateFile
 from workers.storage import Folder
@@ -30,8 +32,8 @@ class Engine(Protocol):
     def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
         """Train steps first..last-1; return whose batches were left out where."""
 
-    def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (head output, target) of the whole test data, part by part."""
+    def outputs(self, data: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (head output, target) of all samples, part by part."""
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head into a folder."""
@@ -58,20 +60,24 @@ class Engine(Protocol):
         """End the tracing; return a row of spans a process, the head's last."""
 
 
-def evaluate(engine: Engine, task: Task, splits: Splits) -> dict[str, float]:
-    """Return the test loss and the task's metrics, each a mean over all samples."""
+def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]:
+    """Return loss and metrics, each a mean over all samples, and the task's rankings."""
     sums: dict[str, float] = {"loss": 0.0, **dict.fromkeys(task.metrics, 0.0)}
-    samples = 0
-    for output, target in engine.outputs(splits):
+    samples, kept = 0, []
+    for output, target in engine.outputs(data):
         samples += len(target)
+        if task.rankings:
+            kept.append((output, target))
         for name, measure in {"loss": task.loss, **task.metrics}.items():
             sums[name] += float(measure(output, target)) * len(target)
-    return {name: total / samples for name, total in sums.items()}
+    whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
+    ranked = {name: rank(*whole) for name, rank in task.rankings.items()}
+    return {name: total / samples for name, total in sums.items()} | ranked
 
 
-def test_parts(splits: Splits) -> tuple[Iterator[tuple[Tensor, Tensor]], list[int]]:
-    """Return the test data in parts, and the parts' sizes."""
-    samples = len(splits.test)  # type: ignore[arg-type]
+def in_parts(data: Dataset[Any]) -> tuple[Iterator[tuple[Tensor, Tensor]], list[int]]:
+    """Return the samples in parts, and the parts' sizes."""
+    samples = len(data)  # type: ignore[arg-type]
     full, rest = divmod(samples, EVALUATION_SAMPLES)
     sizes = [EVALUATION_SAMPLES] * full + ([rest] if rest else [])
-    return parts(splits.test, EVALUATION_SAMPLES), sizes
+    return parts(data, EVALUATION_SAMPLES), sizes

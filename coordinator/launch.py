@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import ray
 import safetensors.torch
 from ray.exceptions import GetTimeoutError, RayActorError
-from torch import nn
 
 from coordinator.actor import training_actor
 from coordinator.embedded_ray import ray_for
@@ -23,7 +22,7 @@ from coordinator.resolve import Job, resolve
 from coordinator.run_folder import RunFolder
 from coordinator.search_path import own_folders
 from coordinator.spec import Settings, merge, to_settings
-from dfa_core import JobError, TrainingFailed
+from dfa_core import Chain, JobError, TrainingFailed
 from dfa_tasks import Task
 from workers.actor import Shipment
 
@@ -65,7 +64,7 @@ class Run:
         return RunFolder(self.folder).curve()
 
     @property
-    def model(self) -> nn.Sequential:
+    def model(self) -> Chain:
         """Build the trained model: its layers, then the head, as one nn.Sequential."""
         model, seed = self.job.model, self.job.spec.seed
         parts = [model.build_layer(i, seed) for i in range(len(model.layers))]
@@ -77,7 +76,7 @@ class Run:
             )
             if index == len(parts):
                 parts.append(part)
-        return nn.Sequential(*parts).eval()
+        return Chain(*parts).eval()
 
 
 def train(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from coordinator.feed import Feed
-from dfa_core import Head, SampleSpec, in_flight
+from dfa_core import FlowSpec, Head, in_flight
 from workers.group import Group
 from workers.links import Inbox, Outbox
 
@@ -17,7 +17,7 @@ def train_segment(
     head: Head,
     group: Group,
     feed: Feed,
-    arriving: SampleSpec,
+    arriving: FlowSpec,
     first: int,
     last: int,
     on_step: OnStep,
@@ -34,7 +34,7 @@ def train_segment(
     ahead = in_flight(blocks, microbatches, head.rule.staleness) + 2
 
     inputs = Outbox(group, to=1)
-    outputs = Inbox(group, blocks, arriving, [feed.samples] * messages, slots=3)
+    outputs = Inbox(group, blocks, arriving.message, [feed.samples] * messages, slots=3)
     errors = Outbox(group, to=None)
 
     coming = feed.microbatches(first, last)
@@ -52,7 +52,7 @@ def train_segment(
         losses = []
         for microbatch in range(microbatches):
             send_next()
-            h = outputs.take()
+            h = arriving.unpack(outputs.take())
             loss, error = head.error(h, targets.popleft(), step, microbatch)
             errors.send(error)
             outputs.release()
@@ -68,7 +68,7 @@ def train_segment(
 def evaluate_segment(
     head: Head,
     group: Group,
-    arriving: SampleSpec,
+    arriving: FlowSpec,
     parts: Iterator[tuple[Tensor, Tensor]],
     sizes: Sequence[int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -76,7 +76,7 @@ def evaluate_segment(
     blocks = group.world - 1
     ahead = blocks + 2
     inputs = Outbox(group, to=1)
-    outputs = Inbox(group, blocks, arriving, sizes, slots=2)
+    outputs = Inbox(group, blocks, arriving.message, sizes, slots=2)
     targets: deque[Tensor] = deque()
     for index in range(len(sizes) + ahead):
         if index < len(sizes):
@@ -84,7 +84,7 @@ def evaluate_segment(
             inputs.send(x)
             targets.append(target)
         if index >= ahead:
-            yield head.evaluate(outputs.take()), targets.popleft()
+            yield head.evaluate(arriving.unpack(outputs.take())), targets.popleft()
             outputs.release()
             inputs.keep(at_most=ahead)
     inputs.keep(at_most=0)

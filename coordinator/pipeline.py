@@ -9,16 +9,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from coordinator.checkpoint import Checkpoint
 from coordinator.crew import Crew, PipelineBroken
-from coordinator.engine import LeftOut, test_parts
+from coordinator.engine import LeftOut, in_parts
 from coordinator.feed import Feed
 from coordinator.loop import OnStep, evaluate_segment, train_segment
 from coordinator.plan import Plan
 from coordinator.snapshots import Snapshot, Snapshots
 from dfa_core import Head, LearningRule
-from dfa_tasks import Splits
 from workers.actor import Meeting, Shipment
 from workers.group import Group, listen, open_store
 from workers.loop import SegmentStats
@@ -116,14 +116,14 @@ class Pipeline:
         head = [(step, self._head.label) for step in self._head.taken_left_out()]
         return [*(one for stats in blocks for one in stats.left_out), *head]
 
-    def outputs(self, splits: Splits) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (head output, target) of the whole test data, run through the same pipeline."""
-        data, sizes = test_parts(splits)
+    def outputs(self, data: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (head output, target) of all samples, run through the same pipeline."""
+        parts, sizes = in_parts(data)
         group = self._joined()
         calls = [w.actor.evaluate.remote(self._generation, sizes) for w in self._crew.workers]
         with self._crew.watching(calls):
             arriving = self._plan.profile.between[-1]
-            yield from evaluate_segment(self._head, group, arriving, data, sizes)
+            yield from evaluate_segment(self._head, group, arriving, parts, sizes)
             self._crew.all_of(calls)
 
     def save(self, folder: Folder) -> list[StateFile]:

@@ -8,7 +8,8 @@ from typing import Any
 from coordinator.bench import OneBatch, open_feed
 from coordinator.resolve import Job
 from coordinator.spec import whole_numbers
-from dfa_core import Head, JobError, Layer, ModelProfile, SampleSpec
+from dfa_core import Activations, FlowSpec, Head, JobError, Layer, ModelProfile, SampleSpec
+from dfa_core.activations import detached
 from dfa_core.profiling import LayerProfile
 from dfa_speedup.case import Case
 from dfa_speedup.costs import Costs, head_cost, layer_cost
@@ -37,18 +38,19 @@ def _planner(job: Job, link: Link) -> Planner:
     rule = job.rule(source.steps_per_epoch)
     model, loss = job.model, job.task.loss
     kinds: dict[Any, tuple[Layer, Any, Any]] = {}  # what a layer is made of -> layer, input, output
-    keys, between, h = [], [SampleSpec.of(x)], x
+    keys, between = [], [FlowSpec.of(x)]
+    h: Activations = x
     for index, factory in enumerate(model.layers):
-        key = (repr(factory), h.shape, h.dtype)  # equal partials read alike; a lambda is its own
+        key = (repr(factory), between[-1])  # equal partials read alike; a lambda is its own
         if key not in kinds:
             layer = Layer(index, model.build_layer(index, spec.seed), rule)
-            kinds[key] = (layer, h, layer.forward(h, 0, 0).detach())
+            kinds[key] = (layer, h, detached(layer.forward(h, 0, 0)))
         h = kinds[key][2]
         keys.append(key)
-        between.append(SampleSpec.of(h))
+        between.append(FlowSpec.of(h))
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
-    of_kind = {key: layer_cost(*kind, error) for key, kind in kinds.items()}
+    of_kind = {key: layer_cost(layer, before, error) for key, (layer, before, _) in kinds.items()}
     costs = Costs(len(x), tuple(of_kind[key] for key in keys), head_cost(head, h, target))
     layers = tuple(
         LayerProfile(

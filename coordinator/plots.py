@@ -21,7 +21,7 @@ def draw_curves(curve: Sequence[dict[str, Any]], path: Path, title: str) -> None
     steps = [line["step"] for line in trained]
     loss_axes.plot(steps, [line["loss"] for line in trained], linewidth=0.8, label="training")
     marks = [line["step"] for line in evaluated]
-    loss_axes.plot(marks, [line["loss"] for line in evaluated], marker=".", label="test")
+    loss_axes.plot(marks, [line["loss"] for line in evaluated], marker=".", label="evaluation")
     loss_axes.set(xlabel="step", ylabel="loss", yscale="log")
     loss_axes.legend()
     names = [
@@ -30,9 +30,7 @@ def draw_curves(curve: Sequence[dict[str, Any]], path: Path, title: str) -> None
         if n not in ("kind", "step", "epoch", "loss")
     ]
     for name in names:
-        metric_axes.plot(
-            marks, [line[name] for line in evaluated], marker=".", label=f"test {name}"
-        )
+        metric_axes.plot(marks, [line[name] for line in evaluated], marker=".", label=name)
     metric_axes.set(xlabel="step", ylabel=", ".join(names))
     if names:
         metric_axes.legend()

@@ -19,7 +19,8 @@ class Recorder:
     def __init__(self, folder: RunFolder, from_step: int) -> None:
         """Raises OSError when what was written before cannot be kept."""
         before = folder.curve()
-        kept = [line for line in before if line["step"] <= from_step]
+        # the last test is made again
+        kept = [line for line in before if line["step"] <= from_step and line["kind"] != "test"]
         if kept != before or not folder.metrics.exists():
             text = "".join(json.dumps(line) + "\n" for line in kept)
             LocalFolder(folder.path).write(folder.metrics.name, text.encode())
@@ -31,7 +32,7 @@ class Recorder:
         )
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> str:
-        """Write the values of `kind` ("train" or "evaluation") after `step` steps.
+        """Write the values of `kind` ("train", "evaluation" or "test") after `step` steps.
 
         Returns what is wrong when the disk takes no more, once, else nothing.
         """

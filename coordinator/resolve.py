@@ -9,6 +9,7 @@ from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
 
 from coordinator.spec import DEFAULTS, Settings, merge, parse, plain_options, to_settings
 from dfa_core import FeedbackSpec, JobError, LearningRule, Model, OptimizerSpec, as_model
+from dfa_core.names import nearest
 from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import Method
 from dfa_tasks import Task, make_task
@@ -76,6 +77,10 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     job = Job(spec, task)
     _check_numbers(spec)
     build_optimizer(job.rule(steps_per_epoch=1).optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    known = ["", "loss", *task.metrics, *task.rankings]
+    if spec.stopping.metric not in known:
+        hint = nearest(spec.stopping.metric, known[1:])
+        raise JobError(f"stopping.metric: unknown '{spec.stopping.metric}'; {hint}")
     layers = len(job.model.layers)
     if not 1 <= spec.blocks <= layers and spec.method == METHOD_DFA:
         raise JobError(f"blocks: {spec.blocks} is not between 1 and the model's {layers} layer(s)")
@@ -89,7 +94,8 @@ def identity(spec: JobSpec) -> Settings:
     learning rate depends on it.
     """
     settings = to_settings(spec)
-    for free in ("blocks", "resources", "checkpoint", "data_dir", "log_every", "faults"):
+    where = ("blocks", "resources", "checkpoint", "data_dir", "log_every", "faults")
+    for free in (*where, "stopping"):
         del settings[free]
     if settings["optimizer"]["schedule"] == "constant":
         del settings["epochs"]

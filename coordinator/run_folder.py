@@ -98,6 +98,14 @@ class RunFolder:
             self._check_same(found.job, self.spec())
         return found
 
+    def best_checkpoint(self) -> Checkpoint | None:
+        """Return that of the best epoch so far, where the job chooses one, else the newest."""
+        newest = self.checkpoint()
+        if newest is None or newest.best is None:
+            return newest
+        step = newest.best.step
+        return self.checkpoint(lambda c: c.step == step)
+
     def forget_behind(self, step: int) -> None:
         """Remove the checkpoints of later steps: the run was rolled back."""
         folder = self.checkpoints

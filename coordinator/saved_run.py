@@ -29,7 +29,7 @@ class SavedRun:
     def scores(self) -> dict[str, float]:
         """Return the test loss and the task's metrics."""
         engine = SingleProcess(self._reference, self._feed)
-        return evaluate(engine, self.job.task, self._splits)
+        return evaluate(engine, self.job.task, self._splits.test)
 
     def alignment(self) -> list[tuple[str, float]]:
         """Return (layer, cosine with the exact gradient) on the batch of the next step."""
@@ -61,7 +61,7 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     if data_dir is not None:
         settings["data_dir"] = data_dir
     job = resolve(task, settings)
-    newest = folder.checkpoint()
+    newest = folder.best_checkpoint()
     if newest is None:
         raise JobError(f"{path}: holds no checkpoint yet")
     splits = job.task.splits()

@@ -41,6 +41,7 @@ DEFAULTS: Settings = {
         "non_finite": "stop",
         "rate_factor": 0.5,
     },
+    "stopping": {"metric": "", "patience": 0},
     "log_every": 10,
     "staleness": 0,
 }

@@ -1,9 +1,7 @@
 """The story of a run: segments of steps, an evaluation each epoch, checkpoints, a clean end."""
 
-import os
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import isfinite
 from statistics import median
 from time import perf_counter
@@ -11,10 +9,11 @@ from typing import Any
 
 from coordinator.checkpoint import Checkpoint, write_checkpoint
 from coordinator.crew import PipelineBroken
+from coordinator.early_stopping import EarlyStopping
 from coordinator.engine import Engine, evaluate
 from coordinator.loop import OnStep
-from coordinator.recorder import Recorder
 from coordinator.recovery import Recovery
+from coordinator.reports import Emit, Reports
 from coordinator.resolve import Job, identity
 from coordinator.run_folder import RunFolder
 from coordinator.spec import to_settings
@@ -22,8 +21,6 @@ from coordinator.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
 from workers.state_files import NonFiniteWeights
-
-Emit = Callable[[str, dict[str, Any]], None]
 
 _SEGMENT_S = 1.0  # so long may a request to stop wait
 _MOST_LEFT_OUT = 100
@@ -46,8 +43,9 @@ class Training:
         self._steps_per_epoch = steps_per_epoch
         self._total = job.spec.epochs * steps_per_epoch
         self._every = job.spec.checkpoint.every_steps or steps_per_epoch
-        self._folder, self._emit = folder, emit
+        self._folder, self._reports = folder, Reports(job, folder, steps_per_epoch, emit)
         self._recovery = Recovery(job.spec.faults.recoveries)
+        self._early = EarlyStopping(job.spec.stopping.metric, job.spec.stopping.patience)
         self._stop = threading.Event()
         self._step_s: list[float] = []
         self._trace: TraceRequest | None = None
@@ -56,7 +54,6 @@ class Training:
         self._rolled_back_to: Checkpoint | None = None
         self._saved = self._evaluated = -1  # at which step
         self._left_out = 0  # batches in a row
-        self._recorder: Recorder | None = None
 
     def stop(self) -> None:
         """Ask the run to save and end at the next segment boundary; from any thread."""
@@ -77,7 +74,7 @@ class Training:
             start = step = self._begin(checkpoint)
             while True:
                 try:
-                    if step >= self._total or self._stop.is_set():
+                    if self._over(step) or self._stop.is_set():
                         self._finish(step)
                         break
                     step = self._advance(step)
@@ -86,8 +83,7 @@ class Training:
                 except (NonFiniteLoss, NonFiniteWeights) as fault:
                     step = self._roll_back(step, fault)
         finally:
-            if self._recorder is not None:
-                self._recorder.close()
+            self._reports.close()
             if self._trace is not None:
                 self._trace.give_up("the run has ended")
         return self._summary(start, step, perf_counter() - began)
@@ -95,20 +91,21 @@ class Training:
     def _begin(self, checkpoint: Checkpoint | None) -> int:
         if checkpoint is not None:
             self._cuts, self._saved = checkpoint.cuts, checkpoint.step
+            self._early.best = checkpoint.best
             self._rule = self._rule.cut_at(self._cuts)
         try:
             step = self._engine.start(checkpoint)
         except PipelineBroken as fault:
             step = self._recover(fault)
         self._recovery.begins(step)
-        self._recorder = Recorder(self._folder, step)
+        self._reports.begin(step)
         while step == 0 and self._saved < 0:
             try:
                 self._save(0, must=True)  # that it can is known before hours are spent
             except PipelineBroken as fault:
                 step = self._recover(fault)
-        self._tell_workers()
-        self._emit("training", {"step": step, "total": self._total})
+        self._reports.workers(self._engine.processes())
+        self._reports.tell("training", {"step": step, "total": self._total})
         return step
 
     def _advance(self, step: int) -> int:
@@ -120,16 +117,29 @@ class Training:
             self._save(step, must=False)
         return step
 
+    def _over(self, step: int) -> bool:
+        return step >= self._total or self._early.over(step // self._steps_per_epoch)
+
     def _finish(self, step: int) -> None:
+        """Save the end; where the run is over, take its best epoch's weights and test them."""
         self._save(step, must=True)
         if not self._scores:
             self._evaluate(step)
+        if not self._over(step):
+            return
+        best, at = self._early.best, step
+        if best is not None and best.step != step:
+            at = best.step
+            self._engine.start(self._folder.checkpoint(lambda c: c.step == at))
+        if at != step or self._splits.validation is not None:
+            self._scores = evaluate(self._engine, self._job.task, self._splits.test)
+            self._reports.scores("test", "test", at, self._scores)
 
     def _recover(self, fault: PipelineBroken) -> int:
         """Have lost workers replaced; return the step to go on from."""
         while True:
             wait_s = self._recovery.fault(fault)
-            self._emit("fault", {"message": str(fault)})
+            self._reports.tell("fault", {"message": str(fault)})
             self._stop.wait(wait_s)
             try:
                 step = self._engine.recover(fault.lost, self._newest())
@@ -137,7 +147,7 @@ class Training:
             except PipelineBroken as another:
                 fault = another
         self._recovery.goes_on_from(step)
-        self._tell_workers()
+        self._reports.workers(self._engine.processes())
         return step
 
     def _newest(self) -> Checkpoint | None:
@@ -165,23 +175,17 @@ class Training:
         self._rolled_back_to = replace(target, cuts=self._cuts)
         self._folder.forget_behind(target.step)
         self._saved = self._evaluated = target.step
+        self._early.best = target.best
         self._recovery.begins(target.step)
         try:
             step = self._engine.start(self._rolled_back_to)
         except PipelineBroken as broken:
             step = self._recover(broken)
-        if self._recorder is not None:
-            self._recorder.close()
-        self._recorder = Recorder(self._folder, target.step)
+        self._reports.begin(target.step)
         rate = self._rule.optimizer.rate(target.step)
         message = f"{what}; rolled back to step {target.step}, learning rate {rate:g} from there"
-        self._emit("rolled_back", {"step": target.step, "message": message})
+        self._reports.tell("rolled_back", {"step": target.step, "message": message})
         return step
-
-    def _tell_workers(self) -> None:
-        processes = self._engine.processes()
-        if processes:
-            self._emit("workers", {"processes": processes, "coordinator": os.getpid()})
 
     def _boundary(self, step: int) -> int:
         """Return where the next segment ends: at an event, or after about a second."""
@@ -200,7 +204,7 @@ class Training:
             done = step + 1
             new = done > self._recovery.furthest  # else it was told before, with the same bits
             self._note_done(done)
-            self._emit(
+            self._reports.tell(
                 "progress",
                 {
                     "step": done,
@@ -215,14 +219,9 @@ class Training:
             if self._left_out > _MOST_LEFT_OUT:
                 raise TrainingFailed(f"{self._left_out} batches in a row have a loss of {loss}")
             if not isfinite(loss):
-                message = f"the loss is {loss} at step {step}: its batch changed nothing"
-                self._emit("warning", {"message": message})
+                self._reports.warn(f"the loss is {loss} at step {step}: its batch changed nothing")
             elif new and (done % self._job.spec.log_every == 0 or done == self._total):
-                rate = self._rule.optimizer.rate(step)
-                speed = round(self._job.spec.batch_size / seconds, 1)
-                logged = {"loss": loss, "lr": rate, "samples_per_s": speed}
-                self._record("train", done, logged)
-                self._emit("metrics", {"step": done, **logged})
+                self._reports.metrics(done, loss, self._rule.optimizer.rate(step), seconds)
 
         loads = self._engine.loads()
         if self._trace is not None:
@@ -235,45 +234,45 @@ class Training:
 
     def _train(self, first: int, last: int, on_step: OnStep) -> None:
         for step, layer in self._engine.train(first, last, on_step):
-            message = (
+            self._reports.warn(
                 f"{layer}: the batch of step {step} changed nothing, for it is not finite there"
             )
-            self._emit("warning", {"message": message})
 
     def _note_done(self, done: int) -> None:
         lost_s = self._recovery.done(done)
         if lost_s is not None:
             again = max(0, self._recovery.furthest - done + 1)
-            message = f"recovered in {lost_s:.1f} s; {again} step(s) are done again from {done - 1}"
-            values = {"seconds": lost_s, "step": done - 1, "repeated": again, "message": message}
-            self._emit("recovered", values)
-
-    def _record(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        if self._recorder is not None:
-            trouble = self._recorder.write(kind, step, values)
-            if trouble:
-                self._emit("warning", {"message": trouble})
+            self._reports.recovered(done - 1, lost_s, again)
 
     def _evaluate(self, step: int) -> None:
-        self._scores = evaluate(self._engine, self._job.task, self._splits)
+        chosen = self._splits.validation
+        data = self._splits.test if chosen is None else chosen
+        self._scores = evaluate(self._engine, self._job.task, data)
         if step <= self._evaluated:
             return
         self._evaluated = step
         epoch = step // self._steps_per_epoch
-        self._record("evaluation", step, {"epoch": epoch, **self._scores})
-        self._emit(
-            "evaluation",
-            {"step": step, "epoch": epoch, "epochs": self._job.spec.epochs, **self._scores},
-        )
+        kind = "test" if chosen is None else "validation"
+        self._reports.scores("evaluation", kind, step, self._scores)
+        whole = step % self._steps_per_epoch == 0  # else it depends on when the run was interrupted
+        better = self._early.better(step, epoch, self._scores) if whole else None
+        if better is not None:
+            before, self._early.best = self._early.best, better
+            if not self._save(step, must=False):
+                self._early.best = before
 
-    def _save(self, step: int, must: bool) -> None:
-        """Write a checkpoint; a disk that does not take it ends the run only where it must."""
+    def _save(self, step: int, must: bool) -> bool:
+        """Write a checkpoint; a disk that does not take it ends the run only where it must.
+
+        Returns whether there is one of this step now.
+        """
         if step == self._saved:
-            return
+            return True
         keep, job = self._job.spec.checkpoint.keep, identity(self._job.spec)
         folder, cuts = self._folder.checkpoints, self._cuts
         try:
-            path = write_checkpoint(folder, step, job, cuts, self._engine.save, keep)
+            best = self._early.best
+            path = write_checkpoint(folder, step, job, cuts, self._engine.save, keep, best)
         except OSError as error:
             if must:
                 raise
@@ -281,10 +280,11 @@ class Training:
                 f"the checkpoint of step {step} was not written: {error}; the run goes on, its "
                 f"newest checkpoint is of step {self._saved}"
             )
-            self._emit("warning", {"message": message})
-            return
+            self._reports.warn(message)
+            return False
         self._saved = step
-        self._emit("checkpoint", {"step": step, "path": str(path)})
+        self._reports.tell("checkpoint", {"step": step, "path": str(path)})
+        return True
 
     def _median_s(self) -> float:
         return median(self._step_s[-50:])
@@ -294,7 +294,8 @@ class Training:
         step_s = self._median_s() if self._step_s else 0.0
         return {
             "steps": step,
-            "finished": step >= self._total,
+            "finished": self._over(step),
+            "best": asdict(self._early.best) if self._early.best else None,
             "seconds": round(seconds, 3),
             "steps_this_time": step - start,
             "step_ms": round(step_s * 1e3, 4),

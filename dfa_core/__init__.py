@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dfa_core.activations import Activations, FlowSpec, SampleSpec, pack
     from dfa_core.angles import alignment
     from dfa_core.block import Block
     from dfa_core.errors import JobError, NonFiniteLoss, TrainingFailed
@@ -14,19 +15,22 @@ if TYPE_CHECKING:
     from dfa_core.head import Head
     from dfa_core.layer import Layer, build_layers
     from dfa_core.microbatch import split
-    from dfa_core.model import Model, as_model
+    from dfa_core.model import Chain, Model, as_model
     from dfa_core.optimizer import OptimizerSpec
     from dfa_core.partitioning import partition
-    from dfa_core.profiling import ModelProfile, SampleSpec, profile
+    from dfa_core.profiling import ModelProfile, profile
     from dfa_core.reference import Reference
     from dfa_core.rule import LearningRule
     from dfa_core.schedule import Action, Forward, Step, Update, block_actions, in_flight
 
 __all__ = [
     "Action",
+    "Activations",
     "Block",
+    "Chain",
     "Feedback",
     "FeedbackSpec",
+    "FlowSpec",
     "Forward",
     "Head",
     "JobError",
@@ -46,12 +50,14 @@ __all__ = [
     "block_actions",
     "build_layers",
     "in_flight",
+    "pack",
     "partition",
     "profile",
     "split",
 ]
 
 _HOMES = {
+    "activations": ("Activations", "FlowSpec", "SampleSpec", "pack"),
     "angles": ("alignment",),
     "block": ("Block",),
     "errors": ("JobError", "NonFiniteLoss", "TrainingFailed"),
@@ -59,10 +65,10 @@ _HOMES = {
     "head": ("Head",),
     "layer": ("Layer", "build_layers"),
     "microbatch": ("split",),
-    "model": ("Model", "as_model"),
+    "model": ("Chain", "Model", "as_model"),
     "optimizer": ("OptimizerSpec",),
     "partitioning": ("partition",),
-    "profiling": ("ModelProfile", "SampleSpec", "profile"),
+    "profiling": ("ModelProfile", "profile"),
     "reference": ("Reference",),
     "rule": ("LearningRule",),
     "schedule": ("Action", "Forward", "Step", "Update", "block_actions", "in_flight"),

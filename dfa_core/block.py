@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dfa_core.activations import Activations, detached, tensors
 from dfa_core.layer import Layer
 
 
@@ -17,9 +18,9 @@ class Block:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
-        self._waiting: dict[tuple[int, int], list[Tensor]] = {}
+        self._waiting: dict[tuple[int, int], list[Activations]] = {}
 
-    def forward(self, x: Tensor, step: int, microbatch: int) -> Tensor:
+    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
         """Run one microbatch through all layers and keep what its update will need.
 
         Returns the last layer's output, without a graph. The input must stay as it is until the
@@ -27,27 +28,27 @@ class Block:
         """
         outputs = []
         for layer in self.layers:
-            output = layer.forward(x.detach(), step, microbatch)
-            outputs.append(output)
-            x = output
+            x = layer.forward(detached(x), step, microbatch)
+            outputs.append(x)
         self._waiting[step, microbatch] = outputs
-        return x.detach()
+        return detached(x)
 
     def update(self, error: Tensor, step: int, microbatch: int) -> None:
         """Add the local gradients of one microbatch, all layers in one call to autograd.
 
         error: the global error e of that microbatch, (samples..., error features...).
         """
-        outputs, feedback = [], []
+        outputs: list[Tensor] = []
+        gradients: list[Tensor] = []
         waiting = self._waiting.pop((step, microbatch))
         if left_out(self.layers, error, step):
             return
-        for layer, output in zip(self.layers, waiting, strict=True):
-            if output.requires_grad:  # a layer without weights has nothing to learn
-                outputs.append(output)
-                feedback.append(layer.feedback.project(error, output))
+        for layer, h in zip(self.layers, waiting, strict=True):
+            of_layer = layer.learning_signals(error, h)
+            outputs += of_layer[0]
+            gradients += of_layer[1]
         if outputs:
-            torch.autograd.backward(outputs, feedback)
+            torch.autograd.backward(outputs, gradients)
 
     def step(self, step: int) -> None:
         """Let every layer's optimizer take its step with the gradients of batch `step`."""
@@ -55,7 +56,7 @@ class Block:
             layer.apply_gradients(step)
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor) -> Tensor:
+    def evaluate(self, x: Activations) -> Activations:
         """Run samples through all layers in evaluation mode."""
         for layer in self.layers:
             x = layer.evaluate(x)
@@ -68,7 +69,8 @@ class Block:
             if weight is not None:
                 return f"{layer.label}, {weight}"
             for outputs in self._waiting.values():
-                if not bool(torch.isfinite(outputs[position]).all()):
+                found = tensors(outputs[position])
+                if not all(bool(torch.isfinite(tensor).all()) for tensor in found):
                     return f"{layer.label}, its output"
         return None
 

@@ -35,11 +35,15 @@ class FeedbackSpec:
 class Feedback:
     """B_i of one layer: fixed, drawn from (job seed, layer index) when the first error arrives."""
 
-    def __init__(self, spec: FeedbackSpec, seed: int, layer: int, sample_dims: int = 1) -> None:
+    def __init__(
+        self, spec: FeedbackSpec, seed: int, layer: int, sample_dims: int = 1, output: int = 0
+    ) -> None:
+        """output: which of the layer's tensors it teaches."""
         self.spec = spec
         self.layer = layer
         self.sample_dims = sample_dims
-        self._seed = derive(seed, "feedback", "shared" if spec.shared else layer)
+        further = (output,) if output else ()
+        self._seed = derive(seed, "feedback", "shared" if spec.shared else layer, *further)
         self._matrix: Tensor | None = None
 
     def project(self, error: Tensor, output: Tensor) -> Tensor:

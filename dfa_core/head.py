@@ -6,6 +6,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from dfa_core.activations import Activations, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss
 from dfa_core.model import Model, describe
 from dfa_core.rule import LearningRule
@@ -25,10 +26,12 @@ class Head(TrainedModule):
         self.loss = loss
         self.rule = rule
 
-    def error(self, h: Tensor, target: Tensor, step: int, microbatch: int) -> tuple[float, Tensor]:
+    def error(
+        self, h: Activations, target: Tensor, step: int, microbatch: int
+    ) -> tuple[float, Tensor]:
         """Add the head's exact gradients; return the microbatch's loss and its global error e.
 
-        h: output of the last layer, without a graph, (samples..., features...).
+        h: output of the last layer, (samples..., features...), or a tuple of which that is first.
         Both gradients and e are of the mean over the whole batch: 1/M of the microbatch's.
 
         Where the rule skips such batches, the error of one whose loss is not finite is all NaN.
@@ -36,9 +39,10 @@ class Head(TrainedModule):
         Raises NonFiniteLoss, with no gradient added, and JobError when head and data do not fit.
         """
         at_input = self.rule.error_at == "input"
-        h = h.detach().requires_grad_(at_input)
+        h = detached(h)
+        tensors(h)[0].requires_grad_(at_input)
         loss, output = self.forward_loss(h, target, step, microbatch)
-        tap = h if at_input else output
+        tap = tensors(h)[0] if at_input else output
         tap.retain_grad()
         value = self.finite(loss, step, microbatch)
         if not isfinite(value):
@@ -61,29 +65,30 @@ class Head(TrainedModule):
         return value
 
     def forward_loss(
-        self, h: Tensor, target: Tensor, step: int, microbatch: int
+        self, h: Activations, target: Tensor, step: int, microbatch: int
     ) -> tuple[Tensor, Tensor]:
         """Return (mean loss of the microbatch, head output), both with their graph."""
         self.note_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
-                output = self.module(h)
+                output = self.module(*tensors(h))
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 return self.loss(output, target), output
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 what = " ".join(str(error).split())
+                shapes = ", ".join(str(tuple(t.shape)) for t in tensors(h))
                 raise JobError(
-                    f"{self.label} and the loss fail on inputs of {tuple(h.shape)} and targets of "
+                    f"{self.label} and the loss fail on inputs of {shapes} and targets of "
                     f"{tuple(target.shape)}: {what}"
                 ) from error
 
     @torch.no_grad()
-    def evaluate(self, h: Tensor) -> Tensor:
+    def evaluate(self, h: Activations) -> Tensor:
         """Return the head's output in evaluation mode."""
         self.module.eval()
         try:
-            output: Tensor = self.module(h)
+            output: Tensor = self.module(*tensors(h))
             return output
         finally:
             self.module.train()

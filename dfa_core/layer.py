@@ -1,11 +1,12 @@
 """One layer: a module whose output is a feedback point."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
 from dfa_core.feedback import Feedback
 from dfa_core.model import Model, describe
@@ -13,9 +14,17 @@ from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 
+LearnsBy = Literal["feedback", "error", "nothing"]
+
 
 class Layer(TrainedModule):
-    """A module, its optimizer and its feedback matrix, all from (job seed, layer index)."""
+    """A module, its optimizer and its feedback matrices, all from (job seed, layer index).
+
+    The module returns a tensor, h_i, or a tuple of tensors, which the next layer (or the head) is
+    called with. Its attribute `learns_by` says what each of them learns by: "feedback", from e·B_i;
+    "error", from e itself, which is exact for what is added to the head's output; or "nothing".
+    Without it the first learns by feedback, and the others go along.
+    """
 
     def __init__(self, index: int, module: nn.Module, rule: LearningRule) -> None:
         name = f"layer-{index:04d}"
@@ -23,13 +32,17 @@ class Layer(TrainedModule):
         self.index = index
         self.label = f"layer {index} ({describe(module)})"
         self.seed = rule.seed
-        self.feedback = Feedback(rule.feedback, rule.seed, index, rule.sample_dims)
-        self._sample_shape: tuple[int, ...] | None = None
+        self._learns_by: tuple[LearnsBy, ...] = getattr(module, "learns_by", ("feedback",))
+        self.feedback = [
+            Feedback(rule.feedback, rule.seed, index, rule.sample_dims, output)
+            for output in range(len(self._learns_by))
+        ]
+        self._sample_shapes: list[tuple[int, ...]] | None = None
         self._staleness = rule.staleness
         # delayed mode: the weights as step t's forward found them, which also gather its gradients
         self._open: dict[int, dict[str, Tensor]] = {}
 
-    def forward(self, x: Tensor, step: int, microbatch: int) -> Tensor:
+    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
         """Return h_i of one microbatch, with its graph; random draws come from their position.
 
         Raises JobError when the module fails, or when a sample's shape is not what it was before.
@@ -37,6 +50,36 @@ class Layer(TrainedModule):
         self.note_buffers(step)
         with drawing_from(derive(self.seed, "draw", self.index, step, microbatch)):
             return self._checked(x, self._weights_of(step) if self._staleness else None)
+
+    def learns(self, by: Collection[LearnsBy]) -> bool:
+        """Return whether any output learns by one of these."""
+        return any(learns_by in by for learns_by in self._learns_by)
+
+    def learning_signals(
+        self, error: Tensor, h: Activations, by: Collection[LearnsBy] = ("feedback", "error")
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the outputs that teach weights of this layer, and what stands for their gradients.
+
+        error: the global error e; h: what forward() returned; by: leaves out others.
+
+        Raises JobError when the shapes do not allow it.
+        """
+        outputs, gradients = [], []
+        learning = zip(tensors(h), self._learns_by, self.feedback, strict=False)
+        for output, learns_by, feedback in learning:
+            if not output.requires_grad or learns_by not in by:  # a layer without weights has none
+                continue
+            outputs.append(output)
+            if learns_by == "feedback":
+                gradients.append(feedback.project(error, output))
+            elif error.shape == output.shape:
+                gradients.append(error)
+            else:
+                raise JobError(
+                    f"{self.label}: an output that learns by the error must have its shape "
+                    f"{tuple(error.shape)}, not {tuple(output.shape)}"
+                )
+        return outputs, gradients
 
     def _weights_of(self, step: int) -> dict[str, Tensor]:
         """Return the weights that all forwards of a step use; optimizer steps leave them alone."""
@@ -72,7 +115,7 @@ class Layer(TrainedModule):
                 weight = self._weights_of(int(step))[name]
                 weight.grad = gradient.clone().to(weight.device)
 
-    def evaluate(self, x: Tensor) -> Tensor:
+    def evaluate(self, x: Activations) -> Activations:
         """Return h_i in evaluation mode (no dropout, fixed statistics)."""
         self.module.eval()
         try:
@@ -80,26 +123,36 @@ class Layer(TrainedModule):
         finally:
             self.module.train()
 
-    def _checked(self, x: Tensor, weights: dict[str, Tensor] | None = None) -> Tensor:
+    def _checked(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
+        arguments = tensors(x)
         try:
-            h = self.module(x) if weights is None else functional_call(self.module, weights, (x,))
+            if weights is None:
+                h = self.module(*arguments)
+            else:
+                h = functional_call(self.module, weights, tuple(arguments))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             what = " ".join(str(error).split())
-            raise JobError(f"{self.label} fails on an input of {tuple(x.shape)}: {what}") from error
-        if not isinstance(h, Tensor) or h.dim() < 1 or h.shape[0] != x.shape[0]:
-            got = tuple(h.shape) if isinstance(h, Tensor) else type(h).__name__
+            shapes = ", ".join(str(tuple(t.shape)) for t in arguments)
+            raise JobError(f"{self.label} fails on an input of {shapes}: {what}") from error
+        found = h if isinstance(h, tuple) else (h,)
+        for one in found:
+            if not isinstance(one, Tensor) or one.dim() < 1 or len(one) != len(arguments[0]):
+                got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+                raise JobError(
+                    f"{self.label} returned {got} for {len(arguments[0])} samples; a layer returns "
+                    f"a tensor whose first dimension counts the samples, or a tuple of such"
+                )
+        shapes_now = [tuple(one.shape[1:]) for one in found]
+        if self._sample_shapes is None:
+            self._sample_shapes = shapes_now
+        elif shapes_now != self._sample_shapes:
             raise JobError(
-                f"{self.label} returned {got} for {x.shape[0]} samples; a layer returns one tensor "
-                f"whose first dimension counts the samples"
+                f"{self.label} returned samples of {shapes_now}, but of {self._sample_shapes} "
+                f"before; a layer's output must keep its shape"
             )
-        if self._sample_shape is None:
-            self._sample_shape = tuple(h.shape[1:])
-        elif tuple(h.shape[1:]) != self._sample_shape:
-            raise JobError(
-                f"{self.label} returned samples of {tuple(h.shape[1:])}, but of "
-                f"{self._sample_shape} before; a layer's output must keep its shape"
-            )
-        return h
+        # contiguous: as a message has it, or the next layer's bits could depend on where it is
+        found = tuple(one.contiguous() for one in found)
+        return found if isinstance(h, tuple) else found[0]
 
 
 def build_layers(model: Model, first: int, last: int, rule: LearningRule) -> list[Layer]:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
+from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
 from dfa_core.seeding import derive, drawing_from
 
@@ -17,7 +18,8 @@ ModuleFactory = Callable[[], nn.Module]
 class Model:
     """Lazy model: each factory builds one layer (one feedback point) where that layer lives.
 
-    layers: factories in forward order; each layer's output is a feedback point.
+    layers: factories in forward order; each layer's output is a feedback point. A layer may return
+        a tuple of tensors, see dfa_core.Layer.
     head: factory of everything after the last feedback point.
     """
 
@@ -33,6 +35,17 @@ class Model:
         """Build the head; its initial weights depend on the seed alone."""
         with drawing_from(derive(seed, "head")):
             return self.head()
+
+
+class Chain(nn.Sequential):
+    """Modules one behind another; where one returns a tuple, the next is called with all of it."""
+
+    def forward(self, *inputs: Tensor) -> Activations:
+        """Return the last module's output."""
+        h: Activations = inputs
+        for module in self:
+            h = module(*tensors(h))
+        return h
 
 
 def as_model(model: Model | nn.Sequential) -> Model:

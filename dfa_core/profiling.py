@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
+from dfa_core.activations import Activations, FlowSpec, SampleSpec, detached
 from dfa_core.block import Block
 from dfa_core.head import Head, Loss
 from dfa_core.layer import Layer
@@ -15,29 +15,7 @@ from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 
 _REPEATS = 3
-Kind = tuple[str, tuple[tuple[int, ...], ...], "SampleSpec"]
-
-
-@dataclass(frozen=True)
-class SampleSpec:
-    """Shape and dtype of one sample of a tensor whose first dimension counts samples."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, batch: Tensor) -> "SampleSpec":
-        """Read the spec off a batch."""
-        return cls(tuple(batch.shape[1:]), batch.dtype)
-
-    @property
-    def bytes(self) -> int:
-        """Return the bytes of one sample."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    def empty(self, samples: int) -> Tensor:
-        """Return an uninitialised batch of this many samples."""
-        return torch.empty((samples, *self.shape), dtype=self.dtype)
+Kind = tuple[str, tuple[tuple[int, ...], ...], FlowSpec]
 
 
 @dataclass(frozen=True)
@@ -62,7 +40,7 @@ class ModelProfile:
     """
 
     layers: tuple[LayerProfile, ...]
-    between: tuple[SampleSpec, ...]
+    between: tuple[FlowSpec, ...]
     error: SampleSpec
     head_parameters: int
     head_seconds: float
@@ -82,11 +60,11 @@ def profile(
 
     Raises JobError when a layer, the head or the feedback does not fit.
     """
-    between = [SampleSpec.of(x)]
-    h = x
+    between = [FlowSpec.of(x)]
+    h: Activations = x
     for layer in _one_by_one(model, rule):
-        h = layer.forward(h.detach(), 0, 0).detach()
-        between.append(SampleSpec.of(h))
+        h = detached(layer.forward(detached(h), 0, 0))
+        between.append(FlowSpec.of(h))
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
     head_seconds = _fastest(lambda: head.error(h, target, 0, 0))
@@ -110,7 +88,7 @@ def profile(
     )
 
 
-def _kind(layer: Layer, before: SampleSpec) -> Kind:
+def _kind(layer: Layer, before: FlowSpec) -> Kind:
     """Return what layers of equal cost have in common.
 
     Equal layers must come out equal: a machine whose speed drifts while they are measured would
@@ -125,7 +103,7 @@ def _one_by_one(model: Model, rule: LearningRule) -> Iterator[Layer]:
         yield Layer(index, model.build_layer(index, rule.seed), rule)
 
 
-def _cost(layer: Layer, x: Tensor, error: Tensor) -> tuple[float, Tensor]:
+def _cost(layer: Layer, x: Activations, error: Tensor) -> tuple[float, Activations]:
     block = Block([layer])
     h = block.forward(x, 0, 0)
     block.update(error, 0, 0)  # draws the feedback matrix, outside the measurement

@@ -4,19 +4,26 @@ It holds the whole model and goes through it layer by layer, microbatch by micro
 is written down; `bp` and `shallow` are the methods to compare with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
 
 import torch
 from torch import Tensor
 
+from dfa_core.activations import Activations, detached
 from dfa_core.block import left_out
 from dfa_core.head import Head, Loss
-from dfa_core.layer import build_layers
+from dfa_core.layer import LearnsBy, build_layers
 from dfa_core.microbatch import split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
 from dfa_core.trained import TrainedModule
+
+# what is added to the head's output is as good as part of the head, also for `shallow`
+_LEARNS_BY: Mapping[Method, tuple[LearnsBy, ...]] = {
+    "dfa": ("feedback", "error"),
+    "shallow": ("error",),
+}
 
 
 class Reference:
@@ -54,21 +61,21 @@ class Reference:
         pairs = zip(split(x, m), split(target, m), strict=True)
         return [one(step, i, x_i, target_i) for i, (x_i, target_i) in enumerate(pairs)]
 
-    def _local(self, step: int, microbatch: int, x: Tensor, target: Tensor) -> float:
-        outputs = []
+    def _local(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
+        by, outputs = _LEARNS_BY[self.method], []
         for layer in self.layers:
-            with torch.set_grad_enabled(self.method == "dfa"):
-                x = layer.forward(x.detach(), step, microbatch)
+            with torch.set_grad_enabled(layer.learns(by)):
+                x = layer.forward(detached(x), step, microbatch)
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
-        if self.method == "dfa" and not left_out(self.layers, error, step):
-            for layer, output in zip(self.layers, outputs, strict=True):
-                if output.requires_grad:
-                    feedback = layer.feedback.project(error, output)
-                    torch.autograd.backward(output, feedback)
+        if not left_out(self.layers, error, step):
+            for layer, h in zip(self.layers, outputs, strict=True):
+                learning, gradients = layer.learning_signals(error, h, by)
+                if learning:
+                    torch.autograd.backward(learning, gradients)
         return loss
 
-    def _exact(self, step: int, microbatch: int, x: Tensor, target: Tensor) -> float:
+    def _exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
         for layer in self.layers:
             x = layer.forward(x, step, microbatch)
         loss, _ = self.head.forward_loss(x, target, step, microbatch)
@@ -81,7 +88,7 @@ class Reference:
         return value
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor) -> Tensor:
+    def evaluate(self, x: Activations) -> Tensor:
         """Return the head's output in evaluation mode."""
         for layer in self.layers:
             x = layer.evaluate(x)

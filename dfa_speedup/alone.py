@@ -6,7 +6,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from dfa_core import Block
+from dfa_core import Activations, Block
+from dfa_core.activations import tensors
 from dfa_core.trained import TrainedModule
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
@@ -65,7 +66,7 @@ class Limit:
             h = self._block.evaluate(x)
             self._inputs.append(x)
             self._errors.append(head.error(h, target, 0, index)[1])
-            self._gradients.append(torch.randn_like(h) / len(x))
+            self._gradients.append([torch.randn_like(one) / len(x) for one in tensors(h)])
         source.close()
         head.module.zero_grad(set_to_none=True)
         self.spans: list[Span] = []
@@ -85,10 +86,10 @@ class Limit:
             seconds.append(perf_counter() - start)
         return seconds, []
 
-    def _backward(self, x: Tensor, gradient: Tensor) -> None:
+    def _backward(self, x: Activations, gradient: Sequence[Tensor]) -> None:
         for layer in self._block.layers:
-            x = layer.module(x)
-        torch.autograd.backward(x, gradient)
+            x = layer.module(*tensors(x))
+        torch.autograd.backward(tensors(x), gradient)
 
     def close(self) -> None:
         """Nothing is open."""

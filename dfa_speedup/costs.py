@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from statistics import median
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from dfa_core import Head, Layer
+from dfa_core import Activations, Head, Layer
+from dfa_core.activations import detached, tensors
+
+T = TypeVar("T")
 
 _REPEATS = 3
 
@@ -78,49 +82,51 @@ def mean_costs(found: Sequence[Costs]) -> Costs:
 def measure_costs(layers: Sequence[Layer], head: Head, x: Tensor, target: Tensor) -> Costs:
     """Measure one microbatch through every layer and the head; medians of a few runs."""
     found, samples = [], len(x)
-    h, steps = x, []
+    steps = []
+    h: Activations = x
     for layer in layers:
-        output = layer.forward(h.detach(), 0, 0)
-        steps.append((layer, h.detach(), output.detach()))
-        h = output
-    _, error = head.error(h.detach(), target, 0, 0)
-    for layer, before, after in steps:
-        found.append(layer_cost(layer, before, after, error))
-    return Costs(samples, tuple(found), head_cost(head, h.detach(), target))
+        before, h = h, detached(layer.forward(h, 0, 0))
+        steps.append((layer, before))
+    _, error = head.error(h, target, 0, 0)
+    for layer, before in steps:
+        found.append(layer_cost(layer, before, error))
+    return Costs(samples, tuple(found), head_cost(head, h, target))
 
 
-def layer_cost(layer: Layer, x: Tensor, output: Tensor, error: Tensor) -> LayerCost:
-    """Measure a layer on one microbatch, given its input, its output and the global error."""
-    gradient = torch.randn_like(output)
+def layer_cost(layer: Layer, x: Activations, error: Tensor) -> LayerCost:
+    """Measure a layer on one microbatch, given its input and the global error."""
     parameters = list(layer.parameters.values())
-    leaf = x.clone().requires_grad_() if x.is_floating_point() else x
+    leaves = tuple(t.clone().requires_grad_(t.is_floating_point()) for t in tensors(x))
+    inner = [leaf for leaf in leaves if leaf.requires_grad]
 
-    def forward() -> Tensor:
-        return layer.forward(leaf, 0, 0)
+    def forward() -> list[Tensor]:
+        return [t for t in tensors(layer.forward(leaves, 0, 0)) if t.requires_grad]
 
-    def update(h: Tensor) -> None:
-        torch.autograd.backward(h, layer.feedback.project(error, h))
+    gradient = [torch.randn_like(tensor) for tensor in forward()]
 
-    def inputs(h: Tensor) -> None:
-        if leaf.requires_grad:
-            torch.autograd.grad(h, leaf, gradient, retain_graph=True)
+    def local() -> Activations:
+        return layer.forward(detached(x), 0, 0)
 
-    def weights(h: Tensor) -> None:
+    def update(h: Activations) -> None:
+        torch.autograd.backward(*layer.learning_signals(error, h))
+
+    def inputs(h: Sequence[Tensor]) -> None:
+        if inner:
+            torch.autograd.grad(h, inner, gradient, retain_graph=True, allow_unused=True)
+
+    def weights(h: Sequence[Tensor]) -> None:
         if parameters:
-            torch.autograd.grad(h, parameters, gradient, retain_graph=True)
+            torch.autograd.grad(h, parameters, gradient, retain_graph=True, allow_unused=True)
 
     def apply() -> float:
-        torch.autograd.backward(layer.forward(leaf, 0, 0), gradient)
+        torch.autograd.backward(forward(), gradient)
         start = perf_counter()
         layer.apply_gradients(0)
         return perf_counter() - start
 
-    def local(x: Tensor) -> Tensor:
-        return layer.forward(x.detach(), 0, 0)
-
     cost = LayerCost(
         forward=median(_timed(forward) for _ in range(_REPEATS)),
-        update=_behind(lambda: local(leaf), update),
+        update=_behind(local, update),
         backward=_behind(forward, lambda h: torch.autograd.backward(h, gradient)),
         inputs=_behind(forward, inputs),
         weights=_behind(forward, weights),
@@ -130,7 +136,7 @@ def layer_cost(layer: Layer, x: Tensor, output: Tensor, error: Tensor) -> LayerC
     return cost
 
 
-def head_cost(head: Head, h: Tensor, target: Tensor) -> LayerCost:
+def head_cost(head: Head, h: Activations, target: Tensor) -> LayerCost:
     """Measure the head and its loss on one microbatch."""
     seconds = median(_timed(lambda: head.error(h, target, 0, 0)) for _ in range(_REPEATS))
     start = perf_counter()
@@ -140,7 +146,7 @@ def head_cost(head: Head, h: Tensor, target: Tensor) -> LayerCost:
     return LayerCost(third, seconds, 2 * third, third, third, optimizer)
 
 
-def _behind(before: Callable[[], Tensor], work: Callable[[Tensor], object]) -> float:
+def _behind(before: Callable[[], T], work: Callable[[T], object]) -> float:
     """Return the median seconds of work on a fresh graph each time, the first left out."""
     seconds = []
     for _ in range(_REPEATS + 1):

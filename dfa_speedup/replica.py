@@ -4,10 +4,10 @@ from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dfa_core import JobError, split
+from dfa_core import Chain, JobError, split
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
 from workers.trace import Span
@@ -34,7 +34,7 @@ class Replica:
         self.parts = parts.stage(0, len(case.model.layers) + 1)
         self.spans: list[Span] = []
         self._batches = case.batches(1)
-        whole = nn.Sequential(*(part.module for part in self.parts))
+        whole = Chain(*(part.module for part in self.parts))
         self._module = DistributedDataParallel(whole) if world > 1 else whole
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:

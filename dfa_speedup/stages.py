@@ -5,9 +5,10 @@ from time import perf_counter, time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.pipelining import PipelineStage
 
+from dfa_core import Chain
 from dfa_core.trained import TrainedModule
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
@@ -61,7 +62,7 @@ class Stages:
         for index in hosted:
             of_stage = parts.stage(*ranges[index])
             self.parts = [*self.parts, *of_stage]
-            module = nn.Sequential(*(part.module for part in of_stage))
+            module = Chain(*(part.module for part in of_stage))
             stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
             stage.spans = self.spans
             stages.append(stage)

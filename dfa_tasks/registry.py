@@ -14,6 +14,7 @@ from ray import cloudpickle
 
 from dfa_core import JobError
 from dfa_core.names import nearest
+from dfa_tasks.clicks import click_task
 from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
 from dfa_tasks.vision import IMAGE_SETS, conv_task, mlp_task, residual_task
@@ -53,8 +54,29 @@ def _vision() -> dict[str, Installed]:
     }
 
 
+def _recommenders() -> dict[str, Installed]:
+    data = {
+        "movielens": "MovieLens 100K, clicks",
+        "criteo": "Criteo, clicks (your train.txt)",
+    }
+    models = {
+        "linear": "logistic regression",
+        "fm": "factorisation machine",
+        "deepfm": "DeepFM",
+        "dcn": "Deep & Cross",
+        "autoint": "AutoInt",
+        "afn": "AFN",
+    }
+    return {
+        f"{name}-{model}": Installed(partial(click_task, name, model), f"{title}: {about}")
+        for name, title in data.items()
+        for model, about in models.items()
+    }
+
+
 INSTALLED: Mapping[str, Installed] = {
     **_vision(),
+    **_recommenders(),
     "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),
 }
 

@@ -12,6 +12,7 @@ from dfa_core.head import Loss
 from dfa_core.rule import ErrorAt
 
 Metric = Callable[[Tensor, Tensor], Tensor]
+Ranking = Callable[[Tensor, Tensor], float]
 
 
 class BatchSource(Protocol):
@@ -27,10 +28,15 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and test data: map-style torch datasets of (input, target), or a batch source."""
+    """Training and test data: map-style torch datasets of (input, target), or a batch source.
+
+    validation: what each epoch is evaluated on, where a run is to stop or to choose by it; without
+        it, that is the test data.
+    """
 
     train: Dataset[Any] | BatchSource
     test: Dataset[Any]
+    validation: Dataset[Any] | None = None
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
@@ -46,6 +52,7 @@ class Task:
     loss: (head output, targets) -> mean loss over the samples given, a scalar.
     data: called in the process that feeds the pipeline, never in the workers; or the data itself.
     metrics: of the test data; each returns a mean over the samples given.
+    rankings: of the test data; each returns a number for all outputs and targets at once.
     error_at: where the global error is taken, at the head's output or at its input.
     sample_dims: leading dimensions of the global error that count samples.
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
@@ -56,6 +63,7 @@ class Task:
     loss: Loss
     data: Splits | Callable[[], Splits]
     metrics: Mapping[str, Metric] = field(default_factory=lambda: {"accuracy": accuracy})
+    rankings: Mapping[str, Ranking] = field(default_factory=dict)
     error_at: ErrorAt = "output"
     sample_dims: int = 1
     defaults: Mapping[str, Any] = field(default_factory=dict)

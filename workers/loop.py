@@ -6,7 +6,17 @@ from time import perf_counter
 
 import torch
 
-from dfa_core import Block, Forward, SampleSpec, Step, Update, block_actions, in_flight
+from dfa_core import (
+    Block,
+    FlowSpec,
+    Forward,
+    SampleSpec,
+    Step,
+    Update,
+    block_actions,
+    in_flight,
+    pack,
+)
 from workers.group import Group
 from workers.links import ErrorInbox, Inbox, Outbox
 
@@ -24,7 +34,7 @@ class Wiring:
     microbatches: int
     staleness: int
     samples: int
-    arriving: SampleSpec
+    arriving: FlowSpec
     error: SampleSpec
 
 
@@ -60,16 +70,17 @@ def train_segment(
     messages = (last - first) * microbatches
     waiting = in_flight(blocks, microbatches, wiring.staleness)
 
-    inputs = Inbox(group, k - 1, wiring.arriving, [wiring.samples] * messages, slots=waiting + 2)
+    arriving, sizes = wiring.arriving, [wiring.samples] * messages
+    inputs = Inbox(group, k - 1, arriving.message, sizes, slots=waiting + 2)
     outputs = Outbox(group, (k + 1) % (blocks + 1))
     errors = ErrorInbox(group, wiring.error, wiring.samples, messages)
 
     for action in block_actions(blocks, microbatches, first, last, wiring.staleness):
         match action:
             case Forward(step, microbatch):
-                x = inputs.take()
-                h = block.forward(x.to(device), step, microbatch)
-                outputs.send(h.cpu())
+                x = arriving.unpack(inputs.take().to(device))
+                h = block.forward(x, step, microbatch)
+                outputs.send(pack(h).cpu())
             case Update(step, microbatch):
                 e = errors.take()
                 block.update(e.to(device), step, microbatch)
@@ -86,10 +97,12 @@ def evaluate_segment(
     block: Block, group: Group, wiring: Wiring, device: torch.device, sizes: Sequence[int]
 ) -> None:
     """Run parts of these sizes forward through the block, in evaluation mode."""
-    inputs = Inbox(group, wiring.block - 1, wiring.arriving, sizes, slots=2)
+    arriving = wiring.arriving
+    inputs = Inbox(group, wiring.block - 1, arriving.message, sizes, slots=2)
     outputs = Outbox(group, (wiring.block + 1) % (wiring.blocks + 1))
     for _ in sizes:
-        outputs.send(block.evaluate(inputs.take().to(device)).cpu())
+        x = arriving.unpack(inputs.take().to(device))
+        outputs.send(pack(block.evaluate(x)).cpu())
         inputs.release()
         outputs.keep(at_most=2)
     outputs.keep(at_most=0)

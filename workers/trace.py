@@ -5,7 +5,7 @@ from time import time
 
 from torch import Tensor
 
-from dfa_core import Block, Head
+from dfa_core import Activations, Block, Head
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TracedBlock(Block):
         super().__init__(block.layers)
         self.spans: list[Span] = []
 
-    def forward(self, x: Tensor, step: int, microbatch: int) -> Tensor:
+    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
         """Run one microbatch through all layers."""
         start = time()
         h = super().forward(x, step, microbatch)
@@ -57,7 +57,9 @@ class TracedHead(Head):
         self.untraced = head
         self.spans: list[Span] = []
 
-    def error(self, h: Tensor, target: Tensor, step: int, microbatch: int) -> tuple[float, Tensor]:
+    def error(
+        self, h: Activations, target: Tensor, step: int, microbatch: int
+    ) -> tuple[float, Tensor]:
         """Return loss and global error of one microbatch."""
         start = time()
         result = super().error(h, target, step, microbatch)

@@ -18,7 +18,7 @@ def export(
 
     folder = RunFolder(run_dir.absolute())
     folder.spec()  # is it a run at all
-    newest = folder.checkpoint()
+    newest = folder.best_checkpoint()
     if newest is None:
         raise JobError(f"{run_dir}: holds no checkpoint yet")
     try:

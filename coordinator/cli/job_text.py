@@ -56,7 +56,8 @@ def _what(event: Event) -> str:
             return f"step {m.step}  loss {m.loss:.4f}  {m.samples_per_s:,.0f} samples/s"
         case "evaluation":
             scores = "  ".join(f"{k} {v:.4f}" for k, v in sorted(event.evaluation.scores.items()))
-            return f"epoch {event.evaluation.epoch}/{event.evaluation.epochs}  test {scores}"
+            epochs = f"epoch {event.evaluation.epoch}/{event.evaluation.epochs}"
+            return f"{epochs}  {event.evaluation.data or 'test'} {scores}"
         case "checkpoint":
             return f"saved at step {event.checkpoint.step}"
         case "scaling":

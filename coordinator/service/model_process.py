@@ -62,7 +62,7 @@ class Models:
         from coordinator.run_folder import RunFolder  # noqa: PLC0415
 
         try:
-            newest = RunFolder(run_dir).checkpoint()
+            newest = RunFolder(run_dir).best_checkpoint()
         except JobError as error:
             # where the service keeps its files is not the client's business
             raise DamagedCheckpoint(str(error).replace(f"{run_dir}/", "")) from error

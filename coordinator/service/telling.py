@@ -43,9 +43,7 @@ def events_of(told: Mapping[str, Any]) -> Iterator[Event]:
         case "metrics":
             yield Event(metrics=Metrics(**_without(told, "event")))
         case "evaluation":
-            scores = _without(told, "event", "step", "epoch", "epochs")
-            numbers = {name: told[name] for name in ("step", "epoch", "epochs")}
-            yield Event(evaluation=Evaluation(**numbers, scores=scores))
+            yield Event(evaluation=Evaluation(**_without(told, "event")))
         case "checkpoint":
             yield Event(checkpoint=Checkpoint(step=told["step"]))
         case "failed":

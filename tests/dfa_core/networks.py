@@ -47,6 +47,43 @@ def conv(before: int, after: int) -> partial[nn.Module]:
     return partial(stack, *layers)
 
 
+class Paths(nn.Module):
+    """A hidden path, one that is added to the head's output, and the input, which goes along."""
+
+    learns_by = ("feedback", "error")
+
+    def __init__(self, before: int, after: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden, self.added = nn.Linear(before, after), nn.Linear(before, outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.tanh(self.hidden(x)), self.added(x), x.reshape(len(x), 8, -1)
+
+
+class Along(nn.Module):
+    """A layer of the hidden path, which looks at the input too."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.hidden, self.dropout = nn.Linear(before + 64, after), nn.Dropout(0.1)
+
+    def forward(self, h: Tensor, added: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        mixed = self.hidden(torch.cat([h, x.flatten(1)], dim=1))
+        return torch.tanh(self.dropout(mixed)), added, x
+
+
+class Added(nn.Module):
+    """A head that adds what came along."""
+
+    def __init__(self, before: int, outputs: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(before, outputs)
+
+    def forward(self, h: Tensor, added: Tensor, x: Tensor) -> Tensor:
+        out: Tensor = self.map(h) + added + 0 * x.sum()
+        return out
+
+
 NETWORKS = {
     "mlp": Model(
         (dense(64, 33), dense(33, 48), dense(48, 17), dense(17, 20)), partial(nn.Linear, 20, 10)
@@ -54,6 +91,13 @@ NETWORKS = {
     "norm-dropout": Model(
         (dense(64, 32), normed(32), normed(32), normed(32)),
         partial(stack, partial(nn.Dropout, 0.1), partial(nn.Linear, 32, 10)),
+    ),
+    "several-tensors": Model(
+        (
+            partial(Paths, 64, 32, 10),
+            *(partial(Along, a, b) for a, b in ((32, 24), (24, 16), (16, 20))),
+        ),
+        partial(Added, 20, 10),
     ),
     "batch-norm": Model(
         (dense(64, 32), batch_normed(32), normed(32), batch_normed(32)),

@@ -166,8 +166,21 @@ def test_what_is_no_data_is_named() -> None:
         as_source(list(range(8)), 2, 0).batch(0)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="session")
+def all_data(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which every task finds its data: of Criteo, a sample."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("fashion-mnist", "movielens-100k"):
+        (folder / name).symlink_to(real_data / name)
+    (folder / "criteo").mkdir()
+    (folder / "criteo" / "train.txt").symlink_to(real_data / "criteo-sample" / "criteo_1000.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ERRORCAST_CACHE", str(folder / "cache"))
+        yield folder
+
+
 @pytest.mark.parametrize("name", INSTALLED)
-def test_every_installed_task_builds(name: str) -> None:
-    task = make_task(name, {})
+def test_every_installed_task_builds(name: str, all_data: Path) -> None:
+    task = make_task(name, {}, str(all_data))
     assert task.name == name
     assert task.model.build_head(0) is not None  # type: ignore[union-attr]

@@ -26,7 +26,7 @@ from errorcast.v1 import job_pb2 as errorcast_dot_v1_dot_job__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65rrorcast/v1/event.proto\x12\x0c\x65rrorcast.v1\x1a\x16\x65rrorcast/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x07LogLine\x12(\n\x08severity\x18\x01 \x01(\x0e\x32\x16.errorcast.v1.Severity\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x04\"D\n\x0bStateChange\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.errorcast.v1.JobState\x12\x0e\n\x06reason\x18\x02 \x01(\t\"c\n\x0cPlannedLayer\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x04\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ost_ms\x18\x04 \x01(\x01\x12\r\n\x05\x62lock\x18\x05 \x01(\r\"2\n\x04Plan\x12*\n\x06layers\x18\x01 \x03(\x0b\x32\x1a.errorcast.v1.PlannedLayer\"H\n\x07Metrics\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\n\n\x02lr\x18\x03 \x01(\x01\x12\x15\n\rsamples_per_s\x18\x04 \x01(\x01\"\x9e\x01\n\nEvaluation\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x03 \x01(\r\x12\x34\n\x06scores\x18\x04 \x03(\x0b\x32$.errorcast.v1.Evaluation.ScoresEntry\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x1a\n\nCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x04\"1\n\x07Scaling\x12\x13\n\x0b\x66rom_blocks\x18\x01 \x01(\r\x12\x11\n\tto_blocks\x18\x02 \x01(\r\"0\n\x07\x46\x61ilure\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x14\n\x0cjob_is_wrong\x18\x02 \x01(\x08\"\x9d\x03\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x03log\x18\x03 \x01(\x0b\x32\x15.errorcast.v1.LogLineH\x00\x12*\n\x05state\x18\x04 \x01(\x0b\x32\x19.errorcast.v1.StateChangeH\x00\x12\"\n\x04plan\x18\x05 \x01(\x0b\x32\x12.errorcast.v1.PlanH\x00\x12(\n\x07metrics\x18\x06 \x01(\x0b\x32\x15.errorcast.v1.MetricsH\x00\x12.\n\nevaluation\x18\x07 \x01(\x0b\x32\x18.errorcast.v1.EvaluationH\x00\x12.\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x18.errorcast.v1.CheckpointH\x00\x12(\n\x07scaling\x18\t \x01(\x0b\x32\x15.errorcast.v1.ScalingH\x00\x12(\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x15.errorcast.v1.FailureH\x00\x42\x06\n\x04kind*a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65rrorcast/v1/event.proto\x12\x0c\x65rrorcast.v1\x1a\x16\x65rrorcast/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x07LogLine\x12(\n\x08severity\x18\x01 \x01(\x0e\x32\x16.errorcast.v1.Severity\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x04\"D\n\x0bStateChange\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.errorcast.v1.JobState\x12\x0e\n\x06reason\x18\x02 \x01(\t\"c\n\x0cPlannedLayer\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x04\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ost_ms\x18\x04 \x01(\x01\x12\r\n\x05\x62lock\x18\x05 \x01(\r\"2\n\x04Plan\x12*\n\x06layers\x18\x01 \x03(\x0b\x32\x1a.errorcast.v1.PlannedLayer\"H\n\x07Metrics\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\n\n\x02lr\x18\x03 \x01(\x01\x12\x15\n\rsamples_per_s\x18\x04 \x01(\x01\"\xac\x01\n\nEvaluation\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x03 \x01(\r\x12\x34\n\x06scores\x18\x04 \x03(\x0b\x32$.errorcast.v1.Evaluation.ScoresEntry\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x1a\n\nCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x04\"1\n\x07Scaling\x12\x13\n\x0b\x66rom_blocks\x18\x01 \x01(\r\x12\x11\n\tto_blocks\x18\x02 \x01(\r\"0\n\x07\x46\x61ilure\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x14\n\x0cjob_is_wrong\x18\x02 \x01(\x08\"\x9d\x03\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x03log\x18\x03 \x01(\x0b\x32\x15.errorcast.v1.LogLineH\x00\x12*\n\x05state\x18\x04 \x01(\x0b\x32\x19.errorcast.v1.StateChangeH\x00\x12\"\n\x04plan\x18\x05 \x01(\x0b\x32\x12.errorcast.v1.PlanH\x00\x12(\n\x07metrics\x18\x06 \x01(\x0b\x32\x15.errorcast.v1.MetricsH\x00\x12.\n\nevaluation\x18\x07 \x01(\x0b\x32\x18.errorcast.v1.EvaluationH\x00\x12.\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x18.errorcast.v1.CheckpointH\x00\x12(\n\x07scaling\x18\t \x01(\x0b\x32\x15.errorcast.v1.ScalingH\x00\x12(\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x15.errorcast.v1.FailureH\x00\x42\x06\n\x04kind*a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVALUATION_SCORESENTRY']._loaded_options = None
   _globals['_EVALUATION_SCORESENTRY']._serialized_options = b'8\001'
-  _globals['_SEVERITY']._serialized_start=1183
-  _globals['_SEVERITY']._serialized_end=1280
+  _globals['_SEVERITY']._serialized_start=1197
+  _globals['_SEVERITY']._serialized_end=1294
   _globals['_LOGLINE']._serialized_start=99
   _globals['_LOGLINE']._serialized_end=178
   _globals['_STATECHANGE']._serialized_start=180
@@ -48,15 +48,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRICS']._serialized_start=403
   _globals['_METRICS']._serialized_end=475
   _globals['_EVALUATION']._serialized_start=478
-  _globals['_EVALUATION']._serialized_end=636
-  _globals['_EVALUATION_SCORESENTRY']._serialized_start=591
-  _globals['_EVALUATION_SCORESENTRY']._serialized_end=636
-  _globals['_CHECKPOINT']._serialized_start=638
-  _globals['_CHECKPOINT']._serialized_end=664
-  _globals['_SCALING']._serialized_start=666
-  _globals['_SCALING']._serialized_end=715
-  _globals['_FAILURE']._serialized_start=717
-  _globals['_FAILURE']._serialized_end=765
-  _globals['_EVENT']._serialized_start=768
-  _globals['_EVENT']._serialized_end=1181
+  _globals['_EVALUATION']._serialized_end=650
+  _globals['_EVALUATION_SCORESENTRY']._serialized_start=605
+  _globals['_EVALUATION_SCORESENTRY']._serialized_end=650
+  _globals['_CHECKPOINT']._serialized_start=652
+  _globals['_CHECKPOINT']._serialized_end=678
+  _globals['_SCALING']._serialized_start=680
+  _globals['_SCALING']._serialized_end=729
+  _globals['_FAILURE']._serialized_start=731
+  _globals['_FAILURE']._serialized_end=779
+  _globals['_EVENT']._serialized_start=782
+  _globals['_EVENT']._serialized_end=1195
 # @@protoc_insertion_point(module_scope)

@@ -223,15 +223,18 @@ class Evaluation(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """Steps done."""
     epoch: _builtins.int
     """Passes over the training data so far."""
     epochs: _builtins.int
     """Passes of the whole job."""
+    data: _builtins.str
+    """Of which data: "validation" or "test"."""
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """"loss" and the task's own, means over all samples."""
+        """"loss" and the task's own."""
 
     def __init__(
         self,
@@ -240,10 +243,11 @@ class Evaluation(_message.Message):
         epoch: _builtins.int = ...,
         epochs: _builtins.int = ...,
         scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        data: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "scores", b"scores", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "epoch", b"epoch", "epochs", b"epochs", "scores", b"scores", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -420,6 +420,36 @@ class FaultSpec(_message.Message):
 Global___FaultSpec: _TypeAlias = FaultSpec  # noqa: Y015
 
 @_typing.final
+class StoppingSpec(_message.Message):
+    """Which epoch's weights a job comes to, by evaluations on validation data (or, where the task has
+    none, on the test data).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """"loss" (the least) or another number of the evaluations (the most); empty: the last epoch."""
+    patience: _builtins.int
+    """Epochs in a row without a better one after which the job ends; 0: it trains all epochs."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        patience: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_patience", b"_patience", "patience", b"patience"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_patience", b"_patience", "metric", b"metric", "patience", b"patience"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+
+Global___StoppingSpec: _TypeAlias = StoppingSpec  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     """A training job: all that fixes its numbers, and where it runs. Fields that are not given take the
     task's defaults.
@@ -443,6 +473,7 @@ class JobSpec(_message.Message):
     LOG_EVERY_FIELD_NUMBER: _builtins.int
     STALENESS_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -489,6 +520,10 @@ class JobSpec(_message.Message):
     def faults(self) -> Global___FaultSpec:
         """What is done about faults."""
 
+    @_builtins.property
+    def stopping(self) -> Global___StoppingSpec:
+        """Which epoch counts."""
+
     def __init__(
         self,
         *,
@@ -508,10 +543,11 @@ class JobSpec(_message.Message):
         log_every: _builtins.int | None = ...,
         staleness: _builtins.int | None = ...,
         faults: Global___FaultSpec | None = ...,
+        stopping: Global___StoppingSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015

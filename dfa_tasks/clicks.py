@@ -1,0 +1,91 @@
+"""Recommenders on clicks: which model, on which data."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.resources import files
+from typing import Any, Protocol
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from dfa_core import JobError, Model
+from dfa_core.names import nearest
+from dfa_tasks.criteo import Criteo
+from dfa_tasks.fields import Vocabulary
+from dfa_tasks.movielens import MovieLens
+from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
+from dfa_tasks.task import Splits, Task
+
+
+class Clicks(Protocol):
+    """A data set of categorical fields and clicks."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Return the fields and their categories."""
+
+    def splits(self) -> Splits:
+        """Return (ids of each field, click) pairs."""
+
+
+DATA: Mapping[str, Callable[[str], Clicks]] = {"movielens": MovieLens, "criteo": Criteo}
+MODELS: Mapping[str, Callable[..., Model]] = {
+    "linear": features_linear,
+    "fm": fm,
+    "deepfm": deepfm,
+    "dcn": dcn,
+    "autoint": autoint,
+    "afn": afn,
+}
+
+
+def click_task(data: str, model: str, data_dir: str = "", **options: Any) -> Task:
+    """Return a recommender on a data set.
+
+    options: of the model, e.g. size (of an embedding), dropout.
+
+    Raises JobError for an option that the model does not have.
+    """
+    make, found = MODELS[model], DATA[data](data_dir)
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known or option in ("ids", "fields"):
+            raise JobError(
+                f"options: task '{data}-{model}' has no '{option}'; "
+                f"{nearest(option, [n for n in known if n not in ('ids', 'fields')])}"
+            )
+    sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
+    settings = yaml.safe_load(files("dfa_tasks").joinpath("settings/recommenders.yaml").read_text())
+    return Task(
+        model=make(**{name: n for name, n in sizes.items() if name in known}, **options),
+        loss=click_loss,
+        data=partial(_splits, data, data_dir),
+        metrics={"accuracy": click_accuracy},
+        rankings={"auc": auc},
+        defaults=settings[data],
+    )
+
+
+def _splits(data: str, data_dir: str) -> Splits:
+    return DATA[data](data_dir).splits()
+
+
+def click_loss(logit: Tensor, click: Tensor) -> Tensor:
+    """Return the mean log loss of (n, 1) logits."""
+    return nn.functional.binary_cross_entropy_with_logits(logit.squeeze(-1), click)
+
+
+def click_accuracy(logit: Tensor, click: Tensor) -> Tensor:
+    """Return the share of clicks that were foreseen, and of none."""
+    return ((logit.squeeze(-1) > 0) == (click > 0)).float().mean()
+
+
+def auc(logit: Tensor, click: Tensor) -> float:
+    """Return the area under the ROC curve; NaN where all clicks are alike."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
+
+    if torch.all(click == click[0]):
+        return float("nan")
+    return float(roc_auc_score(click.numpy(), logit.squeeze(-1).numpy()))

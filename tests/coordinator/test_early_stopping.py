@@ -1,0 +1,103 @@
+"""A run comes to its best epoch's weights, and ends when nothing better comes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from coordinator import train
+from coordinator.early_stopping import Best, EarlyStopping
+from coordinator.saved_run import open_run
+from dfa_core import JobError
+from dfa_tasks import Splits, Task
+
+NAN = float("nan")
+
+
+def follow(metric: str, patience: int, values: list[float]) -> tuple[Best | None, int]:
+    """Return the best, and the epoch at which it was over."""
+    early = EarlyStopping(metric, patience)
+    for epoch, value in enumerate(values, start=1):
+        early.best = early.better(10 * epoch, epoch, {metric: value}) or early.best
+        if early.over(epoch):
+            return early.best, epoch
+    return early.best, len(values)
+
+
+def test_the_least_loss_and_the_most_of_others() -> None:
+    assert follow("loss", 0, [3, 1, 2]) == (Best(20, 2, 1), 3)
+    assert follow("auc", 0, [0.5, 0.7, 0.6]) == (Best(20, 2, 0.7), 3)
+
+
+def test_it_is_over_after_so_many_epochs_without_a_better_one() -> None:
+    assert follow("auc", 2, [0.5, 0.7, 0.7, 0.6, 0.9]) == (Best(20, 2, 0.7), 4)
+    assert follow("auc", 2, [0.5, 0.4, 0.6, 0.5, 0.7]) == (Best(50, 5, 0.7), 5)
+
+
+def test_nan_is_never_the_best() -> None:
+    assert follow("loss", 0, [NAN, 2.0, NAN]) == (Best(20, 2, 2.0), 3)
+
+
+def noisy_task() -> Task:
+    """Few noisy samples, which a network learns by heart: the validation loss rises soon."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(240, 8, generator=generator)
+    target = (x[:, 0] + 1.5 * torch.randn(240, generator=generator) > 0).long()
+    one, two, three = (TensorDataset(x[i::3], target[i::3]) for i in range(3))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
+    return Task(net, nn.functional.cross_entropy, Splits(one, two, three), name="noisy")
+
+
+JOB: dict[str, Any] = {
+    "blocks": 2,
+    "batch_size": 16,
+    "microbatches": 2,
+    "optimizer": {"lr": 0.01},
+    "stopping": {"metric": "loss", "patience": 3},
+}
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    found = safetensors.torch.load_file(folder / "model.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
+
+
+def test_the_weights_and_the_test_are_of_the_best_epoch(a_ray: None, tmp_path: Path) -> None:
+    whole = train(noisy_task(), run_dir=tmp_path / "whole", epochs=60, **JOB)
+    assert whole.summary["finished"]
+    best, steps = whole.summary["best"], whole.summary["steps"]
+    validation = [line["loss"] for line in whole.curves if line["kind"] == "evaluation"]
+    assert best["value"] == min(validation)
+    assert best["epoch"] == 1 + validation.index(min(validation))
+    assert steps == 5 * (best["epoch"] + 3) < 5 * 60
+    (tested,) = [line for line in whole.curves if line["kind"] == "test"]
+    assert tested["step"] == best["step"]
+    assert tested["loss"] == whole.metrics["loss"]
+    shorter = {**JOB, "stopping": {}}
+    until = train(noisy_task(), run_dir=tmp_path / "until", epochs=best["epoch"], **shorter)
+    assert weights(tmp_path / "until") == weights(tmp_path / "whole")
+    assert until.metrics["loss"] == pytest.approx(whole.metrics["loss"])
+
+
+def test_a_run_that_was_interrupted_chooses_the_same(a_ray: None, tmp_path: Path) -> None:
+    train(noisy_task(), run_dir=tmp_path / "whole", epochs=60, **JOB)
+    train(noisy_task(), run_dir=tmp_path / "parts", epochs=2, **JOB)
+    again = train(noisy_task(), run_dir=tmp_path / "parts", epochs=60, resume=True, **JOB)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    assert len([line for line in again.curves if line["kind"] == "test"]) == 1
+
+
+def test_the_best_checkpoint_is_kept_and_taken_up(a_ray: None, tmp_path: Path) -> None:
+    job = {**JOB, "stopping": {"metric": "loss"}, "checkpoint": {"keep": 1}}
+    run = train("digits", run_dir=tmp_path / "run", epochs=2, options={"width": 32}, **job)
+    assert open_run(tmp_path / "run").scores()["loss"] == run.metrics["loss"]
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(JobError, match=r"stopping\.metric: unknown 'acuracy'; .*accuracy"):
+        train("digits", stopping={"metric": "acuracy"})

@@ -1,0 +1,153 @@
+"""Layers that pass several tensors on: what each learns by, and how they travel."""
+
+from functools import partial
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dfa_core import (
+    Block,
+    FlowSpec,
+    Head,
+    JobError,
+    LearningRule,
+    Model,
+    OptimizerSpec,
+    Reference,
+    build_layers,
+    pack,
+    profile,
+)
+from dfa_core.layer import LearnsBy
+
+
+class TwoPaths(nn.Module):
+    """A hidden path, one that is added to the output, and one that learns nothing."""
+
+    learns_by: ClassVar[tuple[LearnsBy, ...]] = ("feedback", "error", "nothing")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.added, self.idle = nn.Linear(4, 6), nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.tanh(self.hidden(x)), self.added(x), self.idle(x).reshape(-1, 2, 1)
+
+
+class Along(nn.Module):
+    """A layer of one path; the others go along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(6, 6)
+
+    def forward(self, h: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        return torch.tanh(self.hidden(h)), *others
+
+
+class Added(nn.Module):
+    """A head that combines the paths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(8, 3)
+
+    def forward(self, h: Tensor, added: Tensor, idle: Tensor) -> Tensor:
+        out: Tensor = self.map(torch.cat([h, idle.flatten(1)], dim=1)) + added
+        return out
+
+
+MODEL = Model((TwoPaths, Along, Along), Added)
+RULE = LearningRule(microbatches=2, optimizer=OptimizerSpec("adam", 0.01))
+LOSS = nn.functional.cross_entropy
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(8, 4, generator=generator), torch.randint(0, 3, (8,), generator=generator)
+
+
+def test_what_is_added_to_the_output_learns_exactly_and_the_rest_as_it_says() -> None:
+    one, exact = (Reference(MODEL, LOSS, RULE, method) for method in ("dfa", "bp"))
+    for reference in (one, exact):
+        reference.add_gradients(0, *batch(0))
+    ours, theirs = one.layers[0].module, exact.layers[0].module
+    assert torch.allclose(ours.added.weight.grad, theirs.added.weight.grad, atol=1e-7)
+    assert ours.hidden.weight.grad is not None
+    assert not torch.allclose(ours.hidden.weight.grad, theirs.hidden.weight.grad, atol=1e-4)
+    assert ours.idle.weight.grad is None
+    assert theirs.idle.weight.grad is not None
+
+
+def test_shallow_trains_the_head_and_what_is_added_to_it() -> None:
+    reference = Reference(MODEL, LOSS, RULE, "shallow")
+    before = {n: t.clone() for n, t in reference.layers[0].module.state_dict().items()}
+    reference.train_step(0, *batch(0))
+    after = reference.layers[0].module.state_dict()
+    moved = {n for n in before if not torch.equal(before[n], after[n])}
+    assert moved == {"added.weight", "added.bias"}
+
+
+@pytest.mark.parametrize("cut", [(3,), (1, 2), (1, 1, 1)])
+def test_blocks_that_pass_messages_equal_the_reference(cut: tuple[int, ...]) -> None:
+    reference = Reference(MODEL, LOSS, RULE)
+    ends = [sum(cut[: k + 1]) for k in range(len(cut))]
+    blocks = [
+        Block(build_layers(MODEL, end - n, end, RULE)) for end, n in zip(ends, cut, strict=True)
+    ]
+    head = Head(MODEL, LOSS, RULE)
+    x, target = batch(0)
+    measured = profile(MODEL, LOSS, RULE, x[:4], target[:4])
+    for step in range(3):
+        x, target = batch(step)
+        reference.train_step(step, x, target)
+        for m in range(2):
+            h = x[4 * m : 4 * m + 4]
+            for block, end in zip(blocks, ends, strict=True):
+                message = pack(block.forward(h, step, m))
+                assert message.shape[1:] == measured.between[end].message.shape
+                h = measured.between[end].unpack(message.clone())
+            _, error = head.error(h, target[4 * m : 4 * m + 4], step, m)
+            for block in blocks:
+                block.update(error, step, m)
+        for block in blocks:
+            block.step(step)
+        head.apply_gradients(step)
+    parts = [*(layer for block in blocks for layer in block.layers), head]
+    for ours, theirs in zip(parts, reference.parts(), strict=True):
+        one, other = ours.state()[0], theirs.state()[0]
+        assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_a_message_gives_back_each_tensor() -> None:
+    h = (torch.randn(5, 2, 3), torch.randn(5, 1), torch.randn(5, 4))
+    spec = FlowSpec.of(h)
+    assert spec.bytes == 4 * 11
+    back = spec.unpack(pack(h))
+    assert all(torch.equal(a, b) and b.is_contiguous() for a, b in zip(h, back, strict=True))
+
+
+def test_two_dtypes_cannot_travel_together() -> None:
+    with pytest.raises(JobError, match="one dtype, not torch.float32, torch.int64"):
+        FlowSpec.of((torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.int64)))
+
+
+def test_what_learns_by_the_error_must_have_its_shape() -> None:
+    class Wrong(TwoPaths):
+        learns_by: ClassVar[tuple[LearnsBy, ...]] = ("error", "error", "nothing")
+
+    reference = Reference(Model((Wrong,), Added), LOSS, RULE)
+    with pytest.raises(JobError, match=r"must have its shape \(4, 3\), not \(4, 6\)"):
+        reference.train_step(0, *batch(0))
+
+
+def test_a_tuple_of_something_else_is_named() -> None:
+    class Bad(TwoPaths):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return super().forward(x)[0], 3  # type: ignore[return-value]
+
+    reference = Reference(Model((partial(Bad),), Added), LOSS, RULE)
+    with pytest.raises(JobError, match="returned int for 4 samples"):
+        reference.train_step(0, *batch(0))
