@@ -37,7 +37,7 @@ class Layer(TrainedModule):
             Feedback(rule.feedback, rule.seed, index, rule.sample_dims, output)
             for output in range(len(self._learns_by))
         ]
-        self._sample_shapes: list[tuple[int, ...]] | None = None
+        self._shapes = ""  # of a sample, for people
         self._staleness = rule.staleness
         # delayed mode: the weights as step t's forward found them, which also gather its gradients
         self._open: dict[int, dict[str, Tensor]] = {}
@@ -142,14 +142,13 @@ class Layer(TrainedModule):
                     f"{self.label} returned {got} for {len(arguments[0])} samples; a layer returns "
                     f"a tensor whose first dimension counts the samples, or a tuple of such"
                 )
-        shapes_now = [tuple(one.shape[1:]) for one in found]
-        if self._sample_shapes is None:
-            self._sample_shapes = shapes_now
-        elif shapes_now != self._sample_shapes:
+        shapes = ", ".join(str(tuple(one.shape[1:])) for one in found)
+        if shapes != (self._shapes or shapes):
             raise JobError(
-                f"{self.label} returned samples of {shapes_now}, but of {self._sample_shapes} "
-                f"before; a layer's output must keep its shape"
+                f"{self.label} returned samples of {shapes}, but of {self._shapes} before; a "
+                f"layer's output must keep its shape"
             )
+        self._shapes = shapes
         # contiguous: as a message has it, or the next layer's bits could depend on where it is
         found = tuple(one.contiguous() for one in found)
         return found if isinstance(h, tuple) else found[0]

@@ -89,7 +89,7 @@ class Criteo:
         return Splits(**parts)
 
     def _rows(self) -> Iterator[Row]:
-        return rows(self._path, 1 + len(FIELDS), parse)
+        return rows(self._path, 1 + len(FIELDS), parse, least=2 + INTEGERS)
 
     def _prepare(self) -> None:
         unfinished = self._kept.with_name(f"{self._kept.name}.{os.getpid()}.part")

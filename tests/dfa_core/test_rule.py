@@ -33,7 +33,7 @@ def test_gradient_by_hand_in_float64() -> None:
     w = [layer.module[0].weight.detach().numpy() for layer in block.layers]
     b = [layer.module[0].bias.detach().numpy() for layer in block.layers]
     feedback = [
-        layer.feedback.matrix(5, n, x).numpy()
+        layer.feedback[0].matrix(5, n, x).numpy()
         for layer, n in zip(block.layers, (9, 7), strict=True)
     ]
     h = x.numpy()
@@ -63,7 +63,7 @@ def test_gradient_by_finite_differences_through_the_frozen_projection(network: s
     h = x.double()
     for layer in block.layers:
         weight = next(iter(layer.parameters.values()))
-        fixed = layer.feedback.project(error, layer.module(h)).detach()
+        fixed = layer.feedback[0].project(error, layer.module(h)).detach()
         flat, gradient = weight.data.view(-1), weight.grad.view(-1)
         for index in (0, len(flat) // 2, len(flat) - 1):
             sums = []

@@ -108,25 +108,44 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def sample(real_data: Path) -> str:
+def stripped(real_data: Path) -> str:
+    """The sample as it came: its lines have lost the tabs at their end."""
     return (real_data / "criteo-sample" / "criteo_1000.txt").read_text()
+
+
+@pytest.fixture
+def sample(stripped: str) -> str:
+    """The sample in the original form: 40 columns in each line."""
+    rows = [line + "\t" * (39 - line.count("\t")) for line in stripped.splitlines()]
+    return "\n".join(rows) + "\n"
 
 
 def test_criteo_counts_as_counting_by_hand(tmp_path: Path, cache: Path, sample: str) -> None:
     data = criteo(tmp_path, sample, threshold=5)
     counts: dict[str, Counter[str]] = {field: Counter() for field in FIELDS}
     table = [line.split("\t") for line in sample.splitlines()]
+    assert {len(row) for row in table} == {40}
     for row in table:
         for field, value in zip(FIELDS, row[1:], strict=True):
             counts[field][binned(value) if field.startswith("I") else value] += 1
     for field, known in data.vocabulary.known.items():
         assert set(known) == {c for c, count in counts[field].items() if c and count >= 5}
     found = parts(data.splits())
-    assert sum(len(x) for x, _ in found) == len(table) == 999
+    assert sum(len(x) for x, _ in found) == len(table) == 1000
     assert all(len(x) > 50 for x, _ in found)
     clicks = torch.cat([click for _, click in found])
     assert int(clicks.sum()) == sum(row[0] == "1" for row in table)
     assert max(int(x.max()) for x, _ in found) < data.vocabulary.ids
+
+
+def test_lines_that_lost_their_last_tabs_are_read_as_they_were(
+    tmp_path: Path, cache: Path, sample: str, stripped: str
+) -> None:
+    found = []
+    for name, text in (("whole", sample), ("stripped", stripped)):
+        (tmp_path / name).mkdir()
+        found.append(parts(criteo(tmp_path / name, text).splits()))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(*found, strict=True))
 
 
 def test_criteo_is_read_once(tmp_path: Path, cache: Path, sample: str) -> None:
@@ -146,7 +165,11 @@ def test_integers_are_binned_as_usual() -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda rows: [*rows[:7], rows[7].rpartition("\t")[0]], "line 8: has 39 column(s), not 40"),
+        (
+            lambda rows: [*rows[:7], rows[7].replace("\t", "", 1)],
+            "line 8: has 39 column(s), not 40",
+        ),
+        (lambda rows: [rows[2].rstrip("\t"), *rows[1:]], "line 1: has 38 column(s), not 40"),
         (lambda rows: [rows[0], "2" + rows[1][1:]], "line 2: the click is '2', not 0 or 1"),
         (lambda rows: [rows[0].replace("\t1\t", "\tone\t", 1)], "line 1: invalid literal"),
         (lambda rows: [], "has no rows"),
