@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 from coordinator.checkpoint import Checkpoint
 from coordinator.loop import OnStep
 from dfa_tasks import Task
-from dfa_tasks.source import parts
 from workers.state_files import StateFile
 from workers.storage import Folder
 from workers.trace import Span
@@ -32,8 +31,8 @@ class Engine(Protocol):
     def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
         """Train steps first..last-1; return whose batches were left out where."""
 
-    def outputs(self, data: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (head output, target) of all samples, part by part."""
+    def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (head output, target) of all samples, so many at once."""
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head into a folder."""
@@ -64,7 +63,8 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
     """Return loss and metrics, each a mean over all samples, and the task's rankings."""
     sums: dict[str, float] = {"loss": 0.0, **dict.fromkeys(task.metrics, 0.0)}
     samples, kept = 0, []
-    for output, target in engine.outputs(data):
+    at_once = len(data) if task.whole else EVALUATION_SAMPLES  # type: ignore[arg-type]
+    for output, target in engine.outputs(data, at_once):
         samples += len(target)
         if task.rankings:
             kept.append((output, target))
@@ -75,9 +75,7 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
     return {name: total / samples for name, total in sums.items()} | ranked
 
 
-def in_parts(data: Dataset[Any]) -> tuple[Iterator[tuple[Tensor, Tensor]], list[int]]:
-    """Return the samples in parts, and the parts' sizes."""
-    samples = len(data)  # type: ignore[arg-type]
-    full, rest = divmod(samples, EVALUATION_SAMPLES)
-    sizes = [EVALUATION_SAMPLES] * full + ([rest] if rest else [])
-    return parts(data, EVALUATION_SAMPLES), sizes
+def part_sizes(data: Dataset[Any], at_once: int) -> list[int]:
+    """Return how many samples each part has."""
+    full, rest = divmod(len(data), at_once)  # type: ignore[arg-type]
+    return [at_once] * full + ([rest] if rest else [])

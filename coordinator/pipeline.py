@@ -13,12 +13,13 @@ from torch.utils.data import Dataset
 
 from coordinator.checkpoint import Checkpoint
 from coordinator.crew import Crew, PipelineBroken
-from coordinator.engine import LeftOut, in_parts
+from coordinator.engine import LeftOut, part_sizes
 from coordinator.feed import Feed
 from coordinator.loop import OnStep, evaluate_segment, train_segment
 from coordinator.plan import Plan
 from coordinator.snapshots import Snapshot, Snapshots
 from dfa_core import Head, LearningRule
+from dfa_tasks.source import parts
 from workers.actor import Meeting, Shipment
 from workers.group import Group, listen, open_store
 from workers.loop import SegmentStats
@@ -116,14 +117,14 @@ class Pipeline:
         head = [(step, self._head.label) for step in self._head.taken_left_out()]
         return [*(one for stats in blocks for one in stats.left_out), *head]
 
-    def outputs(self, data: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples, run through the same pipeline."""
-        parts, sizes = in_parts(data)
+        sizes = part_sizes(data, at_once)
         group = self._joined()
         calls = [w.actor.evaluate.remote(self._generation, sizes) for w in self._crew.workers]
         with self._crew.watching(calls):
             arriving = self._plan.profile.between[-1]
-            yield from evaluate_segment(self._head, group, arriving, parts, sizes)
+            yield from evaluate_segment(self._head, group, arriving, parts(data, at_once), sizes)
             self._crew.all_of(calls)
 
     def save(self, folder: Folder) -> list[StateFile]:

@@ -45,6 +45,7 @@ class Job:
                 name=optimizer.name,
                 lr=optimizer.lr,
                 options=plain_options(optimizer.options),
+                layer_options=plain_options(optimizer.layer_options),
                 clip_norm=optimizer.clip_norm,
                 schedule=settings["optimizer"]["schedule"],
                 warmup_steps=optimizer.warmup_steps,
@@ -71,12 +72,18 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     """
     given = parse({"task": task if isinstance(task, str) else task.name, **settings})
     if isinstance(task, str):
-        task = make_task(task, plain_options(given.options), given.data_dir)
+        method = to_settings(given).get("method") or DEFAULTS["method"]
+        task = make_task(task, plain_options(given.options), given.data_dir, method)
     defaults = merge(DEFAULTS, task.defaults)
     spec = parse(merge(defaults, settings, {"task": given.task}))
     job = Job(spec, task)
     _check_numbers(spec)
-    build_optimizer(job.rule(steps_per_epoch=1).optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    _check_optimizer(job)
+    if task.whole and spec.microbatches > 1:
+        raise JobError(
+            f"microbatches: {spec.microbatches}: the samples of this task belong together and are "
+            f"not cut; set it to 1"
+        )
     known = ["", "loss", *task.metrics, *task.rankings]
     if spec.stopping.metric not in known:
         hint = nearest(spec.stopping.metric, known[1:])
@@ -85,6 +92,18 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     if not 1 <= spec.blocks <= layers and spec.method == METHOD_DFA:
         raise JobError(f"blocks: {spec.blocks} is not between 1 and the model's {layers} layer(s)")
     return job
+
+
+def _check_optimizer(job: Job) -> None:
+    optimizer = job.rule(steps_per_epoch=1).optimizer
+    parts = ["head", *map(str, range(len(job.model.layers)))]
+    for part in optimizer.layer_options:
+        if part not in parts:
+            raise JobError(
+                f"optimizer.layer_options: there is no layer '{part}'; {nearest(part, parts)}"
+            )
+    for part in ("", *optimizer.layer_options):
+        build_optimizer(optimizer.of(part), [torch.nn.Parameter(torch.zeros(1))])
 
 
 def identity(spec: JobSpec) -> Settings:

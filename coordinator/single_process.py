@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordinator.checkpoint import Checkpoint
-from coordinator.engine import LeftOut, in_parts
+from coordinator.engine import LeftOut
 from coordinator.feed import Feed
 from coordinator.loop import OnStep
 from dfa_core import Block, Reference
+from dfa_tasks.source import parts
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span
@@ -44,9 +45,9 @@ class SingleProcess:
         parts = zip(labels, self._reference.parts(), strict=True)
         return [(step, label) for label, part in parts for step in part.taken_left_out()]
 
-    def outputs(self, data: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
-        for x, target in in_parts(data)[0]:
+        for x, target in parts(data, at_once):
             yield self._reference.evaluate(x), target
 
     def save(self, folder: Folder) -> list[StateFile]:

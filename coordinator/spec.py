@@ -16,6 +16,7 @@ from dfa_core.names import nearest
 Settings = dict[str, Any]
 
 _STRUCT = "google.protobuf.Struct"
+_OPTIONS = ("options", "layer_options")
 _WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 DEFAULTS: Settings = {
@@ -58,7 +59,7 @@ def merge(*layers: Mapping[str, Any]) -> Settings:
             below = result.get(key)
             if isinstance(value, Mapping) and isinstance(below, Mapping):
                 if key == "optimizer" and value.get("name", below.get("name")) != below.get("name"):
-                    below = {k: v for k, v in below.items() if k != "options"}
+                    below = {k: v for k, v in below.items() if k not in _OPTIONS}
                 result[key] = merge(below, value)
             else:
                 result[key] = merge(value) if isinstance(value, Mapping) else value
@@ -145,6 +146,8 @@ def plain_options(struct: Any) -> Settings:
 def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

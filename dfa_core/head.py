@@ -21,7 +21,7 @@ class Head(TrainedModule):
 
     def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
         module = model.build_head(rule.seed)
-        super().__init__("head", module, rule.optimizer, rule.skip_non_finite)
+        super().__init__("head", module, rule.optimizer.of("head"), rule.skip_non_finite)
         self.label = f"the head ({describe(module)})"
         self.loss = loss
         self.rule = rule

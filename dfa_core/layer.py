@@ -28,7 +28,7 @@ class Layer(TrainedModule):
 
     def __init__(self, index: int, module: nn.Module, rule: LearningRule) -> None:
         name = f"layer-{index:04d}"
-        super().__init__(name, module, rule.optimizer, rule.skip_non_finite)
+        super().__init__(name, module, rule.optimizer.of(str(index)), rule.skip_non_finite)
         self.index = index
         self.label = f"layer {index} ({describe(module)})"
         self.seed = rule.seed

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import cos, pi
 from typing import Any, Literal
@@ -27,6 +27,7 @@ class OptimizerSpec:
     name: a class of torch.optim, in any case ("adam", "SGD").
     lr: the learning rate, before the schedule.
     options: the class's other arguments, e.g. {"momentum": 0.9}.
+    layer_options: such arguments of single layers ("0", "1"...) and of the "head", over `options`.
     clip_norm: largest gradient norm of one layer; 0 does not clip. By layer and not by block, so
         that any partition gives the same numbers.
     schedule: constant, or falling to zero at `total_steps` along a line or half a cosine.
@@ -37,12 +38,17 @@ class OptimizerSpec:
     name: str = "SGD"
     lr: float = 0.1
     options: Mapping[str, Any] = field(default_factory=dict)
+    layer_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     clip_norm: float = 0.0
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     total_steps: int = 0
     cuts: tuple[int, ...] = ()
     cut_factor: float = 0.5
+
+    def of(self, part: str) -> "OptimizerSpec":
+        """Return the spec of one layer ("0", "1"...) or of the "head"."""
+        return replace(self, options={**self.options, **self.layer_options.get(part, {})})
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step` (the first is 0)."""

@@ -14,6 +14,7 @@ from ray import cloudpickle
 
 from dfa_core import JobError
 from dfa_core.names import nearest
+from dfa_tasks.citations import Network, citation_task
 from dfa_tasks.clicks import click_task
 from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
@@ -74,18 +75,40 @@ def _recommenders() -> dict[str, Installed]:
     }
 
 
+def _graphs() -> dict[str, Installed]:
+    titles = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
+    networks: dict[Network, str] = {
+        "gcn": "GCN",
+        "cheb": "Chebyshev convolutions",
+        "gat": "graph attention",
+        "spline": "spline convolutions",
+        "dna": "DNA convolutions",
+    }
+    return {
+        f"{graph}-{network}": Installed(
+            partial(citation_task, graph, network), f"{title}, classes of papers: {about}"
+        )
+        for graph, title in titles.items()
+        for network, about in networks.items()
+    }
+
+
 INSTALLED: Mapping[str, Installed] = {
     **_vision(),
     **_recommenders(),
+    **_graphs(),
     "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),
 }
 
 
-def make_task(name: str, options: Mapping[str, Any], data_dir: str = "") -> Task:
+def make_task(
+    name: str, options: Mapping[str, Any], data_dir: str = "", method: str = "dfa"
+) -> Task:
     """Build an installed task, or the one that a function in a user's file returns.
 
     name: a name of INSTALLED, or `path/to/file.py:function`.
-    options: arguments for the task's function.
+    options: arguments for the task's function, which may also have one `data_dir`, and one `method`
+        where its settings depend on how it learns.
 
     Raises JobError for an unknown name or option, and when the user's file or function fails.
     """
@@ -103,8 +126,9 @@ def make_task(name: str, options: Mapping[str, Any], data_dir: str = "") -> Task
         if option not in known and not takes_any:
             raise JobError(f"options: task '{title}' has no '{option}'; {nearest(option, known)}")
     arguments = dict(options)
-    if "data_dir" in known:
-        arguments["data_dir"] = data_dir
+    for given, value in {"data_dir": data_dir, "method": method}.items():
+        if given in known:
+            arguments[given] = value
     try:
         task = maker(**arguments)
     except JobError:

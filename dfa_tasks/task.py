@@ -55,6 +55,7 @@ class Task:
     rankings: of the test data; each returns a number for all outputs and targets at once.
     error_at: where the global error is taken, at the head's output or at its input.
     sample_dims: leading dimensions of the global error that count samples.
+    whole: the samples belong together, as a graph's nodes: never cut, nor for an evaluation.
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
     fetch: called before the run starts, to download what is missing.
     """
@@ -66,6 +67,7 @@ class Task:
     rankings: Mapping[str, Ranking] = field(default_factory=dict)
     error_at: ErrorAt = "output"
     sample_dims: int = 1
+    whole: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fetch: Callable[[], None] | None = None
     name: str = "task"

@@ -199,6 +199,7 @@ class OptimizerSpec(_message.Message):
     CLIP_NORM_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     WARMUP_STEPS_FIELD_NUMBER: _builtins.int
+    LAYER_OPTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A class of torch.optim, in any case: "adam", "SGD"."""
     lr: _builtins.float
@@ -213,6 +214,10 @@ class OptimizerSpec(_message.Message):
     def options(self) -> _struct_pb2.Struct:
         """Other arguments of that class, such as momentum."""
 
+    @_builtins.property
+    def layer_options(self) -> _struct_pb2.Struct:
+        """Arguments of single layers over `options`, such as {"0": {"weight_decay": 5e-4}, "head": {}}."""
+
     def __init__(
         self,
         *,
@@ -222,10 +227,11 @@ class OptimizerSpec(_message.Message):
         clip_norm: _builtins.float | None = ...,
         schedule: Global___Schedule.ValueType = ...,
         warmup_steps: _builtins.int | None = ...,
+        layer_options: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "lr", b"lr", "options", b"options", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "layer_options", b"layer_options", "lr", b"lr", "options", b"options", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "lr", b"lr", "name", b"name", "options", b"options", "schedule", b"schedule", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "layer_options", b"layer_options", "lr", b"lr", "name", b"name", "options", b"options", "schedule", b"schedule", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_norm: _TypeAlias = _typing.Literal["clip_norm"]  # noqa: Y015
     _WhichOneofArgType__clip_norm: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm"]  # noqa: Y015

@@ -1,0 +1,97 @@
+"""Classes of papers in citation graphs: which network, on which graph."""
+
+import inspect
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from dfa_core import JobError
+from dfa_core.names import nearest
+from dfa_tasks.graph_models import Kind, dna, graph_network
+from dfa_tasks.planetoid import Graph, load_graph
+from dfa_tasks.task import Splits, Task
+
+Network = Kind | Literal["dna"]
+
+_load = cache(load_graph)  # the layers of one process share it
+
+
+class WholeGraph:
+    """One batch: all nodes, and the classes of those for training."""
+
+    steps_per_epoch = 1
+
+    def __init__(self, nodes: Tensor, target: Tensor) -> None:
+        self._batch = nodes, target
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the same batch at every step."""
+        return self._batch
+
+
+def citation_task(
+    graph: str, network: Network, method: str = "dfa", data_dir: str = "", **options: Any
+) -> Task:
+    """Return a network that classifies the papers of a graph.
+
+    method: the settings of the paper's authors differ between dfa and bp.
+    options: of the network, e.g. width, layers, dropout.
+
+    Raises JobError for an option that the network does not have.
+    """
+    make: Any = dna if network == "dna" else partial(graph_network, network)
+    known = [n for n in inspect.signature(make).parameters if n not in ("kind", "load")]
+    for option in options:
+        if option not in known:
+            raise JobError(
+                f"options: task '{graph}-{network}' has no '{option}'; {nearest(option, known)}"
+            )
+    settings = _settings(network, method)
+    load = partial(_load, graph, data_dir)
+    return Task(
+        model=make(load=load, **{**settings["options"], **options}),
+        loss=node_loss,
+        data=partial(_splits, load),
+        metrics={"accuracy": node_accuracy},
+        defaults={**settings["defaults"], "batch_size": load().nodes},
+        whole=True,
+    )
+
+
+def _settings(network: str, method: str) -> Mapping[str, Any]:
+    text = files("dfa_tasks").joinpath("settings/graphs.yaml").read_text(encoding="utf-8")
+    of_network = yaml.safe_load(text)[network]
+    found: Mapping[str, Any] = of_network["bp" if method == "bp" else "dfa"]
+    return found
+
+
+def _splits(load: Any) -> Splits:
+    graph: Graph = load()
+    nodes = torch.arange(graph.nodes)
+
+    def target(counts: Tensor) -> Tensor:
+        return torch.stack([graph.classes, counts.long()], dim=1)
+
+    return Splits(
+        train=WholeGraph(nodes, target(graph.train)),
+        validation=TensorDataset(nodes, target(graph.validation)),
+        test=TensorDataset(nodes, target(graph.test)),
+    )
+
+
+def node_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy of the nodes that count; target: (n, 2), class and 1 or 0."""
+    counts = target[:, 1] > 0
+    return nn.functional.cross_entropy(output[counts], target[counts, 0])
+
+
+def node_accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Return the share of the nodes that count whose largest output is their class."""
+    counts = target[:, 1] > 0
+    return (output[counts].argmax(dim=1) == target[counts, 0]).float().mean()

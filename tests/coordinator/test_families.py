@@ -1,0 +1,108 @@
+"""The paper's families on blocks in Ray actors: the bits of the single-process reference."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from test_exact import assert_same_state
+from torch import Tensor
+
+from coordinator.checkpoint import write_checkpoint
+from coordinator.feed import Feed
+from coordinator.pipeline import Pipeline
+from coordinator.plan import make_plan
+from dfa_core import Head, LearningRule, Model, OptimizerSpec, Reference
+from dfa_core.head import Loss
+from dfa_tasks import BatchSource
+from dfa_tasks.citations import WholeGraph, node_loss
+from dfa_tasks.clicks import click_loss
+from dfa_tasks.graph_models import Kind, dna, graph_network
+from dfa_tasks.planetoid import load_graph
+from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
+from workers.actor import Shipment
+from workers.placement import Worker
+from workers.storage import LocalFolder
+
+STEPS = 5
+IDS, FIELDS = 50, 5
+RECOMMENDERS = {
+    "linear": features_linear(IDS),
+    "fm": fm(IDS, size=4),
+    "deepfm": deepfm(IDS, FIELDS, size=4, widths=(8, 8)),
+    "dcn": dcn(IDS, FIELDS, size=4, crosses=2, widths=(8,)),
+    "autoint": autoint(IDS, FIELDS, size=4, attentions=2, attention_width=4, widths=(8,)),
+    "afn": afn(IDS, FIELDS, size=4, neurons=6, widths=(8,)),
+}
+
+
+class RandomClicks:
+    """Batches of random ids."""
+
+    steps_per_epoch = 10
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(0, IDS, (24, FIELDS), generator=generator)
+        return ids, (ids[:, 0] % 2).float()
+
+
+def assert_any_blocks_give_the_references_bits(
+    workers: list[Worker],
+    tmp_path: Path,
+    model: Model,
+    loss: Loss,
+    rule: LearningRule,
+    source: BatchSource,
+) -> None:
+    reference = Reference(model, loss, rule)
+    expected = [reference.train_step(step, *source.batch(step)) for step in range(STEPS)]
+    assert expected[-1] != expected[0]
+    samples = len(source.batch(0)[0])
+    for blocks in range(1, min(3, len(model.layers)) + 1):
+        plan = make_plan(model, loss, rule, source.batch(0), blocks)
+        feed, head = Feed(source, samples, rule.microbatches), Head(model, loss, rule)
+        shipped = Shipment.pack(model)
+        engine = Pipeline(workers[:blocks], plan, shipped, head, feed, rule, timeout_s=30)
+        losses: list[float] = []
+        on_step: Callable[[int, float], None] = lambda _, loss, to=losses: to.append(loss)  # noqa: E731
+        try:
+            engine.start(None)
+            engine.train(0, STEPS, on_step)
+            folder = LocalFolder(tmp_path / f"{blocks}")
+            write_checkpoint(folder, STEPS, {}, (), engine.save, keep=1)
+        finally:
+            engine.close()
+            feed.close()
+        assert losses == expected
+        assert_same_state(tmp_path / f"{blocks}", reference.parts())
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_recommenders(four_workers: list[Worker], tmp_path: Path, name: str) -> None:
+    rule = LearningRule(microbatches=2, optimizer=OptimizerSpec("adam", 1e-2))
+    assert_any_blocks_give_the_references_bits(
+        four_workers, tmp_path, RECOMMENDERS[name], click_loss, rule, RandomClicks()
+    )
+
+
+@pytest.mark.parametrize("network", [*get_args(Kind), "residual gcn", "dna"])
+def test_graph_networks(
+    four_workers: list[Worker], tmp_path: Path, real_data: Path, network: str
+) -> None:
+    load = partial(load_graph, "cora", str(real_data / "planetoid"))
+    if network == "dna":
+        model = dna(load, layers=3, width=16, heads=2, groups=2, dropout=0.1)
+    else:
+        kind: Kind = network.rsplit(maxsplit=1)[-1]  # type: ignore[assignment]
+        residual = network.startswith("residual")
+        model = graph_network(kind, load, layers=4, width=8, dropout=0.1, residual=residual)
+    graph = load()
+    target = torch.stack([graph.classes, graph.train.long()], dim=1)
+    decayed = OptimizerSpec("adam", 1e-2, layer_options={"0": {"weight_decay": 1e-4}})
+    assert_any_blocks_give_the_references_bits(
+        four_workers, tmp_path, model, node_loss, LearningRule(optimizer=decayed),
+        WholeGraph(torch.arange(graph.nodes), target),
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Citation graphs: the reader on real and on broken files, the layers against their formulas."""
+
+import os
+import pickle
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from coordinator.resolve import resolve
+from dfa_core import JobError
+from dfa_tasks.citations import node_accuracy, node_loss
+from dfa_tasks.graph_models import SplineConv
+from dfa_tasks.planetoid import Graph, load_graph
+
+SIZES = {"cora": (2708, 10556, 1433, 7, 140), "citeseer": (3327, 9104, 3703, 6, 120)}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_public_split_of_real_graphs(real_data: Path, name: str) -> None:
+    """The sizes that Yang 2016 and torch_geometric give."""
+    graph = load_graph(name, str(real_data / "planetoid"))
+    nodes, edges, features, classes, train = SIZES[name]
+    assert graph.features.shape == (nodes, features)
+    assert graph.edges.shape == (2, edges)
+    assert (graph.nodes, graph.class_count) == (nodes, classes)
+    counts = [int(part.sum()) for part in (graph.train, graph.validation, graph.test)]
+    assert counts == [train, 500, 1000]
+    assert not (graph.train & graph.validation | graph.validation & graph.test).any()
+    sums = graph.features.sum(dim=1)
+    assert torch.allclose(sums[sums > 0], torch.ones(1))
+    back = {(b, a) for a, b in graph.edges.T.tolist()}
+    assert back == {(a, b) for a, b in graph.edges.T.tolist()}
+
+
+def small(folder: Path) -> Path:
+    """A graph of seven nodes in Planetoid form; node 5 is isolated and in no file."""
+    folder.mkdir(exist_ok=True)
+    known, tested = np.eye(5, 4, dtype=np.float32), np.eye(2, 4, dtype=np.float32)
+    labels = np.eye(3, dtype=np.int32)[[0, 1, 2, 0, 1]]
+    neighbours = defaultdict(list, {0: [1, 4], 1: [0], 2: [3], 3: [2, 6], 4: [0], 6: [3, 6]})
+    parts = {
+        "x": csr_matrix(known[:3]),
+        "tx": csr_matrix(tested[:1]),
+        "allx": csr_matrix(known),
+        "ty": labels[:1],
+        "ally": labels,
+        "graph": neighbours,
+    }
+    for part, value in parts.items():
+        (folder / f"ind.small.{part}").write_bytes(pickle.dumps(value, protocol=3))
+    (folder / "ind.small.test.index").write_text("6\n")
+    return folder
+
+
+def test_a_node_without_edges_and_rows_is_empty(tmp_path: Path) -> None:
+    graph = load_graph("small", str(small(tmp_path)))
+    assert graph.nodes == 7
+    assert graph.features[5].sum() == 0
+    assert 5 not in graph.edges
+    assert graph.edges.shape == (2, 8)  # the loop of node 6 is left out
+    assert graph.test.tolist() == [False] * 6 + [True]
+
+
+class Planted:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> object:
+        return os.system, ("touch planted",)
+
+
+def test_a_pickle_of_something_else_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = small(tmp_path / "data")
+    (folder / "ind.small.graph").write_bytes(pickle.dumps(Planted(), protocol=2))
+    with pytest.raises(JobError, match=r"ind\.small\.graph: cannot be read: it holds a posix"):
+        load_graph("small", str(folder))
+    assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40])
+def test_a_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
+    file = small(tmp_path) / "ind.small.allx"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(JobError, match=r"ind\.small\.allx: cannot be read"):
+        load_graph("small", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("6\nx\n", "line 2: 'x' is not the number of a node"),
+        ("", "has no rows"),
+        ("6\n7\n", "2 test indices for 1 rows"),
+        ("3\n", "1 test indices for 1 rows, 5 others"),
+        ("5\n", "an edge of node 6, of 6"),
+    ],
+)
+def test_a_wrong_test_index_is_named(tmp_path: Path, text: str, what: str) -> None:
+    (small(tmp_path) / "ind.small.test.index").write_text(text)
+    with pytest.raises(JobError, match=what):
+        load_graph("small", str(tmp_path))
+
+
+def test_a_missing_file_says_what_to_put_where(tmp_path: Path, real_data: Path) -> None:
+    shutil.copytree(real_data / "planetoid", tmp_path / "planetoid")
+    (tmp_path / "planetoid" / "ind.cora.allx").unlink()
+    with pytest.raises(JobError, match=r"has no planetoid; put ind\.cora\.x"):
+        load_graph("cora", str(tmp_path))
+
+
+def random_graph(nodes: int = 9) -> Graph:
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.rand(nodes, nodes, generator=generator).triu(1) > 0.6
+    edges = (pairs | pairs.T).nonzero().T.contiguous()
+    nobody = torch.zeros(nodes, dtype=torch.bool)
+    classes = torch.arange(nodes) % 3
+    features = torch.randn(nodes, 4, generator=generator)
+    return Graph(features, edges, classes, nobody, nobody, nobody)
+
+
+def test_the_spline_convolution_is_its_formula() -> None:
+    graph = random_graph()
+    layer = SplineConv(4, 3, graph)
+    out = layer(graph.features, graph.edges)
+    degrees = [int((graph.edges[1] == i).sum()) for i in range(graph.nodes)]
+    for i in range(graph.nodes):
+        expected = layer.root(graph.features[i])
+        u = degrees[i] / max(degrees)
+        for j in graph.edges[0][graph.edges[1] == i]:
+            x = graph.features[j]
+            expected = expected + ((1 - u) * layer.near(x) + u * layer.far(x)) / degrees[i]
+        assert torch.allclose(out[i], expected, atol=1e-6)
+
+
+def test_nodes_that_do_not_count_do_not_count() -> None:
+    output = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
+    target = torch.tensor([[0, 1], [1, 1], [1, 0]])
+    assert node_accuracy(output, target) == 1
+    assert node_loss(output, target) < 0.02
+    assert node_accuracy(output, torch.tensor([[0, 1], [0, 1], [1, 0]])) == 0.5
+
+
+def test_a_graph_is_not_cut(real_data: Path) -> None:
+    with pytest.raises(JobError, match="microbatches: 2: the samples of this task belong together"):
+        resolve("cora-gcn", {"microbatches": 2, "data_dir": str(real_data)})
+
+
+def test_settings_depend_on_the_method_and_name_layers(real_data: Path) -> None:
+    data = {"data_dir": str(real_data)}
+    jobs = {method: resolve("cora-gcn", {"method": method, **data}) for method in ("dfa", "bp")}
+    decay = {m: job.rule(1).optimizer.of("0").options["weight_decay"] for m, job in jobs.items()}
+    assert decay == {"dfa": 1e-4, "bp": 5e-4}
+    assert "weight_decay" not in jobs["dfa"].rule(1).optimizer.of("head").options
+    with pytest.raises(JobError, match=r"layer_options: there is no layer '7'"):
+        resolve("cora-gcn", {"optimizer": {"layer_options": {"7": {}}}, **data})
