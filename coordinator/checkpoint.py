@@ -4,6 +4,7 @@ The manifest is written last, and in one piece, so that half of a checkpoint is 
 it holds its own checksum and that of every file, so that a damaged one is never taken for whole.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,17 @@ def newest_whole(
         except JobError as error:
             damages.append(str(error))
     return None, damages
+
+
+def all_whole(folder: Folder) -> list[Checkpoint]:
+    """Return the checkpoints that are as they were written, by step."""
+    found: dict[int, Checkpoint] = {}
+    for there in _newest_first(folder):
+        with contextlib.suppress(JobError):
+            checkpoint = read_manifest(there)
+            checkpoint.parts.check()
+            found.setdefault(checkpoint.step, checkpoint)
+    return [found[step] for step in sorted(found)]
 
 
 def read_manifest(there: Folder) -> Checkpoint:

@@ -1,6 +1,7 @@
 """Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
 
 from collections.abc import Mapping, Sequence
+from statistics import mean, pstdev
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # torch's pipelines take 2 s to import
     from coordinator.chaos import Strike
+    from coordinator.method_comparison import Row
     from dfa_speedup.planning import Planned
 
 
@@ -226,6 +228,37 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
         table.add_column(name, justify="left" if name == "schedule" else "right")
     for row in cells:
         table.add_row(*row)
+    return table
+
+
+def method_table(rows: "Sequence[Row]", title: str) -> Table:
+    """Return a row a method: its test scores, mean and standard deviation over the seeds."""
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("method")
+    for name in (*rows[0].scores[0], "steps", "seconds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        scores = [f"{m:.4f} ± {s:.4f}" for m, s in row.summary().values()]
+        seeds = len(row.steps)
+        steps, seconds = sum(row.steps) / seeds, sum(row.seconds) / seeds
+        table.add_row(row.method, *scores, f"{steps:,.0f}", f"{seconds:.1f}")
+    return table
+
+
+def alignment_table(row: "Row") -> Table:
+    """Return the cosine of each layer at the first, the middle and the last look."""
+    table = Table(title=f"{row.method}: alignment with the exact gradient", box=SIMPLE_HEAD)
+    table.add_column("layer")
+    looks = row.alignment[0]
+    chosen = sorted({0, len(looks) // 2, len(looks) - 1})
+    for index in chosen:
+        table.add_column(f"step {looks[index][0]}", justify="right")
+    for position, (layer, _) in enumerate(looks[0][1]):
+        cells = []
+        for index in chosen:
+            values = [of_seed[index][1][position][1] for of_seed in row.alignment]
+            cells.append(f"{mean(values):.3f} ± {pstdev(values):.3f}")
+        table.add_row(layer, *cells)
     return table
 
 

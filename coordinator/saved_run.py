@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from coordinator.checkpoint import Checkpoint
+from coordinator.checkpoint import Checkpoint, all_whole
 from coordinator.engine import evaluate
 from coordinator.feed import Feed
 from coordinator.resolve import Job, resolve
@@ -70,6 +70,25 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
     reference = _reference(job, newest, source.steps_per_epoch)
     return SavedRun(job, reference, feed, splits, newest.step)
+
+
+def alignments(path: Path) -> list[tuple[int, list[tuple[str, float]]]]:
+    """Return (step, (layer, cosine with the exact gradient)) for all checkpoints of a run.
+
+    Each on the batch that the run took next.
+    """
+    folder = RunFolder(path)
+    settings = to_settings(folder.spec())
+    job = resolve(settings.pop("task"), settings)
+    torch.set_num_threads(job.spec.resources.threads)
+    source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
+    looks = []
+    for checkpoint in all_whole(folder.checkpoints):
+        reference = _reference(job, checkpoint, source.steps_per_epoch)
+        cosines = alignment(reference, checkpoint.step, *source.batch(checkpoint.step))
+        labels = [layer.label for layer in reference.layers]
+        looks.append((checkpoint.step, list(zip(labels, cosines, strict=True))))
+    return looks
 
 
 def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:

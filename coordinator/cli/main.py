@@ -12,6 +12,7 @@ import typer
 
 from coordinator.cli.bench import bench
 from coordinator.cli.chaos import chaos
+from coordinator.cli.compare import compare
 from coordinator.cli.download import download, predict, timeline
 from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
@@ -31,7 +32,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-HERE: tuple[Callable[..., None], ...] = (train, evaluate, export, tasks, bench, plan, chaos)
+HERE: tuple[Callable[..., None], ...] = (
+    *(train, evaluate, export, tasks),
+    *(compare, bench, plan, chaos),
+)
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (
     *(serve, submit, jobs, job, watch, logs, pause, resume, scale, cancel, delete),
     *(download, predict, timeline),

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 
 from coordinator.cli.main import main
+from dfa_tasks import INSTALLED
 
 ERRORCAST = Path(sys.executable).parent / "errorcast"
 
@@ -506,7 +507,7 @@ def test_debug_shows_the_stack_trace(tmp_path: Path) -> None:
 def test_tasks_are_listed_one_line_each(tmp_path: Path) -> None:
     done = errorcast("tasks", cwd=tmp_path)
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 10
+    assert len(done.stdout.splitlines()) == len(INSTALLED)
     assert "fashion-mnist-residual" in done.stdout
 
 
