@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from coordinator.feed import Feed
-from dfa_core import FlowSpec, Head, in_flight
+from dfa_core import FlowSpec, Head, SampleSpec, in_flight
+from dfa_core.signals import foretold, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
 
@@ -18,13 +19,15 @@ def train_segment(
     group: Group,
     feed: Feed,
     arriving: FlowSpec,
+    error: SampleSpec,
     first: int,
     last: int,
     on_step: OnStep,
 ) -> None:
     """Train steps first..last-1, together with the blocks' own loops.
 
-    arriving: what the last block sends; on_step: called with each step and its loss.
+    arriving: what the last block sends; error: what is broadcast; on_step: called with each step
+    and its loss.
 
     Raises NonFiniteLoss, and GroupLeft when a block is gone.
     """
@@ -45,6 +48,8 @@ def train_segment(
         if x_and_target is not None:
             inputs.send(x_and_target[0])
             targets.append(x_and_target[1])
+            if foretold(head.rule):
+                errors.send(of_target(x_and_target[1], error, head.rule))
 
     for _ in range(ahead):
         send_next()
@@ -53,8 +58,9 @@ def train_segment(
         for microbatch in range(microbatches):
             send_next()
             h = arriving.unpack(outputs.take())
-            loss, error = head.error(h, targets.popleft(), step, microbatch)
-            errors.send(error)
+            loss, signal = head.error(h, targets.popleft(), step, microbatch)
+            if not foretold(head.rule):
+                errors.send(signal)
             outputs.release()
             losses.append(loss)
             inputs.keep(at_most=ahead + 1)

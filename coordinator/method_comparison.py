@@ -22,6 +22,8 @@ METHODS: Mapping[str, Settings] = {
     "bp": {"method": "bp"},
     "dfa": {"method": "dfa", "feedback": {"kind": "random"}},
     "dfa-identity": {"method": "dfa", "feedback": {"kind": "identity"}},
+    "dfa-sign": {"method": "dfa", "feedback": {"kind": "sign"}},
+    "drtp": {"method": "dfa", "feedback": {"kind": "target"}},
     "shallow": {"method": "shallow"},
 }
 _LOOKS = 10  # at the alignment, over a run

@@ -108,8 +108,9 @@ class Pipeline:
         start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
         calls = [w.actor.train.remote(self._generation, first, last) for w in self._crew.workers]
         with self._crew.watching(calls):
-            arriving = self._plan.profile.between[-1]
-            train_segment(self._head, group, self._feed, arriving, first, last, on_step)
+            measured = self._plan.profile
+            arriving, error = measured.between[-1], measured.error
+            train_segment(self._head, group, self._feed, arriving, error, first, last, on_step)
             blocks: list[SegmentStats] = self._crew.all_of(calls)
         here = SegmentStats(perf_counter() - start, group.wait_s - waited, group.bytes_sent - sent)
         self._newest = [*blocks, here]

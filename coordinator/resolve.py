@@ -79,6 +79,13 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     job = Job(spec, task)
     _check_numbers(spec)
     _check_optimizer(job)
+    _check_together(job)
+    return job
+
+
+def _check_together(job: Job) -> None:
+    """Raise JobError where task and settings, each right alone, do not go together."""
+    spec, task, rule = job.spec, job.task, job.rule(steps_per_epoch=1)
     if task.whole and spec.microbatches > 1:
         raise JobError(
             f"microbatches: {spec.microbatches}: the samples of this task belong together and are "
@@ -88,10 +95,14 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     if spec.stopping.metric not in known:
         hint = nearest(spec.stopping.metric, known[1:])
         raise JobError(f"stopping.metric: unknown '{spec.stopping.metric}'; {hint}")
+    if rule.feedback.kind == "target" and rule.skip_non_finite:
+        raise JobError(
+            "faults.non_finite: skip needs the error, which feedback.kind=target does not send; "
+            "use stop or roll_back"
+        )
     layers = len(job.model.layers)
     if not 1 <= spec.blocks <= layers and spec.method == METHOD_DFA:
         raise JobError(f"blocks: {spec.blocks} is not between 1 and the model's {layers} layer(s)")
-    return job
 
 
 def _check_optimizer(job: Job) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dfa_core.errors import JobError
 from dfa_core.seeding import derive
 
-Kind = Literal["random", "identity"]
+Kind = Literal["random", "identity", "sign", "target"]
 Distribution = Literal["uniform", "gaussian", "rademacher"]
 
 
@@ -19,7 +19,8 @@ Distribution = Literal["uniform", "gaussian", "rademacher"]
 class FeedbackSpec:
     """How every layer's feedback matrix B_i is made.
 
-    kind: `random` (the paper's), or `identity` for residual streams as wide as the error.
+    kind: `random` (the paper's), or `identity` for residual streams as wide as the error; `sign`
+        and `target` broadcast something else than the error (signals.py), for random matrices.
     distribution: of the entries: uniform in [-1, 1), standard Gaussian, or -1/+1 (Rademacher).
     shared: one matrix for all layers, of which each takes its first columns (as in TinyDFA).
     scale: every entry is multiplied by scale / sqrt(features of the layer), which for `uniform`

@@ -72,6 +72,11 @@ class Layer(TrainedModule):
             outputs.append(output)
             if learns_by == "feedback":
                 gradients.append(feedback.project(error, output))
+            elif feedback.spec.kind in ("sign", "target"):
+                raise JobError(
+                    f"{self.label}: an output learns by the error itself, which "
+                    f"feedback.kind={feedback.spec.kind} does not send; use random"
+                )
             elif error.shape == output.shape:
                 gradients.append(error)
             else:

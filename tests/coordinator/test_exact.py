@@ -17,7 +17,8 @@ from coordinator.checkpoint import Checkpoint, newest_whole, write_checkpoint
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan, make_plan
-from dfa_core import Head, LearningRule, Reference
+from dfa_core import FeedbackSpec, Head, LearningRule, Reference
+from dfa_core.feedback import Kind
 from dfa_core.trained import TrainedModule
 from dfa_tasks import Splits
 from workers.actor import Shipment
@@ -127,6 +128,25 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
             again = tmp_path / f"{step}-end"
             save(engine, again, end)
         assert_same_state(again, reference.parts())
+
+
+@pytest.mark.parametrize("kind", ["sign", "target"])
+def test_other_broadcasts_give_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, kind: Kind
+) -> None:
+    for microbatches, staleness in ((1, 0), (4, 0), (1, 2)):
+        feedback = FeedbackSpec(kind=kind)
+        r = rule("adam", microbatches, staleness=staleness, feedback=feedback)
+        reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
+        expected = train(reference, 0, STEPS)
+        for blocks in (1, 2, 4):
+            folder = tmp_path / f"{microbatches}-{staleness}-{blocks}"
+            with pipeline(four_workers, "norm-dropout", r, blocks) as engine:
+                engine.start(None)
+                losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+                save(engine, folder, STEPS)
+            assert losses == expected
+            assert_same_state(folder, reference.parts())
 
 
 @pytest.mark.parametrize("staleness", [1, 2, 4])

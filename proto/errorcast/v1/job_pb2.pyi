@@ -58,6 +58,10 @@ class _FeedbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feedback
     """A fixed random matrix a layer, as in the paper."""
     FEEDBACK_KIND_IDENTITY: _FeedbackKind.ValueType  # 2
     """The identity: for residual streams as wide as the error."""
+    FEEDBACK_KIND_SIGN: _FeedbackKind.ValueType  # 3
+    """Error-sign DFA: the error's sign through random matrices (Frenkel 2021)."""
+    FEEDBACK_KIND_TARGET: _FeedbackKind.ValueType  # 4
+    """DRTP: the one-hot target through random matrices, so that no block waits (Frenkel 2021)."""
 
 class FeedbackKind(_FeedbackKind, metaclass=_FeedbackKindEnumTypeWrapper):
     """What carries the global error to a layer."""
@@ -67,6 +71,10 @@ FEEDBACK_KIND_RANDOM: FeedbackKind.ValueType  # 1
 """A fixed random matrix a layer, as in the paper."""
 FEEDBACK_KIND_IDENTITY: FeedbackKind.ValueType  # 2
 """The identity: for residual streams as wide as the error."""
+FEEDBACK_KIND_SIGN: FeedbackKind.ValueType  # 3
+"""Error-sign DFA: the error's sign through random matrices (Frenkel 2021)."""
+FEEDBACK_KIND_TARGET: FeedbackKind.ValueType  # 4
+"""DRTP: the one-hot target through random matrices, so that no block waits (Frenkel 2021)."""
 Global___FeedbackKind: _TypeAlias = FeedbackKind  # noqa: Y015
 
 class _Distribution:
