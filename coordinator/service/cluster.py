@@ -17,6 +17,7 @@ _JOIN_S = 90.0
 _AGAIN_S = (1.0, 2.0, 5.0, 10.0)
 _TIMELINE_S = 20.0
 _ANSWER_S = 60.0
+_START_S = 60.0  # a new process imports torch, on a machine that may be busy
 _SPARE = "spare."
 
 logger = logging.getLogger(__name__)
@@ -117,8 +118,12 @@ class ClusterLink:
         return [n for n in names if n not in known and (known or not n.startswith(_SPARE))]
 
     async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
-        """Let the actor of this name run a job, once; start it if it is not there."""
-        await self._ask({"do": "start", "name": name, "run_dir": str(run_dir)}, spec)
+        """Let the actor of this name run a job, once; start it if it is not there.
+
+        Raises ActorLost, also when the actor hangs, as one that was kept ready may.
+        """
+        request = {"do": "start", "name": name, "run_dir": str(run_dir), "patience_s": _START_S}
+        await self._ask(request, spec, patience_s=_START_S)
 
     async def follow(
         self, name: str, after: int, wait_s: float, patience_s: float

@@ -52,9 +52,10 @@ class Cluster:
         found = list_named_actors(all_namespaces=True)
         return {"names": [one["name"] for one in found if one["namespace"] == _NAMESPACE]}, b""
 
-    def start(self, name: str, run_dir: str, spec: bytes) -> Answer:
+    async def start(self, name: str, run_dir: str, patience_s: float, spec: bytes) -> Answer:
         """Let the actor of this name run a job, once; start it if it is not there."""
-        ray.get(_training_actor(name).begin.remote(spec, Path(run_dir)))
+        actor = await asyncio.to_thread(_training_actor, name)
+        await self._in_time(actor, actor.begin.remote(spec, Path(run_dir)), patience_s)
         return {}, b""
 
     def kill(self, name: str) -> Answer:

@@ -20,7 +20,6 @@ from coordinator.plan import Plan, make_plan
 from dfa_core import FeedbackSpec, Head, LearningRule, Reference
 from dfa_core.feedback import Kind
 from dfa_core.trained import TrainedModule
-from dfa_tasks import Splits
 from workers.actor import Shipment
 from workers.placement import Worker
 from workers.storage import LocalFolder
@@ -188,11 +187,11 @@ def test_evaluation_through_the_pipeline_gives_the_references_outputs(
 ) -> None:
     r = rule("sgd", 2)
     x, target = torch.randn(2500, 64), torch.randint(0, 10, (2500,))
-    splits = Splits(TensorDataset(x, target), TensorDataset(x, target))
+    data = TensorDataset(x, target)
     reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
     with pipeline(four_workers, "norm-dropout", r, 3) as engine:
         engine.start(None)
-        outputs, targets = zip(*engine.outputs(splits), strict=True)
+        outputs, targets = zip(*engine.outputs(data, 1024), strict=True)
         losses = train(engine, 0, 2)  # and training goes on behind it
     assert [len(part) for part in outputs] == [1024, 1024, 452]
     assert torch.equal(torch.cat(targets), target)

@@ -75,15 +75,20 @@ class Caller:
         }
 
     def send(self, method: str, body: bytes) -> grpc.StatusCode:
-        streams = SERVICE.methods_by_name[method].client_streaming
+        kind = SERVICE.methods_by_name[method]
         code, text = grpc.StatusCode.OK, ""
+        waits = kind.server_streaming  # for an event that may never come
         try:
-            answer = self.methods[method](iter([body]) if streams else body, timeout=60)
-            if SERVICE.methods_by_name[method].server_streaming:
+            answer = self.methods[method](
+                iter([body]) if kind.client_streaming else body, timeout=5 if waits else 60
+            )
+            if waits:
                 next(answer, None)
                 answer.cancel()
         except grpc.RpcError as error:
             code, text = error.code(), error.details() or ""
+            if waits and code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                code = grpc.StatusCode.OK
         self.answers[code] += 1
         assert code in PROPER, (method, body[:200], code, text)
         assert "Traceback" not in text
