@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import partial
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -18,8 +18,6 @@ from dfa_tasks.planetoid import Graph, load_graph
 from dfa_tasks.task import Splits, Task
 
 Network = Kind | Literal["dna"]
-
-_load = cache(load_graph)  # the layers of one process share it
 
 
 class WholeGraph:
@@ -53,7 +51,7 @@ def citation_task(
                 f"options: task '{graph}-{network}' has no '{option}'; {nearest(option, known)}"
             )
     settings = _settings(network, method)
-    load = partial(_load, graph, data_dir)
+    load = partial(load_graph, graph, data_dir)
     return Task(
         model=make(load=load, **{**settings["options"], **options}),
         loss=node_loss,

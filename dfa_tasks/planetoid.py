@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(_MOVED.get(module, module), name)
 
 
+@cache
 def load_graph(name: str, data_dir: str = "") -> Graph:
-    """Read a graph, downloading it when it is missing.
+    """Read a graph, downloading it when it is missing; once in each process.
 
     Raises JobError, naming the file, for what is missing, damaged, or does not belong together.
     """

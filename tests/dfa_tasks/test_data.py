@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray import cloudpickle
 from torch.utils.data import TensorDataset
 
 from dfa_core import JobError
@@ -185,3 +186,5 @@ def test_every_installed_task_builds(name: str, all_data: Path) -> None:
     task = make_task(name, {}, str(all_data))
     assert task.name == name
     assert task.model.build_head(0) is not None  # type: ignore[union-attr]
+    there = cloudpickle.loads(cloudpickle.dumps(task))  # as Ray's processes get it
+    assert len(there.model.layers) == len(task.model.layers)  # type: ignore[union-attr]
