@@ -7,7 +7,7 @@ from torch import Tensor
 
 from coordinator.feed import Feed
 from dfa_core import FlowSpec, Head, SampleSpec, in_flight
-from dfa_core.signals import foretold, of_target
+from dfa_core.signals import broadcast, foretold, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
 
@@ -58,9 +58,10 @@ def train_segment(
         for microbatch in range(microbatches):
             send_next()
             h = arriving.unpack(outputs.take())
-            loss, signal = head.error(h, targets.popleft(), step, microbatch)
+            target = targets.popleft()
+            loss, e = head.error(h, target, step, microbatch)
             if not foretold(head.rule):
-                errors.send(signal)
+                errors.send(broadcast(e, target, head.rule))
             outputs.release()
             losses.append(loss)
             inputs.keep(at_most=ahead + 1)

@@ -23,6 +23,7 @@ METHODS: Mapping[str, Settings] = {
     "dfa": {"method": "dfa", "feedback": {"kind": "random"}},
     "dfa-identity": {"method": "dfa", "feedback": {"kind": "identity"}},
     "dfa-sign": {"method": "dfa", "feedback": {"kind": "sign"}},
+    "dkp": {"method": "dfa", "feedback": {"kind": "learned"}},
     "drtp": {"method": "dfa", "feedback": {"kind": "target"}},
     "shallow": {"method": "shallow"},
 }

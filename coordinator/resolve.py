@@ -95,6 +95,11 @@ def _check_together(job: Job) -> None:
     if spec.stopping.metric not in known:
         hint = nearest(spec.stopping.metric, known[1:])
         raise JobError(f"stopping.metric: unknown '{spec.stopping.metric}'; {hint}")
+    if rule.feedback.kind == "learned" and rule.staleness:
+        raise JobError(
+            "staleness: delayed mode needs feedback matrices that stay, which feedback.kind=learned"
+            " does not have; set it to 0, or use random"
+        )
     if rule.feedback.kind == "target" and rule.skip_non_finite:
         raise JobError(
             "faults.non_finite: skip needs the error, which feedback.kind=target does not send; "

@@ -28,13 +28,13 @@ def _gradients(
     try:
         reference.add_gradients(step, x, target)
         return [
-            torch.cat([torch.zeros(0)] + [_flat(p) for p in layer.parameters.values()])
+            torch.cat([torch.zeros(0)] + [_flat(p) for p in layer.weights()])
             for layer in reference.layers
         ]
     finally:
         reference.method = kept
         for part in reference.parts():
-            part.module.zero_grad(set_to_none=True)
+            part.clear_gradients()
 
 
 def _flat(parameter: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dfa_core.errors import JobError
+from dfa_core.feedback_rules import FEEDBACK_RULES, FeedbackRule, Kind
 from dfa_core.seeding import derive
 
-Kind = Literal["random", "identity", "sign", "target"]
 Distribution = Literal["uniform", "gaussian", "rademacher"]
 
 
@@ -19,8 +19,7 @@ Distribution = Literal["uniform", "gaussian", "rademacher"]
 class FeedbackSpec:
     """How every layer's feedback matrix B_i is made.
 
-    kind: `random` (the paper's), or `identity` for residual streams as wide as the error; `sign`
-        and `target` broadcast something else than the error (signals.py), for random matrices.
+    kind: one of feedback_rules.py: `random` is the paper's.
     distribution: of the entries: uniform in [-1, 1), standard Gaussian, or -1/+1 (Rademacher).
     shared: one matrix for all layers, of which each takes its first columns (as in TinyDFA).
     scale: every entry is multiplied by scale / sqrt(features of the layer), which for `uniform`
@@ -32,20 +31,25 @@ class FeedbackSpec:
     shared: bool = False
     scale: float = 1.0
 
+    @property
+    def rule(self) -> FeedbackRule:
+        """Return what is broadcast, and through which matrix."""
+        return FEEDBACK_RULES[self.kind]
+
 
 class Feedback:
-    """B_i of one layer: fixed, drawn from (job seed, layer index) when the first error arrives."""
+    """B_i of one layer, drawn from (job seed, layer index) when the first error arrives."""
 
     def __init__(
         self, spec: FeedbackSpec, seed: int, layer: int, sample_dims: int = 1, output: int = 0
     ) -> None:
         """output: which of the layer's tensors it teaches."""
         self.spec = spec
-        self.layer = layer
+        self.layer, self.output = layer, output
         self.sample_dims = sample_dims
         further = (output,) if output else ()
         self._seed = derive(seed, "feedback", "shared" if spec.shared else layer, *further)
-        self._matrix: Tensor | None = None
+        self.b: Tensor | None = None
 
     def project(self, error: Tensor, output: Tensor) -> Tensor:
         """Return e·B_i, shaped like the layer's output (Nøkland 2016, eq. 7).
@@ -55,7 +59,7 @@ class Feedback:
 
         Raises JobError when the shapes cannot be brought together.
         """
-        if self.spec.kind == "identity":
+        if self.spec.rule.matrix == "identity":
             if error.shape != output.shape:
                 raise JobError(
                     f"layer {self.layer}: identity feedback needs an output shaped like the global "
@@ -74,15 +78,30 @@ class Feedback:
         flat = error.reshape(-1, matrix.shape[0]).to(matrix.dtype)
         return (flat @ matrix).reshape(output.shape)
 
+    def teach(self, error: Tensor, output: Tensor) -> Tensor:
+        """Add e^T·h_i to the gradient of B_i, and return B_i (Webster 2021).
+
+        It is what a head would get that read h_i: under the same optimizer and weight decay, B_i
+        comes to resemble what leads from h_i to the output.
+
+        error, output: as for project().
+        """
+        flat = error.reshape(-1, prod(error.shape[self.sample_dims :]))
+        h = output.detach().reshape(len(flat), -1)
+        b = self.matrix(flat.shape[1], h.shape[1], h)
+        gradient = flat.to(b.dtype).T @ h
+        b.grad = gradient if b.grad is None else b.grad + gradient
+        return b
+
     def matrix(self, error_features: int, features: int, like: Tensor) -> Tensor:
         """Return B_i, (error features, features), in the dtype and on the device of `like`."""
         shape = (error_features, features)
-        b = self._matrix
+        b = self.b
         if b is None or b.shape != shape or b.dtype != like.dtype or b.device != like.device:
             entries = draw(self.spec.distribution, self._seed, error_features, features)
             scaled = entries * np.float32(self.spec.scale / sqrt(features))
             b = torch.from_numpy(np.ascontiguousarray(scaled.T)).to(like)
-            self._matrix = b
+            self.b = b
         return b
 
 

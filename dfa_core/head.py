@@ -6,12 +6,11 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, SampleSpec, detached, tensors
+from dfa_core.activations import Activations, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss
 from dfa_core.model import Model, describe
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
-from dfa_core.signals import foretold, of_error, of_target
 from dfa_core.trained import TrainedModule
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,8 +32,7 @@ class Head(TrainedModule):
         """Add the head's exact gradients; return the microbatch's loss and its global error e.
 
         h: output of the last layer, (samples..., features...), or a tuple of which that is first.
-        Both gradients and e are of the mean over the whole batch: 1/M of the microbatch's. Where
-        the rule broadcasts something else in place of e, that is returned.
+        Both gradients and e are of the mean over the whole batch: 1/M of the microbatch's.
 
         Where the rule skips such batches, the error of one whose loss is not finite is all NaN.
 
@@ -57,9 +55,7 @@ class Head(TrainedModule):
             )
         if self.rule.skip_non_finite and not bool(torch.isfinite(tap.grad).all()):
             self.leave_out(step)
-        if foretold(self.rule):
-            return value, of_target(target, SampleSpec.of(output), self.rule)
-        return value, of_error(tap.grad, self.rule)
+        return value, tap.grad
 
     def finite(self, loss: Tensor, step: int, microbatch: int) -> float:
         """Return the loss as a number; raise NonFiniteLoss when it is none and must be one."""

@@ -15,6 +15,7 @@ from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 
 LearnsBy = Literal["feedback", "error", "nothing"]
+_FEEDBACK = "feedback/"  # before the number of the output that a learned matrix teaches
 
 
 class Layer(TrainedModule):
@@ -72,7 +73,9 @@ class Layer(TrainedModule):
             outputs.append(output)
             if learns_by == "feedback":
                 gradients.append(feedback.project(error, output))
-            elif feedback.spec.kind in ("sign", "target"):
+                if feedback.spec.rule.matrix == "learned":
+                    self._train(feedback.output, feedback.teach(error, output))
+            elif feedback.spec.rule.broadcast != "error":
                 raise JobError(
                     f"{self.label}: an output learns by the error itself, which "
                     f"feedback.kind={feedback.spec.kind} does not send; use random"
@@ -85,6 +88,20 @@ class Layer(TrainedModule):
                     f"{tuple(error.shape)}, not {tuple(output.shape)}"
                 )
         return outputs, gradients
+
+    def _train(self, output: int, b: Tensor) -> None:
+        """Let the layer's optimizer train a feedback matrix, which is there since its first error.
+
+        Where nothing of the layer is trained, nor are its matrices.
+        """
+        name = f"{_FEEDBACK}{output}"
+        if self.optimizer is not None and name not in self.parameters:
+            self.parameters[name] = b
+            self.optimizer.add_param_group({"params": [b]})
+
+    def weights(self) -> list[Tensor]:
+        """Return the trained weights of the module, without learned feedback matrices."""
+        return [p for name, p in self.parameters.items() if not name.startswith(_FEEDBACK)]
 
     def _weights_of(self, step: int) -> dict[str, Tensor]:
         """Return the weights that all forwards of a step use; optimizer steps leave them alone."""
@@ -108,10 +125,14 @@ class Layer(TrainedModule):
             for name, weight in weights.items():
                 if weight.grad is not None:
                     tensors[f"open/{step}/{name}"] = weight.grad.detach().cpu().clone()
+        for name, b in self.parameters.items():
+            if name.startswith(_FEEDBACK):
+                tensors[name] = b.detach().cpu().clone()
         return tensors, scalars
 
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Take over a state made by `state`, bit for bit."""
+        self._take_matrices(tensors)
         super().load_state(tensors, scalars)
         self._open.clear()
         for key, gradient in tensors.items():
@@ -119,6 +140,20 @@ class Layer(TrainedModule):
                 _, step, name = key.split("/", 2)
                 weight = self._weights_of(int(step))[name]
                 weight.grad = gradient.clone().to(weight.device)
+
+    def _take_matrices(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over learned feedback matrices; those that the state has not are drawn anew."""
+        for feedback in self.feedback:
+            name = f"{_FEEDBACK}{feedback.output}"
+            feedback.b = None
+            b = self.parameters.pop(name, None)
+            if b is not None and self.optimizer is not None:
+                self.optimizer.param_groups.pop()
+                self.optimizer.state.pop(b, None)
+            if name in tensors:
+                like = next(iter(self.module.parameters()))
+                feedback.b = tensors[name].clone().to(like.device)
+                self._train(feedback.output, feedback.b)
 
     def evaluate(self, x: Activations) -> Activations:
         """Return h_i in evaluation mode (no dropout, fixed statistics)."""

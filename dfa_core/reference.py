@@ -17,6 +17,7 @@ from dfa_core.layer import LearnsBy, build_layers
 from dfa_core.microbatch import split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
+from dfa_core.signals import broadcast
 from dfa_core.trained import TrainedModule
 
 # what is added to the head's output is as good as part of the head, also for `shallow`
@@ -69,8 +70,9 @@ class Reference:
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
         if not left_out(self.layers, error, step):
+            sent = broadcast(error, target, self.rule) if self.method == "dfa" else error
             for layer, h in zip(self.layers, outputs, strict=True):
-                learning, gradients = layer.learning_signals(error, h, by)
+                learning, gradients = layer.learning_signals(sent, h, by)
                 if learning:
                     torch.autograd.backward(learning, gradients)
         return loss

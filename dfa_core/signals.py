@@ -1,15 +1,4 @@
-"""What is broadcast to the blocks: the global error, or what stands for it in cheaper rules.
-
-Every rule here is layer-parallel: a block needs nothing but what is broadcast.
-
-| feedback.kind | broadcast | source |
-|---|---|---|
-| random, identity | the error e | Nøkland 2016; arXiv 2006.12878 |
-| sign | sign(e), over the number of samples | error-sign DFA: Frenkel 2021, eq. 6 |
-| target | minus the one-hot class, over the number of samples | DRTP: Frenkel 2021, eq. 9 |
-
-The last needs no error at all, so that it is sent with the input and no block waits for the head.
-"""
+"""What is broadcast to the blocks: the global error, or what stands for it in cheaper rules."""
 
 from math import prod
 
@@ -23,18 +12,25 @@ from dfa_core.rule import LearningRule
 
 def foretold(rule: LearningRule) -> bool:
     """Return whether the broadcast is known before the head has run."""
-    return rule.feedback.kind == "target"
+    return rule.feedback.rule.broadcast == "target"
 
 
-def of_error(error: Tensor, rule: LearningRule) -> Tensor:
-    """Return what is broadcast for the error e of a microbatch, shaped like it."""
-    if rule.feedback.kind != "sign":
-        return error
-    return error.sign() / (prod(error.shape[: rule.sample_dims]) * rule.microbatches)
+def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:
+    """Return what is broadcast for a microbatch, shaped like its error e.
+
+    target: of the same samples.
+
+    Raises what of_target() raises.
+    """
+    if foretold(rule):
+        return of_target(target, SampleSpec.of(error), rule)
+    if rule.feedback.rule.broadcast == "sign":
+        return error.sign() / (prod(error.shape[: rule.sample_dims]) * rule.microbatches)
+    return error
 
 
 def of_target(target: Tensor, error: SampleSpec, rule: LearningRule) -> Tensor:
-    """Return what is broadcast for the targets of a microbatch.
+    """Return what is broadcast for the targets of a microbatch, where that needs no error.
 
     target: a class a sample, whole numbers; error: of the global error, whose last dimension is the
         number of classes.

@@ -34,7 +34,7 @@ class TrainedModule:
         """Take the optimizer step of `step` with the gradients summed so far, and clear them."""
         if self.skip_non_finite and not self._usable(step):
             self._left_out.append(step)
-            self._clear_gradients()
+            self.clear_gradients()
             self._restore_buffers(step)
             return
         self._buffers_before.pop(step, None)
@@ -45,7 +45,7 @@ class TrainedModule:
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.rate(step)
         self.optimizer.step()
-        self._clear_gradients()
+        self.clear_gradients()
 
     def leave_out(self, step: int) -> None:
         """Let the batch of `step` change nothing: its loss or its error is not finite."""
@@ -62,7 +62,7 @@ class TrainedModule:
         self._left_out.clear()
         self._bad.clear()
         self._buffers_before.clear()
-        self._clear_gradients()
+        self.clear_gradients()
 
     def note_buffers(self, step: int) -> None:
         """Keep running statistics as they are before the batch of `step`, should it be left out."""
@@ -85,7 +85,8 @@ class TrainedModule:
         gradients = (p.grad for p in self.parameters.values() if p.grad is not None)
         return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
-    def _clear_gradients(self) -> None:
+    def clear_gradients(self) -> None:
+        """Drop the gradients summed so far."""
         for parameter in self.parameters.values():
             parameter.grad = None
 

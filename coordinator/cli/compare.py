@@ -11,7 +11,7 @@ Option = typer.Option
 def compare(
     task: Annotated[str, typer.Argument(help="A task (see `errorcast tasks`), or a file's.")],
     methods: Annotated[
-        str, Option(help="Which, of: bp, dfa, dfa-identity, dfa-sign, drtp, shallow.")
+        str, Option(help="Which, of: bp, dfa, dfa-identity, dfa-sign, dkp, drtp, shallow.")
     ] = "bp,dfa,shallow",
     seeds: Annotated[int, Option(help="Runs of each method.", min=1)] = 3,
     alignment: Annotated[

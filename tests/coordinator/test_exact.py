@@ -18,7 +18,7 @@ from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan, make_plan
 from dfa_core import FeedbackSpec, Head, LearningRule, Reference
-from dfa_core.feedback import Kind
+from dfa_core.feedback_rules import Kind
 from dfa_core.trained import TrainedModule
 from workers.actor import Shipment
 from workers.placement import Worker
@@ -129,11 +129,12 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
         assert_same_state(again, reference.parts())
 
 
-@pytest.mark.parametrize("kind", ["sign", "target"])
-def test_other_broadcasts_give_the_references_bits(
+@pytest.mark.parametrize("kind", ["sign", "target", "learned"])
+def test_other_feedback_rules_give_the_references_bits(
     four_workers: list[Worker], tmp_path: Path, kind: Kind
 ) -> None:
-    for microbatches, staleness in ((1, 0), (4, 0), (1, 2)):
+    cuts = ((1, 0), (4, 0)) if kind == "learned" else ((1, 0), (4, 0), (1, 2))
+    for microbatches, staleness in cuts:
         feedback = FeedbackSpec(kind=kind)
         r = rule("adam", microbatches, staleness=staleness, feedback=feedback)
         reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
@@ -142,10 +143,14 @@ def test_other_broadcasts_give_the_references_bits(
             folder = tmp_path / f"{microbatches}-{staleness}-{blocks}"
             with pipeline(four_workers, "norm-dropout", r, blocks) as engine:
                 engine.start(None)
-                losses = train(engine, 0, 7) + train(engine, 7, STEPS)
-                save(engine, folder, STEPS)
+                losses = train(engine, 0, 7)
+                save(engine, folder / "half", 7)
+            with pipeline(four_workers, "norm-dropout", r, 3) as engine:
+                engine.start(saved(folder / "half"))
+                losses += train(engine, 7, STEPS)
+                save(engine, folder / "whole", STEPS)
             assert losses == expected
-            assert_same_state(folder, reference.parts())
+            assert_same_state(folder / "whole", reference.parts())
 
 
 @pytest.mark.parametrize("staleness", [1, 2, 4])

@@ -62,6 +62,8 @@ class _FeedbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feedback
     """Error-sign DFA: the error's sign through random matrices (Frenkel 2021)."""
     FEEDBACK_KIND_TARGET: _FeedbackKind.ValueType  # 4
     """DRTP: the one-hot target through random matrices, so that no block waits (Frenkel 2021)."""
+    FEEDBACK_KIND_LEARNED: _FeedbackKind.ValueType  # 5
+    """DKP: matrices that start at random and learn with the layers (Webster 2021)."""
 
 class FeedbackKind(_FeedbackKind, metaclass=_FeedbackKindEnumTypeWrapper):
     """What carries the global error to a layer."""
@@ -75,6 +77,8 @@ FEEDBACK_KIND_SIGN: FeedbackKind.ValueType  # 3
 """Error-sign DFA: the error's sign through random matrices (Frenkel 2021)."""
 FEEDBACK_KIND_TARGET: FeedbackKind.ValueType  # 4
 """DRTP: the one-hot target through random matrices, so that no block waits (Frenkel 2021)."""
+FEEDBACK_KIND_LEARNED: FeedbackKind.ValueType  # 5
+"""DKP: matrices that start at random and learn with the layers (Webster 2021)."""
 Global___FeedbackKind: _TypeAlias = FeedbackKind  # noqa: Y015
 
 class _Distribution:

@@ -1,0 +1,36 @@
+"""The feedback rules: what is broadcast to the blocks, and through which matrices it goes.
+
+All are layer-parallel: a block needs nothing but what is broadcast.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["random", "identity", "sign", "target", "learned"]
+Broadcast = Literal["error", "sign", "target"]
+Matrix = Literal["random", "identity", "learned"]
+
+
+@dataclass(frozen=True)
+class FeedbackRule:
+    """One rule.
+
+    broadcast: the global error e; its sign; or minus the one-hot class, which is known before the
+        head has run, so that no block waits for it.
+    matrix: B_i is drawn and stays; is the identity; or is drawn and then learns from what its
+        layer has at hand.
+    """
+
+    broadcast: Broadcast
+    matrix: Matrix
+    source: str
+
+
+FEEDBACK_RULES: Mapping[Kind, FeedbackRule] = {
+    "random": FeedbackRule("error", "random", "DFA: Nøkland 2016, eq. 7; arXiv 2006.12878"),
+    "identity": FeedbackRule("error", "identity", "for residual streams: Nøkland 2016, eq. 7, B=I"),
+    "sign": FeedbackRule("sign", "random", "error-sign DFA: Frenkel 2021, eq. 6"),
+    "target": FeedbackRule("target", "random", "DRTP: Frenkel 2021, eq. 9"),
+    "learned": FeedbackRule("error", "learned", "DKP: Webster 2021, after Kolen and Pollack 1994"),
+}
