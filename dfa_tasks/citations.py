@@ -1,19 +1,17 @@
 """Classes of papers in citation graphs: which network, on which graph."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from dfa_core import JobError
-from dfa_core.names import nearest
+from dfa_tasks.folds import load_fold
 from dfa_tasks.graph_models import Kind, dna, graph_network
+from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.planetoid import Graph, load_graph
 from dfa_tasks.task import Splits, Task
 
@@ -39,34 +37,37 @@ def citation_task(
     """Return a network that classifies the papers of a graph.
 
     method: the settings of the paper's authors differ between dfa and bp.
-    options: of the network, e.g. width, layers, dropout.
+    options: of the network, e.g. width, layers, dropout; and `fold`, of five stratified ones, in
+        place of the public split.
 
-    Raises JobError for an option that the network does not have.
+    Raises JobError for another option.
     """
     make: Any = dna if network == "dna" else partial(graph_network, network)
     known = [n for n in inspect.signature(make).parameters if n not in ("kind", "load")]
-    for option in options:
-        if option not in known:
-            raise JobError(
-                f"options: task '{graph}-{network}' has no '{option}'; {nearest(option, known)}"
-            )
-    settings = _settings(network, method)
-    load = partial(load_graph, graph, data_dir)
+    check_options(f"{graph}-{network}", options, [*known, "fold"])
+    settings = settings_of("graphs")[network]["bp" if method == "bp" else "dfa"]
+    chosen = {**settings["options"], **options}
+    load = _loader(graph, data_dir, chosen.pop("fold", None))
+    residual = chosen.get("residual", False)
     return Task(
-        model=make(load=load, **{**settings["options"], **options}),
+        model=make(load=load, **chosen),
         loss=node_loss,
         data=partial(_splits, load),
         metrics={"accuracy": node_accuracy},
-        defaults={**settings["defaults"], "batch_size": load().nodes},
+        error_at="input" if residual else "output",
+        defaults={
+            **settings["defaults"],
+            "batch_size": load().nodes,
+            "feedback": {"kind": "identity" if residual else "random"},
+        },
         whole=True,
     )
 
 
-def _settings(network: str, method: str) -> Mapping[str, Any]:
-    text = files("dfa_tasks").joinpath("settings/graphs.yaml").read_text(encoding="utf-8")
-    of_network = yaml.safe_load(text)[network]
-    found: Mapping[str, Any] = of_network["bp" if method == "bp" else "dfa"]
-    return found
+def _loader(graph: str, data_dir: str, fold: int | None) -> Callable[[], Graph]:
+    if fold is None:
+        return partial(load_graph, graph, data_dir)
+    return partial(load_fold, graph, int(fold), data_dir)
 
 
 def _splits(load: Any) -> Splits:

@@ -2,19 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.resources import files
 from typing import Any, Protocol
 
 import torch
-import yaml
 from torch import Tensor, nn
 
-from dfa_core import JobError, Model
-from dfa_core.names import nearest
+from dfa_core import Model
 from dfa_tasks.criteo import Criteo
 from dfa_tasks.fields import Vocabulary
 from dfa_tasks.movielens import MovieLens
+from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
 from dfa_tasks.task import Splits, Task
 
@@ -50,26 +47,16 @@ def click_task(data: str, model: str, data_dir: str = "", **options: Any) -> Tas
     """
     make, found = MODELS[model], DATA[data](data_dir)
     known = inspect.signature(make).parameters
-    for option in options:
-        if option not in known or option in ("ids", "fields"):
-            raise JobError(
-                f"options: task '{data}-{model}' has no '{option}'; "
-                f"{nearest(option, [n for n in known if n not in ('ids', 'fields')])}"
-            )
     sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
-    settings = yaml.safe_load(files("dfa_tasks").joinpath("settings/recommenders.yaml").read_text())
+    check_options(f"{data}-{model}", options, (n for n in known if n not in sizes))
     return Task(
         model=make(**{name: n for name, n in sizes.items() if name in known}, **options),
         loss=click_loss,
-        data=partial(_splits, data, data_dir),
+        data=found.splits,
         metrics={"accuracy": click_accuracy},
         rankings={"auc": auc},
-        defaults=settings[data],
+        defaults=settings_of("recommenders")[data],
     )
-
-
-def _splits(data: str, data_dir: str) -> Splits:
-    return DATA[data](data_dir).splits()
 
 
 def click_loss(logit: Tensor, click: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ vector a node. The convolutions are torch_geometric's, but for the spline's, whi
 compiled package.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,78 +20,106 @@ Load = Callable[[], Graph]
 Kind = Literal["gcn", "cheb", "gat", "spline"]
 
 
+class WordMap(nn.Module):
+    """The first layer's linear map: of the words of each node's paper, with dropout of words.
+
+    One word in a hundred is there. To multiply the others by weights, and to draw which of them to
+    drop, took nine tenths of a step.
+    """
+
+    words: Tensor
+    values: Tensor
+    starts: Tensor
+
+    def __init__(self, graph: Graph, after: int, dropout: float) -> None:
+        super().__init__()
+        self.bag, self.dropout = (
+            nn.EmbeddingBag(graph.features.shape[1], after),
+            nn.Dropout(dropout),
+        )
+        node, words = graph.features.nonzero(as_tuple=True)
+        counts = torch.bincount(node, minlength=graph.nodes)
+        self.register_buffer("words", words, persistent=False)
+        self.register_buffer("values", graph.features[node, words], persistent=False)
+        self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Numbers of all nodes, in order, (n,) -> (n, after)."""
+        values, weight = self.dropout(self.values), self.bag.weight
+        return nn.functional.embedding_bag(
+            self.words, weight, self.starts, mode="sum", per_sample_weights=values
+        )
+
+
 class SplineConv(nn.Module):
     """Degree-1 B-spline convolution with two control points (Fey 2018), one pseudo-coordinate.
 
-    out_i = root(x_i) + mean over edges j -> i of (1 - u) x_j W_0 + u x_j W_1, u in [0, 1] being the
+    out_i = x_i W_2 + mean over edges j -> i of (1 - u) x_j W_0 + u x_j W_1, u in [0, 1] being the
     edge's coordinate: the degree of i over the largest one.
     """
 
     degree: Tensor
     u: Tensor
 
-    def __init__(self, before: int, after: int, graph: Graph) -> None:
+    def __init__(self, after: int, graph: Graph) -> None:
         super().__init__()
-        self.near, self.far = nn.Linear(before, after, bias=False), nn.Linear(before, after, False)
-        self.root = nn.Linear(before, after)
+        self.bias = nn.Parameter(torch.zeros(after))
         degree = torch.bincount(graph.edges[1], minlength=graph.nodes).float()
         self.register_buffer("degree", degree.clamp(min=1).unsqueeze(1), persistent=False)
         u = (degree / degree.max())[graph.edges[1]].unsqueeze(1)
         self.register_buffer("u", u, persistent=False)
 
-    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
-        """(n, before) -> (n, after)."""
+    def forward(self, mapped: Tensor, edges: Tensor) -> Tensor:
+        """Three maps of the nodes, (n, 3·after) -> (n, after)."""
         source, target = edges
-        near, far = self.near(x), self.far(x)
+        near, far, own = mapped.chunk(3, dim=1)
         messages = (1 - self.u) * near[source] + self.u * far[source]
         summed = torch.zeros_like(near).index_add(0, target, messages)
-        out: Tensor = self.root(x) + summed / self.degree
-        return out
+        return own + summed / self.degree + self.bias
 
 
-def convolution(kind: Kind, before: int, after: int, graph: Graph, dropout: float) -> nn.Module:
-    """Return a convolution (n, before), (2, m) -> (n, after)."""
+class Part(nn.Module):
+    """One of the equal parts that a map's output has."""
+
+    def __init__(self, index: int, parts: int) -> None:
+        super().__init__()
+        self._index, self._parts = index, parts
+
+    def forward(self, mapped: Tensor) -> Tensor:
+        """(n, parts·after) -> (n, after)."""
+        return mapped.chunk(self._parts, dim=1)[self._index]
+
+
+MAPS: Mapping[Kind, int] = {"gcn": 1, "cheb": 2, "gat": 1, "spline": 3}  # of each convolution
+
+
+def mixing(kind: Kind, after: int, graph: Graph, dropout: float) -> nn.Module:
+    """Return a convolution without its linear maps: (n, maps·after), (2, m) -> (n, after)."""
     if kind == "spline":
-        return SplineConv(before, after, graph)
+        return SplineConv(after, graph)
     from torch_geometric.nn import ChebConv, GATConv, GCNConv  # noqa: PLC0415  # takes seconds
 
+    made: Any
     if kind == "gcn":
-        made = GCNConv(before, after, cached=True)
+        made = GCNConv(after, after, cached=True)
+        made.lin = nn.Identity()
     elif kind == "cheb":
-        made = ChebConv(before, after, K=2)
+        made = ChebConv(2 * after, after, K=2)
+        made.lins = nn.ModuleList([Part(0, 2), Part(1, 2)])
     else:
         heads = 8 if after % 8 == 0 else 1
-        made = GATConv(before, after // heads, heads=heads, dropout=dropout)
+        made = GATConv(after, after // heads, heads=heads, dropout=dropout)
+        made.lin = nn.Identity()
     found: nn.Module = made
     return found
 
 
-class Features(nn.Module):
-    """The features of the nodes, with dropout drawn for those alone that are not 0.
-
-    They are bags of words, of which one in a hundred is set: drawing for all of them took three
-    quarters of a step.
-    """
-
-    place: Tensor
-    value: Tensor
-
-    def __init__(self, graph: Graph, dropout: float) -> None:
-        super().__init__()
-        self._shape, self.dropout = graph.features.shape, nn.Dropout(dropout)
-        place = graph.features.flatten().nonzero().squeeze(1)
-        self.register_buffer("place", place, persistent=False)
-        self.register_buffer("value", graph.features.flatten()[place], persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:  # noqa: ARG002
-        """Numbers of all nodes, in order, (n,) -> (n, features)."""
-        found = self.value.new_zeros(self._shape.numel())
-        found[self.place] = self.dropout(self.value)
-        return found.view(self._shape)
-
-
 class GraphLayer(nn.Module):
-    """Dropout, a convolution, and an activation; the first one looks the features up."""
+    """Dropout, a convolution, and an activation; the first one looks the features up.
+
+    The convolution's linear maps come first, as they may: what goes along the edges then is as wide
+    as the output and not as the input.
+    """
 
     edges: Tensor
 
@@ -110,18 +138,25 @@ class GraphLayer(nn.Module):
         """
         super().__init__()
         graph = load()
-        before = graph.features.shape[1] if widths[0] is None else widths[0]
-        after = graph.class_count if widths[1] is None else widths[1]
+        before, after = widths[0], graph.class_count if widths[1] is None else widths[1]
         self._activation, self._residual = activation, residual
-        first = widths[0] is None
-        self.before: nn.Module = Features(graph, dropout) if first else nn.Dropout(dropout)
-        self.convolution = convolution(kind, before, after, graph, dropout)
+        if before is None:
+            words = WordMap(graph, MAPS[kind] * after, dropout)
+            self.map: nn.Module = words
+            weight = words.bag.weight.T
+        else:
+            linear = nn.Linear(before, MAPS[kind] * after, bias=False)
+            self.map = nn.Sequential(nn.Dropout(dropout), linear)
+            weight = linear.weight
+        for one in weight.chunk(MAPS[kind]):
+            nn.init.xavier_uniform_(one)  # as torch_geometric begins
+        self.mix = mixing(kind, after, graph, dropout)
         self._act = torch.nn.functional.elu if kind in ("gat", "spline") else torch.relu
         self.register_buffer("edges", graph.edges, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, before), or the numbers of the nodes -> (n, after)."""
-        out: Tensor = self.convolution(self.before(x), self.edges)
+        out: Tensor = self.mix(self.map(x), self.edges)
         out = self._act(out) if self._activation else out
         return x + out if self._residual else out
 
@@ -147,17 +182,15 @@ class DnaLayer(nn.Module):
 class DnaFirst(nn.Module):
     """The features, mapped to the width."""
 
-    features: Tensor
-
     def __init__(self, load: Load, width: int, dropout: float) -> None:
         super().__init__()
-        graph = load()
-        self.register_buffer("features", graph.features, persistent=False)
-        self.map, self.dropout = nn.Linear(graph.features.shape[1], width), nn.Dropout(dropout)
+        self.map, self.dropout = WordMap(load(), width, dropout=0.0), nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.map.bag.weight)
+        self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Numbers of the nodes (n,) -> (n, width)."""
-        out: Tensor = self.dropout(torch.relu(self.map(self.features[x])))
+        out: Tensor = self.dropout(torch.relu(self.map(x) + self.bias))
         return out
 
 
@@ -184,7 +217,8 @@ def graph_network(
 ) -> Model:
     """Return `layers` convolutions, the last of which is the head.
 
-    residual: of the layers between the first and the head, for identity feedback.
+    residual: of the layers between the first and the head, for identity feedback with the error
+        at the head's input.
     """
     layer = partial(GraphLayer, kind, load, dropout=dropout)
     hidden: list[ModuleFactory] = [partial(layer, widths=(None, width))]

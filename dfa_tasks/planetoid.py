@@ -39,7 +39,8 @@ _MOVED = {
 class Graph:
     """A citation graph; of n nodes, m edges in both directions, f features, c classes.
 
-    features: (n, f), each row summing to 1; edges: (2, m), source and target; classes: (n,).
+    features: (n, f), each row summing to 1; edges: (2, m), source and target; classes: (n,), -1
+    where that is unknown.
     train, validation, test: (n,), whether a node belongs to it (the public split).
     """
 
@@ -109,7 +110,7 @@ def _assemble(
     return Graph(
         features=torch.from_numpy(features),
         edges=edges,
-        classes=torch.from_numpy(labels.argmax(axis=1)),
+        classes=torch.from_numpy(np.where(labels.any(axis=1), labels.argmax(axis=1), -1)),
         train=place < trained,
         validation=(place >= trained) & (place < trained + VALIDATION),
         test=torch.isin(place, torch.from_numpy(order)),

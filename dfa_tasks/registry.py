@@ -16,6 +16,8 @@ from dfa_core import JobError
 from dfa_core.names import nearest
 from dfa_tasks.citations import Network, citation_task
 from dfa_tasks.clicks import click_task
+from dfa_tasks.graph_autoencoder import autoencoder_task
+from dfa_tasks.options import check_options
 from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
 from dfa_tasks.vision import IMAGE_SETS, conv_task, mlp_task, residual_task
@@ -90,6 +92,11 @@ def _graphs() -> dict[str, Installed]:
         )
         for graph, title in titles.items()
         for network, about in networks.items()
+    } | {
+        f"{graph}-autoencoder": Installed(
+            partial(autoencoder_task, graph), f"{title}, who cites whom: graph autoencoder"
+        )
+        for graph, title in titles.items()
     }
 
 
@@ -121,10 +128,8 @@ def make_task(
         hint = " (a file of your own is named path/to/file.py:function)" if ".py" in name else ""
         raise JobError(f"task: unknown '{name}'{hint}; {nearest(name, INSTALLED)}")
     known = inspect.signature(maker).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    for option in options:
-        if option not in known and not takes_any:
-            raise JobError(f"options: task '{title}' has no '{option}'; {nearest(option, known)}")
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        check_options(title, options, known)
     arguments = dict(options)
     for given, value in {"data_dir": data_dir, "method": method}.items():
         if given in known:

@@ -47,7 +47,9 @@ def test_the_last_matrix_becomes_the_heads_weights() -> None:
         reference = trained("learned", steps)
         b, weight = reference.layers[-1].feedback[0].b, reference.head.parameters["weight"]
         assert b is not None
-        cosines.append(float(torch.nn.functional.cosine_similarity(b.flatten(), weight.flatten(), 0)))
+        cosines.append(
+            float(torch.nn.functional.cosine_similarity(b.flatten(), weight.flatten(), 0))
+        )
     assert abs(cosines[0]) < 0.3
     assert cosines[1] > 0.95
 

@@ -4,17 +4,22 @@ import os
 import pickle
 import shutil
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
+from torch_geometric.nn import ChebConv, GATConv, GCNConv
 
 from coordinator.resolve import resolve
-from dfa_core import JobError
-from dfa_tasks.citations import node_accuracy, node_loss
-from dfa_tasks.graph_models import SplineConv
+from dfa_core import JobError, Reference
+from dfa_tasks.citations import WholeGraph, node_accuracy, node_loss
+from dfa_tasks.folds import load_fold
+from dfa_tasks.graph_autoencoder import TEST, TRAIN, VALIDATION, edge_split, load_training_edges
+from dfa_tasks.graph_models import GraphLayer, Kind, SplineConv
 from dfa_tasks.planetoid import Graph, load_graph
 
 SIZES = {"cora": (2708, 10556, 1433, 7, 140), "citeseer": (3327, 9104, 3703, 6, 120)}
@@ -127,16 +132,93 @@ def random_graph(nodes: int = 9) -> Graph:
 
 def test_the_spline_convolution_is_its_formula() -> None:
     graph = random_graph()
-    layer = SplineConv(4, 3, graph)
-    out = layer(graph.features, graph.edges)
+    layer = SplineConv(3, graph)
+    near, far, own = (torch.randn(4, 3) for _ in range(3))
+    x = graph.features
+    out = layer(torch.cat([x @ near, x @ far, x @ own], dim=1), graph.edges)
     degrees = [int((graph.edges[1] == i).sum()) for i in range(graph.nodes)]
     for i in range(graph.nodes):
-        expected = layer.root(graph.features[i])
+        expected = x[i] @ own + layer.bias
         u = degrees[i] / max(degrees)
         for j in graph.edges[0][graph.edges[1] == i]:
-            x = graph.features[j]
-            expected = expected + ((1 - u) * layer.near(x) + u * layer.far(x)) / degrees[i]
+            expected = expected + ((1 - u) * x[j] @ near + u * x[j] @ far) / degrees[i]
         assert torch.allclose(out[i], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gcn", "cheb", "gat"])
+def test_a_layer_is_torch_geometrics_convolution(kind: Kind) -> None:
+    """With the maps taken out, and words in place of a matrix."""
+    graph = random_graph()
+    features = graph.features.clamp(min=0)
+    graph = replace(graph, features=features)
+    layer = GraphLayer(kind, lambda: graph, (None, 8), dropout=0.0, activation=False)
+    mix: Any = layer.mix
+    weight = layer.map.bag.weight.T  # type: ignore[union-attr]
+    whole: Any
+    if kind == "gcn":
+        whole = GCNConv(4, 8)
+        whole.lin.weight.data = weight
+    elif kind == "cheb":
+        whole = ChebConv(4, 8, K=2)
+        for lin, part in zip(whole.lins, weight.chunk(2), strict=True):
+            lin.weight.data = part
+    else:
+        whole = GATConv(4, 1, heads=8)
+        whole.lin.weight.data = weight
+        whole.att_src.data, whole.att_dst.data = mix.att_src.data, mix.att_dst.data
+    wanted = whole(features, graph.edges)
+    assert torch.allclose(layer(torch.arange(9)), wanted, atol=1e-6)
+
+
+def test_folds_share_out_every_class(real_data: Path) -> None:
+    graphs = [load_fold("citeseer", fold, str(real_data / "planetoid")) for fold in range(5)]
+    unknown = graphs[0].classes < 0
+    assert int(unknown.sum()) == 15
+    assert torch.stack([g.train for g in graphs]).sum(dim=0).equal((~unknown).long())
+    for graph in graphs:
+        parts = [graph.train, graph.validation, graph.test]
+        assert torch.stack(parts).sum(dim=0).equal((~unknown).long())
+        of_class = [torch.bincount(graph.classes[p], minlength=6).float() for p in parts]
+        assert torch.allclose(of_class[0] * 3, of_class[2], atol=5)
+    assert graphs[0].validation.equal(graphs[1].train)
+    with pytest.raises(JobError, match=r"options\.fold: 5 is not between 0 and 4"):
+        load_fold("citeseer", 5, str(real_data / "planetoid"))
+
+
+def test_residual_networks_take_the_error_at_the_heads_input(real_data: Path) -> None:
+    settings = {"data_dir": str(real_data), "options": {"residual": True, "layers": 4}}
+    job = resolve("cora-gcn", settings)
+    assert (job.task.error_at, job.rule(1).feedback.kind) == ("input", "identity")
+    assert resolve("cora-gcn", {"data_dir": str(real_data)}).task.error_at == "output"
+
+
+def test_edges_to_foretell_are_not_seen(real_data: Path) -> None:
+    data = str(real_data / "planetoid")
+    graph, split = load_graph("cora", data), edge_split("cora", data)
+    train, validation, test = (split[part] for part in (TRAIN, VALIDATION, TEST))
+    assert [p.linked.shape[1] for p in (train, validation, test)] == [4488, 263, 527]
+    linked = torch.cat([p.linked for p in split.values()], dim=1)
+    assert linked.unique(dim=1).shape[1] == graph.edges.shape[1] // 2
+    known = set(map(tuple, graph.edges.T.tolist()))
+    for part in (validation, test):
+        assert part.others.shape == part.linked.shape
+        assert not any(tuple(pair) in known for pair in part.others.T.tolist())
+    seen = set(map(tuple, load_training_edges("cora", data).edges.T.tolist()))
+    assert seen < known
+    assert not any(tuple(pair) in seen for pair in test.linked.T.tolist())
+
+
+def test_the_autoencoder_foretells_edges(real_data: Path) -> None:
+    job = resolve("cora-autoencoder", {"data_dir": str(real_data)})
+    splits, reference = job.task.splits(), Reference(job.model, job.task.loss, job.rule(1))
+    assert isinstance(splits.train, WholeGraph)
+    x, target = splits.train.batch(0)
+    for step in range(200):
+        reference.train_step(step, x, target)
+    z = reference.evaluate(x)
+    scores = {n: f(z, splits.test.tensors[1]) for n, f in job.task.rankings.items()}  # type: ignore[attr-defined]
+    assert scores["auc"] > 0.85
+    assert scores["average_precision"] > 0.85
 
 
 def test_nodes_that_do_not_count_do_not_count() -> None:
