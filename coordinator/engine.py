@@ -63,8 +63,7 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
     """Return loss and metrics, each a mean over all samples, and the task's rankings."""
     sums: dict[str, float] = {"loss": 0.0, **dict.fromkeys(task.metrics, 0.0)}
     samples, kept = 0, []
-    at_once = len(data) if task.whole else EVALUATION_SAMPLES  # type: ignore[arg-type]
-    for output, target in engine.outputs(data, at_once):
+    for output, target in engine.outputs(data, samples_at_once(task, data)):
         samples += len(target)
         if task.rankings:
             kept.append((output, target))
@@ -73,6 +72,11 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
     ranked = {name: rank(*whole) for name, rank in task.rankings.items()}
     return {name: total / samples for name, total in sums.items()} | ranked
+
+
+def samples_at_once(task: Task, data: Dataset[Any]) -> int:
+    """Return how many samples of the data are to be evaluated at once."""
+    return len(data) if task.whole else EVALUATION_SAMPLES  # type: ignore[arg-type]
 
 
 def part_sizes(data: Dataset[Any], at_once: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 if TYPE_CHECKING:
     from coordinator.method_comparison import Row
@@ -26,6 +27,17 @@ def draw_comparison(rows: "Sequence[Row]", path: Path, title: str) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+
+
+def draw_embeddings(panels: Sequence[tuple[str, Tensor, Tensor]], path: Path) -> None:
+    """Draw points of two dimensions, coloured by class; a panel each: title, (n, 2), (n,)."""
+    figure = Figure(figsize=(5 * len(panels), 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    drawn = zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
+    for axes, (title, points, classes) in drawn:
+        axes.scatter(points[:, 0], points[:, 1], c=classes, s=6, cmap="tab10")
+        axes.set(title=title, xticks=[], yticks=[])
     figure.savefig(path, dpi=110)
 
 

@@ -4,17 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from coordinator.checkpoint import Checkpoint, all_whole
-from coordinator.engine import evaluate
+from coordinator.engine import evaluate, samples_at_once
 from coordinator.feed import Feed
 from coordinator.resolve import Job, resolve
 from coordinator.run_folder import RunFolder
 from coordinator.single_process import SingleProcess
 from coordinator.spec import to_settings
-from dfa_core import JobError, Reference, alignment
+from dfa_core import Activations, JobError, Reference, alignment
+from dfa_core.activations import tensors
 from dfa_tasks import Splits
-from dfa_tasks.source import as_source
+from dfa_tasks.source import as_source, parts
 
 
 class SavedRun:
@@ -36,6 +38,29 @@ class SavedRun:
         cosines = alignment(self._reference, self.step, *self._feed.batch(self.step))
         labels = [layer.label for layer in self._reference.layers]
         return list(zip(labels, cosines, strict=True))
+
+    def hidden(self, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return what a layer makes of the test samples, (n, features), and their classes, (n,).
+
+        layer: from 0; None takes the last. Of a layer with several outputs it is the first.
+
+        Raises JobError when there is no such layer.
+        """
+        layers = self._reference.layers
+        number = len(layers) - 1 if layer is None else layer
+        if not 0 <= number < len(layers):
+            raise JobError(f"--layer: {number} is not between 0 and {len(layers) - 1}")
+        found, classes = [], []
+        for x, target in parts(
+            self._splits.test, samples_at_once(self.job.task, self._splits.test)
+        ):
+            h: Activations = x
+            with torch.no_grad():
+                for one in layers[: number + 1]:
+                    h = one.evaluate(h)
+            found.append(tensors(h)[0].flatten(1))
+            classes.append(target if target.dim() == 1 else target[:, 0])
+        return torch.cat(found), torch.cat(classes)
 
 
 def load_model(folder: Path, checkpoint: Checkpoint) -> tuple[Job, Reference]:

@@ -27,8 +27,9 @@ class TrainedModule:
         self._buffers_before: dict[int, TensorState] = {}
         self.module = module.train()
         self.spec = spec
-        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        self.optimizer = build_optimizer(spec, self.parameters.values())
+        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.parameters: dict[str, Tensor] = {**trained}
+        self.optimizer = build_optimizer(spec, trained.values())
 
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step of `step` with the gradients summed so far, and clear them."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ def load_fold(name: str, fold: int, data_dir: str = "") -> Graph:
         raise JobError(f"options.fold: {fold} is not between 0 and {FOLDS - 1}")
     graph = load_graph(name, data_dir)
     known = np.flatnonzero(graph.classes.numpy() >= 0)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    stratified: Any = StratifiedKFold
+    folds = stratified(FOLDS, shuffle=True, random_state=0)
     number = torch.full((graph.nodes,), -1)
     for index, (_, inside) in enumerate(folds.split(known, graph.classes[known])):
         number[known[inside]] = (index - fold) % FOLDS

@@ -40,7 +40,7 @@ def edge_split(name: str, data_dir: str = "") -> Mapping[int, Pairs]:
     tenth, twentieth = once.shape[1] // 10, once.shape[1] // 20
     drawn = torch.randint(graph.nodes, (2, 2 * (tenth + twentieth)), generator=generator)
     others = drawn[:, ~_linked(graph, drawn)]
-    test, validation, train = once.split([tenth, twentieth, once.shape[1] - tenth - twentieth], 1)
+    test, validation, train = once.tensor_split((tenth, tenth + twentieth), dim=1)
     return {
         TRAIN: Pairs(train, train[:, :0]),
         VALIDATION: Pairs(validation, others[:, :twentieth]),

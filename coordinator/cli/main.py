@@ -23,6 +23,7 @@ from coordinator.cli.steer import cancel, delete, pause, resume, scale
 from coordinator.cli.submit import submit
 from coordinator.cli.tasks import tasks
 from coordinator.cli.train import train
+from coordinator.cli.tsne import tsne
 from coordinator.cli.watch import logs, watch
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 HERE: tuple[Callable[..., None], ...] = (
     *(train, evaluate, export, tasks),
-    *(compare, bench, plan, chaos),
+    *(compare, tsne, bench, plan, chaos),
 )
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (
     *(serve, submit, jobs, job, watch, logs, pause, resume, scale, cancel, delete),
