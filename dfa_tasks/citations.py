@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from dfa_tasks.convolutions import Kind
 from dfa_tasks.folds import load_fold
-from dfa_tasks.graph_models import Kind, dna, graph_network
+from dfa_tasks.graph_models import dna, graph_network
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.planetoid import Graph, load_graph
 from dfa_tasks.task import Splits, Task

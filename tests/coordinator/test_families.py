@@ -19,7 +19,8 @@ from dfa_core.head import Loss
 from dfa_tasks import BatchSource
 from dfa_tasks.citations import WholeGraph, node_loss
 from dfa_tasks.clicks import click_loss
-from dfa_tasks.graph_models import Kind, dna, graph_network
+from dfa_tasks.convolutions import Kind
+from dfa_tasks.graph_models import dna, graph_network
 from dfa_tasks.planetoid import load_graph
 from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
 from workers.actor import Shipment
@@ -88,7 +89,7 @@ def test_recommenders(four_workers: list[Worker], tmp_path: Path, name: str) -> 
     )
 
 
-@pytest.mark.parametrize("network", [*get_args(Kind), "residual gcn", "dna"])
+@pytest.mark.parametrize("network", [*get_args(Kind), "residual gcn", "gathered cheb", "dna"])
 def test_graph_networks(
     four_workers: list[Worker], tmp_path: Path, real_data: Path, network: str
 ) -> None:
@@ -97,8 +98,8 @@ def test_graph_networks(
         model = dna(load, layers=3, width=16, heads=2, groups=2, dropout=0.1)
     else:
         kind: Kind = network.rsplit(maxsplit=1)[-1]  # type: ignore[assignment]
-        residual = network.startswith("residual")
-        model = graph_network(kind, load, layers=4, width=8, dropout=0.1, residual=residual)
+        how = dict.fromkeys(network.split()[:-1], True)
+        model = graph_network(kind, load, layers=4, width=8, dropout=0.1, **how)
     graph = load()
     target = torch.stack([graph.classes, graph.train.long()], dim=1)
     decayed = OptimizerSpec("adam", 1e-2, layer_options={"0": {"weight_decay": 1e-4}})

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
+from torch import nn
 from torch_geometric.nn import ChebConv, GATConv, GCNConv
 
 from coordinator.resolve import resolve
-from dfa_core import JobError, Reference
+from dfa_core import JobError, LearningRule, Reference
 from dfa_tasks.citations import WholeGraph, node_accuracy, node_loss
+from dfa_tasks.convolutions import MAPS, Kind, SplineMixing
 from dfa_tasks.folds import load_fold
 from dfa_tasks.graph_autoencoder import TEST, TRAIN, VALIDATION, edge_split, load_training_edges
-from dfa_tasks.graph_models import GraphLayer, Kind, SplineConv
+from dfa_tasks.graph_models import GraphLayer, graph_network
 from dfa_tasks.planetoid import Graph, load_graph
 
 SIZES = {"cora": (2708, 10556, 1433, 7, 140), "citeseer": (3327, 9104, 3703, 6, 120)}
@@ -132,7 +134,7 @@ def random_graph(nodes: int = 9) -> Graph:
 
 def test_the_spline_convolution_is_its_formula() -> None:
     graph = random_graph()
-    layer = SplineConv(3, graph)
+    layer = SplineMixing(graph, 3)
     near, far, own = (torch.randn(4, 3) for _ in range(3))
     x = graph.features
     out = layer(torch.cat([x @ near, x @ far, x @ own], dim=1), graph.edges)
@@ -168,6 +170,37 @@ def test_a_layer_is_torch_geometrics_convolution(kind: Kind) -> None:
         whole.att_src.data, whole.att_dst.data = mix.att_src.data, mix.att_dst.data
     wanted = whole(features, graph.edges)
     assert torch.allclose(layer(torch.arange(9)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gcn", "cheb", "spline"])
+def test_a_network_cut_behind_the_gathering_is_the_same(kind: Kind) -> None:
+    graph = replace(random_graph(), features=random_graph().features.clamp(min=0))
+    networks = [
+        Reference(
+            graph_network(kind, lambda: graph, layers=3, width=5, gathered=gathered),
+            nn.functional.cross_entropy,
+            LearningRule(),
+        )
+        for gathered in (False, True)
+    ]
+    plain, gathered = ([part.module for part in one.parts()] for one in networks)
+    gathered[0].read.load_state_dict(plain[0].state_dict())  # type: ignore[union-attr,operator]
+    read: list[Any] = [gathered[1].read, gathered[2]]
+    for module, copied in zip(plain[1:], read, strict=True):
+        whole: Any = module
+        parts = whole.map[1].weight.chunk(MAPS[kind])
+        copied.weight.data = torch.cat(parts, dim=1)
+        copied.bias.data = whole.mix.bias.data
+    nodes = torch.arange(graph.nodes)
+    outputs = [network.evaluate(nodes) for network in networks]
+    assert torch.allclose(*outputs, atol=1e-5)
+    assert outputs[0].abs().max() > 0.01
+
+
+def test_attention_cannot_be_cut_there(real_data: Path) -> None:
+    settings = {"data_dir": str(real_data), "options": {"gathered": True}}
+    with pytest.raises(JobError, match=r"options\.gathered: an attention network gathers"):
+        resolve("cora-gat", settings)
 
 
 def test_folds_share_out_every_class(real_data: Path) -> None:
