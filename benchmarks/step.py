@@ -29,6 +29,7 @@ from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan, make_plan
 from dfa_core import (
     Block,
+    FeedbackSpec,
     Forward,
     Head,
     LearningRule,
@@ -39,6 +40,7 @@ from dfa_core import (
     block_actions,
     build_layers,
 )
+from dfa_core.feedback_rules import Kind
 from workers.actor import Shipment
 from workers.placement import Placement, Share
 
@@ -64,12 +66,18 @@ def tanh_layer(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.Tanh())
 
 
-def parts(size: Size, optimizer: str = "sgd") -> tuple[Model, LearningRule, OneBatch]:
+def parts(
+    size: Size, optimizer: str = "sgd", feedback: Kind = "random"
+) -> tuple[Model, LearningRule, OneBatch]:
     """Return what both sides train."""
     model = Model(
         (partial(tanh_layer, size.width),) * size.layers, partial(nn.Linear, size.width, CLASSES)
     )
-    rule = LearningRule(microbatches=size.microbatches, optimizer=OptimizerSpec(optimizer, 1e-3))
+    rule = LearningRule(
+        microbatches=size.microbatches,
+        optimizer=OptimizerSpec(optimizer, 1e-3),
+        feedback=FeedbackSpec(kind=feedback),
+    )
     target = torch.randint(0, CLASSES, (size.batch,))
     return model, rule, OneBatch(torch.randn(size.batch, size.width), target)
 
@@ -78,11 +86,15 @@ class Coordinator:
     """Rank 0 in an actor of its own, as in a real run."""
 
     def start(
-        self, size: Size, optimizer: str = "sgd", snapshot_steps: int = 0
+        self,
+        size: Size,
+        optimizer: str = "sgd",
+        snapshot_steps: int = 0,
+        feedback: Kind = "random",
     ) -> list[tuple[int, int]]:
         """Place and join everything; return the layers of each block."""
         torch.set_num_threads(1)
-        model, rule, data = parts(size, optimizer)
+        model, rule, data = parts(size, optimizer, feedback)
         plan = make_plan(model, nn.functional.cross_entropy, rule, data.batch(0), size.blocks)
         each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
         ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
