@@ -52,6 +52,7 @@ def click_task(data: str, model: str, data_dir: str = "", **options: Any) -> Tas
     return Task(
         model=make(**{name: n for name, n in sizes.items() if name in known}, **options),
         loss=click_loss,
+        error_at="input" if options.get("head_layers") else "output",
         data=found.splits,
         metrics={"accuracy": click_accuracy},
         rankings={"auc": auc},

@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dfa_core import Activations, Model
+from dfa_core import Activations, JobError, Model
 from dfa_core.layer import LearnsBy
-from dfa_core.model import ModuleFactory
+from dfa_core.model import Chain, ModuleFactory
 
 
 class Embedding(nn.Module):
@@ -209,7 +209,11 @@ def fm(ids: int, size: int = 16) -> Model:
 
 
 def deepfm(
-    ids: int, fields: int, size: int = 16, widths: Sequence[int] = (64, 64), dropout: float = 0.2
+    ids: int,
+    fields: int,
+    size: int = 16,
+    widths: Sequence[int] = (64, 64),
+    dropout: float = 0.2,
 ) -> Model:
     """Return DeepFM (Guo 2017): FM and an MLP on the same embeddings."""
     layers: list[ModuleFactory] = [partial(EmbeddingAndPairs, ids, size)]
@@ -224,13 +228,23 @@ def dcn(
     crosses: int = 3,
     widths: Sequence[int] = (64, 64),
     dropout: float = 0.2,
+    head_layers: int = 0,
 ) -> Model:
-    """Return Deep & Cross (Wang 2017): cross layers, then the MLP, both of the embeddings."""
+    """Return Deep & Cross (Wang 2017): cross layers, then the MLP, both of the embeddings.
+
+    head_layers: so many of the MLP's last layers belong to the head, and the error is taken at its
+        input: a vector that depends on the whole sample, where at the logit it is one number.
+
+    Raises JobError when that leaves no layer of the MLP before the head.
+    """
     width = fields * size
+    if not 0 <= head_layers < len(widths):
+        raise JobError(f"options.head_layers: {head_layers} is not between 0 and {len(widths) - 1}")
     layers: list[ModuleFactory] = [partial(Embedding, ids, size)]
     layers += [partial(Cross, width)] * crosses
     layers += _dense(width, widths, dropout, order=(1, 0))
-    return Model(layers, partial(Sum, widths[-1], width))
+    cut = len(layers) - head_layers
+    return Model(layers[:cut], partial(_chain, [*layers[cut:], partial(Sum, widths[-1], width)]))
 
 
 def autoint(
@@ -276,3 +290,7 @@ def _dense(
     if order:
         layers[0] = partial(Reordered, layers[0], order)
     return layers
+
+
+def _chain(made: Sequence[ModuleFactory]) -> Chain:
+    return Chain(*(make() for make in made))

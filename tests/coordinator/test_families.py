@@ -16,6 +16,7 @@ from coordinator.pipeline import Pipeline
 from coordinator.plan import make_plan
 from dfa_core import Head, LearningRule, Model, OptimizerSpec, Reference
 from dfa_core.head import Loss
+from dfa_core.rule import ErrorAt
 from dfa_tasks import BatchSource
 from dfa_tasks.citations import WholeGraph, node_loss
 from dfa_tasks.clicks import click_loss
@@ -34,6 +35,7 @@ RECOMMENDERS = {
     "fm": fm(IDS, size=4),
     "deepfm": deepfm(IDS, FIELDS, size=4, widths=(8, 8)),
     "dcn": dcn(IDS, FIELDS, size=4, crosses=2, widths=(8,)),
+    "dcn, deep head": dcn(IDS, FIELDS, size=4, crosses=1, widths=(8, 8), head_layers=1),
     "autoint": autoint(IDS, FIELDS, size=4, attentions=2, attention_width=4, widths=(8,)),
     "afn": afn(IDS, FIELDS, size=4, neurons=6, widths=(8,)),
 }
@@ -83,7 +85,8 @@ def assert_any_blocks_give_the_references_bits(
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_recommenders(four_workers: list[Worker], tmp_path: Path, name: str) -> None:
-    rule = LearningRule(microbatches=2, optimizer=OptimizerSpec("adam", 1e-2))
+    at: ErrorAt = "input" if "deep head" in name else "output"
+    rule = LearningRule(microbatches=2, optimizer=OptimizerSpec("adam", 1e-2), error_at=at)
     assert_any_blocks_give_the_references_bits(
         four_workers, tmp_path, RECOMMENDERS[name], click_loss, rule, RandomClicks()
     )
