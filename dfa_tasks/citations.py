@@ -49,7 +49,9 @@ def citation_task(
     settings = settings_of("graphs")[network]["bp" if method == "bp" else "dfa"]
     chosen = {**settings["options"], **options}
     load = _loader(graph, data_dir, chosen.pop("fold", None))
-    residual = chosen.get("residual", False)
+    residual = bool(chosen.get("residual"))
+    if residual:  # its error reaches a node's neighbours as it is
+        chosen["gathered"] = bool(options.get("gathered"))
     return Task(
         model=make(load=load, **chosen),
         loss=node_loss,
