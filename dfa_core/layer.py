@@ -23,7 +23,8 @@ class Layer(TrainedModule):
 
     The module returns a tensor, h_i, or a tuple of tensors, which the next layer (or the head) is
     called with. Its attribute `learns_by` says what each of them learns by: "feedback", from e·B_i;
-    "error", from e itself, which is exact for what is added to the head's output; or "nothing".
+    "error", from e itself, which is exact for what is added to the head's output (where e is taken
+    at the head's input, for what its last features are and is added from there); or "nothing".
     Without it the first learns by feedback, and the others go along.
     """
 
@@ -80,14 +81,19 @@ class Layer(TrainedModule):
                     f"{self.label}: an output learns by the error itself, which "
                     f"feedback.kind={feedback.spec.kind} does not send; use random"
                 )
-            elif error.shape == output.shape:
-                gradients.append(error)
             else:
-                raise JobError(
-                    f"{self.label}: an output that learns by the error must have its shape "
-                    f"{tuple(error.shape)}, not {tuple(output.shape)}"
-                )
+                gradients.append(self._part_of(error, output))
         return outputs, gradients
+
+    def _part_of(self, error: Tensor, output: Tensor) -> Tensor:
+        """Return the error's last features, as many as the output has: of what is added there."""
+        width = output.shape[-1]
+        if error.shape[:-1] != output.shape[:-1] or error.shape[-1] < width:
+            raise JobError(
+                f"{self.label}: an output that learns by the error must have its shape "
+                f"{tuple(error.shape)}, or fewer features, not {tuple(output.shape)}"
+            )
+        return error[..., error.shape[-1] - width :].contiguous()
 
     def _train(self, output: int, b: Tensor) -> None:
         """Let the layer's optimizer train a feedback matrix, which is there since its first error.

@@ -2,7 +2,11 @@
 
 What a model adds straight to its output (the linear part, FM's pairs) learns by the global error
 itself, which is its exact gradient; every hidden layer learns by feedback (arXiv 2006.12878,
-appendix B). Names below: n samples, f fields, k embedding size.
+appendix B). With `head_layers` the last layers of the MLP belong to the head: the error, taken at
+the head's input, then is a vector that depends on the whole sample, where at the logit it is one
+number, and what an embedding can learn from it is one number too.
+
+Names below: n samples, f fields, k embedding size.
 """
 
 from collections.abc import Sequence
@@ -186,6 +190,23 @@ class Sum(nn.Module):
         return torch.stack([*mapped, *inputs[len(mapped) :]]).sum(dim=0)
 
 
+class Joined(nn.Module):
+    """Puts what is added to the output behind the first tensor: the error then holds its part."""
+
+    def forward(self, h: Tensor, *others: Tensor) -> Activations:
+        """(n, features), paths, (n, 1) -> (n, features + 1), paths."""
+        *paths, added = others
+        return (torch.cat([h, added], dim=1), *paths)
+
+
+class Parted(nn.Module):
+    """The other way round."""
+
+    def forward(self, joined: Tensor, *paths: Tensor) -> Activations:
+        """(n, features + 1), paths -> (n, features), paths, (n, 1)."""
+        return (joined[:, :-1], *paths, joined[:, -1:])
+
+
 class Bias(nn.Module):
     """The head of models without a hidden layer."""
 
@@ -214,11 +235,12 @@ def deepfm(
     size: int = 16,
     widths: Sequence[int] = (64, 64),
     dropout: float = 0.2,
+    head_layers: int = 0,
 ) -> Model:
     """Return DeepFM (Guo 2017): FM and an MLP on the same embeddings."""
     layers: list[ModuleFactory] = [partial(EmbeddingAndPairs, ids, size)]
     layers += _dense(fields * size, widths, dropout)
-    return Model(layers, partial(Sum, widths[-1]))
+    return _model(layers, partial(Sum, widths[-1]), head_layers, len(widths))
 
 
 def dcn(
@@ -230,21 +252,13 @@ def dcn(
     dropout: float = 0.2,
     head_layers: int = 0,
 ) -> Model:
-    """Return Deep & Cross (Wang 2017): cross layers, then the MLP, both of the embeddings.
-
-    head_layers: so many of the MLP's last layers belong to the head, and the error is taken at its
-        input: a vector that depends on the whole sample, where at the logit it is one number.
-
-    Raises JobError when that leaves no layer of the MLP before the head.
-    """
+    """Return Deep & Cross (Wang 2017): cross layers, then the MLP, both of the embeddings."""
     width = fields * size
-    if not 0 <= head_layers < len(widths):
-        raise JobError(f"options.head_layers: {head_layers} is not between 0 and {len(widths) - 1}")
     layers: list[ModuleFactory] = [partial(Embedding, ids, size)]
     layers += [partial(Cross, width)] * crosses
     layers += _dense(width, widths, dropout, order=(1, 0))
-    cut = len(layers) - head_layers
-    return Model(layers[:cut], partial(_chain, [*layers[cut:], partial(Sum, widths[-1], width)]))
+    head = partial(Sum, widths[-1], width)
+    return _model(layers, head, head_layers, len(widths), wide=False)
 
 
 def autoint(
@@ -256,13 +270,15 @@ def autoint(
     heads: int = 2,
     widths: Sequence[int] = (64, 64),
     dropout: float = 0.2,
+    head_layers: int = 0,
 ) -> Model:
     """Return AutoInt+ (Song 2019): attention between fields, an MLP, and the linear part."""
     layers: list[ModuleFactory] = [partial(EmbeddingAndLinear, ids, size)]
     for index, (a, b) in enumerate(pairwise([size] + [attention_width] * attentions)):
         layers.append(partial(Attention, a, b, heads, dropout, keep=index == 0))
     layers += _dense(fields * size, widths, dropout, order=(2, 0, 1))
-    return Model(layers, partial(Sum, widths[-1], fields * attention_width))
+    head = partial(Sum, widths[-1], fields * attention_width)
+    return _model(layers, head, head_layers, len(widths))
 
 
 def afn(
@@ -272,12 +288,13 @@ def afn(
     neurons: int = 64,
     widths: Sequence[int] = (64, 64),
     dropout: float = 0.2,
+    head_layers: int = 0,
 ) -> Model:
     """Return AFN (Cheng 2020): logarithmic neurons, an MLP, and the linear part."""
     layers: list[ModuleFactory] = [partial(EmbeddingAndLinear, ids, size)]
     layers.append(partial(Logarithmic, fields, neurons))
     layers += _dense(neurons * size, widths, dropout)
-    return Model(layers, partial(Sum, widths[-1]))
+    return _model(layers, partial(Sum, widths[-1]), head_layers, len(widths))
 
 
 def _dense(
@@ -290,6 +307,31 @@ def _dense(
     if order:
         layers[0] = partial(Reordered, layers[0], order)
     return layers
+
+
+def _model(
+    layers: Sequence[ModuleFactory],
+    head: ModuleFactory,
+    head_layers: int,
+    depth: int,
+    wide: bool = True,
+) -> Model:
+    """Return the whole; depth: of the MLP, of whose last layers the head has `head_layers`.
+
+    wide: whether what is added to the output, (n, 1), is the last tensor that comes to the head.
+
+    Raises JobError when that leaves no layer of the MLP before the head.
+    """
+    if not 0 <= head_layers < depth:
+        raise JobError(f"options.head_layers: {head_layers} is not between 0 and {depth - 1}")
+    if not head_layers:
+        return Model(layers, head)
+    cut = len(layers) - head_layers
+    before, inside = [*layers[:cut]], [*layers[cut:], head]
+    if wide:
+        before[-1] = partial(_chain, [before[-1], Joined])
+        inside = [Parted, *inside]
+    return Model(before, partial(_chain, inside))
 
 
 def _chain(made: Sequence[ModuleFactory]) -> Chain:
