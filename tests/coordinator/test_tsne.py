@@ -1,22 +1,14 @@
 """`errorcast tsne`: hidden features in two dimensions."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from test_compare import run
 
 from coordinator import train
-from coordinator.cli.main import main
 from coordinator.embedding import embed
 from coordinator.saved_run import open_run
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["errorcast", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
 
 
 def test_a_panel_for_each_run(
