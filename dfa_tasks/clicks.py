@@ -38,9 +38,12 @@ MODELS: Mapping[str, Callable[..., Model]] = {
 }
 
 
-def click_task(data: str, model: str, data_dir: str = "", **options: Any) -> Task:
+def click_task(
+    data: str, model: str, method: str = "dfa", data_dir: str = "", **options: Any
+) -> Task:
     """Return a recommender on a data set.
 
+    method: the settings differ between dfa and bp.
     options: of the model, e.g. size (of an embedding), dropout.
 
     Raises JobError for an option that the model does not have.
@@ -49,14 +52,16 @@ def click_task(data: str, model: str, data_dir: str = "", **options: Any) -> Tas
     known = inspect.signature(make).parameters
     sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
     check_options(f"{data}-{model}", options, (n for n in known if n not in sizes))
+    settings = settings_of("recommenders")[data]["bp" if method == "bp" else "dfa"]
+    chosen = {**sizes, **settings["options"], **options}
     return Task(
-        model=make(**{name: n for name, n in sizes.items() if name in known}, **options),
+        model=make(**{name: value for name, value in chosen.items() if name in known}),
         loss=click_loss,
-        error_at="input" if options.get("head_layers") else "output",
+        error_at="input" if chosen["head_layers"] and "head_layers" in known else "output",
         data=found.splits,
         metrics={"accuracy": click_accuracy},
         rankings={"auc": auc},
-        defaults=settings_of("recommenders")[data],
+        defaults=settings["defaults"],
     )
 
 
