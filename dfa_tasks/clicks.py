@@ -52,7 +52,8 @@ def click_task(
     known = inspect.signature(make).parameters
     sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
     check_options(f"{data}-{model}", options, (n for n in known if n not in sizes))
-    settings = settings_of("recommenders")[data]["bp" if method == "bp" else "dfa"]
+    of_data = settings_of("recommenders")[data]
+    settings = of_data.get(model, of_data["others"])["bp" if method == "bp" else "dfa"]
     chosen = {**sizes, **settings["options"], **options}
     return Task(
         model=make(**{name: value for name, value in chosen.items() if name in known}),
