@@ -100,7 +100,8 @@ def compare(
     with ray_for(max(spec.blocks for spec in checked), checked[0].resources.cpus):
         for method, job in zip(methods, jobs, strict=True):
             looks = aligned and job["method"] == "dfa"
-            more = _kept_for_looks(task, job) if looks else {}
+            every = _between_looks(task, job) if looks else 0
+            more = {"checkpoint": {"every_steps": every, "keep": 100 * _LOOKS}} if looks else {}
             runs = []
             for seed in range(seeds):
                 run = _one(
@@ -109,8 +110,8 @@ def compare(
                 scores = "  ".join(f"{k} {v:.4f}" for k, v in run.metrics.items())
                 tell(f"{method}, seed {seed}: test {scores}")
                 runs.append(run)
-            found = [alignments(run.folder) for run in runs] if looks else []
-            rows.append(_row(method, runs, found))
+            found = [alignments(run.folder, every) for run in runs] if looks else []
+            rows.append(_row(method, runs, common_looks(found)))
     return rows
 
 
@@ -134,9 +135,15 @@ def _one(task: str, settings: Settings, folder: Path, viewer: Viewer | None) -> 
     return train(task, run_dir=folder, resume=there.job.exists(), viewer=viewer, **settings)
 
 
-def _kept_for_looks(task: str, settings: Settings) -> Settings:
-    """Return the settings that keep some ten checkpoints of a run."""
+def common_looks(found: Sequence[Cosines]) -> list[Cosines]:
+    """Return of each seed's looks those after a step that all seeds came to."""
+    steps = [{step for step, _ in looks} for looks in found]
+    common = set.intersection(*steps) if steps else set()
+    return [[look for look in looks if look[0] in common] for looks in found]
+
+
+def _between_looks(task: str, settings: Settings) -> int:
+    """Return the steps between some ten looks at a whole run."""
     job = resolve(task, settings)
     source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
-    every = max(1, job.spec.epochs * source.steps_per_epoch // _LOOKS)
-    return {"checkpoint": {"every_steps": every, "keep": 100 * _LOOKS}}
+    return max(1, job.spec.epochs * source.steps_per_epoch // _LOOKS)

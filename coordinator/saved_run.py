@@ -97,10 +97,10 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     return SavedRun(job, reference, feed, splits, newest.step)
 
 
-def alignments(path: Path) -> list[tuple[int, list[tuple[str, float]]]]:
-    """Return (step, (layer, cosine with the exact gradient)) for all checkpoints of a run.
+def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]]]]:
+    """Return (step, (layer, cosine with the exact gradient)) for a run's checkpoints.
 
-    Each on the batch that the run took next.
+    Each on the batch that the run took next; every: of steps that are a multiple of it.
     """
     folder = RunFolder(path)
     settings = to_settings(folder.spec())
@@ -109,6 +109,8 @@ def alignments(path: Path) -> list[tuple[int, list[tuple[str, float]]]]:
     source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
     looks = []
     for checkpoint in all_whole(folder.checkpoints):
+        if checkpoint.step % every:
+            continue
         reference = _reference(job, checkpoint, source.steps_per_epoch)
         cosines = alignment(reference, checkpoint.step, *source.batch(checkpoint.step))
         labels = [layer.label for layer in reference.layers]

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from coordinator.cli.main import main
-from coordinator.method_comparison import compare
+from coordinator.method_comparison import common_looks, compare
 from dfa_core import JobError
 
 ARGUMENTS = (
     *("compare", "digits", "--methods", "bp,dfa,shallow", "--seeds", "2", "--epochs", "2"),
-    *("--set", "options.width=32", "--alignment", "--out", "both", "--format", "json"),
+    # a checkpoint of each best epoch, besides those for the looks
+    *("--set", "options.width=32", "--set", "stopping.metric=accuracy"),
+    *("--alignment", "--out", "both", "--format", "json"),
 )
 
 
@@ -62,6 +64,12 @@ def test_it_trains_each_once_and_writes_what_came_of_it(
     assert "alignment with the exact gradient" in shown
     assert f"{rows['dfa']['test']['accuracy']['mean']:.4f}" in shown
     assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
+def test_seeds_that_stopped_early_are_compared_as_far_as_all_came() -> None:
+    long = [(step, [("layer 0", step / 100)]) for step in (0, 10, 20, 30)]
+    assert common_looks([long, long[:3], [long[0], *long[2:]]]) == [[long[0], long[2]]] * 3
+    assert common_looks([]) == []
 
 
 def test_unknown_methods_are_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from coordinator.checkpoint import write_checkpoint
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import make_plan
+from coordinator.resolve import resolve
 from dfa_core import Head, LearningRule, Model, OptimizerSpec, Reference
 from dfa_core.head import Loss
 from dfa_core.rule import ErrorAt
@@ -113,3 +114,13 @@ def test_graph_networks(
         four_workers, tmp_path, model, node_loss, LearningRule(optimizer=decayed),
         WholeGraph(torch.arange(graph.nodes), target),
     )  # fmt: skip
+
+
+def test_the_autoencoder(four_workers: list[Worker], tmp_path: Path, real_data: Path) -> None:
+    """Its loss draws pairs of nodes: from their position, wherever the head is."""
+    job = resolve("cora-autoencoder", {"data_dir": str(real_data)})
+    source = job.task.splits().train
+    assert isinstance(source, WholeGraph)
+    assert_any_blocks_give_the_references_bits(
+        four_workers, tmp_path, job.model, job.task.loss, job.rule(1), source
+    )
