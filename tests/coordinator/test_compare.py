@@ -25,6 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.timeout(240)
 def test_it_trains_each_once_and_writes_what_came_of_it(
     a_ray: None,
     tmp_path: Path,
