@@ -116,6 +116,7 @@ class TrainingWork:
 
     def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
         splits = job.task.splits()
+        self._folder.keep(job.task.files)
         source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
         rule = job.rule(source.steps_per_epoch)
         feed = Feed(source, job.spec.batch_size, job.spec.microbatches)

@@ -16,8 +16,6 @@ from workers.trace import Span
 
 LeftOut: TypeAlias = tuple[int, str]  # the step and the layer that its batch changed nothing in
 
-EVALUATION_SAMPLES = 1024
-
 
 class Engine(Protocol):
     """Trains, evaluates and keeps the state of one job."""
@@ -71,12 +69,13 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
             sums[name] += float(measure(output, target)) * len(target)
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
     ranked = {name: rank(*whole) for name, rank in task.rankings.items()}
-    return {name: total / samples for name, total in sums.items()} | ranked
+    means = {name: total / samples for name, total in sums.items()}
+    return means | ranked | {name: of(means["loss"]) for name, of in task.of_loss.items()}
 
 
 def samples_at_once(task: Task, data: Dataset[Any]) -> int:
     """Return how many samples of the data are to be evaluated at once."""
-    return len(data) if task.whole else EVALUATION_SAMPLES  # type: ignore[arg-type]
+    return len(data) if task.whole else task.evaluated_at_once  # type: ignore[arg-type]
 
 
 def part_sizes(data: Dataset[Any], at_once: int) -> list[int]:

@@ -91,7 +91,7 @@ def _check_together(job: Job) -> None:
             f"microbatches: {spec.microbatches}: the samples of this task belong together and are "
             f"not cut; set it to 1"
         )
-    known = ["", "loss", *task.metrics, *task.rankings]
+    known = ["", "loss", *task.metrics, *task.rankings, *task.of_loss]
     if spec.stopping.metric not in known:
         hint = nearest(spec.stopping.metric, known[1:])
         raise JobError(f"stopping.metric: unknown '{spec.stopping.metric}'; {hint}")

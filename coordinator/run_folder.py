@@ -3,7 +3,7 @@
 import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,17 @@ class RunFolder:
             LocalFolder(self.path).write(self.job.name, to_yaml(spec).encode())
         except OSError as error:
             raise JobError(f"run folder {self.path} cannot be written: {error}") from error
+
+    def keep(self, files: Mapping[str, str]) -> None:
+        """Put a task's own files beside the model.
+
+        Raises JobError when another one is there already: the run was begun on other data.
+        """
+        for name, text in files.items():
+            path = self.path / name
+            if path.exists() and path.read_text(encoding="utf-8") != text:
+                raise JobError(f"{path}: is another one than the data gives now; put back the data")
+            LocalFolder(self.path).write(name, text.encode())
 
     def _check_same(self, there: Settings, spec: JobSpec) -> None:
         asked = identity(spec)

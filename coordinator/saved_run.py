@@ -39,6 +39,16 @@ class SavedRun:
         labels = [layer.label for layer in self._reference.layers]
         return list(zip(labels, cosines, strict=True))
 
+    @property
+    def sample(self) -> Tensor:
+        """Return the input of one test sample."""
+        x, _ = next(parts(self._splits.test, 1))
+        return x[0]
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return what the model makes of inputs, (n, ...) -> the head's output."""
+        return self._reference.evaluate(x)
+
     def hidden(self, layer: int | None = None) -> tuple[Tensor, Tensor]:
         """Return what a layer makes of the test samples, (n, features), and their classes, (n,).
 

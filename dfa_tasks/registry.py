@@ -17,6 +17,7 @@ from dfa_core.names import nearest
 from dfa_tasks.citations import Network, citation_task
 from dfa_tasks.clicks import click_task
 from dfa_tasks.graph_autoencoder import autoencoder_task
+from dfa_tasks.language import language_task
 from dfa_tasks.options import check_options
 from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
@@ -100,8 +101,18 @@ def _graphs() -> dict[str, Installed]:
     }
 
 
+_TEXTS = {
+    "tiny-shakespeare": "Tiny Shakespeare, the next character",
+    "wikitext-2": "WikiText-2, the next token of 8,000 (your files)",
+    "wikitext-103": "WikiText-103, the next token of 32,000 (your files)",
+}
+
 INSTALLED: Mapping[str, Installed] = {
     **_vision(),
+    **{
+        name: Installed(partial(language_task, name), f"{about}: Transformer, identity feedback")
+        for name, about in _TEXTS.items()
+    },
     **_recommenders(),
     **_graphs(),
     "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),

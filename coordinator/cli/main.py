@@ -16,6 +16,7 @@ from coordinator.cli.compare import compare
 from coordinator.cli.download import download, predict, timeline
 from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
+from coordinator.cli.generate import generate
 from coordinator.cli.jobs import job, jobs
 from coordinator.cli.plan import plan
 from coordinator.cli.serve import serve
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 HERE: tuple[Callable[..., None], ...] = (
-    *(train, evaluate, export, tasks),
+    *(train, evaluate, generate, export, tasks),
     *(compare, tsne, bench, plan, chaos),
 )
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (

@@ -15,7 +15,8 @@ from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import make_plan
 from coordinator.resolve import resolve
-from dfa_core import Head, LearningRule, Model, OptimizerSpec, Reference
+from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec, Reference
+from dfa_core.feedback_rules import Kind as Feedback
 from dfa_core.head import Loss
 from dfa_core.rule import ErrorAt
 from dfa_tasks import BatchSource
@@ -23,8 +24,11 @@ from dfa_tasks.citations import WholeGraph, node_loss
 from dfa_tasks.clicks import click_loss
 from dfa_tasks.convolutions import Kind
 from dfa_tasks.graph_models import dna, graph_network
+from dfa_tasks.language import token_loss
 from dfa_tasks.planetoid import load_graph
 from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
+from dfa_tasks.transformer import Kind as Attention
+from dfa_tasks.transformer import Points, transformer
 from workers.actor import Shipment
 from workers.placement import Worker
 from workers.storage import LocalFolder
@@ -123,4 +127,45 @@ def test_the_autoencoder(four_workers: list[Worker], tmp_path: Path, real_data: 
     assert isinstance(source, WholeGraph)
     assert_any_blocks_give_the_references_bits(
         four_workers, tmp_path, job.model, job.task.loss, job.rule(1), source
+    )
+
+
+class RandomTokens:
+    """Batches of random tokens."""
+
+    steps_per_epoch = 10
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        tokens = torch.randint(0, 11, (8, 7), generator=torch.Generator().manual_seed(step))
+        return tokens[:, :-1], tokens[:, 1:].contiguous()
+
+
+@pytest.mark.parametrize(
+    ("points", "attention", "feedback"),
+    [
+        ("block", "standard", "identity"),
+        ("sublayer", "dense", "identity"),
+        ("micro", "random", "random"),
+        ("block", "fixed", "learned"),
+    ],
+)
+def test_transformers(
+    four_workers: list[Worker],
+    tmp_path: Path,
+    points: Points,
+    attention: Attention,
+    feedback: Feedback,
+) -> None:
+    rule = LearningRule(
+        microbatches=2,
+        optimizer=OptimizerSpec("adamw", 1e-2, clip_norm=1.0, schedule="inverse_sqrt"),
+        feedback=FeedbackSpec(kind=feedback),
+        error_at="input",
+        sample_dims=2,
+    )
+    model = transformer(
+        11, length=6, blocks=2, width=8, heads=2, hidden=16, points=points, attention=attention
+    )
+    assert_any_blocks_give_the_references_bits(
+        four_workers, tmp_path, model, token_loss, rule, RandomTokens()
     )

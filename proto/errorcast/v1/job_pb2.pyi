@@ -119,6 +119,8 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     """Half a cosine down to zero at the last step."""
     SCHEDULE_LINEAR: _Schedule.ValueType  # 3
     """A line down to zero at the last step."""
+    SCHEDULE_INVERSE_SQRT: _Schedule.ValueType  # 4
+    """With the square root of the steps, from the warm-up on (Noam)."""
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
     """Learning rate as a function of the step."""
@@ -129,6 +131,8 @@ SCHEDULE_COSINE: Schedule.ValueType  # 2
 """Half a cosine down to zero at the last step."""
 SCHEDULE_LINEAR: Schedule.ValueType  # 3
 """A line down to zero at the last step."""
+SCHEDULE_INVERSE_SQRT: Schedule.ValueType  # 4
+"""With the square root of the steps, from the warm-up on (Noam)."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
 class _NonFinite:

@@ -1,0 +1,36 @@
+"""`errorcast generate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Option = typer.Option
+
+
+def generate(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run of a language task.")],
+    prompt: Annotated[str, Option(help="What the text begins with.")] = "\n",
+    tokens: Annotated[int, Option(help="How many to add.", min=1)] = 300,
+    temperature: Annotated[
+        float, Option(help="Below 1 takes the likelier tokens; 0 takes the likeliest.", min=0.0)
+    ] = 0.8,
+    seed: Annotated[int, Option(help="The same one gives the same text.")] = 0,
+    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
+) -> None:
+    """Let a trained language model go on with a text."""
+    from coordinator.generation import go_on
+    from coordinator.run_folder import RunFolder
+    from coordinator.saved_run import open_run
+    from dfa_core import JobError
+    from dfa_tasks.text import load_tokenizer
+
+    path = RunFolder(run_dir.absolute()).path / "tokenizer.json"
+    if not path.is_file():
+        raise JobError(f"{run_dir}: is no run of a language task (there is no {path.name})")
+    tokenizer = load_tokenizer(path.read_text(encoding="utf-8"))
+    run = open_run(run_dir, data_dir)
+    print(prompt, end="", flush=True)
+    for text in go_on(run, tokenizer, prompt, tokens, temperature, seed):
+        print(text, end="", flush=True)
+    print()
