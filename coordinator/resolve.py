@@ -100,6 +100,11 @@ def _check_together(job: Job) -> None:
             "staleness: delayed mode needs feedback matrices that stay, which feedback.kind=learned"
             " does not have; set it to 0, or use random"
         )
+    if rule.feedback.kind == "target" and rule.error_at == "input":
+        raise JobError(
+            "feedback.kind: target stands for the error at the head's output, and this task takes "
+            "it at the head's input; use random"
+        )
     if rule.feedback.kind == "target" and rule.skip_non_finite:
         raise JobError(
             "faults.non_finite: skip needs the error, which feedback.kind=target does not send; "

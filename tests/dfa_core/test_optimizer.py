@@ -37,6 +37,10 @@ def test_schedules_are_functions_of_the_step() -> None:
     linear = OptimizerSpec(lr=2.0, schedule="linear", total_steps=10)
     assert [linear.rate(s) for s in (0, 5, 10, 99)] == [2.0, 1.0, 0.0, 0.0]
     assert OptimizerSpec(lr=2.0).rate(10**6) == 2.0
+    noam = OptimizerSpec(lr=2.0, schedule="inverse_sqrt", warmup_steps=4)
+    assert [noam.rate(s) for s in (0, 3, 4, 15, 63)] == [
+        0.5, 2.0, pytest.approx(2 * 0.8**0.5), 1.0, 0.5,
+    ]  # fmt: skip
 
 
 def test_the_rate_of_the_schedule_is_the_one_taken() -> None:

@@ -67,6 +67,11 @@ def test_a_batch_cannot_be_left_out_without_its_error() -> None:
         resolve("digits", settings)
 
 
+def test_the_target_does_not_stand_for_an_error_at_the_heads_input() -> None:
+    with pytest.raises(JobError, match=r"target stands for the error at the head's output"):
+        resolve("digits-residual", {"feedback": {"kind": "target"}})
+
+
 def test_what_learns_by_the_error_needs_it() -> None:
     model = NETWORKS["several-tensors"]
     r = rule(feedback=FeedbackSpec(kind="sign"))
