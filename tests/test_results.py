@@ -1,6 +1,7 @@
 """docs/results.md: every command is one that this version takes."""
 
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare")
 @pytest.mark.parametrize("words", COMPARED, ids=shlex.join)
 def test_each_comparison_can_be_run(words: list[str], real_data: Path) -> None:
     """Every method's job is made and checked; that the figures are so takes hours."""
-    task, given = words[2], dict(zip(words[3::1], words[4::1], strict=False))
+    task, given = words[2], dict(pairwise(words))
     assert task.startswith(HAD)
     sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     settings = merge({"data_dir": str(real_data)}, *(assignment(text) for text in sets))
