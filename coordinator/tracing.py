@@ -29,6 +29,15 @@ class TraceRequest:
         self._rows: Traced = ()
         self._why_not = ""
 
+    def end(self, first: int, last: int, longest: int, total: int) -> int | None:
+        """Return where a segment first..last-1 is to end that traces, or None to let it pass.
+
+        It is let pass where it is cut shorter than asked for and the next one would not be.
+        longest: steps between two events; total: of the run.
+        """
+        enough = last - first >= min(self.steps, longest)
+        return min(last, first + self.steps) if enough or last == total else None
+
     def answer(self, train: Callable[[], None], engine: Traceable) -> None:
         """Train some steps while the engine traces."""
         engine.trace()

@@ -190,6 +190,7 @@ class Training:
     def _boundary(self, step: int) -> int:
         """Return where the next segment ends: at an event, or after about a second."""
         length = 2 if not self._step_s else max(1, int(_SEGMENT_S / max(1e-9, self._median_s())))
+        length = max(length, self._trace.steps if self._trace else 0)
         events = (step - step % n + n for n in (self._steps_per_epoch, self._every))
         return min(step + length, self._total, *events)
 
@@ -224,13 +225,14 @@ class Training:
                 self._reports.metrics(done, loss, self._rule.optimizer.rate(step), seconds)
 
         loads = self._engine.loads()
-        if self._trace is not None:
-            request, self._trace = self._trace, None
-            last = min(last, first + request.steps)
-            request.answer(lambda: self._train(first, last, on_step), self._engine)
-        else:
+        request, longest = self._trace, min(self._steps_per_epoch, self._every)
+        traced = request.end(first, last, longest, self._total) if request else None
+        if request is None or traced is None:
             self._train(first, last, on_step)
-        return last
+            return last
+        self._trace = None
+        request.answer(lambda: self._train(first, traced, on_step), self._engine)
+        return traced
 
     def _train(self, first: int, last: int, on_step: OnStep) -> None:
         for step, layer in self._engine.train(first, last, on_step):
