@@ -48,6 +48,11 @@ class Chain(nn.Sequential):
         return h
 
 
+def chain(*factories: ModuleFactory) -> Chain:
+    """Build modules, one behind another."""
+    return Chain(*(make() for make in factories))
+
+
 def as_model(model: Model | nn.Sequential) -> Model:
     """Take a plain `nn.Sequential` as it stands, or a `Model` unchanged.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dfa_core import Activations, JobError, Model
 from dfa_core.layer import LearnsBy
-from dfa_core.model import Chain, ModuleFactory
+from dfa_core.model import ModuleFactory, chain
 
 
 class Embedding(nn.Module):
@@ -329,10 +329,6 @@ def _model(
     cut = len(layers) - head_layers
     before, inside = [*layers[:cut]], [*layers[cut:], head]
     if wide:
-        before[-1] = partial(_chain, [before[-1], Joined])
+        before[-1] = partial(chain, before[-1], Joined)
         inside = [Parted, *inside]
-    return Model(before, partial(_chain, inside))
-
-
-def _chain(made: Sequence[ModuleFactory]) -> Chain:
-    return Chain(*(make() for make in made))
+    return Model(before, partial(chain, *inside))

@@ -14,13 +14,14 @@ Names below: n chunks, t tokens of a chunk, d the width, h heads. A sample is a 
 from collections.abc import Callable
 from functools import partial
 from math import log
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from dfa_core import Activations, Model
-from dfa_core.model import Chain, ModuleFactory
+from dfa_core import Activations, JobError, Model
+from dfa_core.model import ModuleFactory, chain
+from dfa_core.names import nearest
 
 Points = Literal["block", "sublayer", "micro"]
 Kind = Literal["standard", "fixed", "dense", "random"]
@@ -174,8 +175,14 @@ def transformer(
     tokens: of the vocabulary; length: the most tokens of a chunk; blocks: encoder blocks; hidden:
     of the feed-forward sublayers.
 
-    Raises JobError for unknown points.
+    Raises JobError for unknown points or attention.
     """
+    for option, value, known in (
+        ("points", points, get_args(Points)),
+        ("attention", attention, get_args(Kind)),
+    ):
+        if value not in known:
+            raise JobError(f"options.{option}: unknown '{value}'; {nearest(str(value), known)}")
     inner = partial(Attention, attention, width, heads, length, dropout)
     looks = partial(Residual, inner, width, dropout, norm_first)
     thinks = partial(Residual, partial(feed_forward, width, hidden), width, dropout, norm_first)
@@ -184,7 +191,7 @@ def transformer(
         partial(Output, width, hidden, dropout, norm_first),
     ]
     of_block: dict[Points, list[ModuleFactory]] = {
-        "block": [partial(_chain, looks, thinks)],
+        "block": [partial(chain, looks, thinks)],
         "sublayer": [looks, thinks],
         "micro": [looks, *split],
     }
@@ -192,7 +199,3 @@ def transformer(
     return Model(
         [embedding, *of_block[points] * blocks], partial(Vocabulary, width, tokens, norm_first)
     )
-
-
-def _chain(*factories: ModuleFactory) -> Chain:
-    return Chain(*(make() for make in factories))

@@ -20,12 +20,11 @@ def generate(
 ) -> None:
     """Let a trained language model go on with a text."""
     from coordinator.generation import go_on
-    from coordinator.run_folder import RunFolder
     from coordinator.saved_run import open_run
     from dfa_core import JobError
     from dfa_tasks.text import load_tokenizer
 
-    path = RunFolder(run_dir.absolute()).path / "tokenizer.json"
+    path = run_dir / "tokenizer.json"
     if not path.is_file():
         raise JobError(f"{run_dir}: is no run of a language task (there is no {path.name})")
     tokenizer = load_tokenizer(path.read_text(encoding="utf-8"))

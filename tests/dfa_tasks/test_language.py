@@ -118,6 +118,12 @@ def test_no_token_sees_a_later_one(kind: Kind, norm_first: bool) -> None:
     assert not torch.equal(before[:, 4:], after[:, 4:])
 
 
+@pytest.mark.parametrize(("option", "near"), [("points", "block"), ("attention", "standard")])
+def test_a_misspelt_choice_is_named(option: str, near: str) -> None:
+    with pytest.raises(JobError, match=rf"options\.{option}: unknown '{near}x'; .*{near}"):
+        transformer(11, **{option: f"{near}x"})  # type: ignore[arg-type]
+
+
 def test_standard_attention_is_its_formula() -> None:
     attention = Attention("standard", 8, 2, length=5, dropout=0.0)
     x = torch.randn(3, 5, 8)
