@@ -75,15 +75,17 @@ def _loader(graph: str, data_dir: str, fold: int | None) -> Callable[[], Graph]:
 
 def _splits(load: Any) -> Splits:
     graph: Graph = load()
-    nodes = torch.arange(graph.nodes)
+    counted = (graph.train, graph.validation, graph.test)
+    return whole_splits(*(torch.stack([graph.classes, part.long()], dim=1) for part in counted))
 
-    def target(counts: Tensor) -> Tensor:
-        return torch.stack([graph.classes, counts.long()], dim=1)
 
+def whole_splits(train: Tensor, validation: Tensor, test: Tensor) -> Splits:
+    """Return the numbers of all nodes, each time with these targets, (n, ...)."""
+    nodes = torch.arange(len(train))
     return Splits(
-        train=WholeGraph(nodes, target(graph.train)),
-        validation=TensorDataset(nodes, target(graph.validation)),
-        test=TensorDataset(nodes, target(graph.test)),
+        train=WholeGraph(nodes, train),
+        validation=TensorDataset(nodes, validation),
+        test=TensorDataset(nodes, test),
     )
 
 

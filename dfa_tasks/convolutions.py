@@ -22,7 +22,7 @@ class WordMap(nn.Module):
     """The first layer's linear map: of the words of each node's paper, with dropout of words.
 
     One word in a hundred is there. To multiply the others by weights, and to draw which of them to
-    drop, took nine tenths of a step.
+    drop, took most of a step.
     """
 
     words: Tensor

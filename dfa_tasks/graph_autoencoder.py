@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from dfa_core import Model
-from dfa_tasks.citations import WholeGraph
+from dfa_tasks.citations import whole_splits
 from dfa_tasks.graph_models import GraphLayer
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.planetoid import Graph, load_graph
@@ -96,17 +95,9 @@ def autoencoder(load: Any, hidden: int, size: int, dropout: float) -> Model:
 
 
 def _splits(load: Any) -> Splits:
-    graph: Graph = load()
-    nodes = torch.arange(graph.nodes)
-
-    def target(part: int) -> Tensor:
-        return torch.stack([graph.classes, torch.full_like(nodes, part)], dim=1)
-
-    return Splits(
-        train=WholeGraph(nodes, target(TRAIN)),
-        validation=TensorDataset(nodes, target(VALIDATION)),
-        test=TensorDataset(nodes, target(TEST)),
-    )
+    classes = load().classes
+    parts = (torch.full_like(classes, part) for part in (TRAIN, VALIDATION, TEST))
+    return whole_splits(*(torch.stack([classes, part], dim=1) for part in parts))
 
 
 class PairLoss:
