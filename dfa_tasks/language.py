@@ -75,10 +75,9 @@ class Chunks(Dataset[tuple[Tensor, Tensor]]):
         return found[:-1], found[1:]
 
 
-def language_task(corpus: str, data_dir: str = "", method: str = "dfa", **options: Any) -> Task:
+def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
     """Return a Transformer that foretells a text's next token.
 
-    method: the settings differ between dfa and bp.
     options: of the Transformer: length, blocks, width, heads, hidden, dropout, points, attention,
         norm_first.
 
@@ -86,7 +85,7 @@ def language_task(corpus: str, data_dir: str = "", method: str = "dfa", **option
     """
     known = [name for name in inspect.signature(transformer).parameters if name != "tokens"]
     check_options(corpus, options, known)
-    settings = settings_of("language")[corpus]["bp" if method == "bp" else "dfa"]
+    settings = settings_of("language")[corpus]
     chosen = {**settings["options"], **options}
     tokenizer = load_tokenizer(prepared(corpus, data_dir)[0])
     length = int(chosen["length"])

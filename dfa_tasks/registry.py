@@ -110,7 +110,7 @@ _TEXTS = {
 INSTALLED: Mapping[str, Installed] = {
     **_vision(),
     **{
-        name: Installed(partial(language_task, name), f"{about}: Transformer, identity feedback")
+        name: Installed(partial(language_task, name), f"{about}: Transformer")
         for name, about in _TEXTS.items()
     },
     **_recommenders(),
