@@ -41,6 +41,28 @@ def draw_embeddings(panels: Sequence[tuple[str, Tensor, Tensor]], path: Path) ->
     figure.savefig(path, dpi=110)
 
 
+def draw_views(
+    rows: Sequence[tuple[Tensor, Sequence[Tensor]]], names: Sequence[str], path: Path
+) -> None:
+    """Draw views of a scene, (h, w, 3): a row each, the truth and what each run makes of it."""
+    from dfa_tasks.view_synthesis import score  # noqa: PLC0415
+
+    columns = 1 + len(names)
+    figure = Figure(figsize=(3 * columns, 3.2 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for line, (truth, seen) in zip(
+        figure.subplots(len(rows), columns, squeeze=False), rows, strict=True
+    ):
+        titles = ["truth"]
+        for name, image in zip(names, seen, strict=True):
+            psnr = score("peak_signal_noise_ratio", truth, image)
+            titles.append(f"{name}, {psnr:.1f} dB")
+        for axes, title, image in zip(line, titles, (truth, *seen), strict=True):
+            axes.imshow(image.clamp(0, 1).numpy())
+            axes.set(title=title, xticks=[], yticks=[])
+    figure.savefig(path, dpi=110)
+
+
 def draw_alignment(row: "Row", path: Path, title: str) -> None:
     """Draw each layer's alignment over the training, mean over the seeds and its deviation."""
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -62,6 +62,7 @@ class Job:
             sample_dims=self.task.sample_dims,
             staleness=self.spec.staleness,
             skip_non_finite=settings["faults"]["non_finite"] == "skip",
+            precision=settings["precision"],
         )
 
 

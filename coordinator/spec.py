@@ -45,6 +45,7 @@ DEFAULTS: Settings = {
     "stopping": {"metric": "", "patience": 0},
     "log_every": 10,
     "staleness": 0,
+    "precision": "fp32",
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from dfa_core.activations import Activations, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss
 from dfa_core.model import Model, describe
+from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import TrainedModule
@@ -71,7 +72,8 @@ class Head(TrainedModule):
         self.note_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
-                output = self.module(*tensors(h))
+                with computing_in(self.rule.precision, tensors(h)[0]):
+                    output = widened(self.module(*tensors(h)))
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 return self.loss(output, target), output
@@ -88,7 +90,7 @@ class Head(TrainedModule):
         """Return the head's output in evaluation mode."""
         self.module.eval()
         try:
-            output: Tensor = self.module(*tensors(h))
-            return output
+            with computing_in(self.rule.precision, tensors(h)[0]):
+                return widened(self.module(*tensors(h)))
         finally:
             self.module.train()

@@ -10,6 +10,7 @@ from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
 from dfa_core.feedback import Feedback
 from dfa_core.model import Model, describe
+from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
@@ -26,6 +27,9 @@ class Layer(TrainedModule):
     "error", from e itself, which is exact for what is added to the head's output (where e is taken
     at the head's input, for what its last features are and is added from there); or "nothing".
     Without it the first learns by feedback, and the others go along.
+
+    Where a part of a sample is a row of the error (a point on a ray), the attribute `learns_from`
+    says which rows are this layer's, (first, number); an output with all rows learns from all.
     """
 
     def __init__(self, index: int, module: nn.Module, rule: LearningRule) -> None:
@@ -34,6 +38,7 @@ class Layer(TrainedModule):
         self.index = index
         self.label = f"layer {index} ({describe(module)})"
         self.seed = rule.seed
+        self._learns_from: tuple[int, int] | None = getattr(module, "learns_from", None)
         self._learns_by: tuple[LearnsBy, ...] = getattr(module, "learns_by", ("feedback",))
         self.feedback = [
             Feedback(rule.feedback, rule.seed, index, rule.sample_dims, output)
@@ -41,6 +46,7 @@ class Layer(TrainedModule):
         ]
         self._shapes = ""  # of a sample, for people
         self._staleness = rule.staleness
+        self._precision = rule.precision
         # delayed mode: the weights as step t's forward found them, which also gather its gradients
         self._open: dict[int, dict[str, Tensor]] = {}
 
@@ -72,18 +78,26 @@ class Layer(TrainedModule):
             if not output.requires_grad or learns_by not in by:  # a layer without weights has none
                 continue
             outputs.append(output)
+            e = self._rows_of(error, output)
             if learns_by == "feedback":
-                gradients.append(feedback.project(error, output))
+                gradients.append(feedback.project(e, output))
                 if feedback.spec.rule.matrix == "learned":
-                    self._train(feedback.output, feedback.teach(error, output))
+                    self._train(feedback.output, feedback.teach(e, output))
             elif feedback.spec.rule.broadcast != "error":
                 raise JobError(
                     f"{self.label}: an output learns by the error itself, which "
                     f"feedback.kind={feedback.spec.kind} does not send; use random"
                 )
             else:
-                gradients.append(self._part_of(error, output))
+                gradients.append(self._part_of(e, output))
         return outputs, gradients
+
+    def _rows_of(self, error: Tensor, output: Tensor) -> Tensor:
+        """Return the rows of the error that are this layer's: all, where the output has all."""
+        if self._learns_from is None or error.shape[1] == output.shape[1]:
+            return error
+        first, rows = self._learns_from
+        return error[:, first : first + rows]
 
     def _part_of(self, error: Tensor, output: Tensor) -> Tensor:
         """Return the error's last features, as many as the output has: of what is added there."""
@@ -172,10 +186,11 @@ class Layer(TrainedModule):
     def _checked(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
         arguments = tensors(x)
         try:
-            if weights is None:
-                h = self.module(*arguments)
-            else:
-                h = functional_call(self.module, weights, tuple(arguments))
+            with computing_in(self._precision, arguments[0]):
+                if weights is None:
+                    h = self.module(*arguments)
+                else:
+                    h = functional_call(self.module, weights, tuple(arguments))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             what = " ".join(str(error).split())
             shapes = ", ".join(str(tuple(t.shape)) for t in arguments)
@@ -196,7 +211,7 @@ class Layer(TrainedModule):
             )
         self._shapes = shapes
         # contiguous: as a message has it, or the next layer's bits could depend on where it is
-        found = tuple(one.contiguous() for one in found)
+        found = tuple(widened(one).contiguous() for one in found)
         return found if isinstance(h, tuple) else found[0]
 
 

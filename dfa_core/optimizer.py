@@ -13,7 +13,7 @@ from torch import nn
 from dfa_core.errors import JobError
 from dfa_core.names import nearest
 
-Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt"]
+Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt", "exponential"]
 
 # LBFGS calls the model again and again, which no pipeline can answer; SparseAdam wants gradients
 # that no dense layer makes; Adafactor and Muon keep their place, for their state is a tensor's own.
@@ -31,7 +31,8 @@ class OptimizerSpec:
     clip_norm: largest gradient norm of one layer; 0 does not clip. By layer and not by block, so
         that any partition gives the same numbers.
     schedule: constant, or falling to zero at `total_steps` along a line or half a cosine, or with
-        the square root of the steps since the warm-up (Noam: Vaswani 2017, eq. 3).
+        the square root of the steps since the warm-up (Noam: Vaswani 2017, eq. 3), or
+        exponentially, to a tenth at `total_steps`.
     warmup_steps: the rate first rises along a line for this many steps.
     cuts: each multiplies the rate by `cut_factor` from that step on: a run that was rolled back.
     """
@@ -62,6 +63,8 @@ class OptimizerSpec:
             return lr * sqrt(max(1, self.warmup_steps) / (step + 1))
         span = max(1, self.total_steps - self.warmup_steps)
         done = min(1.0, (step - self.warmup_steps) / span)
+        if self.schedule == "exponential":
+            return float(lr * 0.1**done)
         return lr * (1 - done if self.schedule == "linear" else (1 + cos(pi * done)) / 2)
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from dfa_core.feedback import FeedbackSpec
 from dfa_core.optimizer import OptimizerSpec
+from dfa_core.precision import Precision
 
 Method = Literal["dfa", "bp", "shallow"]
 ErrorAt = Literal["output", "input"]
@@ -22,6 +23,7 @@ class LearningRule:
     sample_dims: leading dimensions of the error that count samples (2 where tokens are samples).
     skip_non_finite: a batch whose loss or error is NaN or infinite changes no weights, and a layer
         whose own gradient is so leaves that batch out; else such a loss raises NonFiniteLoss.
+    precision: what layers and head compute in (precision.py).
     """
 
     seed: int = 0
@@ -32,6 +34,7 @@ class LearningRule:
     sample_dims: int = 1
     staleness: int = 0
     skip_non_finite: bool = False
+    precision: Precision = "fp32"
 
     def cut_at(self, cuts: tuple[int, ...]) -> "LearningRule":
         """Return the same rule with the learning rate cut at these steps."""

@@ -21,6 +21,7 @@ from dfa_tasks.language import language_task
 from dfa_tasks.options import check_options
 from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
+from dfa_tasks.view_synthesis import view_task
 from dfa_tasks.vision import IMAGE_SETS, conv_task, mlp_task, residual_task
 
 TaskMaker = Callable[..., Task]
@@ -115,6 +116,10 @@ INSTALLED: Mapping[str, Installed] = {
     },
     **_recommenders(),
     **_graphs(),
+    "nerf": Installed(partial(view_task, "plain"), "NeRF's lego at 100x100: the authors' network"),
+    "nerf-residual": Installed(
+        partial(view_task, "residual"), "NeRF's lego at 100x100: residual stream, identity feedback"
+    ),
     "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),
 }
 

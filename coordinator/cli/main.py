@@ -19,6 +19,7 @@ from coordinator.cli.export import export
 from coordinator.cli.generate import generate
 from coordinator.cli.jobs import job, jobs
 from coordinator.cli.plan import plan
+from coordinator.cli.render import render
 from coordinator.cli.serve import serve
 from coordinator.cli.steer import cancel, delete, pause, resume, scale
 from coordinator.cli.submit import submit
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 HERE: tuple[Callable[..., None], ...] = (
-    *(train, evaluate, generate, export, tasks),
+    *(train, evaluate, generate, render, export, tasks),
     *(compare, tsne, bench, plan, chaos),
 )
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (

@@ -25,10 +25,12 @@ from dfa_tasks.clicks import click_loss
 from dfa_tasks.convolutions import Kind
 from dfa_tasks.graph_models import dna, graph_network
 from dfa_tasks.language import token_loss
+from dfa_tasks.nerf import Bounds, Trunk, nerf
 from dfa_tasks.planetoid import load_graph
 from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
 from dfa_tasks.transformer import Kind as Attention
 from dfa_tasks.transformer import Points, transformer
+from dfa_tasks.view_synthesis import both_losses
 from workers.actor import Shipment
 from workers.placement import Worker
 from workers.storage import LocalFolder
@@ -168,4 +170,35 @@ def test_transformers(
     )
     assert_any_blocks_give_the_references_bits(
         four_workers, tmp_path, model, token_loss, rule, RandomTokens()
+    )
+
+
+class RandomRays:
+    """Batches of random rays and colours."""
+
+    steps_per_epoch = 10
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        rays = torch.randn(12, 9, generator=generator)
+        return rays, torch.rand(12, 3, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "feedback"),
+    [("plain", "random"), ("plain", "learned"), ("residual", "identity"), ("residual", "random")],
+)
+def test_coarse_and_fine_radiance_fields(
+    four_workers: list[Worker], tmp_path: Path, trunk: Trunk, feedback: Feedback
+) -> None:
+    rule = LearningRule(
+        microbatches=3,
+        optimizer=OptimizerSpec("adam", 1e-2, schedule="exponential", total_steps=STEPS),
+        feedback=FeedbackSpec(feedback),
+        error_at="input",
+        sample_dims=2,
+    )
+    model = nerf(Bounds(2.0, 6.0), trunk, layers=3, width=8, coarse=6, fine=5)
+    assert_any_blocks_give_the_references_bits(
+        four_workers, tmp_path, model, both_losses, rule, RandomRays()
     )

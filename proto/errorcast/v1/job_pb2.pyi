@@ -121,6 +121,8 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     """A line down to zero at the last step."""
     SCHEDULE_INVERSE_SQRT: _Schedule.ValueType  # 4
     """With the square root of the steps, from the warm-up on (Noam)."""
+    SCHEDULE_EXPONENTIAL: _Schedule.ValueType  # 5
+    """Exponentially, to a tenth at the last step."""
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
     """Learning rate as a function of the step."""
@@ -133,7 +135,29 @@ SCHEDULE_LINEAR: Schedule.ValueType  # 3
 """A line down to zero at the last step."""
 SCHEDULE_INVERSE_SQRT: Schedule.ValueType  # 4
 """With the square root of the steps, from the warm-up on (Noam)."""
+SCHEDULE_EXPONENTIAL: Schedule.ValueType  # 5
+"""Exponentially, to a tenth at the last step."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+class _Precision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    PRECISION_FP32: _Precision.ValueType  # 1
+    PRECISION_BF16: _Precision.ValueType  # 2
+    """bfloat16 where torch's autocast has it."""
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """Numbers that layers compute in. Weights, the error and what goes between layers stay fp32."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+PRECISION_FP32: Precision.ValueType  # 1
+PRECISION_BF16: Precision.ValueType  # 2
+"""bfloat16 where torch's autocast has it."""
+Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _NonFinite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -496,6 +520,7 @@ class JobSpec(_message.Message):
     STALENESS_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -518,6 +543,8 @@ class JobSpec(_message.Message):
     """Steps by which the layers' optimizers lag behind; 0 is exact. Above 0 is another algorithm, for
     batches that cannot be cut into more microbatches than there are blocks.
     """
+    precision: Global___Precision.ValueType
+    """Numbers that the layers compute in."""
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Arguments of the task's function, such as width."""
@@ -566,10 +593,11 @@ class JobSpec(_message.Message):
         staleness: _builtins.int | None = ...,
         faults: Global___FaultSpec | None = ...,
         stopping: Global___StoppingSpec | None = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
