@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dfa_core import JobError
+from dfa_core.rule import ErrorAt
 from dfa_tasks.download import cache_folder, fetch
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.task import Splits, Task
@@ -79,14 +80,19 @@ def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
     """Return a Transformer that foretells a text's next token.
 
     options: of the Transformer: length, blocks, width, heads, hidden, dropout, points, attention,
-        norm_first.
+        norm_first, span; and error_at: the global error is taken at the input of the vocabulary's
+        map, or behind it, at its output.
 
     Raises JobError for another option.
     """
     known = [name for name in inspect.signature(transformer).parameters if name != "tokens"]
+    known.append("error_at")
     check_options(corpus, options, known)
     settings = settings_of("language")[corpus]
-    chosen = {**settings["options"], **options}
+    chosen = {"error_at": "input", **settings["options"], **options}
+    error_at = chosen.pop("error_at")
+    if error_at not in get_args(ErrorAt):
+        raise JobError(f"options.error_at: '{error_at}' must be input or output")
     tokenizer = load_tokenizer(prepared(corpus, data_dir)[0])
     length = int(chosen["length"])
     return Task(
@@ -95,7 +101,7 @@ def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
         data=partial(_splits, corpus, data_dir, length),
         metrics={"accuracy": token_accuracy},
         of_loss={"perplexity": math.exp},
-        error_at="input",
+        error_at=error_at,
         sample_dims=2,
         evaluated_at_once=64,
         files={"tokenizer.json": tokenizer.to_json()},

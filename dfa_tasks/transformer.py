@@ -169,13 +169,15 @@ def transformer(
     points: Points = "block",
     attention: Kind = "standard",
     norm_first: bool = True,
+    span: int = 1,
 ) -> Model:
     """Return a causal Transformer.
 
     tokens: of the vocabulary; length: the most tokens of a chunk; blocks: encoder blocks; hidden:
-    of the feed-forward sublayers.
+    of the feed-forward sublayers; span: encoder blocks from one feedback point to the next, which
+    learn exactly within, where the points are `block`.
 
-    Raises JobError for unknown points or attention.
+    Raises JobError for unknown points or attention, and for a span that does not divide the blocks.
     """
     for option, value, known in (
         ("points", points, get_args(Points)),
@@ -191,11 +193,14 @@ def transformer(
         partial(Output, width, hidden, dropout, norm_first),
     ]
     of_block: dict[Points, list[ModuleFactory]] = {
-        "block": [partial(chain, looks, thinks)],
+        "block": [partial(chain, *[looks, thinks] * span)],
         "sublayer": [looks, thinks],
         "micro": [looks, *split],
     }
+    if span < 1 or blocks % span or (span > 1 and points != "block"):
+        raise JobError(f"options.span: {span} must divide the {blocks} blocks, and points be block")
     embedding = partial(Embedding, tokens, length, width, dropout)
     return Model(
-        [embedding, *of_block[points] * blocks], partial(Vocabulary, width, tokens, norm_first)
+        [embedding, *of_block[points] * (blocks // span)],
+        partial(Vocabulary, width, tokens, norm_first),
     )

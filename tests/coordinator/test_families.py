@@ -18,6 +18,7 @@ from coordinator.resolve import resolve
 from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec, Reference
 from dfa_core.feedback_rules import Kind as Feedback
 from dfa_core.head import Loss
+from dfa_core.precision import Precision
 from dfa_core.rule import ErrorAt
 from dfa_tasks import BatchSource
 from dfa_tasks.citations import WholeGraph, node_loss
@@ -143,12 +144,13 @@ class RandomTokens:
 
 
 @pytest.mark.parametrize(
-    ("points", "attention", "feedback"),
+    ("points", "attention", "feedback", "precision"),
     [
-        ("block", "standard", "identity"),
-        ("sublayer", "dense", "identity"),
-        ("micro", "random", "random"),
-        ("block", "fixed", "learned"),
+        ("block", "standard", "identity", "fp32"),
+        ("block", "standard", "identity", "bf16"),
+        ("sublayer", "dense", "identity", "fp32"),
+        ("micro", "random", "random", "fp32"),
+        ("block", "fixed", "learned", "fp32"),
     ],
 )
 def test_transformers(
@@ -157,9 +159,11 @@ def test_transformers(
     points: Points,
     attention: Attention,
     feedback: Feedback,
+    precision: Precision,
 ) -> None:
     rule = LearningRule(
         microbatches=2,
+        precision=precision,
         optimizer=OptimizerSpec("adamw", 1e-2, clip_norm=1.0, schedule="inverse_sqrt"),
         feedback=FeedbackSpec(kind=feedback),
         error_at="input",

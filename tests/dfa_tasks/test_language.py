@@ -142,12 +142,18 @@ def test_a_fixed_synthesizer_does_not_learn_its_scores() -> None:
     assert names["random"] - names["fixed"] == {"scores"}
 
 
-@pytest.mark.parametrize("points", ["block", "sublayer", "micro"])
-def test_the_points_cut_the_same_network(points: Points) -> None:
+@pytest.mark.parametrize(
+    ("points", "span", "layers"),
+    [("block", 1, 3), ("block", 2, 2), ("sublayer", 1, 5), ("micro", 1, 7)],
+)
+def test_the_points_cut_the_same_network(points: Points, span: int, layers: int) -> None:
     options = {"length": 6, "blocks": 2, "width": 8, "heads": 2, "hidden": 16, "dropout": 0.0}
-    models = [transformer(11, points=p, **options) for p in ("block", points)]  # type: ignore[arg-type]
+    models = [
+        transformer(11, points="block", **options),  # type: ignore[arg-type]
+        transformer(11, points=points, span=span, **options),  # type: ignore[arg-type]
+    ]
     whole, cut = (Reference(model, token_loss, LearningRule()) for model in models)
-    assert len(cut.layers) == 1 + 2 * {"block": 1, "sublayer": 2, "micro": 3}[points]
+    assert len(cut.layers) == layers
     # by shape and order of definition: norms come at other places
     for kind in (nn.Embedding, nn.Linear, nn.LayerNorm):
         found = [
@@ -158,6 +164,20 @@ def test_the_points_cut_the_same_network(points: Points) -> None:
             b.load_state_dict(a.state_dict())
     tokens = torch.randint(0, 11, (3, 6))
     assert torch.allclose(whole.evaluate(tokens), cut.evaluate(tokens), atol=1e-6)
+
+
+@pytest.mark.parametrize(("span", "points"), [(3, "block"), (0, "block"), (2, "micro")])
+def test_a_span_must_fit(span: int, points: Points) -> None:
+    with pytest.raises(JobError, match=f"options.span: {span} must divide the 4 blocks"):
+        transformer(11, blocks=4, points=points, span=span)
+
+
+def test_the_error_behind_the_vocabulary(real_data: Path, cache: Path) -> None:
+    given = {"data_dir": str(real_data), "options": {"error_at": "output"}}
+    job = resolve("tiny-shakespeare", {**given, "feedback": {"kind": "random"}})
+    assert job.rule(1).error_at == "output"
+    with pytest.raises(JobError, match="options.error_at: 'behind' must be input or output"):
+        resolve("tiny-shakespeare", {**given, "options": {"error_at": "behind"}})
 
 
 @pytest.mark.parametrize(("points", "at"), [("block", "input"), ("sublayer", "input")])
