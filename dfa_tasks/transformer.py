@@ -32,14 +32,14 @@ class Embedding(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, tokens: int, length: int, width: int, dropout: float) -> None:
+    def __init__(self, tokens: int, length: int, width: int, dropout: float, spread: float) -> None:
         super().__init__()
         self.table, self.dropout = nn.Embedding(tokens, width), nn.Dropout(dropout)
-        nn.init.normal_(self.table.weight, std=0.02)
+        nn.init.normal_(self.table.weight, std=spread)
         place = torch.arange(length).unsqueeze(1)
         angles = place * torch.exp(torch.arange(0, width, 2) * (-log(10_000.0) / width))
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
-        self.register_buffer("positions", 0.02 * waves, persistent=False)
+        self.register_buffer("positions", spread * waves, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the embedded tokens."""
@@ -170,12 +170,16 @@ def transformer(
     attention: Kind = "standard",
     norm_first: bool = True,
     span: int = 1,
+    embedding_point: bool = True,
+    spread: float = 0.02,
 ) -> Model:
     """Return a causal Transformer.
 
     tokens: of the vocabulary; length: the most tokens of a chunk; blocks: encoder blocks; hidden:
     of the feed-forward sublayers; span: encoder blocks from one feedback point to the next, which
-    learn exactly within, where the points are `block`.
+    learn exactly within, where the points are `block`; embedding_point: there is one behind the
+    embedding too, which else learns exactly within the first layer; spread: of what the embedding
+    begins with.
 
     Raises JobError for unknown points or attention, and for a span that does not divide the blocks.
     """
@@ -199,8 +203,7 @@ def transformer(
     }
     if span < 1 or blocks % span or (span > 1 and points != "block"):
         raise JobError(f"options.span: {span} must divide the {blocks} blocks, and points be block")
-    embedding = partial(Embedding, tokens, length, width, dropout)
-    return Model(
-        [embedding, *of_block[points] * (blocks // span)],
-        partial(Vocabulary, width, tokens, norm_first),
-    )
+    embedding = partial(Embedding, tokens, length, width, dropout, spread)
+    first, *others = of_block[points] * (blocks // span)
+    begin = [embedding, first] if embedding_point else [partial(chain, embedding, first)]
+    return Model([*begin, *others], partial(Vocabulary, width, tokens, norm_first))

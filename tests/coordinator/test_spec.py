@@ -91,9 +91,10 @@ def test_a_job_is_the_same_on_other_blocks_and_with_more_epochs() -> None:
     assert identity(shorter) != identity(longer)
 
 
-def test_the_shipped_job_files_are_jobs() -> None:
+def test_the_shipped_job_files_are_jobs(real_data: Path) -> None:
     shipped = sorted((Path(__file__).parents[2] / "deploy" / "jobs").glob("*.yaml"))
     assert shipped
     for path in shipped:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read["data_dir"] = str(real_data)
         assert resolve(read.pop("task"), read).spec.blocks >= 1
