@@ -80,8 +80,8 @@ def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
     """Return a Transformer that foretells a text's next token.
 
     options: of the Transformer: length, blocks, width, heads, hidden, dropout, points, attention,
-        norm_first, span; and error_at: the global error is taken at the input of the vocabulary's
-        map, or behind it, at its output.
+        norm_first, embedding_point, spread; and error_at: the global error is taken at the input of
+        the vocabulary's map, or behind it, at its output.
 
     Raises JobError for another option.
     """

@@ -7,6 +7,7 @@ Where the feedback points are, `points`:
 | block | each encoder block (macro) | arXiv 2006.12878, section 3.4 |
 | sublayer | attention, and the block: both as wide as the residual stream | |
 | micro | attention, the feed-forward's hidden, and the block | arXiv 2006.12878, section 3.4 |
+| a number | every so many encoder blocks, which learn exactly within | |
 
 Names below: n chunks, t tokens of a chunk, d the width, h heads. A sample is a token.
 """
@@ -23,7 +24,7 @@ from dfa_core import Activations, JobError, Model
 from dfa_core.model import ModuleFactory, chain
 from dfa_core.names import nearest
 
-Points = Literal["block", "sublayer", "micro"]
+Points = Literal["block", "sublayer", "micro"] | int
 Kind = Literal["standard", "fixed", "dense", "random"]
 
 
@@ -169,26 +170,20 @@ def transformer(
     points: Points = "block",
     attention: Kind = "standard",
     norm_first: bool = True,
-    span: int = 1,
-    embedding_point: bool = True,
-    spread: float = 0.02,
+    embedding_point: bool = False,
+    spread: float = 0.3,
 ) -> Model:
     """Return a causal Transformer.
 
     tokens: of the vocabulary; length: the most tokens of a chunk; blocks: encoder blocks; hidden:
-    of the feed-forward sublayers; span: encoder blocks from one feedback point to the next, which
-    learn exactly within, where the points are `block`; embedding_point: there is one behind the
-    embedding too, which else learns exactly within the first layer; spread: of what the embedding
-    begins with.
+    of the feed-forward sublayers; embedding_point: there is a feedback point behind the embedding
+    too, which else learns exactly within the first layer; spread: of the embedding's first values.
 
-    Raises JobError for unknown points or attention, and for a span that does not divide the blocks.
+    Raises JobError for unknown attention or points, also a number that does not divide the blocks.
     """
-    for option, value, known in (
-        ("points", points, get_args(Points)),
-        ("attention", attention, get_args(Kind)),
-    ):
-        if value not in known:
-            raise JobError(f"options.{option}: unknown '{value}'; {nearest(str(value), known)}")
+    if attention not in get_args(Kind):
+        hint = nearest(str(attention), get_args(Kind))
+        raise JobError(f"options.attention: unknown '{attention}'; {hint}")
     inner = partial(Attention, attention, width, heads, length, dropout)
     looks = partial(Residual, inner, width, dropout, norm_first)
     thinks = partial(Residual, partial(feed_forward, width, hidden), width, dropout, norm_first)
@@ -196,14 +191,23 @@ def transformer(
         partial(Hidden, width, hidden, norm_first),
         partial(Output, width, hidden, dropout, norm_first),
     ]
-    of_block: dict[Points, list[ModuleFactory]] = {
-        "block": [partial(chain, *[looks, thinks] * span)],
+    of_block: dict[str, list[ModuleFactory]] = {
+        "block": [partial(chain, looks, thinks)],
         "sublayer": [looks, thinks],
         "micro": [looks, *split],
     }
-    if span < 1 or blocks % span or (span > 1 and points != "block"):
-        raise JobError(f"options.span: {span} must divide the {blocks} blocks, and points be block")
+    layers: list[ModuleFactory]
+    if isinstance(points, int):
+        if points < 1 or blocks % points:
+            raise JobError(f"options.points: {points} does not divide the {blocks} blocks")
+        layers = [partial(chain, *[looks, thinks] * points)] * (blocks // points)
+    elif points in of_block:
+        layers = of_block[points] * blocks
+    else:
+        hint = nearest(str(points), of_block)
+        raise JobError(f"options.points: unknown '{points}'; {hint}, or a number of blocks")
     embedding = partial(Embedding, tokens, length, width, dropout, spread)
-    first, *others = of_block[points] * (blocks // span)
-    begin = [embedding, first] if embedding_point else [partial(chain, embedding, first)]
-    return Model([*begin, *others], partial(Vocabulary, width, tokens, norm_first))
+    layers = [embedding, *layers]
+    if not embedding_point:
+        layers[:2] = [partial(chain, *layers[:2])]
+    return Model(layers, partial(Vocabulary, width, tokens, norm_first))

@@ -143,14 +143,13 @@ def test_a_fixed_synthesizer_does_not_learn_its_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("points", "span", "layers"),
-    [("block", 1, 3), ("block", 2, 2), ("sublayer", 1, 5), ("micro", 1, 7)],
+    ("points", "layers"), [("block", 2), (1, 2), (2, 1), ("sublayer", 4), ("micro", 6)]
 )
-def test_the_points_cut_the_same_network(points: Points, span: int, layers: int) -> None:
+def test_the_points_cut_the_same_network(points: Points, layers: int) -> None:
     options = {"length": 6, "blocks": 2, "width": 8, "heads": 2, "hidden": 16, "dropout": 0.0}
     models = [
         transformer(11, points="block", **options),  # type: ignore[arg-type]
-        transformer(11, points=points, span=span, **options),  # type: ignore[arg-type]
+        transformer(11, points=points, **options),  # type: ignore[arg-type]
     ]
     whole, cut = (Reference(model, token_loss, LearningRule()) for model in models)
     assert len(cut.layers) == layers
@@ -166,10 +165,10 @@ def test_the_points_cut_the_same_network(points: Points, span: int, layers: int)
     assert torch.allclose(whole.evaluate(tokens), cut.evaluate(tokens), atol=1e-6)
 
 
-@pytest.mark.parametrize(("span", "points"), [(3, "block"), (0, "block"), (2, "micro")])
-def test_a_span_must_fit(span: int, points: Points) -> None:
-    with pytest.raises(JobError, match=f"options.span: {span} must divide the 4 blocks"):
-        transformer(11, blocks=4, points=points, span=span)
+@pytest.mark.parametrize("points", [0, 3, 5])
+def test_points_must_divide_the_blocks(points: int) -> None:
+    with pytest.raises(JobError, match=f"options.points: {points} does not divide the 4 blocks"):
+        transformer(11, blocks=4, points=points)
 
 
 def test_the_error_behind_the_vocabulary(real_data: Path, cache: Path) -> None:
