@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordinator.early_stopping import Best
+from coordinator.plateau import Plateau
 from coordinator.spec import Settings
 from dfa_core import JobError
 from workers.state_files import SavedParts, StateFile
@@ -26,8 +27,9 @@ _STEP = "step-"
 class Checkpoint:
     """A saved state: after how many steps, of which job, and where its files are.
 
-    cuts: the steps from which the learning rate was cut, when the run had been rolled back.
-    best: the best evaluation up to there, where the job chooses by one.
+    cuts: the steps from which the learning rate was cut.
+    best: the best evaluation up to there, where the job chooses by one; plateau: the least loss,
+    where the learning rate depends on it.
     """
 
     step: int
@@ -35,6 +37,7 @@ class Checkpoint:
     cuts: tuple[int, ...]
     parts: SavedParts
     best: Best | None = None
+    plateau: Plateau | None = None
 
     def __str__(self) -> str:
         return str(self.parts.folder)
@@ -48,6 +51,7 @@ def write_checkpoint(
     save: Callable[[Folder], list[StateFile]],
     keep: int,
     best: Best | None = None,
+    plateau: Plateau | None = None,
 ) -> Folder:
     """Write the state after `step` steps; return its folder.
 
@@ -71,6 +75,7 @@ def write_checkpoint(
             "job": job,
             "cuts": list(cuts),
             "best": asdict(best) if best else None,
+            "plateau": asdict(plateau) if plateau else None,
             "parts": [asdict(file) for file in files],
         }
         sealed = {**body, "sha256": _seal(body)}
@@ -130,7 +135,9 @@ def read_manifest(there: Folder) -> Checkpoint:
     files = {part["part"]: StateFile(**part) for part in body["parts"]}
     cuts = tuple(body["cuts"])
     best = Best(**body["best"]) if body.get("best") else None
-    return Checkpoint(body["step"], body["job"], cuts, SavedParts(there, files), best)
+    plateau = Plateau(**body["plateau"]) if body.get("plateau") else None
+    parts = SavedParts(there, files)
+    return Checkpoint(body["step"], body["job"], cuts, parts, best, plateau)
 
 
 def _seal(body: dict[str, Any]) -> str:

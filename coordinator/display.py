@@ -51,7 +51,7 @@ class TerminalViewer:
         match event["event"]:
             case "plan":
                 self._console.print(plan_table(event["layers"]))
-            case "warning" | "fault" | "recovered" | "rolled_back":
+            case "warning" | "fault" | "recovered" | "rolled_back" | "rate_cut":
                 self._console.print(event["message"], style="yellow")
             case "resumed":
                 self._console.print(f"going on from the checkpoint of step {event['step']}")

@@ -138,7 +138,7 @@ def identity(spec: JobSpec) -> Settings:
     where = ("blocks", "resources", "checkpoint", "data_dir", "log_every", "faults")
     for free in (*where, "stopping"):
         del settings[free]
-    if settings["optimizer"]["schedule"] == "constant":
+    if settings["optimizer"]["schedule"] in ("constant", "plateau"):
         del settings["epochs"]
     return settings
 
@@ -151,6 +151,7 @@ def _check_numbers(spec: JobSpec) -> None:
         "resources.threads": spec.resources.threads,
         "checkpoint.keep": spec.checkpoint.keep,
         "log_every": spec.log_every,
+        "optimizer.patience": spec.optimizer.patience,
     }
     for name, number in at_least_one.items():
         if number < 1:

@@ -32,6 +32,7 @@ DEFAULTS: Settings = {
         "clip_norm": 0.0,
         "schedule": "constant",
         "warmup_steps": 0,
+        "patience": 1,
     },
     "feedback": {"kind": "random", "distribution": "uniform", "shared": False, "scale": 1.0},
     "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 60.0},

@@ -12,6 +12,7 @@ from coordinator.crew import PipelineBroken
 from coordinator.early_stopping import EarlyStopping
 from coordinator.engine import Engine, evaluate
 from coordinator.loop import OnStep
+from coordinator.plateau import Plateau, go_on
 from coordinator.recovery import Recovery
 from coordinator.reports import Emit, Reports
 from coordinator.resolve import Job, identity
@@ -51,6 +52,7 @@ class Training:
         self._trace: TraceRequest | None = None
         self._scores: dict[str, float] = {}
         self._cuts: tuple[int, ...] = ()
+        self._plateau: Plateau | None = None
         self._rolled_back_to: Checkpoint | None = None
         self._saved = self._evaluated = -1  # at which step
         self._left_out = 0  # batches in a row
@@ -91,7 +93,7 @@ class Training:
     def _begin(self, checkpoint: Checkpoint | None) -> int:
         if checkpoint is not None:
             self._cuts, self._saved = checkpoint.cuts, checkpoint.step
-            self._early.best = checkpoint.best
+            self._early.best, self._plateau = checkpoint.best, checkpoint.plateau
             self._rule = self._rule.cut_at(self._cuts)
         try:
             step = self._engine.start(checkpoint)
@@ -170,12 +172,13 @@ class Training:
         target = self._folder.checkpoint(lambda c: c.step % self._every == 0 and c.step <= at)
         if target is None:
             raise TrainingFailed(f"{what}; there is no checkpoint to go back to") from fault
-        self._cuts = (*self._cuts, target.step)
+        kept = (cut for cut in self._cuts if cut <= target.step)  # the others are of no more course
+        self._cuts = (*kept, target.step)
         self._rule = self._rule.cut_at(self._cuts)
         self._rolled_back_to = replace(target, cuts=self._cuts)
         self._folder.forget_behind(target.step)
         self._saved = self._evaluated = target.step
-        self._early.best = target.best
+        self._early.best, self._plateau = target.best, target.plateau
         self._recovery.begins(target.step)
         try:
             step = self._engine.start(self._rolled_back_to)
@@ -262,6 +265,23 @@ class Training:
             before, self._early.best = self._early.best, better
             if not self._save(step, must=False):
                 self._early.best = before
+        if whole and self._rule.optimizer.schedule == "plateau":
+            self._watch(step, epoch, self._scores["loss"])
+
+    def _watch(self, step: int, epoch: int, loss: float) -> None:
+        """Cut the learning rate from here on, where the loss has not fallen for so long."""
+        patience = self._job.spec.optimizer.patience
+        self._plateau, cut = go_on(self._plateau, epoch, loss, patience)
+        if not cut or step >= self._total:
+            return
+        self._cuts = (*self._cuts, step)
+        self._rule = self._rule.cut_at(self._cuts)
+        self._saved = -1  # what was saved of this step does not have the cut
+        self._save(step, must=True)
+        self._engine.start(self._newest())
+        rate = self._rule.optimizer.rate(step)
+        message = f"no lower loss than {self._plateau.loss:.4f}: the learning rate is {rate:g} now"
+        self._reports.tell("rate_cut", {"step": step, "message": message})
 
     def _save(self, step: int, must: bool) -> bool:
         """Write a checkpoint; a disk that does not take it ends the run only where it must.
@@ -274,7 +294,9 @@ class Training:
         folder, cuts = self._folder.checkpoints, self._cuts
         try:
             best = self._early.best
-            path = write_checkpoint(folder, step, job, cuts, self._engine.save, keep, best)
+            path = write_checkpoint(
+                folder, step, job, cuts, self._engine.save, keep, best, self._plateau
+            )
         except OSError as error:
             if must:
                 raise

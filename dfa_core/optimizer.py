@@ -13,7 +13,7 @@ from torch import nn
 from dfa_core.errors import JobError
 from dfa_core.names import nearest
 
-Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt", "exponential"]
+Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt", "exponential", "plateau"]
 
 # LBFGS calls the model again and again, which no pipeline can answer; SparseAdam wants gradients
 # that no dense layer makes; Adafactor and Muon keep their place, for their state is a tensor's own.
@@ -32,9 +32,10 @@ class OptimizerSpec:
         that any partition gives the same numbers.
     schedule: constant, or falling to zero at `total_steps` along a line or half a cosine, or with
         the square root of the steps since the warm-up (Noam: Vaswani 2017, eq. 3), or
-        exponentially, to a tenth at `total_steps`.
+        exponentially, to a tenth at `total_steps`, or by `cuts` alone (plateau).
     warmup_steps: the rate first rises along a line for this many steps.
-    cuts: each multiplies the rate by `cut_factor` from that step on: a run that was rolled back.
+    cuts: each multiplies the rate by `cut_factor` from that step on: a run that was rolled back, or
+        whose loss did not fall.
     """
 
     name: str = "SGD"
@@ -57,7 +58,7 @@ class OptimizerSpec:
         lr = self.lr * self.cut_factor ** sum(step >= cut for cut in self.cuts)
         if step < self.warmup_steps:
             return lr * (step + 1) / self.warmup_steps
-        if self.schedule == "constant":
+        if self.schedule in ("constant", "plateau"):
             return lr
         if self.schedule == "inverse_sqrt":
             return lr * sqrt(max(1, self.warmup_steps) / (step + 1))

@@ -36,7 +36,7 @@ def events_of(told: Mapping[str, Any]) -> Iterator[Event]:
             yield Event(plan=Plan(layers=[PlannedLayer(**layer) for layer in told["layers"]]))
         case "workers":
             yield log(SEVERITY_INFO, f"{len(told['processes'])} workers started")
-        case "warning" | "fault" | "recovered" | "rolled_back":
+        case "warning" | "fault" | "recovered" | "rolled_back" | "rate_cut":
             yield log(SEVERITY_WARNING, told["message"])
         case "resumed":
             yield log(SEVERITY_INFO, f"goes on from step {told['step']}", told["step"])

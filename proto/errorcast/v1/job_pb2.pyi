@@ -123,6 +123,8 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     """With the square root of the steps, from the warm-up on (Noam)."""
     SCHEDULE_EXPONENTIAL: _Schedule.ValueType  # 5
     """Exponentially, to a tenth at the last step."""
+    SCHEDULE_PLATEAU: _Schedule.ValueType  # 6
+    """By faults.rate_factor, each time that OptimizerSpec.patience epochs brought no lower loss."""
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
     """Learning rate as a function of the step."""
@@ -137,6 +139,8 @@ SCHEDULE_INVERSE_SQRT: Schedule.ValueType  # 4
 """With the square root of the steps, from the warm-up on (Noam)."""
 SCHEDULE_EXPONENTIAL: Schedule.ValueType  # 5
 """Exponentially, to a tenth at the last step."""
+SCHEDULE_PLATEAU: Schedule.ValueType  # 6
+"""By faults.rate_factor, each time that OptimizerSpec.patience epochs brought no lower loss."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
 class _Precision:
@@ -240,6 +244,7 @@ class OptimizerSpec(_message.Message):
     SCHEDULE_FIELD_NUMBER: _builtins.int
     WARMUP_STEPS_FIELD_NUMBER: _builtins.int
     LAYER_OPTIONS_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A class of torch.optim, in any case: "adam", "SGD"."""
     lr: _builtins.float
@@ -250,6 +255,10 @@ class OptimizerSpec(_message.Message):
     """How the rate falls."""
     warmup_steps: _builtins.int
     """Steps over which the rate first rises to lr."""
+    patience: _builtins.int
+    """Epochs in a row without a lower loss of the evaluations, after which the rate is cut, where the
+    schedule is plateau.
+    """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Other arguments of that class, such as momentum."""
@@ -268,21 +277,26 @@ class OptimizerSpec(_message.Message):
         schedule: Global___Schedule.ValueType = ...,
         warmup_steps: _builtins.int | None = ...,
         layer_options: _struct_pb2.Struct | None = ...,
+        patience: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "layer_options", b"layer_options", "lr", b"lr", "options", b"options", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_patience", b"_patience", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "layer_options", b"layer_options", "lr", b"lr", "options", b"options", "patience", b"patience", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "layer_options", b"layer_options", "lr", b"lr", "name", b"name", "options", b"options", "schedule", b"schedule", "warmup_steps", b"warmup_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm", "_lr", b"_lr", "_patience", b"_patience", "_warmup_steps", b"_warmup_steps", "clip_norm", b"clip_norm", "layer_options", b"layer_options", "lr", b"lr", "name", b"name", "options", b"options", "patience", b"patience", "schedule", b"schedule", "warmup_steps", b"warmup_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_norm: _TypeAlias = _typing.Literal["clip_norm"]  # noqa: Y015
     _WhichOneofArgType__clip_norm: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm"]  # noqa: Y015
     _WhichOneofReturnType__lr: _TypeAlias = _typing.Literal["lr"]  # noqa: Y015
     _WhichOneofArgType__lr: _TypeAlias = _typing.Literal["_lr", b"_lr"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
     _WhichOneofReturnType__warmup_steps: _TypeAlias = _typing.Literal["warmup_steps"]  # noqa: Y015
     _WhichOneofArgType__warmup_steps: _TypeAlias = _typing.Literal["_warmup_steps", b"_warmup_steps"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_norm) -> _WhichOneofReturnType__clip_norm | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lr) -> _WhichOneofReturnType__lr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_steps) -> _WhichOneofReturnType__warmup_steps | None: ...
 
@@ -437,7 +451,7 @@ class FaultSpec(_message.Message):
     non_finite: Global___NonFinite.ValueType
     """About NaN and infinity."""
     rate_factor: _builtins.float
-    """Multiplies the learning rate each time the run is rolled back for them."""
+    """Multiplies the learning rate each time the run is rolled back for them, or at a plateau."""
     def __init__(
         self,
         *,
