@@ -13,7 +13,7 @@ from coordinator.spec import assignment, merge
 
 RESULTS = ROOT / "docs" / "results.md"
 COMPARED = [words for words in commands(RESULTS) if words[:2] == ["errorcast", "compare"]]
-HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare")
+HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf")
 
 
 @pytest.mark.parametrize("words", COMPARED, ids=shlex.join)
