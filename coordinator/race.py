@@ -3,6 +3,8 @@
 Seconds are of training alone; the evaluations between the epochs are in neither side's.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,8 +41,40 @@ class OpenTask:
         return open_feed(source, self.batch_size, microbatches)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One side: its job, the case its steps are of, and how far it goes."""
+
+    job: Job
+    case: Case
+    course: Course
+
+    @classmethod
+    def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Entry":
+        """Raises JobError for a score that the task does not have."""
+        spec, task = job.spec, job.task
+        if score not in ("loss", *task.metrics):
+            raise JobError(f"--to-{score}: task '{task.name}' has no such score")
+        steps = as_source(task.splits().train, spec.batch_size, spec.seed).steps_per_epoch
+        opened = OpenTask(task, spec.batch_size, spec.seed)
+        case = Case(job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured)
+        return cls(job, case, Course(task, score, bound, steps, spec.epochs))
+
+    @contextmanager
+    def workers(self) -> Iterator[tuple[Workers, Shipment]]:
+        """Start the workers of this side; they end with the block."""
+        resources, shipment = self.job.spec.resources, Shipment.pack(self.case, own_folders())
+        share = Share(resources.cpus, resources.gpus, resources.threads)
+        workers = Workers(shipment, self.job.spec.blocks, share, resources.timeout_s)
+        try:
+            yield workers, shipment
+        finally:
+            workers.stop()
+
+
 def race(
     job: Job,
+    peer: Job,
     measured: ModelProfile,
     ours: int,
     pipeline: Configuration,
@@ -48,52 +82,53 @@ def race(
     bound: float,
     ray_address: str | None,
 ) -> list[dict[str, Any]]:
-    """Train both sides until the test score is reached or the job's epochs are over.
+    """Train both sides until the test score is reached or their epochs are over.
 
-    ours: errorcast's number of microbatches. pipeline: the peer.
+    ours: errorcast's number of microbatches. peer: what the pipeline trains: the same task, where
+    other settings may suit it better.
 
     Returns a row a side: schedule, microbatches, epochs, seconds, reached, the last scores.
-    Raises JobError for a score that the task does not have.
+    Raises JobError for a score that the task does not have, and for networks of other layers.
     """
-    spec, task = job.spec, job.task
-    if score not in ("loss", *task.metrics):
-        raise JobError(f"--to-{score}: task '{task.name}' has no such score")
-    steps = as_source(task.splits().train, spec.batch_size, spec.seed).steps_per_epoch
-    opened = OpenTask(task, spec.batch_size, spec.seed)
-    case = Case(job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured)
-    course = Course(task, score, bound, steps, spec.epochs)
-    resources = spec.resources
-    share = Share(resources.cpus, resources.gpus, resources.threads)
-    folders = own_folders()
-    shipment = Shipment.pack(case, folders)
-    with ray_for(spec.blocks, resources.cpus, ray_address):
-        workers = Workers(shipment, spec.blocks, share, resources.timeout_s)
+    if len(job.model.layers) != len(peer.model.layers):
+        raise JobError(
+            f"--pipeline-set: both sides train one network, but theirs has "
+            f"{len(peer.model.layers)} layers, errorcast's {len(job.model.layers)}"
+        )
+    entry, other = (Entry.of(one, measured, score, bound) for one in (job, peer))
+    with ray_for(job.spec.blocks, job.spec.resources.cpus, ray_address):
+        run, theirs = _errorcast(entry, ours), _peer(other, pipeline)
+    return [
+        _row(Configuration("errorcast", ours), run, entry.course),
+        _row(pipeline, theirs, other.course),
+    ]
+
+
+def _errorcast(entry: Entry, microbatches: int) -> list[tuple[float, dict[str, float]]]:
+    resources = entry.job.spec.resources
+    with entry.workers() as (workers, shipment):
         side = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
         try:
-            run = side.race(workers, ours, Shipment.pack(course, folders))
-            theirs = _peer(case, course, workers, pipeline)
+            return side.race(workers, microbatches, Shipment.pack(entry.course, own_folders()))
         finally:
             side.stop()
-            workers.stop()
-    rows = ((Configuration("errorcast", ours), run), (pipeline, theirs))
-    return [_row(configuration, epochs, course) for configuration, epochs in rows]
 
 
-def _peer(
-    case: Case, course: Course, workers: Workers, pipeline: Configuration
-) -> list[tuple[float, dict[str, float]]]:
+def _peer(entry: Entry, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
+    case, course = entry.case, entry.course
     splits, run = course.task.splits(), []
     reference = Reference(case.model, case.loss, replace(case.rule, staleness=0), "bp")
     engine = SingleProcess(reference, Feed(_NoData(), 1, 1))
-    for first, last in course.epochs():
-        done = workers.train(pipeline, first, last)
-        seconds = max(sum(worker.seconds) for worker in done)
-        states = workers.states(pipeline)
-        for part in reference.parts():
-            part.load_state(*states[part.name])
-        run.append((seconds, evaluate(engine, course.task, splits.test)))
-        if course.reached(run[-1][1]):
-            break
+    with entry.workers() as (workers, _):
+        for first, last in course.epochs():
+            done = workers.train(pipeline, first, last)
+            seconds = max(sum(worker.seconds) for worker in done)
+            states = workers.states(pipeline)
+            for part in reference.parts():
+                part.load_state(*states[part.name])
+            run.append((seconds, evaluate(engine, course.task, splits.test)))
+            if course.reached(run[-1][1]):
+                break
     return run
 
 

@@ -28,6 +28,9 @@ def bench(
         float | None, Option(help="Also train to this test accuracy, %: errorcast, best pipeline.")
     ] = None,
     to_loss: Annotated[float | None, Option(help="The same to a test loss.")] = None,
+    pipeline_set: Annotated[
+        list[str] | None, Option(help="Like --set, for what that pipeline trains to it.")
+    ] = None,
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("bench"),
     ray_address: Annotated[str | None, Option(help="Of a Ray cluster to join, or auto.")] = None,
 ) -> None:
@@ -57,6 +60,7 @@ def bench(
         given(flags), *(assignment(text) for text in set_ or []), {"microbatches": tried[0]}
     )
     job = resolve(task, settings)
+    peer = resolve(task, merge(settings, *(assignment(text) for text in pipeline_set or [])))
     if job.task.fetch is not None:
         job.task.fetch()
     try:
@@ -79,6 +83,7 @@ def bench(
                 raise JobError("no pipeline could run, so there is none to race against")
             found["race"] = race(
                 job,
+                peer,
                 comparison.case.profile,
                 ours.configuration.microbatches,
                 pipeline.configuration,

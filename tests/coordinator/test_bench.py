@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from test_cli import errorcast
 
+from coordinator.bench import timing_case
 from coordinator.cli.main import main
 from coordinator.planning import bits_per_second, doubling, seconds
+from coordinator.race import Entry, race
+from coordinator.resolve import resolve
 from dfa_core import JobError
+from dfa_speedup.case import Configuration
 from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, PEERS
 
 SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
@@ -63,6 +67,20 @@ def test_time_to_accuracy_trains_both_sides_to_it(tmp_path: Path) -> None:
         assert side["seconds"] > 0
         assert side["scores"][-1]["accuracy"] >= 0.85
         assert all(scores["accuracy"] < 0.85 for scores in side["scores"][:-1])
+
+
+def test_each_side_of_a_race_has_its_own_settings() -> None:
+    ours = resolve("digits", {"epochs": 8})
+    theirs = resolve("digits", {"epochs": 3, "optimizer": {"lr": 0.5, "schedule": "cosine"}})
+    measured = timing_case(ours, [2]).profile
+    entries = [Entry.of(job, measured, "accuracy", 0.9) for job in (ours, theirs)]
+    assert [len(entry.course.epochs()) for entry in entries] == [8, 3]
+    assert [entry.case.rule.optimizer.lr for entry in entries] == [ours.spec.optimizer.lr, 0.5]
+    steps = entries[1].course.steps_per_epoch
+    assert entries[1].case.rule.optimizer.total_steps == 3 * steps
+    other = resolve("digits", {"options": {"layers": 5}})
+    with pytest.raises(JobError, match="theirs has 5 layers, errorcast's 3"):
+        race(ours, other, measured, 2, Configuration("1F1B", 2), "accuracy", 0.9, None)
 
 
 @pytest.mark.parametrize(
