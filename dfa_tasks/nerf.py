@@ -164,7 +164,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, last: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.inner = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        back = nn.Linear(width, width)
+        nn.init.zeros_(back.weight)  # so that the identity is the exact feedback at first
+        nn.init.zeros_(back.bias)
+        self.inner = nn.Sequential(nn.Linear(width, width), nn.ReLU(), back)
         self._last = last
 
     def forward(self, h: Tensor, *along: Tensor) -> Activations:
