@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coordinator.checkpoint import Checkpoint, newest_whole
 from coordinator.resolve import identity
-from coordinator.spec import Settings, parse, read_yaml, to_yaml
+from coordinator.spec import DEFAULTS, Settings, merge, parse, read_yaml, to_yaml
 from dfa_core import JobError
 from workers.storage import Folder, LocalFolder, open_folder
 
@@ -77,7 +77,7 @@ class RunFolder:
             LocalFolder(self.path).write(name, text.encode())
 
     def _check_same(self, there: Settings, spec: JobSpec) -> None:
-        asked = identity(spec)
+        asked, there = identity(spec), merge(DEFAULTS, there)  # an older one lacks newer fields
         different = [name for name in asked if there.get(name) != asked[name]]
         if different:
             name = different[0]
@@ -90,7 +90,7 @@ class RunFolder:
         """Return the job of this run. Raises JobError when there is none."""
         if not self.job.is_file():
             raise JobError(f"{self.path}: is no run folder (there is no job.yaml)")
-        return parse(read_yaml(self.job))
+        return parse(merge(DEFAULTS, read_yaml(self.job)))
 
     def checkpoint(
         self, counts: Callable[[Checkpoint], bool] = lambda _: True

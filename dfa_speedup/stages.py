@@ -5,10 +5,10 @@ from time import perf_counter, time
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 
-from dfa_core import Chain
+from dfa_core import Activations, Chain
 from dfa_core.trained import TrainedModule
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
@@ -41,6 +41,22 @@ class TimedStage(PipelineStage):
         self.spans.append(Span("weights", 0, bwd_chunk_id, start, time()))
 
 
+class Gate(nn.Module):
+    """What tensors go through where they come into a stage, and where they leave it.
+
+    gloo sends what is contiguous, and so must be values on their way and gradients on theirs.
+    """
+
+    def forward(self, *tensors: Tensor) -> Activations:
+        """Return them, a single one by itself."""
+        for x in tensors:
+            if x.requires_grad:
+                hook: Any = x.register_hook
+                hook(Tensor.contiguous)
+        passed = tuple(x.contiguous() for x in tensors)
+        return passed if len(passed) > 1 else passed[0]
+
+
 class Stages:
     """What one of K workers does in a pipeline of backpropagation."""
 
@@ -62,7 +78,7 @@ class Stages:
         for index in hosted:
             of_stage = parts.stage(*ranges[index])
             self.parts = [*self.parts, *of_stage]
-            module = Chain(*(part.module for part in of_stage))
+            module = Chain(Gate(), *(part.module for part in of_stage), Gate())
             stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
             stage.spans = self.spans
             stages.append(stage)

@@ -16,6 +16,8 @@ from workers.actor import Meeting, Shipment
 from workers.group import listen, open_store
 from workers.placement import Placement, Share, Worker, meeting_host
 
+_STEPS_IN_TIME = 10  # take the longest wait for one message at most
+
 
 class PeerFailed(TrainingFailed):
     """A configuration could not run; the comparison goes on without it."""
@@ -39,11 +41,13 @@ class Workers:
 
         Raises PeerFailed, after all workers were started anew, when one of them fails.
         """
-        return self._call("train_peer", self._those_of(configuration), configuration, first, last)
+        there, steps = self._those_of(configuration), last - first
+        return self._call("train_peer", there, configuration, first, last, steps=steps)
 
     def prepare(self, configuration: Configuration, steps: int) -> tuple[list[Trained], float]:
         """Build the side's parts anew and train; return also the largest worker's peak memory."""
-        done = self._call("prepare", self._those_of(configuration), configuration, steps)
+        there = self._those_of(configuration)
+        done = self._call("prepare", there, configuration, steps, steps=steps)
         return [trained for trained, _ in done], float(max(peak for _, peak in done))
 
     def costs(self, microbatches: int) -> Costs:
@@ -86,14 +90,18 @@ class Workers:
         meeting = Meeting(host, port, self._blocks, self._timeout_s)
         ray.get([w.actor.enter.remote(self._case, meeting, i) for i, w in enumerate(self.all)])
 
-    def _call(self, method: str, workers: Sequence[Worker], *arguments: Any) -> list[Any]:
+    def _call(
+        self, method: str, workers: Sequence[Worker], *arguments: Any, steps: int = 1
+    ) -> list[Any]:
+        # a worker that hangs fails its peers' waits; this is for the case that all of them do
+        within_s = self._timeout_s * max(1.0, steps / _STEPS_IN_TIME)
         calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
         try:
             pending = calls
             while pending:  # the first failure counts: its peers would wait for their deadline
-                done, pending = ray.wait(pending, timeout=self._timeout_s)
+                done, pending = ray.wait(pending, timeout=within_s)
                 if not done:
-                    raise GetTimeoutError(f"no answer within {self._timeout_s:.0f} s")
+                    raise GetTimeoutError(f"no answer within {within_s:.0f} s")
                 ray.get(done)
             results: list[Any] = ray.get(calls)
             return results

@@ -1,6 +1,7 @@
 """`train()` from Python, as in a notebook."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
+from coordinator.checkpoint import _seal
 from coordinator.launch import _noted_interrupts
 from coordinator.run_folder import RunFolder
 from dfa_core import JobError
@@ -128,6 +131,22 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
         flip(file)
     with pytest.raises(JobError, match="nor is any checkpoint before it whole"):
         train("digits", epochs=3, resume=True, **settings)
+
+
+def test_a_run_of_an_older_version_goes_on(a_ray: None, tmp_path: Path) -> None:
+    """Its job.yaml and its checkpoints lack the settings that came since."""
+    job: dict[str, Any] = {"blocks": 1, "batch_size": 32, "run_dir": tmp_path / "r"}
+    train(own_task(), epochs=1, **job)
+    told = yaml.safe_load((tmp_path / "r" / "job.yaml").read_text())
+    del told["precision"], told["optimizer"]["patience"]
+    (tmp_path / "r" / "job.yaml").write_text(yaml.safe_dump(told))
+    for path in (tmp_path / "r" / "checkpoints").glob("*/manifest.json"):
+        body = json.loads(path.read_text())
+        del body["sha256"], body["job"]["precision"], body["job"]["optimizer"]["patience"]
+        path.write_text(json.dumps({**body, "sha256": _seal(body)}))
+    assert train(own_task(), epochs=2, resume=True, **job).summary["finished"]
+    with pytest.raises(JobError, match="holds another job: its precision is fp32, not bf16"):
+        train(own_task(), epochs=3, resume=True, precision="bf16", **job)
 
 
 def test_a_folder_has_one_run(a_ray: None, tmp_path: Path) -> None:

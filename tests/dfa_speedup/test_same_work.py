@@ -9,7 +9,7 @@ import pytest
 import torch
 from networks import NETWORKS, SAMPLES, Noise, dense, rule
 from ray import cloudpickle
-from torch import nn
+from torch import Tensor, nn
 
 from coordinator.bench import open_feed
 from coordinator.contest import ErrorcastSide
@@ -78,6 +78,53 @@ def test_three_steps_have_the_references_losses(
         assert losses != pytest.approx(reference(case, other, M), rel=1e-5)
     if schedule in PIPELINES:
         assert all(worker.spans for worker in done)
+
+
+class Forks(nn.Module):
+    """Two halves, of which both teach; the first goes on, the second along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(64, 32)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(torch.tanh(self.map(x)).chunk(2, dim=1))  # type: ignore[return-value]
+
+
+class Joins(nn.Module):
+    """Puts what goes along beside what it makes: the gradients of both are parts of one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(16, 16)
+
+    def forward(self, h: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([along, torch.tanh(self.map(h))], dim=1)
+        return both[:, 16:], both[:, :16]
+
+
+class Ends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(32, 10)
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        out: Tensor = self.map(torch.cat(parts, dim=1))
+        return out
+
+
+@pytest.mark.parametrize("schedule", ["GPipe", "1F1B", "interleaved 1F1B"])
+def test_pipelines_carry_gradients_that_are_parts_of_others(a_ray: None, schedule: str) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    case = case_of(Model((Forks, Joins, Joins), Ends), rule("sgd", M))
+    workers = Workers(Shipment.pack(case), 2, Share(), timeout_s=60)
+    try:
+        done = workers.train(Configuration(schedule, M), 0, STEPS)
+    finally:
+        workers.stop()
+    told = [worker.losses for worker in done if worker.losses]
+    losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
+    assert losses == pytest.approx(reference(case, "bp", M), rel=2e-6)
 
 
 def test_every_worker_of_a_peer_ends_with_the_references_weights(
@@ -161,6 +208,20 @@ def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
         assert len(ours.visit(workers, M, 2).seconds) == 1
     finally:
         ours.stop()
+        workers.stop()
+
+
+def test_steps_may_take_longer_together_than_the_longest_wait(a_ray: None) -> None:
+    """An epoch of a race does."""
+    within_s = 5.0
+    workers = Workers(Shipment.pack(case_of(NETWORKS["mlp"], rule("sgd", M))), 2, Share(), within_s)
+    try:
+        configuration = Configuration("1F1B", M)
+        step_s = sum(workers.train(configuration, 0, 50)[0].seconds) / 50
+        last = 50 + int(1.3 * within_s / step_s)
+        seconds = sum(workers.train(configuration, 50, last)[0].seconds)
+        assert seconds > within_s
+    finally:
         workers.stop()
 
 
