@@ -22,6 +22,7 @@ from dfa_tasks.scene import Scene
 from dfa_tasks.task import Splits, Task
 
 _FOLDER = "nerf-synthetic"
+_POINTS = 200_000  # that an evaluation has in memory at once, of both networks
 _BLENDER, _LLFF = "transforms_train.json", "poses_bounds.npy"
 
 
@@ -70,7 +71,7 @@ def view_task(trunk: Trunk, data_dir: str = "", method: str = "dfa", **options: 
         },
         error_at="input",
         sample_dims=2,
-        evaluated_at_once=2048,
+        evaluated_at_once=max(1, _POINTS // (2 * int(chosen["coarse"]) + int(chosen["fine"]))),
         defaults={**settings["defaults"], **settings["by_method"].get(method, {})},
     )
 

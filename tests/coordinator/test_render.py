@@ -56,6 +56,10 @@ def test_a_trained_scene_is_seen(
     with Image.open("one.png") as one:
         assert one.size == (8, 8)
 
+    capfd.readouterr()
+    assert run(monkeypatch, "evaluate", "residual", "--alignment") == 0
+    assert "ResidualBlock" in capfd.readouterr().out
+
     view = View(open_run(tmp_path / "dfa", str(tmp_path)), "dfa")
     pose = poses_along("held-out", view.scene, 1, 0, 0)[0]
     seen = view.render(pose, 8)
