@@ -52,11 +52,11 @@ def poses_along(path: str, scene: Scene, frames: int, azimuth: float, elevation:
     if path == "spiral":
         return spiral(scene, frames)
     if path == "held-out":
-        return scene.test.poses[held_out(scene, frames)]
+        return scene.test.poses[spread_out(scene, frames)]
     raise JobError(f"--path: unknown '{path}'; {nearest(path, get_args(CameraPath))}")
 
 
-def held_out(scene: Scene, frames: int) -> Tensor:
+def spread_out(scene: Scene, frames: int) -> Tensor:
     """Return the numbers of held-out views that are spread over all of them."""
     views = len(scene.test.poses)
     return torch.linspace(0, views - 1, min(frames, views)).round().long()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 Option = typer.Option
+_ROWS = 3  # of a picture with the truth
 
 
 def render(
@@ -32,7 +33,7 @@ def render(
     from rich.progress import track
 
     from coordinator.plots import draw_views
-    from coordinator.rendering import View, held_out, poses_along, write_frames
+    from coordinator.rendering import View, poses_along, spread_out, write_frames
     from coordinator.saved_run import open_run
 
     told = Console(file=sys.stderr)
@@ -40,13 +41,14 @@ def render(
     scene = views[0].scene
     truth = path == "held-out" and out.suffix == ".png"
     width = scene.train.images.shape[2] if truth or not size else size
-    poses = poses_along(path, scene, min(frames, 3) if truth else frames, azimuth, elevation)
+    frames = min(frames, _ROWS) if truth else frames
+    poses = poses_along(path, scene, frames, azimuth, elevation)
     seen = (
         [view.render(pose, width) for view in views]
         for pose in track(poses, "rendering", console=told)
     )
     if truth:
-        true = scene.test.images[held_out(scene, 3)]
+        true = scene.test.images[spread_out(scene, frames)]
         draw_views(list(zip(true, seen, strict=True)), [view.name for view in views], out)
     else:
         write_frames((torch.cat(row, dim=1) for row in seen), out, per_second=12)

@@ -52,6 +52,10 @@ def test_a_trained_scene_is_seen(
     assert run(monkeypatch, "render", "dfa", "--path", "held-out", "-o", "views.png") == 0
     with Image.open("views.png") as views:
         assert views.width > 300
+    assert run(monkeypatch, "render", "dfa", "--path", "held-out", "--frames", "1", "-o",
+               "view.png") == 0  # fmt: skip
+    with Image.open("view.png") as view_of_one:
+        assert view_of_one.height < views.height
     assert run(monkeypatch, "render", "dfa", "--frames", "1", "-o", "one.png") == 0
     with Image.open("one.png") as one:
         assert one.size == (8, 8)
