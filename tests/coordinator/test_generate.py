@@ -16,7 +16,14 @@ from dfa_tasks.text import load_tokenizer
 
 VERSE = "abcdefghijklmnopqrstuvwxyz\n"
 SETTINGS: dict[str, Any] = {
-    "options": {"length": 16, "blocks": 2, "width": 32, "heads": 2, "hidden": 64},
+    "options": {
+        "length": 16,
+        "blocks": 2,
+        "width": 32,
+        "heads": 2,
+        "hidden": 64,
+        "points": "block",
+    },
     "batch_size": 16,
     "epochs": 15,
     "optimizer": {"lr": 0.01, "warmup_steps": 10},

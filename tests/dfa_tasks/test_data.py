@@ -171,7 +171,13 @@ def test_what_is_no_data_is_named() -> None:
 def all_data(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in which every task finds its data: of Criteo, a sample."""
     folder = tmp_path_factory.mktemp("data")
-    for name in ("fashion-mnist", "movielens-100k", "planetoid", "tiny-shakespeare"):
+    for name in (
+        "fashion-mnist",
+        "movielens-100k",
+        "nerf-synthetic",
+        "planetoid",
+        "tiny-shakespeare",
+    ):
         (folder / name).symlink_to(real_data / name)
     (folder / "criteo").mkdir()
     (folder / "criteo" / "train.txt").symlink_to(real_data / "criteo-sample" / "criteo_1000.txt")
