@@ -42,6 +42,7 @@ from dfa_core import (
 )
 from dfa_core.feedback_rules import Kind
 from workers.actor import Shipment
+from workers.grid import Grid
 from workers.placement import Placement, Share
 
 CLASSES = 10
@@ -99,7 +100,7 @@ class Coordinator:
         each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
         ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
         plan = Plan(plan.profile, ranges, plan.samples, plan.microbatches)
-        self.placement = Placement(size.blocks, Share())
+        self.placement = Placement(Grid(size.blocks), Share())
         head = Head(model, nn.functional.cross_entropy, rule)
         feed = Feed(data, size.batch, size.microbatches)
         shipment = Shipment.pack(model)

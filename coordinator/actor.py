@@ -27,6 +27,7 @@ from coordinator.training import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 from workers.actor import Shipment
+from workers.grid import Grid
 from workers.placement import Placement, Share
 from workers.trace import Span
 
@@ -110,7 +111,8 @@ class TrainingWork:
             return None
         resources = self._spec.resources
         share = Share(resources.cpus, resources.gpus, resources.threads)
-        placement = Placement(self._spec.blocks, share, owner=str(self._folder.path))
+        grid = Grid(self._spec.blocks, max(1, self._spec.replicas))
+        placement = Placement(grid, share, owner=str(self._folder.path))
         at_end.callback(placement.release)
         return placement
 
@@ -144,7 +146,8 @@ class TrainingWork:
     ) -> Engine:
         if placement is None:
             return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
-        plan = make_plan(job.model, job.task.loss, rule, feed.batch(0), job.spec.blocks)
+        grid, batch = job.grid, feed.batch(0)
+        plan = make_plan(job.model, job.task.loss, rule, batch, grid.blocks, grid.replicas)
         self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
         workers = placement.workers
         folders = self._task.folders if self._task is not None else own_folders()

@@ -57,6 +57,8 @@ def measure(
     resources = job.spec.resources
     if resources.gpus:
         raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
+    if job.spec.replicas > 1:
+        raise JobError("replicas: the comparison is of one replica a side; set it to 1")
     case = timing_case(job, microbatches)
     share = Share(resources.cpus, resources.gpus, resources.threads)
     shipment = Shipment.pack(case, own_folders())

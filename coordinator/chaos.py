@@ -78,7 +78,7 @@ class Outcome:
 
 
 def draw(
-    seed: int, kills: int, stops: int, blocks: int, steps: int, coordinator: bool = True
+    seed: int, kills: int, stops: int, workers: int, steps: int, coordinator: bool = True
 ) -> list[Strike]:
     """Draw the strikes of a run of so many steps, in order."""
     rng = random.Random(seed)  # noqa: S311
@@ -89,7 +89,7 @@ def draw(
     for action, step in zip(actions, at, strict=True):
         again = bool(strikes) and not strikes[-1].at_once and rng.random() < 0.125
         delay_s = rng.uniform(0, _AGAIN_S if again else _MOMENT_S)
-        victim = rng.randrange(COORDINATOR if coordinator else 1, blocks + 1)
+        victim = rng.randrange(COORDINATOR if coordinator else 1, workers + 1)
         strikes.append(Strike(action, victim, step, delay_s, again))
     return strikes
 
@@ -200,8 +200,8 @@ def run_under_faults(
         tell("the run left alone")
         alone = _timed(task, settings, folder / "alone")
     undisturbed, seconds_alone = alone
-    spec, steps = undisturbed.job.spec, int(undisturbed.summary["steps"])
-    saboteur = Saboteur(draw(seed, kills, stops, spec.blocks, steps), stop_s, tell)
+    workers, steps = len(undisturbed.job.grid), int(undisturbed.summary["steps"])
+    saboteur = Saboteur(draw(seed, kills, stops, workers, steps), stop_s, tell)
     tell("the run under faults")
     try:
         struck, seconds = _timed(task, settings, folder / "faults", saboteur)

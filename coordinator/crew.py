@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from dfa_core import JobError, TrainingFailed
+from workers.grid import Grid
 from workers.group import GroupLeft
 from workers.placement import Worker
 
@@ -17,7 +18,7 @@ _ABORT_S = 5.0  # in which a worker ends what it does once its group is gone
 
 
 class PipelineBroken(TrainingFailed):
-    """The workers' group broke; `lost` names the blocks (from 1) that need a new worker."""
+    """The workers' group broke; `lost` numbers the workers (from 1) that need a new process."""
 
     def __init__(self, what: str, lost: Sequence[int] = ()) -> None:
         super().__init__(what)
@@ -25,16 +26,17 @@ class PipelineBroken(TrainingFailed):
 
 
 class Crew:
-    """Workers of blocks 1..K; whatever fails breaks off their group, and is told with its cause."""
+    """Workers of all blocks; whatever fails breaks off their group, and is told with its cause."""
 
     def __init__(
-        self, workers: Sequence[Worker], timeout_s: float, leave: Callable[[], None]
+        self, workers: Sequence[Worker], grid: Grid, timeout_s: float, leave: Callable[[], None]
     ) -> None:
         """leave: breaks off the group on this side and on theirs."""
-        self.workers, self._timeout_s, self._leave = list(workers), timeout_s, leave
+        self.workers, self._grid = list(workers), grid
+        self._timeout_s, self._leave = timeout_s, leave
 
-    def all_of(self, calls: Sequence[Any], blocks: Sequence[int] | None = None) -> list[Any]:
-        """Return the results of a call a worker; blocks: whose, where they are not all.
+    def all_of(self, calls: Sequence[Any], numbers: Sequence[int] | None = None) -> list[Any]:
+        """Return the results of a call a worker; numbers: whose, where they are not the first.
 
         Raises PipelineBroken when a worker died or did not answer in time, else what the first
         that failed raised.
@@ -43,7 +45,7 @@ class Crew:
         while pending:
             ready, pending = ray.wait(pending, timeout=max(0.0, deadline - monotonic()))
             if not ready or _failure(ready[0]) is not None:
-                raise self._broken(calls, blocks=blocks)
+                raise self._broken(calls, numbers=numbers)
         return list(ray.get(list(calls)))
 
     @contextmanager
@@ -79,17 +81,18 @@ class Crew:
             watcher.join()
 
     def _broken(
-        self, calls: Sequence[Any], seen: str = "", blocks: Sequence[int] | None = None
+        self, calls: Sequence[Any], seen: str = "", numbers: Sequence[int] | None = None
     ) -> Exception:
         """Return why the group broke: a broken connection is only how the others noticed."""
         self._leave()
         ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=_ABORT_S)
-        of = dict(zip(blocks or range(1, len(calls) + 1), calls, strict=True))
+        of = dict(zip(numbers or range(1, len(calls) + 1), calls, strict=True))
         failures = {k: _failure(call) for k, call in of.items() if call in ready}
         died = [k for k, f in failures.items() if isinstance(f, RayActorError | OutOfMemoryError)]
         hangs = [k for k, call in of.items() if call in late]
-        said = [f"the worker of block {k} (process {self._process(k)}) died" for k in died]
-        said += [f"block {k} hangs: no answer within {self._timeout_s:g} s" for k in hangs]
+        label = self._grid.label
+        said = [f"the worker of {label(k)} (process {self._process(k)}) died" for k in died]
+        said += [f"{label(k)} hangs: no answer within {self._timeout_s:g} s" for k in hangs]
         if not said:
             for failure in failures.values():
                 if isinstance(failure, JobError | TrainingFailed | OSError | RayTaskError):
@@ -99,8 +102,8 @@ class Crew:
             said = [f"the connection between the workers broke: {seen}"]
         return PipelineBroken("; ".join(said), sorted([*died, *hangs]))
 
-    def _process(self, block: int) -> int:
-        return self.workers[block - 1].process
+    def _process(self, worker: int) -> int:
+        return self.workers[worker - 1].process
 
 
 def _failure(call: Any) -> Exception | None:

@@ -109,7 +109,7 @@ def train(
     folder.prepare(job.spec, resume)
     shipment = _ship(job.task)
     resources = job.spec.resources
-    with ray_for(job.spec.blocks, resources.cpus, ray_address):
+    with ray_for(len(job.grid), resources.cpus, ray_address):
         summary = _run(job, shipment, folder, viewer)
     folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     draw_curves(folder.curve(), folder.curves, title=_title(job))
@@ -257,4 +257,5 @@ def _new_folder(task: str | Task) -> Path:
 
 
 def _title(job: Job) -> str:
-    return f"{job.task.name}, {job.method}, {job.spec.blocks} blocks"
+    replicas = f" x {job.spec.replicas} replicas" if job.spec.replicas > 1 else ""
+    return f"{job.task.name}, {job.method}, {job.spec.blocks} blocks{replicas}"

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 
 from torch import Tensor
 
@@ -14,9 +15,19 @@ from workers.links import Inbox, Outbox
 OnStep = Callable[[int, float], None]
 
 
+class Lane:
+    """Rank 0's links with the blocks of one replica."""
+
+    def __init__(self, group: Group, arriving: FlowSpec, sizes: Sequence[int], slots: int) -> None:
+        """sizes: samples of each message that the last block will send."""
+        self.inputs = Outbox(group, to=1)
+        self.outputs = Inbox(group, group.world - 1, arriving.message, sizes, slots)
+        self.errors = Outbox(group, to=None)
+
+
 def train_segment(
     head: Head,
-    group: Group,
+    groups: Sequence[Group],
     feed: Feed,
     arriving: FlowSpec,
     error: SampleSpec,
@@ -26,72 +37,78 @@ def train_segment(
 ) -> None:
     """Train steps first..last-1, together with the blocks' own loops.
 
+    groups: one a replica; a batch's microbatches go to them in turn.
     arriving: what the last block sends; error: what is broadcast; on_step: called with each step
     and its loss.
 
     Raises NonFiniteLoss, and GroupLeft when a block is gone.
     """
-    blocks, microbatches = group.world - 1, head.rule.microbatches
-    messages = (last - first) * microbatches
+    microbatches, replicas, blocks = head.rule.microbatches, len(groups), groups[0].world - 1
+    sizes = [feed.samples] * ((last - first) * microbatches // replicas)
     # as many as block 1 has receives posted
-    ahead = in_flight(blocks, microbatches, head.rule.staleness) + 2
+    ahead = in_flight(blocks, microbatches // replicas, head.rule.staleness) + 2
 
-    inputs = Outbox(group, to=1)
-    outputs = Inbox(group, blocks, arriving.message, [feed.samples] * messages, slots=3)
-    errors = Outbox(group, to=None)
-
+    lanes = [Lane(group, arriving, sizes, slots=3) for group in groups]
+    sending, taking = cycle(lanes), cycle(lanes)
     coming = feed.microbatches(first, last)
     targets: deque[Tensor] = deque()
 
     def send_next() -> None:
         x_and_target = next(coming, None)
         if x_and_target is not None:
-            inputs.send(x_and_target[0])
+            lane = next(sending)
+            lane.inputs.send(x_and_target[0])
             targets.append(x_and_target[1])
             if foretold(head.rule):
-                errors.send(of_target(x_and_target[1], error, head.rule))
+                lane.errors.send(of_target(x_and_target[1], error, head.rule))
 
-    for _ in range(ahead):
+    for _ in range(ahead * replicas):
         send_next()
     for step in range(first, last):
         losses = []
         for microbatch in range(microbatches):
             send_next()
-            h = arriving.unpack(outputs.take())
+            lane = next(taking)
+            h = arriving.unpack(lane.outputs.take())
             target = targets.popleft()
             loss, e = head.error(h, target, step, microbatch)
             if not foretold(head.rule):
-                errors.send(broadcast(e, target, head.rule))
-            outputs.release()
+                lane.errors.send(broadcast(e, target, head.rule))
+            lane.outputs.release()
             losses.append(loss)
-            inputs.keep(at_most=ahead + 1)
-            errors.keep(at_most=2)
+            lane.inputs.keep(at_most=ahead + 1)
+            lane.errors.keep(at_most=2)
         head.apply_gradients(step)
         on_step(step, sum(losses) / len(losses))
-    inputs.keep(at_most=0)
-    errors.keep(at_most=0)
+    for lane in lanes:
+        lane.inputs.keep(at_most=0)
+        lane.errors.keep(at_most=0)
 
 
 def evaluate_segment(
     head: Head,
-    group: Group,
+    groups: Sequence[Group],
     arriving: FlowSpec,
     parts: Iterator[tuple[Tensor, Tensor]],
     sizes: Sequence[int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run parts of these sizes through the blocks; yield (head output, target) of each."""
-    blocks = group.world - 1
-    ahead = blocks + 2
-    inputs = Outbox(group, to=1)
-    outputs = Inbox(group, blocks, arriving.message, sizes, slots=2)
+    """Run parts of these sizes through the blocks; yield (head output, target) of each.
+
+    groups: one a replica; they take the parts in turn.
+    """
+    replicas, ahead = len(groups), groups[0].world + 1
+    lanes = [Lane(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)]
+    sending, taking = cycle(lanes), cycle(lanes)
     targets: deque[Tensor] = deque()
-    for index in range(len(sizes) + ahead):
+    for index in range(len(sizes) + ahead * replicas):
         if index < len(sizes):
             x, target = next(parts)
-            inputs.send(x)
+            next(sending).inputs.send(x)
             targets.append(target)
-        if index >= ahead:
-            yield head.evaluate(arriving.unpack(outputs.take())), targets.popleft()
-            outputs.release()
-            inputs.keep(at_most=ahead)
-    inputs.keep(at_most=0)
+        if index >= ahead * replicas:
+            lane = next(taking)
+            yield head.evaluate(arriving.unpack(lane.outputs.take())), targets.popleft()
+            lane.outputs.release()
+            lane.inputs.keep(at_most=ahead)
+    for lane in lanes:
+        lane.inputs.keep(at_most=0)

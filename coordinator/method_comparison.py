@@ -95,9 +95,9 @@ def compare(
     if seeds < 1:
         raise JobError(f"--seeds: {seeds} must be at least 1")
     jobs = [merge(settings, METHODS[method]) for method in methods]
-    checked = [resolve(task, job).spec for job in jobs]
+    checked = [resolve(task, job) for job in jobs]
     rows = []
-    with ray_for(max(spec.blocks for spec in checked), checked[0].resources.cpus):
+    with ray_for(max(len(job.grid) for job in checked), checked[0].spec.resources.cpus):
         for method, job in zip(methods, jobs, strict=True):
             looks = aligned and job["method"] == "dfa"
             every = _between_looks(task, job) if looks else 0

@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from time import perf_counter
 from typing import Any
 
 import ray
@@ -21,8 +20,8 @@ from coordinator.snapshots import Snapshot, Snapshots
 from dfa_core import Head, LearningRule
 from dfa_tasks.source import parts
 from workers.actor import Meeting, Shipment
-from workers.group import Group, listen, open_store
-from workers.loop import SegmentStats
+from workers.group import Group, listen, open_store, replica_store
+from workers.loop import Meter, SegmentStats
 from workers.placement import Placement, Worker, meeting_host
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
@@ -34,7 +33,11 @@ _generations = itertools.count(time.time_ns())  # no two groups of a worker shar
 
 
 class Pipeline:
-    """K workers and the head; nothing but activations and the global error goes between them."""
+    """R x K workers and the head.
+
+    Between the blocks of a replica go activations and the global error, between the replicas of a
+    block its gradients, and nothing else.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class Pipeline:
     ) -> None:
         """Nothing is asked of the workers before start().
 
-        workers: of blocks 1..K.
+        workers: of all blocks and replicas, as workers/grid.py numbers them.
         model: the packed dfa_core.Model.
         timeout_s: longest wait for one message or answer.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
@@ -60,10 +63,10 @@ class Pipeline:
         self._timeout_s, self._snapshot_steps = timeout_s, snapshot_steps
         self._placement = placement
         self._model = ray.put(model)
-        self._crew = Crew(workers, timeout_s, self._abort)
+        self._crew = Crew(workers, plan.grid, timeout_s, self._abort)
         self._built: set[int] = set()
         self._snapshots = Snapshots()
-        self._group: Group | None = None
+        self._groups: list[Group] = []  # one a replica
         self._generation = 0
         self._all = self._newest = [SegmentStats(0.0, 0.0, 0)] * (len(workers) + 1)
 
@@ -92,7 +95,7 @@ class Pipeline:
         gone: set[str] = set()
         if lost and self._placement is not None:
             workers, gone = self._placement.replace(lost)
-            self._crew = Crew(workers, self._timeout_s, self._abort)
+            self._crew = Crew(workers, self._plan.grid, self._timeout_s, self._abort)
         snapshot = self._snapshots.newest(lost, gone)
         try:
             return self._assemble(snapshot, checkpoint)
@@ -102,35 +105,38 @@ class Pipeline:
 
     def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
-        group = self._joined()
+        groups = self._joined()
         if self._snapshot_steps and self._snapshots.due(first, self._snapshot_steps):
-            self._snapshots.take(self._crew.workers, self._head, self._generation, first)
-        start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
+            self._snapshots.take(self._first_replica(), self._head, self._generation, first)
+        meter = Meter(groups)
         calls = [w.actor.train.remote(self._generation, first, last) for w in self._crew.workers]
         with self._crew.watching(calls):
             measured = self._plan.profile
             arriving, error = measured.between[-1], measured.error
-            train_segment(self._head, group, self._feed, arriving, error, first, last, on_step)
+            train_segment(self._head, groups, self._feed, arriving, error, first, last, on_step)
             blocks: list[SegmentStats] = self._crew.all_of(calls)
-        here = SegmentStats(perf_counter() - start, group.wait_s - waited, group.bytes_sent - sent)
-        self._newest = [*blocks, here]
+        self._newest = [*blocks, meter.read()]
         self._all = [a + b for a, b in zip(self._all, self._newest, strict=True)]
         head = [(step, self._head.label) for step in self._head.taken_left_out()]
-        return [*(one for stats in blocks for one in stats.left_out), *head]
+        once = blocks[: self._plan.grid.blocks]  # every replica leaves out the same
+        return [*(one for stats in once for one in stats.left_out), *head]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples, run through the same pipeline."""
         sizes = part_sizes(data, at_once)
-        group = self._joined()
-        calls = [w.actor.evaluate.remote(self._generation, sizes) for w in self._crew.workers]
+        groups, grid = self._joined(), self._plan.grid
+        calls = [
+            w.actor.evaluate.remote(self._generation, sizes[grid.replica_of(i) :: grid.replicas])
+            for i, w in enumerate(self._crew.workers, start=1)
+        ]
         with self._crew.watching(calls):
             arriving = self._plan.profile.between[-1]
-            yield from evaluate_segment(self._head, group, arriving, parts(data, at_once), sizes)
+            yield from evaluate_segment(self._head, groups, arriving, parts(data, at_once), sizes)
             self._crew.all_of(calls)
 
     def save(self, folder: Folder) -> list[StateFile]:
-        """Let every worker write its layers, all at once; write the head."""
-        calls = [w.actor.save.remote(folder) for w in self._crew.workers]
+        """Let every block write its layers, all at once; write the head."""
+        calls = [w.actor.save.remote(folder) for w in self._first_replica()]
         head = write_state(self._head, folder)
         return [file for files in self._crew.all_of(calls) for file in files] + [head]
 
@@ -144,7 +150,7 @@ class Pipeline:
         return next((layer for layer in found if layer), f"{self._head.label} or the loss")
 
     def report(self) -> list[dict[str, Any]]:
-        """Return a row a block and one for the coordinator."""
+        """Return a row a worker and one for the coordinator."""
         return self._rows(self._all)
 
     def loads(self) -> list[dict[str, Any]]:
@@ -181,7 +187,7 @@ class Pipeline:
         self._snapshots.close()
 
     def _rows(self, stats: Sequence[SegmentStats]) -> list[dict[str, Any]]:
-        held = [(f"block {k}", layers) for k, layers in enumerate(self._plan.held(), start=1)]
+        rows = [*self._plan.held(), ("coordinator", "head")]
         return [
             {
                 "process": process,
@@ -190,12 +196,12 @@ class Pipeline:
                 "waiting": min(1.0, one.waiting_s / one.seconds) if one.seconds else 0.0,
                 "bytes_sent": one.bytes_sent,
             }
-            for (process, layers), one in zip([*held, ("coordinator", "head")], stats, strict=True)
+            for (process, layers), one in zip(rows, stats, strict=True)
         ]
 
     def _assemble(self, snapshot: Snapshot | None, checkpoint: Checkpoint | None) -> int:
         missing = set(range(1, len(self._crew.workers) + 1)) - self._built
-        calls = [self._build(block) for block in sorted(missing)]
+        calls = [self._build(worker) for worker in sorted(missing)]
         self._crew.all_of(calls, sorted(missing))
         self._built |= missing
         if snapshot is not None and (checkpoint is None or snapshot.step >= checkpoint.step):
@@ -207,13 +213,14 @@ class Pipeline:
         self._meet()
         return step
 
-    def _build(self, block: int) -> Any:
-        actor, (first, last) = self._crew.workers[block - 1].actor, self._plan.ranges[block - 1]
+    def _build(self, worker: int) -> Any:
+        actor, (first, last) = self._crew.workers[worker - 1].actor, self._plan.layers(worker)
         return actor.build.remote(self._model, first, last, self._rule)
 
     def _restore(self, snapshot: Snapshot) -> int:
         step, optimizer = snapshot.step, self._rule.optimizer
-        pairs = zip(self._crew.workers, snapshot.blocks, strict=True)
+        states_of_all = snapshot.blocks * self._plan.replicas  # replicas are alike
+        pairs = zip(self._crew.workers, states_of_all, strict=True)
         calls = [w.actor.restore.remote(step, states, optimizer) for w, states in pairs]
         self._go_back()
         restore([self._head], snapshot.head)
@@ -244,22 +251,30 @@ class Pipeline:
         store = open_store(host, port, world, listener)
         meeting = Meeting(host, port, world, self._timeout_s, self._generation)
         calls = [
-            worker.actor.join.remote(meeting, self._plan.wiring(block))
-            for block, worker in enumerate(workers, start=1)
+            worker.actor.join.remote(meeting, self._plan.wiring(number))
+            for number, worker in enumerate(workers, start=1)
         ]
+        grid = self._plan.grid
         with self._crew.watching(calls):
-            self._group = Group(store, 0, world, host, self._timeout_s)
+            for r in range(grid.replicas):
+                of_replica = replica_store(store, r)
+                self._groups.append(Group(of_replica, 0, grid.blocks + 1, host, self._timeout_s))
             self._crew.all_of(calls)
 
-    def _joined(self) -> Group:
-        if self._group is None:
+    def _first_replica(self) -> list[Worker]:
+        """Return the workers whose state stands for that of all."""
+        return self._crew.workers[: self._plan.grid.blocks]
+
+    def _joined(self) -> list[Group]:
+        if not self._groups:
             raise PipelineBroken("the workers have joined no group")
-        return self._group
+        return self._groups
 
     def _abort(self) -> None:
         """Leave the group, and let the workers leave it: what they were asked for ends at once."""
-        group, self._group = self._group, None
-        if group is not None:
+        groups, self._groups = self._groups, []
+        for group in groups:
             group.close()
+        if groups:
             for worker in self._crew.workers:
                 worker.actor.abort.remote(self._generation)

@@ -7,35 +7,53 @@ from torch import Tensor
 
 from dfa_core import LearningRule, Model, ModelProfile, partition, profile, split
 from dfa_core.head import Loss
+from workers.grid import Grid
 from workers.loop import Wiring
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The measured model and which layers each block hosts: ranges (first, last + 1)."""
+    """The measured model and which layers each block hosts: ranges (first, last + 1).
+
+    samples: of a microbatch; microbatches: of a batch, which the replicas share.
+    """
 
     profile: ModelProfile
     ranges: tuple[tuple[int, int], ...]
     samples: int
     microbatches: int
     staleness: int = 0
+    replicas: int = 1
 
-    def wiring(self, block: int) -> Wiring:
-        """Return where block k of 1..K stands in the pipeline."""
-        first, _ = self.ranges[block - 1]
+    @property
+    def grid(self) -> Grid:
+        """Return how the workers are numbered."""
+        return Grid(len(self.ranges), self.replicas)
+
+    def layers(self, worker: int) -> tuple[int, int]:
+        """Return which layers (first, last + 1) a worker hosts."""
+        return self.ranges[self.grid.block_of(worker) - 1]
+
+    def wiring(self, worker: int) -> Wiring:
+        """Return where a worker stands in the pipeline."""
+        first, _ = self.layers(worker)
         return Wiring(
-            block=block,
+            block=self.grid.block_of(worker),
             blocks=len(self.ranges),
-            microbatches=self.microbatches,
+            microbatches=self.microbatches // self.replicas,
             staleness=self.staleness,
             samples=self.samples,
             arriving=self.profile.between[first],
             error=self.profile.error,
+            replica=self.grid.replica_of(worker),
+            replicas=self.replicas,
         )
 
-    def held(self) -> list[str]:
-        """Return each block's layers for people: `0-3`, or `4`."""
-        return [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in self.ranges]
+    def held(self) -> list[tuple[str, str]]:
+        """Return each worker and its layers for people: `block 1` and `0-3`, or `4`."""
+        each = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in self.ranges]
+        workers = range(1, len(self.grid) + 1)
+        return list(zip(map(self.grid.label, workers), each * self.replicas, strict=True))
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row a layer: layer, features, parameters, cost_ms (a microbatch), block."""
@@ -52,7 +70,12 @@ class Plan:
 
 
 def make_plan(
-    model: Model, loss: Loss, rule: LearningRule, batch: tuple[Tensor, Tensor], blocks: int
+    model: Model,
+    loss: Loss,
+    rule: LearningRule,
+    batch: tuple[Tensor, Tensor],
+    blocks: int,
+    replicas: int = 1,
 ) -> Plan:
     """Measure every layer on the first microbatch of a batch, and balance the blocks.
 
@@ -61,4 +84,4 @@ def make_plan(
     x, target = (split(tensor, rule.microbatches)[0] for tensor in batch)
     measured = profile(model, loss, rule, x, target)
     ranges = partition([layer.seconds for layer in measured.layers], blocks)
-    return Plan(measured, tuple(ranges), len(x), rule.microbatches, rule.staleness)
+    return Plan(measured, tuple(ranges), len(x), rule.microbatches, rule.staleness, replicas)

@@ -13,6 +13,7 @@ from dfa_core.names import nearest
 from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import Method
 from dfa_tasks import Task, make_task
+from workers.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Job:
     def model(self) -> Model:
         """Return the task's model as layer factories and a head."""
         return as_model(self.task.model)
+
+    @property
+    def grid(self) -> Grid:
+        """Return the blocks and their replicas."""
+        return Grid(self.spec.blocks, self.spec.replicas)
 
     @property
     def method(self) -> Method:
@@ -101,6 +107,11 @@ def _check_together(job: Job) -> None:
             "staleness: delayed mode needs feedback matrices that stay, which feedback.kind=learned"
             " does not have; set it to 0, or use random"
         )
+    if rule.feedback.kind == "learned" and rule.skip_non_finite and spec.replicas > 1:
+        raise JobError(
+            "faults.non_finite: skip could leave one replica without the matrices that the others "
+            "have drawn, with feedback.kind=learned; use stop or roll_back, or one replica"
+        )
     if rule.feedback.kind == "target" and rule.error_at == "input":
         raise JobError(
             "feedback.kind: target stands for the error at the head's output, and this task takes "
@@ -131,11 +142,11 @@ def _check_optimizer(job: Job) -> None:
 def identity(spec: JobSpec) -> Settings:
     """Return what a run's numbers depend on; two runs of equal identity are one job.
 
-    The number of blocks is not in it, nor where a job runs; the number of epochs is only where the
-    learning rate depends on it.
+    The numbers of blocks and replicas are not in it, nor where a job runs; the number of epochs is
+    only where the learning rate depends on it.
     """
     settings = to_settings(spec)
-    where = ("blocks", "resources", "checkpoint", "data_dir", "log_every", "faults")
+    where = ("blocks", "replicas", "resources", "checkpoint", "data_dir", "log_every", "faults")
     for free in (*where, "stopping"):
         del settings[free]
     if settings["optimizer"]["schedule"] in ("constant", "plateau"):
@@ -145,6 +156,7 @@ def identity(spec: JobSpec) -> Settings:
 
 def _check_numbers(spec: JobSpec) -> None:
     at_least_one = {
+        "replicas": spec.replicas,
         "microbatches": spec.microbatches,
         "batch_size": spec.batch_size,
         "epochs": spec.epochs,
@@ -184,4 +196,9 @@ def _check_numbers(spec: JobSpec) -> None:
         raise JobError(
             f"microbatches: {spec.microbatches} does not divide batch_size {spec.batch_size}; "
             f"{best} does"
+        )
+    if spec.microbatches % spec.replicas:
+        raise JobError(
+            f"replicas: {spec.replicas} does not divide microbatches {spec.microbatches}, which "
+            f"replicas share"
         )

@@ -56,7 +56,10 @@ class Snapshots:
         return last is None or step - last.step >= every
 
     def take(self, workers: Sequence[Worker], head: Head, generation: int, step: int) -> None:
-        """Let every worker hand over its state; returns at once."""
+        """Let every worker hand over its state; returns at once.
+
+        workers: of all blocks of one replica, which stands for the others.
+        """
         self._settle()
         if self._coming is not None:
             return
@@ -76,7 +79,7 @@ class Snapshots:
     def newest(self, lost: Collection[int], gone: Collection[str]) -> Snapshot | None:
         """Return the newest complete snapshot of which every block can be had, or None.
 
-        lost: blocks whose workers are gone; gone: nodes that do not answer.
+        lost: workers that are gone; gone: nodes that do not answer.
         """
         self._settle()
         self._coming = None

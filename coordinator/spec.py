@@ -22,6 +22,7 @@ _WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 DEFAULTS: Settings = {
     "method": "dfa",
     "blocks": 2,
+    "replicas": 1,
     "microbatches": 4,
     "batch_size": 64,
     "epochs": 10,

@@ -1,12 +1,14 @@
 """A layer block and its local update: the learning rule, in one page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, detached, tensors
 from dfa_core.layer import Layer
+
+OnLayer = Callable[[Layer, int], None]  # with the step
 
 
 class Block:
@@ -33,26 +35,40 @@ class Block:
         self._waiting[step, microbatch] = outputs
         return detached(x)
 
-    def update(self, error: Tensor, step: int, microbatch: int) -> None:
+    def update(
+        self, error: Tensor, step: int, microbatch: int, each: OnLayer | None = None
+    ) -> None:
         """Add the local gradients of one microbatch, all layers in one call to autograd.
 
         error: the global error e of that microbatch, (samples..., error features...).
+        each: called with every layer as soon as its gradients are there; they then come layer by
+            layer, which changes no bit.
         """
         outputs: list[Tensor] = []
         gradients: list[Tensor] = []
         waiting = self._waiting.pop((step, microbatch))
-        if left_out(self.layers, error, step):
-            return
+        spoilt = left_out(self.layers, error, step)
         for layer, h in zip(self.layers, waiting, strict=True):
-            of_layer = layer.learning_signals(error, h)
-            outputs += of_layer[0]
-            gradients += of_layer[1]
+            if not spoilt:
+                of_layer = layer.learning_signals(error, h)
+                outputs += of_layer[0]
+                gradients += of_layer[1]
+            if each is not None:
+                if outputs:
+                    torch.autograd.backward(outputs, gradients)
+                outputs, gradients = [], []
+                each(layer, step)
         if outputs:
             torch.autograd.backward(outputs, gradients)
 
-    def step(self, step: int) -> None:
-        """Let every layer's optimizer take its step with the gradients of batch `step`."""
+    def step(self, step: int, before: OnLayer | None = None) -> None:
+        """Let every layer's optimizer take its step with the gradients of batch `step`.
+
+        before: called with each layer just before its own.
+        """
         for layer in self.layers:
+            if before is not None:
+                before(layer, step)
             layer.apply_gradients(step)
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -131,6 +132,35 @@ class Layer(TrainedModule):
                 for name, parameter in self.parameters.items()
             }
         return self._open[step]
+
+    def gradient_vector(self, step: int) -> Tensor:
+        """Return the gradients of batch `step` as one vector, to be summed over replicas.
+
+        Behind them comes which weights have one. All is NaN where the batch is to be left out, so
+        that every replica leaves it out.
+        """
+        holders = self._holders(step)
+        gathered = [torch.zeros_like(h) if h.grad is None else h.grad for h in holders]
+        have = torch.tensor([float(h.grad is not None) for h in holders])
+        vector = torch.cat([*(g.reshape(-1) for g in gathered), have.to(holders[0])])
+        return vector.fill_(torch.nan) if step in self._bad else vector
+
+    def take_gradient_vector(self, step: int, vector: Tensor) -> None:
+        """Take a sum of such vectors as the gradients of batch `step`."""
+        holders = self._holders(step)
+        sizes = [*(holder.numel() for holder in holders), len(holders)]
+        *gradients, have = torch.split(vector.to(holders[0].device), sizes)
+        for holder, gradient, there in zip(holders, gradients, have.tolist(), strict=True):
+            holder.grad = gradient.view(holder.shape) if there else None
+
+    def running_statistics(self) -> list[Tensor]:
+        """Return the saved buffers, that training changes without a gradient (batch norm's)."""
+        saved = self.module.state_dict(keep_vars=True)
+        return [b for n, b in self.module.named_buffers() if n in saved and b.is_floating_point()]
+
+    def _holders(self, step: int) -> list[Tensor]:
+        """Return the tensors that gather the gradients of batch `step`."""
+        return list((self._weights_of(step) if self._staleness else self.parameters).values())
 
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step with the gradients of batch `step`, and clear them."""

@@ -13,6 +13,7 @@ from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
 from dfa_speedup.simulator import Link
 from dfa_speedup.worker import ContestActor, Trained
 from workers.actor import Meeting, Shipment
+from workers.grid import Grid
 from workers.group import listen, open_store
 from workers.placement import Placement, Share, Worker, meeting_host
 
@@ -82,7 +83,7 @@ class Workers:
         return self.all if together else self.all[:1]
 
     def _start(self) -> None:
-        self._placement = Placement(self._blocks, self._share, ContestActor)
+        self._placement = Placement(Grid(self._blocks), self._share, ContestActor)
         host = meeting_host(self.all)
         listener = listen(host)
         port = listener.getsockname()[1]

@@ -9,6 +9,7 @@ import ray
 import torch
 
 from coordinator.embedded_ray import ray_for
+from workers.grid import Grid
 from workers.placement import Placement, Share, Worker
 
 torch.set_num_threads(1)
@@ -34,6 +35,6 @@ def a_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def four_workers(a_ray: None) -> Iterator[list[Worker]]:
     """Four block actors, which tests build and join again and again."""
-    placement = Placement(4, Share())
+    placement = Placement(Grid(4), Share())
     yield placement.workers
     placement.release()

@@ -12,9 +12,17 @@ import torch
 from ray import cloudpickle
 
 from dfa_core import Block, LearningRule, Model, OptimizerSpec, build_layers
-from workers.group import LOOPBACK, Group, GroupLeft, open_store
-from workers.loop import SegmentStats, Wiring, evaluate_segment, train_segment
+from workers.group import (
+    LOOPBACK,
+    Group,
+    GroupLeft,
+    block_store,
+    open_store,
+    replica_store,
+)
+from workers.loop import Meter, SegmentStats, Wiring, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
+from workers.replicas import ReplicaSum
 from workers.snapshots import PartState, pack, restore
 from workers.state_files import SavedParts, StateFile, write_state
 from workers.storage import Folder
@@ -65,7 +73,8 @@ class BlockWorker:
         self._threads = threads
         self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self._block = Block([])
-        self._group: Group | None = None
+        self._group: Group | None = None  # of the coordinator and the blocks of this replica
+        self._replicas: Group | None = None  # of the replicas of this block, where there are more
         self._generation = 0
         self._step: int | None = None  # the state's, None while it is between two
         self._snapshot_began: float | None = None
@@ -83,12 +92,16 @@ class BlockWorker:
 
     def join(self, meeting: Meeting, wiring: Wiring) -> None:
         """Leave the group of before, and join this one as rank `wiring.block`."""
-        if self._group is not None:
-            self._group.close()
+        for group in self._groups:
+            group.close()
         self._wiring, self._generation = wiring, meeting.generation
         store = open_store(meeting.host, meeting.port, meeting.world, None)
         host = LOOPBACK if meeting.host == LOOPBACK else ray.util.get_node_ip_address()
-        self._group = Group(store, wiring.block, meeting.world, host, meeting.timeout_s)
+        k, r, timeout_s = wiring.block, wiring.replica, meeting.timeout_s
+        self._group = Group(replica_store(store, r), k, wiring.blocks + 1, host, timeout_s)
+        self._replicas = None
+        if wiring.replicas > 1:
+            self._replicas = Group(block_store(store, k), r, wiring.replicas, host, timeout_s)
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the group, so that no peer waits.
@@ -98,14 +111,15 @@ class BlockWorker:
         group, put_off = self._joined(generation), self._put_off()
         if self._step != first:
             raise GroupLeft(f"asked for step {first}, but holds the state of step {self._step}")
-        self._step = None
+        self._step, meter = None, Meter(self._groups)
+        replicas = None if self._replicas is None else ReplicaSum(self._replicas)
         try:
-            done = train_segment(self._block, group, self._wiring, self._device, first, last)
+            train_segment(self._block, group, replicas, self._wiring, self._device, first, last)
         except BaseException:
-            group.abort()
+            self._leave()
             raise
         self._step = last
-        return replace(done, snapshot_s=put_off, left_out=self._left_out())
+        return replace(meter.read(), snapshot_s=put_off, left_out=self._left_out())
 
     def evaluate(self, generation: int, sizes: Sequence[int]) -> None:
         """Run parts of these sizes forward."""
@@ -113,7 +127,7 @@ class BlockWorker:
         try:
             evaluate_segment(self._block, group, self._wiring, self._device, sizes)
         except BaseException:
-            group.abort()
+            self._leave()
             raise
 
     @ray.method(num_returns=2)
@@ -186,8 +200,8 @@ class BlockWorker:
     @ray.method(concurrency_group="control")
     def abort(self, generation: int) -> None:
         """Break off a segment that waits for messages, if it is of this generation."""
-        if self._group is not None and self._generation == generation:
-            self._group.abort()
+        if self._generation == generation:
+            self._leave()
 
     @ray.method(concurrency_group="control")
     def hold(self, step: int, block: int, states: list[PartState]) -> None:
@@ -212,6 +226,14 @@ class BlockWorker:
     def place(self) -> tuple[int, str]:
         """Return (process id, node id); answered as soon as the actor is up."""
         return os.getpid(), ray.get_runtime_context().get_node_id()
+
+    @property
+    def _groups(self) -> list[Group]:
+        return [group for group in (self._group, self._replicas) if group is not None]
+
+    def _leave(self) -> None:
+        for group in self._groups:
+            group.abort()
 
     def _joined(self, generation: int) -> Group:
         if self._group is None or self._generation != generation:

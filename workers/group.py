@@ -1,9 +1,12 @@
-"""One torch.distributed group of ranks: 0 is the coordinator, 1..K are the blocks.
+"""One torch.distributed group of ranks: 0 is the coordinator, 1..K are the blocks of a replica.
+
+The replicas of one block, where there are several, are another group, rank by rank.
 
 The group is an object and not torch's process-wide default, so that a process can leave one and
 join the next, and threads of one process can be ranks of it in tests.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -15,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from torch import Tensor
-from torch._C._distributed_c10d import ProcessGroupGloo, Store, TCPStore
+from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, Store, TCPStore
 
 from dfa_core import TrainingFailed
 
@@ -47,6 +50,16 @@ def open_store(host: str, port: int, world: int, listener: socket.socket | None)
         wait_for_workers=False,
         master_listen_fd=listener.detach() if listener is not None else None,
     )
+
+
+def replica_store(store: Store, replica: int) -> Store:
+    """Return the store in which rank 0 and the blocks of one replica find each other."""
+    return PrefixStore(f"replica-{replica}", store)
+
+
+def block_store(store: Store, block: int) -> Store:
+    """Return the store in which the replicas of one block find each other."""
+    return PrefixStore(f"block-{block}", store)
 
 
 class Group:
@@ -94,6 +107,12 @@ class Group:
             self.bytes_sent += tensor.numel() * tensor.element_size() * (self.world - 1)
         return self._start(lambda: self._gloo.broadcast(tensor, 0), tensor)
 
+    def all_reduce(self, tensor: Tensor) -> "Transfer":
+        """Start to sum over all ranks, in place; every rank gets the same bits."""
+        # a ring: every rank passes all but its own share on, once as a sum and once as the result
+        self.bytes_sent += 2 * tensor.nbytes * (self.world - 1) // self.world
+        return self._start(lambda: self._gloo.allreduce([tensor]), tensor)
+
     def _start(self, operation: Callable[[], Any], tensor: Tensor) -> "Transfer":
         # by a thread of its own: gloo holds a connection's lock while bytes come in, and posting
         # would wait for it in the middle of the block's computing (5 ms of a 130 ms step)
@@ -110,9 +129,14 @@ class Group:
         """
         self._thread.shutdown(wait=False, cancel_futures=True)
         for descriptor, key in self._sockets.items():
-            if _connections().get(descriptor) == key:
-                with socket.socket(fileno=os.dup(descriptor)) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)
+            if _connections().get(descriptor) != key:
+                continue
+            # closed just now, where another thread leaves too
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(descriptor)) as connection,
+            ):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Leave the group, and give its connections back once nothing waits any more."""

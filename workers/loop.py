@@ -19,6 +19,7 @@ from dfa_core import (
 )
 from workers.group import Group
 from workers.links import ErrorInbox, Inbox, Outbox
+from workers.replicas import ReplicaSum
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Wiring:
 
     block: k of K, which is also its rank; samples: of one microbatch; arriving: the
     activations that enter the block; error: the global error.
+    replica: r of R, from 0; microbatches: of a step in each replica. The batch's microbatch number
+    g goes to replica g mod R.
     """
 
     block: int
@@ -36,6 +39,12 @@ class Wiring:
     samples: int
     arriving: FlowSpec
     error: SampleSpec
+    replica: int = 0
+    replicas: int = 1
+
+    def microbatch(self, of_replica: int) -> int:
+        """Return which of the whole batch's microbatches this replica's is."""
+        return of_replica * self.replicas + self.replica
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,37 @@ class SegmentStats:
         )
 
 
+class Meter:
+    """Measures what a rank does in a segment, from when it is made."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        """groups: all that the rank is in."""
+        self._groups = groups
+        self._start, self._waited, self._sent = perf_counter(), *self._so_far()
+
+    def read(self) -> SegmentStats:
+        """Return what was done since."""
+        waited, sent = self._so_far()
+        seconds = perf_counter() - self._start
+        return SegmentStats(seconds, waited - self._waited, sent - self._sent)
+
+    def _so_far(self) -> tuple[float, int]:
+        return sum(g.wait_s for g in self._groups), sum(g.bytes_sent for g in self._groups)
+
+
 def train_segment(
-    block: Block, group: Group, wiring: Wiring, device: torch.device, first: int, last: int
-) -> SegmentStats:
-    """Train steps first..last-1: everything a block does between two events."""
-    start, waited, sent = perf_counter(), group.wait_s, group.bytes_sent
+    block: Block,
+    group: Group,
+    replicas: ReplicaSum | None,
+    wiring: Wiring,
+    device: torch.device,
+    first: int,
+    last: int,
+) -> None:
+    """Train steps first..last-1: everything a block does between two events.
+
+    group: of the coordinator and the blocks of this replica; replicas: None where there is but one.
+    """
     k, blocks, microbatches = wiring.block, wiring.blocks, wiring.microbatches
     messages = (last - first) * microbatches
     waiting = in_flight(blocks, microbatches, wiring.staleness)
@@ -77,20 +112,22 @@ def train_segment(
 
     for action in block_actions(blocks, microbatches, first, last, wiring.staleness):
         match action:
-            case Forward(step, microbatch):
+            case Forward(step, m):
                 x = arriving.unpack(inputs.take().to(device))
-                h = block.forward(x, step, microbatch)
+                h = block.forward(x, step, wiring.microbatch(m))
                 outputs.send(pack(h).cpu())
-            case Update(step, microbatch):
+            case Update(step, m):
                 e = errors.take()
-                block.update(e.to(device), step, microbatch)
+                each = replicas.begin if replicas and m == microbatches - 1 else None
+                block.update(e.to(device), step, wiring.microbatch(m), each)
                 errors.release(e)
                 inputs.release()
                 outputs.keep(at_most=waiting)
             case Step(step):
-                block.step(step)
+                block.step(step, replicas.end if replicas else None)
     outputs.keep(at_most=0)
-    return SegmentStats(perf_counter() - start, group.wait_s - waited, group.bytes_sent - sent)
+    if replicas:
+        replicas.finish()
 
 
 def evaluate_segment(

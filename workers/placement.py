@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import (
 
 from dfa_core import JobError, TrainingFailed
 from workers.actor import BlockActor
+from workers.grid import Grid
 from workers.group import LOOPBACK
 
 _START_S = 120.0
@@ -48,25 +49,25 @@ class Worker:
 
 
 class Placement:
-    """A worker for each block, in a placement group that reserves room for all of them at once."""
+    """A job's workers, in a placement group that reserves room for all of them at once."""
 
-    def __init__(self, blocks: int, share: Share, actor: Any = BlockActor, owner: str = "") -> None:
+    def __init__(self, grid: Grid, share: Share, actor: Any = BlockActor, owner: str = "") -> None:
         """Reserve and start. Raises JobError, with the numbers, when the cluster is too small.
 
         actor: a Ray actor class that takes the threads and answers place().
         owner: a name that one process at a time has; what one before it left is given back.
         """
-        _check_fits(blocks, share)
-        self._share, self._actor, self._owner = share, actor, owner
+        _check_fits(len(grid), share)
+        self._grid, self._share, self._actor, self._owner = grid, share, actor, owner
         if owner:
             _give_back(owner)
         self._groups: list[PlacementGroup] = []
         self._up: dict[int, Worker] = {}
         try:
-            group = self._reserve(blocks)
+            group = self._reserve(len(grid))
         except TrainingFailed as error:
             raise JobError(str(error)) from error
-        self._bundles = [(group, index) for index in range(blocks)]
+        self._bundles = [(group, index) for index in range(len(grid))]
         self._actors = [self._start(*bundle) for bundle in self._bundles]
 
     @property
@@ -75,43 +76,45 @@ class Placement:
 
         Raises TrainingFailed when they do not come.
         """
-        for block in range(1, len(self._actors) + 1):
-            if block not in self._up:
-                self._up[block] = self._await(block)
-        return [self._up[block] for block in range(1, len(self._actors) + 1)]
+        numbers = range(1, len(self._actors) + 1)
+        for number in numbers:
+            if number not in self._up:
+                self._up[number] = self._await(number)
+        return [self._up[number] for number in numbers]
 
     def replace(self, lost: Collection[int]) -> tuple[list[Worker], set[str]]:
-        """Start the workers of these blocks (from 1) anew, where their nodes answer on the same.
+        """Start these workers (from 1) anew, where their nodes answer on the same.
 
         Returns all workers, and the nodes that do not answer.
 
         Raises TrainingFailed when there is no room for them, or they do not come.
         """
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        nodes = {block: self._up[block].node for block in lost if block in self._up}
+        nodes = {number: self._up[number].node for number in lost if number in self._up}
         gone = {node for node in set(nodes.values()) if not _answers(node, alive)}
-        for block in lost:
-            ray.kill(self._actors[block - 1])
-            if nodes.get(block) in gone & alive:  # Ray does not know yet, and would wait
-                self._bundles[block - 1] = (self._reserve(1, gone), 0)
-            self._actors[block - 1] = self._start(*self._bundles[block - 1])
-            self._up.pop(block, None)
+        for number in lost:
+            ray.kill(self._actors[number - 1])
+            if nodes.get(number) in gone & alive:  # Ray does not know yet, and would wait
+                self._bundles[number - 1] = (self._reserve(1, gone), 0)
+            self._actors[number - 1] = self._start(*self._bundles[number - 1])
+            self._up.pop(number, None)
         return self.workers, gone
 
-    def _await(self, block: int) -> Worker:
+    def _await(self, number: int) -> Worker:
+        label = self._grid.label(number)
         deadline = monotonic() + _START_S
         for _ in range(_STARTS):
-            actor = self._actors[block - 1]
+            actor = self._actors[number - 1]
             try:
                 place = ray.get(actor.place.remote(), timeout=max(0.0, deadline - monotonic()))
                 return Worker(actor, *place)
             except GetTimeoutError as error:
                 raise TrainingFailed(
-                    f"the worker of block {block} did not start within {_START_S:.0f} s"
+                    f"the worker of {label} did not start within {_START_S:.0f} s"
                 ) from error
             except RayActorError:  # killed while it started
-                self._actors[block - 1] = self._start(*self._bundles[block - 1])
-        raise TrainingFailed(f"the worker of block {block} died {_STARTS} times while it started")
+                self._actors[number - 1] = self._start(*self._bundles[number - 1])
+        raise TrainingFailed(f"the worker of {label} died {_STARTS} times while it started")
 
     def release(self) -> None:
         """Stop the workers and give their resources back."""
@@ -174,16 +177,16 @@ def meeting_host(workers: Sequence[Worker]) -> str:
     return LOOPBACK if one_node else str(ray.util.get_node_ip_address())
 
 
-def _needs(blocks: int, share: Share) -> str:
+def _needs(workers: int, share: Share) -> str:
     gpus = f" and {share.gpus:g} GPU" if share.gpus else ""
-    return f"the job needs {blocks} worker(s) x {share.cpus:g} CPU{gpus}"
+    return f"the job needs {workers} worker(s) x {share.cpus:g} CPU{gpus}"
 
 
-def _check_fits(blocks: int, share: Share) -> None:
+def _check_fits(workers: int, share: Share) -> None:
     there = ray.cluster_resources()
     cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    if cpus < blocks * share.cpus or gpus < blocks * share.gpus:
+    if cpus < workers * share.cpus or gpus < workers * share.gpus:
         raise JobError(
-            f"{_needs(blocks, share)}, the cluster has {cpus:g} CPU and {gpus:g} GPU; "
-            f"ask for fewer blocks or a smaller share (resources.cpus, resources.gpus)"
+            f"{_needs(workers, share)}, the cluster has {cpus:g} CPU and {gpus:g} GPU; "
+            f"ask for fewer blocks or replicas, or a smaller share (resources.cpus, resources.gpus)"
         )

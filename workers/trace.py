@@ -6,6 +6,7 @@ from time import time
 from torch import Tensor
 
 from dfa_core import Activations, Block, Head
+from dfa_core.block import OnLayer
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,18 @@ class TracedBlock(Block):
         self.spans.append(Span("forward", step, microbatch, start, time()))
         return h
 
-    def update(self, error: Tensor, step: int, microbatch: int) -> None:
+    def update(
+        self, error: Tensor, step: int, microbatch: int, each: OnLayer | None = None
+    ) -> None:
         """Add the local gradients of one microbatch."""
         start = time()
-        super().update(error, step, microbatch)
+        super().update(error, step, microbatch, each)
         self.spans.append(Span("update", step, microbatch, start, time()))
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, before: OnLayer | None = None) -> None:
         """Let every layer's optimizer take its step."""
         start = time()
-        super().step(step)
+        super().step(step, before)
         self.spans.append(Span("optimizer", step, -1, start, time()))
 
 

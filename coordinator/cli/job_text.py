@@ -7,6 +7,11 @@ from errorcast.v1.event_pb2 import Event, Severity
 from errorcast.v1.job_pb2 import Job, JobState, Progress
 
 
+def workers_text(blocks: int, replicas: int) -> str:
+    """Return `2 block(s)`, or with replicas `2 block(s) x 3 replicas`."""
+    return f"{blocks} block(s)" + (f" x {replicas} replicas" if replicas > 1 else "")
+
+
 def state(job: Job) -> str:
     """Return the state as people read it."""
     return JobState.Name(job.state).removeprefix("JOB_STATE_")
@@ -61,7 +66,9 @@ def _what(event: Event) -> str:
         case "checkpoint":
             return f"saved at step {event.checkpoint.step}"
         case "scaling":
-            return f"scaled from {event.scaling.from_blocks} to {event.scaling.to_blocks} block(s)"
+            s = event.scaling
+            before = workers_text(s.from_blocks, s.from_replicas)
+            return f"scaled from {before} to {workers_text(s.to_blocks, s.to_replicas)}"
         case "failure":
             return f"failed: {event.failure.message}"
     return str(kind)

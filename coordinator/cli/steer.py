@@ -46,13 +46,13 @@ def resume(
 def scale(
     job_id: JobId,
     blocks: Annotated[int, typer.Option(help="Layer blocks, each in a worker.")],
-    replicas: Annotated[int, typer.Option(help="Copies of every block.")] = 1,
+    replicas: Annotated[int, typer.Option(help="Copies of every block; 0 leaves them.")] = 0,
     address: Address = None,
     token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     form: Format = Form.TEXT,
 ) -> None:
-    """Go on with another number of workers; the weights stay bit for bit."""
+    """Go on with another number of workers; the weights stay, bit for bit."""
     with connect(address, token_file, tls_ca) as client:
         job = client.scale(job_id, blocks, replicas)
         print_job(job, form, f"watch it with: errorcast watch {job.id}")

@@ -18,6 +18,7 @@ def train(
     ] = "",
     method: Annotated[str | None, Help(help="dfa, or bp or shallow in one process.")] = None,
     blocks: Annotated[str | None, Help(help="Layer blocks, each in its own worker.")] = None,
+    replicas: Annotated[str | None, Help(help="Copies of every block.")] = None,
     microbatches: Annotated[str | None, Help(help="Equal parts a batch is cut into.")] = None,
     batch_size: Annotated[str | None, Help(help="Samples a step.")] = None,
     epochs: Annotated[str | None, Help(help="Passes over the training data.")] = None,
@@ -41,6 +42,7 @@ def train(
     flags = {
         "method": method,
         "blocks": blocks,
+        "replicas": replicas,
         "microbatches": microbatches,
         "batch_size": batch_size,
         "epochs": epochs,

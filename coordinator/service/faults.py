@@ -32,7 +32,6 @@ TOO_MUCH = Kind("TOO_MUCH", _CODE.RESOURCE_EXHAUSTED, "a limit of the service is
 DISK_FULL = Kind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder takes nothing more")
 NO_CLUSTER = Kind("NO_CLUSTER", _CODE.UNAVAILABLE, "the Ray cluster does not answer; try again")
 STOPPING = Kind("STOPPING", _CODE.UNAVAILABLE, "the service is stopping; try again")
-NOT_YET = Kind("NOT_YET", _CODE.UNIMPLEMENTED, "not supported by this version")
 INTERNAL = Kind("INTERNAL", _CODE.INTERNAL, "a fault of the service; its log has the detail")
 
 CATALOGUE = (
@@ -50,7 +49,6 @@ CATALOGUE = (
     DISK_FULL,
     NO_CLUSTER,
     STOPPING,
-    NOT_YET,
     INTERNAL,
 )
 

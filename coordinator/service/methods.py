@@ -24,7 +24,6 @@ from coordinator.service.faults import (
     BAD_REQUEST,
     NO_CLUSTER,
     NO_JOB,
-    NOT_YET,
     STOPPING,
     TOO_MUCH,
     WRONG_STATE,
@@ -35,7 +34,7 @@ from coordinator.service.roots import confine
 from coordinator.service.settings import ServiceSettings
 from coordinator.service.states import ACTIVE, FINAL, PAUSED, QUEUED, RUNNING, name
 from coordinator.service.store import Record, Store
-from coordinator.service.supervisor import Supervisor, rescaled, stop_now
+from coordinator.service.supervisor import Supervisor, replicas_of, rescaled, stop_now
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _PAGE, _LARGEST_PAGE = 50, 200
@@ -163,21 +162,23 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         return pb.ResumeJobResponse(job=self._job(record.job.id).job)
 
     async def ScaleJob(self, request: pb.ScaleJobRequest, _: Context) -> pb.ScaleJobResponse:  # noqa: N802
-        """Give a job another number of blocks."""
+        """Give a job another number of blocks or replicas."""
         record = self._job(request.job_id)
-        if request.replicas > 1:
-            raise Fault(NOT_YET, "replicas: more than 1 is not supported by this version")
         if record.job.state in FINAL:
             raise _wrong_state(record, "be scaled")
-        if not 1 <= request.blocks <= self._limits.blocks:
-            raise Fault(BAD_REQUEST, f"blocks: must be 1 to {self._limits.blocks}")
+        replicas = request.replicas or record.wanted_replicas or replicas_of(record.job.spec)
+        if not 1 <= request.blocks <= self._limits.blocks // replicas:
+            most = self._limits.blocks
+            raise Fault(BAD_REQUEST, f"blocks: there must be 1 to {most} of all replicas together")
         wanted = JobSpec()
         wanted.CopyFrom(record.job.spec)
-        wanted.blocks = request.blocks
+        wanted.blocks, wanted.replicas = request.blocks, replicas
         await self._models.check(wanted)
         changed = self._job(record.job.id).copy()
-        if (changed.wanted_blocks or changed.job.spec.blocks) != request.blocks:
-            changed.wanted_blocks = request.blocks
+        now = changed.job.spec.blocks, replicas_of(changed.job.spec)
+        coming = changed.wanted_blocks or now[0], changed.wanted_replicas or now[1]
+        if coming != (request.blocks, replicas):
+            changed.wanted_blocks, changed.wanted_replicas = request.blocks, replicas
             events = rescaled(changed) if changed.job.state not in ACTIVE else []
             self._store.save(changed, events)
             self._supervisor.changed(record.job.id)
@@ -271,8 +272,9 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             raise Fault(TOO_MUCH, f"spec: is larger than {self._limits.spec_bytes:,} bytes")
         if not request.spec.task:
             raise Fault(BAD_JOB, "task: is missing")
-        if request.spec.blocks > self._limits.blocks:
-            raise Fault(BAD_JOB, f"blocks: {request.spec.blocks} is above {self._limits.blocks}")
+        blocks = request.spec.blocks * replicas_of(request.spec)
+        if blocks > self._limits.blocks:
+            raise Fault(BAD_JOB, f"blocks: {blocks} is above {self._limits.blocks}")
         queued = sum(r.job.state == QUEUED for r in self._store.newest_first())
         if queued >= self._limits.queued_jobs:
             raise Fault(TOO_MUCH, f"{queued} jobs are waiting already; submit when some have run")

@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   followed INTEGER NOT NULL,       -- events of the present start that are stored
   logged INTEGER NOT NULL,         -- step of the newest metrics
   losses INTEGER NOT NULL,         -- starts in a row whose actor was lost
-  deleted INTEGER NOT NULL
+  deleted INTEGER NOT NULL,
+  wanted_replicas INTEGER NOT NULL DEFAULT 0  -- 0: as they are
 ) STRICT;
 CREATE TABLE IF NOT EXISTS events (
   job TEXT NOT NULL,
@@ -41,7 +42,8 @@ CREATE TABLE IF NOT EXISTS events (
   PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 """
-_VERSION = 1
+_VERSION = 2
+_FROM_1 = "ALTER TABLE jobs ADD COLUMN wanted_replicas INTEGER NOT NULL DEFAULT 0"
 _RECENT = 256  # events of a job that are kept in memory too
 
 
@@ -60,6 +62,7 @@ class Record:
     logged: int = 0
     losses: int = 0
     deleted: bool = False
+    wanted_replicas: int = 0
 
     def copy(self) -> "Record":
         """Return a copy to be changed and saved."""
@@ -94,11 +97,13 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
+            if version not in (0, 1, _VERSION):
                 raise JobError(
                     f"{folder / 'jobs.sqlite'}: is of format {version}, this version reads "
                     f"{_VERSION}"
                 )
+            if version == 1:
+                self._db.execute(_FROM_1)
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={_VERSION}")
             self._jobs = {record.job.id: record for record in self._read()}
@@ -110,7 +115,7 @@ class Store:
     def _read(self) -> Iterable[Record]:
         columns = (
             *("number", "request_id", "request", "job", "wanted", "wanted_blocks"),
-            *("actor", "followed", "logged", "losses", "deleted"),
+            *("actor", "followed", "logged", "losses", "deleted", "wanted_replicas"),
         )
         for row in self._db.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number"):  # noqa: S608
             named = dict(zip(columns, row, strict=True))
@@ -216,7 +221,8 @@ class Store:
             )
         self._db.execute(
             "UPDATE jobs SET id = ?, job = ?, wanted = ?, wanted_blocks = ?, actor = ?, "
-            "followed = ?, logged = ?, losses = ?, deleted = ? WHERE number = ?",
+            "followed = ?, logged = ?, losses = ?, deleted = ?, wanted_replicas = ? "
+            "WHERE number = ?",
             (
                 record.job.id,
                 record.job.SerializeToString(),
@@ -227,6 +233,7 @@ class Store:
                 record.logged,
                 record.losses,
                 record.deleted,
+                record.wanted_replicas,
                 record.number,
             ),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from errorcast.v1.event_pb2 import Event, Scaling
-from errorcast.v1.job_pb2 import METHOD_DFA
+from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
 
 from coordinator.service import telling
 from coordinator.service.admission import Capacity, Waiting, admit
@@ -311,12 +311,25 @@ def _ended(record: Record, told: dict[str, Any]) -> list[Event]:
 
 
 def rescaled(record: Record) -> list[Event]:
-    """Give a job that has no workers now the number of blocks that is wanted."""
+    """Give a job that has no workers now the numbers of blocks and replicas that are wanted."""
     if not record.wanted_blocks:
         return []
-    scaling = Scaling(from_blocks=record.job.spec.blocks, to_blocks=record.wanted_blocks)
-    record.job.spec.blocks, record.wanted_blocks = record.wanted_blocks, 0
+    spec = record.job.spec
+    scaling = Scaling(
+        from_blocks=spec.blocks,
+        to_blocks=record.wanted_blocks,
+        from_replicas=replicas_of(spec),
+        to_replicas=record.wanted_replicas,
+    )
+    spec.blocks, spec.replicas = scaling.to_blocks, scaling.to_replicas
+    record.wanted_blocks = record.wanted_replicas = 0
     return [Event(scaling=scaling)]
+
+
+def replicas_of(spec: JobSpec) -> int:
+    """Return the copies of every block; a job that an older version took has no such field."""
+    replicas: int = spec.replicas
+    return max(1, replicas)
 
 
 def stop_now(record: Record) -> list[Event]:
@@ -335,7 +348,7 @@ def _waiting(record: Record) -> Waiting:
         number=record.number,
         priority=job.priority,
         submitted=job.submitted.ToNanoseconds() / 1e9,
-        workers=job.spec.blocks if job.spec.method == METHOD_DFA else 1,
+        workers=job.spec.blocks * replicas_of(job.spec) if job.spec.method == METHOD_DFA else 1,
         cpus=resources.cpus,
         gpus=resources.gpus,
     )

@@ -20,6 +20,7 @@ from coordinator.plan import Plan, make_plan
 from dfa_core import FeedbackSpec, Head, LearningRule, Reference
 from dfa_core.feedback_rules import Kind
 from dfa_core.trained import TrainedModule
+from dfa_tasks import BatchSource
 from workers.actor import Shipment
 from workers.placement import Worker
 from workers.storage import LocalFolder
@@ -37,17 +38,21 @@ cloudpickle.register_pickle_by_value(networks)  # the workers do not have the te
 
 @contextmanager
 def pipeline(
-    workers: list[Worker], network: str, r: LearningRule, blocks: int
+    workers: list[Worker],
+    network: str,
+    r: LearningRule,
+    blocks: int,
+    replicas: int = 1,
+    source: BatchSource | None = None,
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
     model = NETWORKS[network]
     measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
-    samples = SAMPLES // r.microbatches
-    plan = Plan(measured.profile, tuple(CUTS[blocks]), samples, r.microbatches, r.staleness)
-    feed = Feed(Noise(), SAMPLES, r.microbatches)
-    made = Pipeline(
-        workers[:blocks], plan, Shipment.pack(model), Head(model, LOSS, r), feed, r, timeout_s=30
-    )
+    samples, cuts = SAMPLES // r.microbatches, tuple(CUTS[blocks])
+    plan = Plan(measured.profile, cuts, samples, r.microbatches, r.staleness, replicas)
+    feed, head = Feed(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
+    crew = workers[: blocks * replicas]
+    made = Pipeline(crew, plan, Shipment.pack(model), head, feed, r, timeout_s=30)
     try:
         yield made
     finally:
@@ -181,8 +186,7 @@ def test_delayed_mode_gives_the_references_bits(
 def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:
     with pipeline(four_workers, "mlp", rule(), 2) as engine:
         engine.start(None)
-        assert engine._group is not None
-        ends = engine._group._sockets.values()
+        ends = engine._joined()[0]._sockets.values()
         assert len(ends) >= 2  # to either block
         assert all(own.startswith("('127.0.0.1'") for own, _ in ends)
 

@@ -283,19 +283,27 @@ class Scaling(_message.Message):
 
     FROM_BLOCKS_FIELD_NUMBER: _builtins.int
     TO_BLOCKS_FIELD_NUMBER: _builtins.int
+    FROM_REPLICAS_FIELD_NUMBER: _builtins.int
+    TO_REPLICAS_FIELD_NUMBER: _builtins.int
     from_blocks: _builtins.int
     """Layer blocks so far."""
     to_blocks: _builtins.int
     """Layer blocks from now on."""
+    from_replicas: _builtins.int
+    """Copies of every block so far."""
+    to_replicas: _builtins.int
+    """Copies of every block from now on."""
     def __init__(
         self,
         *,
         from_blocks: _builtins.int = ...,
         to_blocks: _builtins.int = ...,
+        from_replicas: _builtins.int = ...,
+        to_replicas: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_blocks", b"from_blocks", "to_blocks", b"to_blocks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_blocks", b"from_blocks", "from_replicas", b"from_replicas", "to_blocks", b"to_blocks", "to_replicas", b"to_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

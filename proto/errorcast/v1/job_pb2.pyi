@@ -535,6 +535,7 @@ class JobSpec(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -542,7 +543,7 @@ class JobSpec(_message.Message):
     blocks: _builtins.int
     """Layer blocks, each in a worker of its own."""
     microbatches: _builtins.int
-    """Equal parts of a batch that flow through the blocks one behind another."""
+    """Equal parts of a batch that flow through the blocks one behind another; replicas share them."""
     batch_size: _builtins.int
     """Samples a step."""
     epochs: _builtins.int
@@ -559,6 +560,10 @@ class JobSpec(_message.Message):
     """
     precision: Global___Precision.ValueType
     """Numbers that the layers compute in."""
+    replicas: _builtins.int
+    """Copies of every block, each on its share of the microbatches, which it divides. Another number
+    adds gradients up in another order, which can change the last bits of the weights.
+    """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Arguments of the task's function, such as width."""
@@ -608,10 +613,11 @@ class JobSpec(_message.Message):
         faults: Global___FaultSpec | None = ...,
         stopping: Global___StoppingSpec | None = ...,
         precision: Global___Precision.ValueType = ...,
+        replicas: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -623,6 +629,8 @@ class JobSpec(_message.Message):
     _WhichOneofArgType__log_every: _TypeAlias = _typing.Literal["_log_every", b"_log_every"]  # noqa: Y015
     _WhichOneofReturnType__microbatches: _TypeAlias = _typing.Literal["microbatches"]  # noqa: Y015
     _WhichOneofArgType__microbatches: _TypeAlias = _typing.Literal["_microbatches", b"_microbatches"]  # noqa: Y015
+    _WhichOneofReturnType__replicas: _TypeAlias = _typing.Literal["replicas"]  # noqa: Y015
+    _WhichOneofArgType__replicas: _TypeAlias = _typing.Literal["_replicas", b"_replicas"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__staleness: _TypeAlias = _typing.Literal["staleness"]  # noqa: Y015
@@ -637,6 +645,8 @@ class JobSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__log_every) -> _WhichOneofReturnType__log_every | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__microbatches) -> _WhichOneofReturnType__microbatches | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replicas) -> _WhichOneofReturnType__replicas | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -656,7 +666,7 @@ class ProcessLoad(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     BYTES_SENT_FIELD_NUMBER: _builtins.int
     process: _builtins.str
-    """"block 1", or "coordinator"."""
+    """"block 1", "block 1 of replica 2", or "coordinator"."""
     layers: _builtins.str
     """Layers it holds: "0-3", or "head"."""
     busy: _builtins.float
@@ -706,7 +716,7 @@ class Progress(_message.Message):
     """Median time of the newest steps, seconds."""
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessLoad]:
-        """Blocks in order, then the coordinator."""
+        """Blocks in order, replica by replica, then the coordinator."""
 
     def __init__(
         self,

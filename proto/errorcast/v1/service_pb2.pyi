@@ -337,7 +337,7 @@ class ScaleJobRequest(_message.Message):
     blocks: _builtins.int
     """Layer blocks, 1 to the model's layers."""
     replicas: _builtins.int
-    """Copies of every block; 0 leaves it, and more than 1 is not supported yet."""
+    """Copies of every block; 0 leaves their number."""
     def __init__(
         self,
         *,
