@@ -99,7 +99,7 @@ class Coordinator:
         plan = make_plan(model, nn.functional.cross_entropy, rule, data.batch(0), size.blocks)
         each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
         ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
-        plan = Plan(plan.profile, ranges, plan.samples, plan.microbatches)
+        plan = Plan(plan.profile, ranges, plan.samples, plan.rule)
         self.placement = Placement(Grid(size.blocks), Share())
         head = Head(model, nn.functional.cross_entropy, rule)
         feed = Feed(data, size.batch, size.microbatches)

@@ -103,7 +103,7 @@ class Rank0:
             case, m = self._case, microbatches
             rule = replace(case.rule, microbatches=m)
             ranges = tuple(partition(case.costs, len(workers)))
-            plan = Plan(case.profile, ranges, case.batch_size // m, m, rule.staleness)
+            plan = Plan(case.profile, ranges, case.batch_size // m, rule)
             head = TracedHead(Head(case.model, case.loss, rule))
             feed = cast(Feed, case.batches(m))
             model = Shipment.pack(case.model, self._folders)

@@ -52,6 +52,7 @@ def train_segment(
     sending, taking = cycle(lanes), cycle(lanes)
     coming = feed.microbatches(first, last)
     targets: deque[Tensor] = deque()
+    rule, encode = head.rule, head.rule.feedback.sent_as.encode
 
     def send_next() -> None:
         x_and_target = next(coming, None)
@@ -59,8 +60,8 @@ def train_segment(
             lane = next(sending)
             lane.inputs.send(x_and_target[0])
             targets.append(x_and_target[1])
-            if foretold(head.rule):
-                lane.errors.send(of_target(x_and_target[1], error, head.rule))
+            if foretold(rule):
+                lane.errors.send(encode(of_target(x_and_target[1], error, rule)))
 
     for _ in range(ahead * replicas):
         send_next()
@@ -72,8 +73,8 @@ def train_segment(
             h = arriving.unpack(lane.outputs.take())
             target = targets.popleft()
             loss, e = head.error(h, target, step, microbatch)
-            if not foretold(head.rule):
-                lane.errors.send(broadcast(e, target, head.rule))
+            if not foretold(rule):
+                lane.errors.send(encode(broadcast(e, target, rule)))
             lane.outputs.release()
             losses.append(loss)
             lane.inputs.keep(at_most=ahead + 1)

@@ -15,14 +15,13 @@ from workers.loop import Wiring
 class Plan:
     """The measured model and which layers each block hosts: ranges (first, last + 1).
 
-    samples: of a microbatch; microbatches: of a batch, which the replicas share.
+    samples: of a microbatch; the rule's microbatches are a batch's, which the replicas share.
     """
 
     profile: ModelProfile
     ranges: tuple[tuple[int, int], ...]
     samples: int
-    microbatches: int
-    staleness: int = 0
+    rule: LearningRule
     replicas: int = 1
 
     @property
@@ -40,11 +39,12 @@ class Plan:
         return Wiring(
             block=self.grid.block_of(worker),
             blocks=len(self.ranges),
-            microbatches=self.microbatches // self.replicas,
-            staleness=self.staleness,
+            microbatches=self.rule.microbatches // self.replicas,
+            staleness=self.rule.staleness,
             samples=self.samples,
             arriving=self.profile.between[first],
             error=self.profile.error,
+            sent_as=self.rule.feedback.sent_as,
             replica=self.grid.replica_of(worker),
             replicas=self.replicas,
         )
@@ -84,4 +84,4 @@ def make_plan(
     x, target = (split(tensor, rule.microbatches)[0] for tensor in batch)
     measured = profile(model, loss, rule, x, target)
     ranges = partition([layer.seconds for layer in measured.layers], blocks)
-    return Plan(measured, tuple(ranges), len(x), rule.microbatches, rule.staleness, replicas)
+    return Plan(measured, tuple(ranges), len(x), rule, replicas)

@@ -8,7 +8,15 @@ import torch
 from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
 
 from coordinator.spec import DEFAULTS, Settings, merge, parse, plain_options, to_settings
-from dfa_core import FeedbackSpec, JobError, LearningRule, Model, OptimizerSpec, as_model
+from dfa_core import (
+    ErrorFormat,
+    FeedbackSpec,
+    JobError,
+    LearningRule,
+    Model,
+    OptimizerSpec,
+    as_model,
+)
 from dfa_core.names import nearest
 from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import Method
@@ -63,6 +71,7 @@ class Job:
                 distribution=feedback["distribution"],
                 shared=feedback["shared"],
                 scale=feedback["scale"],
+                sent_as=ErrorFormat(feedback["sent_as"], feedback["keep"]),
             ),
             error_at=self.task.error_at,
             sample_dims=self.task.sample_dims,
@@ -184,6 +193,8 @@ def _check_numbers(spec: JobSpec) -> None:
     }.items():
         if value < 0:
             raise JobError(f"{name}: {value:g} must be 0 or above")
+    if not 0 < spec.feedback.keep <= 1:
+        raise JobError(f"feedback.keep: {spec.feedback.keep:g} must be above 0, and at most 1")
     if spec.faults.rate_factor >= 1:
         raise JobError(f"faults.rate_factor: {spec.faults.rate_factor:g} must be below 1")
     if spec.staleness and spec.method != METHOD_DFA:

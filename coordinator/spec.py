@@ -35,7 +35,14 @@ DEFAULTS: Settings = {
         "warmup_steps": 0,
         "patience": 1,
     },
-    "feedback": {"kind": "random", "distribution": "uniform", "shared": False, "scale": 1.0},
+    "feedback": {
+        "kind": "random",
+        "distribution": "uniform",
+        "shared": False,
+        "scale": 1.0,
+        "sent_as": "fp32",
+        "keep": 0.1,
+    },
     "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 60.0},
     "checkpoint": {"every_steps": 0, "keep": 2},
     "faults": {

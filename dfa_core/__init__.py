@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dfa_core.activations import Activations, FlowSpec, SampleSpec, pack
     from dfa_core.angles import alignment
     from dfa_core.block import Block
+    from dfa_core.error_format import ErrorFormat
     from dfa_core.errors import JobError, NonFiniteLoss, TrainingFailed
     from dfa_core.feedback import Feedback, FeedbackSpec
     from dfa_core.head import Head
@@ -28,6 +29,7 @@ __all__ = [
     "Activations",
     "Block",
     "Chain",
+    "ErrorFormat",
     "Feedback",
     "FeedbackSpec",
     "FlowSpec",
@@ -60,6 +62,7 @@ _HOMES = {
     "activations": ("Activations", "FlowSpec", "SampleSpec", "pack"),
     "angles": ("alignment",),
     "block": ("Block",),
+    "error_format": ("ErrorFormat",),
     "errors": ("JobError", "NonFiniteLoss", "TrainingFailed"),
     "feedback": ("Feedback", "FeedbackSpec"),
     "head": ("Head",),

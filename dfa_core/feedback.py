@@ -1,6 +1,6 @@
 """Feedback matrices: what carries the global error to a layer, in place of transposed weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod, sqrt
 from typing import Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfa_core.error_format import ErrorFormat
 from dfa_core.errors import JobError
 from dfa_core.feedback_rules import FEEDBACK_RULES, FeedbackRule, Kind
 from dfa_core.seeding import derive
@@ -22,6 +23,7 @@ class FeedbackSpec:
     kind: one of feedback_rules.py: `random` is the paper's.
     distribution: of the entries: uniform in [-1, 1), standard Gaussian, or -1/+1 (Rademacher).
     shared: one matrix for all layers, of which each takes its first columns (as in TinyDFA).
+    sent_as: how the error travels.
     scale: every entry is multiplied by scale / sqrt(features of the layer), which for `uniform`
         and 1.0 is how torch initialises a linear head of that width; for `identity`, by scale.
     """
@@ -30,6 +32,7 @@ class FeedbackSpec:
     distribution: Distribution = "uniform"
     shared: bool = False
     scale: float = 1.0
+    sent_as: ErrorFormat = field(default_factory=ErrorFormat)
 
     @property
     def rule(self) -> FeedbackRule:

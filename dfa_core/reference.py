@@ -10,7 +10,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, detached
+from dfa_core.activations import Activations, SampleSpec, detached
 from dfa_core.block import left_out
 from dfa_core.head import Head, Loss
 from dfa_core.layer import LearnsBy, build_layers
@@ -70,12 +70,19 @@ class Reference:
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
         if not left_out(self.layers, error, step):
-            sent = broadcast(error, target, self.rule) if self.method == "dfa" else error
+            sent = self._sent(error, target)
             for layer, h in zip(self.layers, outputs, strict=True):
                 learning, gradients = layer.learning_signals(sent, h, by)
                 if learning:
                     torch.autograd.backward(learning, gradients)
         return loss
+
+    def _sent(self, error: Tensor, target: Tensor) -> Tensor:
+        """Return what blocks would read out of the broadcast; `shallow` has none."""
+        if self.method != "dfa":
+            return error
+        form = self.rule.feedback.sent_as
+        return form.decode(form.encode(broadcast(error, target, self.rule)), SampleSpec.of(error))
 
     def _exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
         for layer in self.layers:

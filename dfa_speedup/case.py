@@ -41,6 +41,11 @@ class Case:
         """Return seconds a microbatch of each layer, forward and update."""
         return [layer.seconds for layer in self.profile.layers]
 
+    @property
+    def error_bytes(self) -> int:
+        """Return the bytes of the message for one sample's error."""
+        return self.rule.feedback.sent_as.message(self.profile.error).bytes
+
 
 @dataclass(frozen=True)
 class Configuration:

@@ -85,7 +85,7 @@ class Planner:
     def errorcast(self, blocks: int, samples: int, m: int) -> float:
         """Return the seconds of errorcast's step."""
         costs = self.costs.scaled(samples)
-        between, error = self.case.profile.between, self.case.profile.error.bytes
+        between, error = self.case.profile.between, self.case.error_bytes
         ranges = partition([c.forward + c.update for c in costs.layers], blocks)
         sizes = Sizes(max(between[last].bytes for _, last in ranges), error)
         parts = [total(costs.layers[a:b]) for a, b in ranges]
@@ -147,7 +147,7 @@ class Planner:
 
     def _bytes(self, blocks: int, replicas: int) -> float:
         """Inputs and activations once, the error to every block, gradients round the rings."""
-        between, error = self.case.profile.between, self.case.profile.error.bytes
+        between, error = self.case.profile.between, self.case.error_bytes
         ranges = partition(self.case.costs, blocks)
         passed = between[0].bytes + sum(between[last].bytes for _, last in ranges)
         rings = 2 * (replicas - 1) * 4 * self.case.profile.parameters

@@ -23,7 +23,7 @@ def predicted_step(
     m, name = configuration.microbatches, configuration.schedule
     samples = case.batch_size // m
     of_layers = costs.scaled(samples)
-    between, error = case.profile.between, case.profile.error.bytes
+    between, error = case.profile.between, case.error_bytes
     if name == ERRORCAST:
         ranges = partition(case.costs, workers)
         blocks = [total(of_layers.layers[a:b]) for a, b in ranges]

@@ -8,6 +8,7 @@ import torch
 
 from dfa_core import (
     Block,
+    ErrorFormat,
     FlowSpec,
     Forward,
     SampleSpec,
@@ -27,7 +28,7 @@ class Wiring:
     """Where a block stands in the pipeline and what flows through it.
 
     block: k of K, which is also its rank; samples: of one microbatch; arriving: the
-    activations that enter the block; error: the global error.
+    activations that enter the block; error: the global error, and how it is sent.
     replica: r of R, from 0; microbatches: of a step in each replica. The batch's microbatch number
     g goes to replica g mod R.
     """
@@ -39,6 +40,7 @@ class Wiring:
     samples: int
     arriving: FlowSpec
     error: SampleSpec
+    sent_as: ErrorFormat
     replica: int = 0
     replicas: int = 1
 
@@ -108,7 +110,8 @@ def train_segment(
     arriving, sizes = wiring.arriving, [wiring.samples] * messages
     inputs = Inbox(group, k - 1, arriving.message, sizes, slots=waiting + 2)
     outputs = Outbox(group, (k + 1) % (blocks + 1))
-    errors = ErrorInbox(group, wiring.error, wiring.samples, messages)
+    form, error = wiring.sent_as, wiring.error
+    errors = ErrorInbox(group, form.message(error), wiring.samples, messages)
 
     for action in block_actions(blocks, microbatches, first, last, wiring.staleness):
         match action:
@@ -119,7 +122,7 @@ def train_segment(
             case Update(step, m):
                 e = errors.take()
                 each = replicas.begin if replicas and m == microbatches - 1 else None
-                block.update(e.to(device), step, wiring.microbatch(m), each)
+                block.update(form.decode(e.to(device), error), step, wiring.microbatch(m), each)
                 errors.release(e)
                 inputs.release()
                 outputs.keep(at_most=waiting)

@@ -17,7 +17,8 @@ from coordinator.checkpoint import Checkpoint, newest_whole, write_checkpoint
 from coordinator.feed import Feed
 from coordinator.pipeline import Pipeline
 from coordinator.plan import Plan, make_plan
-from dfa_core import FeedbackSpec, Head, LearningRule, Reference
+from dfa_core import ErrorFormat, FeedbackSpec, Head, LearningRule, Reference
+from dfa_core.error_format import ErrorKind
 from dfa_core.feedback_rules import Kind
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
@@ -48,8 +49,8 @@ def pipeline(
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
     model = NETWORKS[network]
     measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
-    samples, cuts = SAMPLES // r.microbatches, tuple(CUTS[blocks])
-    plan = Plan(measured.profile, cuts, samples, r.microbatches, r.staleness, replicas)
+    samples = SAMPLES // r.microbatches
+    plan = Plan(measured.profile, tuple(CUTS[blocks]), samples, r, replicas)
     feed, head = Feed(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
     crew = workers[: blocks * replicas]
     made = Pipeline(crew, plan, Shipment.pack(model), head, feed, r, timeout_s=30)
@@ -156,6 +157,23 @@ def test_other_feedback_rules_give_the_references_bits(
                 save(engine, folder / "whole", STEPS)
             assert losses == expected
             assert_same_state(folder / "whole", reference.parts())
+
+
+@pytest.mark.parametrize("kind", ["bf16", "int8", "ternary", "topk"])
+def test_an_error_that_travels_in_fewer_bytes_gives_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, kind: ErrorKind
+) -> None:
+    r = rule("adam", 2, feedback=FeedbackSpec(sent_as=ErrorFormat(kind, 0.3)))
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
+    expected = train(reference, 0, STEPS)
+    assert expected != train(Reference(NETWORKS["norm-dropout"], LOSS, rule("adam", 2)), 0, STEPS)
+    for blocks, replicas in ((1, 1), (3, 1), (2, 2)):
+        with pipeline(four_workers, "norm-dropout", r, blocks, replicas) as engine:
+            engine.start(None)
+            losses = train(engine, 0, STEPS)
+            save(engine, tmp_path / f"{blocks}", STEPS)
+        assert losses == (expected if replicas == 1 else pytest.approx(expected, rel=1e-4))
+    assert_same_state(tmp_path / "3", reference.parts())
 
 
 @pytest.mark.parametrize("staleness", [1, 2, 4])

@@ -163,6 +163,40 @@ PRECISION_BF16: Precision.ValueType  # 2
 """bfloat16 where torch's autocast has it."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
+class _ErrorFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErrorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERROR_FORMAT_UNSPECIFIED: _ErrorFormat.ValueType  # 0
+    ERROR_FORMAT_FP32: _ErrorFormat.ValueType  # 1
+    """As it is, four bytes a number."""
+    ERROR_FORMAT_BF16: _ErrorFormat.ValueType  # 2
+    """Two bytes a number."""
+    ERROR_FORMAT_INT8: _ErrorFormat.ValueType  # 3
+    """One byte a number, and a scale a row."""
+    ERROR_FORMAT_TERNARY: _ErrorFormat.ValueType  # 4
+    """Two bits a number (minus, nothing, plus), and a scale a row."""
+    ERROR_FORMAT_TOPK: _ErrorFormat.ValueType  # 5
+    """The largest numbers of each row and where they stand."""
+
+class ErrorFormat(_ErrorFormat, metaclass=_ErrorFormatEnumTypeWrapper):
+    """How the global error travels to the blocks, which learn from what they can read out of it."""
+
+ERROR_FORMAT_UNSPECIFIED: ErrorFormat.ValueType  # 0
+ERROR_FORMAT_FP32: ErrorFormat.ValueType  # 1
+"""As it is, four bytes a number."""
+ERROR_FORMAT_BF16: ErrorFormat.ValueType  # 2
+"""Two bytes a number."""
+ERROR_FORMAT_INT8: ErrorFormat.ValueType  # 3
+"""One byte a number, and a scale a row."""
+ERROR_FORMAT_TERNARY: ErrorFormat.ValueType  # 4
+"""Two bits a number (minus, nothing, plus), and a scale a row."""
+ERROR_FORMAT_TOPK: ErrorFormat.ValueType  # 5
+"""The largest numbers of each row and where they stand."""
+Global___ErrorFormat: _TypeAlias = ErrorFormat  # noqa: Y015
+
 class _NonFinite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -312,6 +346,8 @@ class FeedbackSpec(_message.Message):
     DISTRIBUTION_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
+    SENT_AS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     kind: Global___FeedbackKind.ValueType
     """Random, or the identity."""
     distribution: Global___Distribution.ValueType
@@ -320,6 +356,10 @@ class FeedbackSpec(_message.Message):
     """One matrix for all layers, of which each takes its first columns."""
     scale: _builtins.float
     """Multiplies all entries; a random matrix is also divided by sqrt(features). Above 0."""
+    sent_as: Global___ErrorFormat.ValueType
+    """How the error travels."""
+    keep: _builtins.float
+    """Share of a row that sent_as=topk sends, above 0 to 1; rounded up."""
     def __init__(
         self,
         *,
@@ -327,15 +367,21 @@ class FeedbackSpec(_message.Message):
         distribution: Global___Distribution.ValueType = ...,
         shared: _builtins.bool | None = ...,
         scale: _builtins.float | None = ...,
+        sent_as: Global___ErrorFormat.ValueType = ...,
+        keep: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_shared", b"_shared", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep", b"_keep", "_scale", b"_scale", "_shared", b"_shared", "keep", b"keep", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "_shared", b"_shared", "distribution", b"distribution", "kind", b"kind", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep", b"_keep", "_scale", b"_scale", "_shared", b"_shared", "distribution", b"distribution", "keep", b"keep", "kind", b"kind", "scale", b"scale", "sent_as", b"sent_as", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
+    _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
     _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
     _WhichOneofReturnType__shared: _TypeAlias = _typing.Literal["shared"]  # noqa: Y015
     _WhichOneofArgType__shared: _TypeAlias = _typing.Literal["_shared", b"_shared"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
     @_typing.overload

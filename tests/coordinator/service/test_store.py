@@ -1,5 +1,6 @@
 """Jobs and events on disk: all of a change or nothing, through a close and a full disk."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     job = add(store).copy()
     job.followed, job.logged, job.losses, job.wanted = 7, 5, 2, "pause"
-    job.wanted_blocks, job.actor = 3, "spare.1"
+    job.wanted_blocks, job.wanted_replicas, job.actor = 3, 2, "spare.1"
     store.save(job, [job.go_to(STARTING, "now"), *lines("a", "b")])
     store.close()
     again = Store(tmp_path)
@@ -102,3 +103,16 @@ def test_another_format_is_not_touched(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(JobError, match="is of format 99"):
         Store(tmp_path)
+
+
+def test_a_folder_of_the_version_before_replicas_is_taken_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    job = add(store)
+    store.close()
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as old:
+        old.execute("ALTER TABLE jobs DROP COLUMN wanted_replicas")
+        old.execute("PRAGMA user_version=1")
+    for _ in range(2):
+        again = Store(tmp_path)
+        assert again.get(job.job.id) == job
+        again.close()
