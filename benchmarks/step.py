@@ -57,6 +57,7 @@ class Size:
     microbatches: int
     layers: int = 8
     blocks: int = 2
+    replicas: int = 1
 
 
 SIZES = (Size(1024, 512, 4), Size(2048, 1024, 4))
@@ -99,8 +100,8 @@ class Coordinator:
         plan = make_plan(model, nn.functional.cross_entropy, rule, data.batch(0), size.blocks)
         each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
         ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
-        plan = Plan(plan.profile, ranges, plan.samples, plan.rule)
-        self.placement = Placement(Grid(size.blocks), Share())
+        plan = Plan(plan.profile, ranges, plan.samples, plan.rule, size.replicas)
+        self.placement = Placement(Grid(size.blocks, size.replicas), Share())
         head = Head(model, nn.functional.cross_entropy, rule)
         feed = Feed(data, size.batch, size.microbatches)
         shipment = Shipment.pack(model)

@@ -4,7 +4,8 @@ Assumptions, beside the simulator's: layer costs were measured on this machine, 
 proportion to the samples of a microbatch; every schedule may take one, two or four times as many
 microbatches as it has blocks; beyond 32 blocks all blocks are taken to cost the same, and the share
 of time lost is that of 32 blocks with the same costs, messages and microbatches a block; R replicas
-split the batch, and then pass their gradients round a ring that nothing hides.
+split the batch and pass their gradients round a ring, which is hidden as far as the last
+microbatch's update (or backward pass) goes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from dfa_core import partition
 from dfa_speedup.case import Case, Configuration
 from dfa_speedup.costs import Costs, LayerCost, total
 from dfa_speedup.peers import PIPELINES, refusal, stage_ranges
-from dfa_speedup.simulator import Link, Sizes, errorcast_step, pipeline_step
+from dfa_speedup.simulator import Link, Sizes, errorcast_step, exposed, pipeline_step, ring
 
 _SIMULATED = 32
 
@@ -61,45 +62,50 @@ class Planner:
         tried = [m for m in self._microbatches(blocks) if batch % m == 0]
         if not tried:
             return f"a batch of {batch} is too small for {blocks} blocks"
-        ours = {m: self.errorcast(blocks, batch // m, m) for m in tried}
+        ours = {m: self.errorcast(blocks, batch // m, m, replicas) for m in tried}
         m = min(ours, key=ours.__getitem__)
-        ring = self._ring(blocks, replicas)
         peers: dict[str, float | None] = {}
         for name in PIPELINES:
-            times = [self.pipeline(name, blocks, batch // n, n) for n in tried]
+            times = [self.pipeline(name, blocks, batch // n, n, replicas) for n in tried]
             known = [t for t in times if t is not None]
-            peers[name] = (min(known) + ring) / (ours[m] + ring) if known else None
+            peers[name] = min(known) / ours[m] if known else None
         whole = total(self.costs.scaled(batch).layers)
         limit = (whole.forward + whole.update + whole.optimizer) / blocks
         return Planned(
             blocks,
             replicas,
             m,
-            ours[m] + ring,
-            limit / (ours[m] + ring),
+            ours[m],
+            limit / ours[m],
             peers,
             self._memory_mb(blocks, batch // m, m),
             self._bytes(blocks, replicas),
         )
 
-    def errorcast(self, blocks: int, samples: int, m: int) -> float:
-        """Return the seconds of errorcast's step."""
+    def errorcast(self, blocks: int, samples: int, m: int, replicas: int = 1) -> float:
+        """Return the seconds of errorcast's step; m: microbatches of each replica."""
         costs = self.costs.scaled(samples)
         between, error = self.case.profile.between, self.case.error_bytes
         ranges = partition([c.forward + c.update for c in costs.layers], blocks)
         sizes = Sizes(max(between[last].bytes for _, last in ranges), error)
         parts = [total(costs.layers[a:b]) for a, b in ranges]
-        staleness = self.case.rule.staleness
+        late, link, head = self.case.rule.staleness, self.link, costs.head
+        sums = [self._sums(a, b, replicas) for a, b in ranges] if replicas > 1 else []
+        if blocks * replicas <= _SIMULATED:
+            return errorcast_step(parts, head, samples, m, sizes, link, late, sums, replicas)
+        behind = max((exposed(p, s) for p, s in zip(parts, sums, strict=False)), default=0.0)
         if blocks <= _SIMULATED:
-            return errorcast_step(parts, costs.head, samples, m, sizes, self.link, staleness)
+            return behind + errorcast_step(parts, head, samples, m, sizes, link, late)
         few, cut, part = self._fewer(blocks, m, parts)
         depth = ceil(log2(blocks + 1)) / ceil(log2(_SIMULATED + 1))  # of the broadcast's tree
         sizes = Sizes(sizes.between, sizes.error * depth)
-        found = errorcast_step(few, costs.head, samples, cut, sizes, self.link, staleness)
+        found = errorcast_step(few, head, samples, cut, sizes, link, late)
         work = cut * (part.forward + part.update) + part.optimizer
-        return found / work * (m * (part.forward + part.update) + part.optimizer)
+        return behind + found / work * (m * (part.forward + part.update) + part.optimizer)
 
-    def pipeline(self, name: str, blocks: int, samples: int, m: int) -> float | None:
+    def pipeline(
+        self, name: str, blocks: int, samples: int, m: int, replicas: int = 1
+    ) -> float | None:
         """Return the seconds of a step of one of torch's schedules, or None where it cannot run."""
         if refusal(self.case, Configuration(name, m), blocks) is not None:
             return None
@@ -110,13 +116,16 @@ class Planner:
             for a, b in stage_ranges(self.case, blocks * PIPELINES[name].stages_a_worker)
         ]
         hop = max(spec.bytes for spec in self.case.profile.between[1:])
+        weights = 4 * self.case.profile.parameters / blocks
+        # hidden as far as the last microbatch's backward pass goes, as ours behind the last update
+        behind = max(0.0, ring(replicas, weights, self.link) - total(stages).backward / blocks)
         if blocks <= _SIMULATED:
-            return pipeline_step(name, stages, blocks, samples, m, hop, self.link)
+            return behind + pipeline_step(name, stages, blocks, samples, m, hop, self.link)
         few, cut, part = self._fewer(blocks, m, stages)
         few = few * PIPELINES[name].stages_a_worker
         found = pipeline_step(name, few, _SIMULATED, samples, cut, hop, self.link)
         work = cut * (part.forward + part.backward) + part.optimizer
-        return found / work * (m * (part.forward + part.backward) + part.optimizer)
+        return behind + found / work * (m * (part.forward + part.backward) + part.optimizer)
 
     def _fewer(
         self, blocks: int, m: int, parts: Sequence[LayerCost]
@@ -128,11 +137,10 @@ class Planner:
     def _microbatches(self, blocks: int) -> Iterator[int]:
         return (blocks * times for times in (1, 2, 4))
 
-    def _ring(self, blocks: int, replicas: int) -> float:
-        if replicas == 1:
-            return 0.0
-        weights = 4 * self.case.profile.parameters / blocks
-        return 2 * (replicas - 1) * self.link.seconds(weights / replicas)
+    def _sums(self, first: int, last: int, replicas: int) -> list[float]:
+        """Return how long the sum over the replicas takes, of each of these layers."""
+        layers = self.case.profile.layers[first:last]
+        return [ring(replicas, 4 * layer.parameters, self.link) for layer in layers]
 
     def _memory_mb(self, blocks: int, samples: int, m: int) -> float:
         """Weights, gradients and optimizer state; inputs and outputs of layers that wait."""

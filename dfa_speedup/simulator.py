@@ -86,34 +86,58 @@ def errorcast_step(
     sizes: Sizes,
     link: Link,
     staleness: int = 0,
+    rings: Sequence[Sequence[float]] = (),
+    replicas: int = 1,
 ) -> float:
-    """Return the seconds of a step of K blocks at M microbatches of so many samples."""
+    """Return the seconds of a step of K blocks at M microbatches of so many samples.
+
+    m: of each replica; rings: seconds of the sum over the replicas, a layer, a block.
+    """
     count = len(blocks)
+    tails = [exposed(cost, rings[k]) if rings else 0.0 for k, cost in enumerate(blocks)]
     full = 2 + staleness  # steps until the pipeline is full
     steps = full + 2 * (staleness + 1)
     hop = link.seconds(samples * sizes.between)
     cast = ceil(log2(count + 1)) * link.seconds(samples * sizes.error)
 
-    def block(k: int) -> Iterator[Task]:
+    def block(r: int, k: int) -> Iterator[Task]:
         cost = blocks[k]
         for action in block_actions(count, m, 0, steps, staleness):
             match action:
                 case Forward(step, i):
-                    needs = (((k - 1, step, i), hop),) if k else ()
-                    yield Task((k, step, i), cost.forward, needs)
+                    needs = (((r, k - 1, step, i), hop),) if k else ()
+                    yield Task((r, k, step, i), cost.forward, needs)
                 case Update(step, i):
-                    yield Task(("update", k, step, i), cost.update, ((("e", step, i), cast),))
+                    error = (("e", r, step, i), cast)
+                    yield Task(("update", r, k, step, i), cost.update, (error,))
                 case Step(step):
-                    yield Task(("step", k, step), cost.optimizer)
+                    others = (("update", other, k, step, m - 1) for other in range(replicas))
+                    met = tuple((other, tails[k]) for other in others)
+                    yield Task(("step", r, k, step), cost.optimizer, met)
 
     def coordinator() -> Iterator[Task]:
         for step in range(steps):
             for i in range(m):
-                yield Task(("e", step, i), head.update, (((count - 1, step, i), hop),))
+                for r in range(replicas):
+                    yield Task(("e", r, step, i), head.update, (((r, count - 1, step, i), hop),))
             yield Task(("head", step), head.optimizer)
 
-    at = run([*(block(k) for k in range(count)), coordinator()])
+    workers = (block(r, k) for r in range(replicas) for k in range(count))
+    at = run([*workers, coordinator()])
     return (at["head", steps - 1] - at["head", full - 1]) / (steps - full)
+
+
+def exposed(block: LayerCost, rings: Sequence[float]) -> float:
+    """Return how long the sums over the replicas go on behind a block's last update.
+
+    They run one behind another, each from when its layer's update is done; the optimizer step of a
+    layer needs its own alone, so that one sum hides behind the steps of the layers before it.
+    """
+    each, ended = block.update / len(rings), 0.0
+    for index, ring in enumerate(rings):
+        ended = max(ended, each * (index + 1)) + ring
+    hidden = block.optimizer * (len(rings) - 1) / len(rings)
+    return max(0.0, ended - block.update - hidden)
 
 
 def pipeline_step(
@@ -187,6 +211,11 @@ def _one_stage(k: int, m: int, ahead: int) -> list[tuple[str, int, int]]:
     return order
 
 
+def ring(replicas: int, size: float, link: Link) -> float:
+    """Return the seconds of a sum over so many replicas: of a vector of so many bytes."""
+    return 2 * (replicas - 1) * link.seconds(size / replicas)
+
+
 def data_parallel_step(
     costs: Costs, replicas: int, samples: int, weights: float, link: Link
 ) -> float:
@@ -197,6 +226,6 @@ def data_parallel_step(
     scaled = costs.scaled(samples)
     whole = total(scaled.layers)
     backward = whole.backward + scaled.head.backward
-    ring = 2 * (replicas - 1) * link.seconds(weights / replicas)
+    backward = max(backward, ring(replicas, weights, link))
     optimizer = whole.optimizer + scaled.head.optimizer
-    return whole.forward + scaled.head.forward + max(backward, ring) + optimizer
+    return whole.forward + scaled.head.forward + backward + optimizer

@@ -12,8 +12,10 @@ from dfa_speedup.simulator import (
     Task,
     data_parallel_step,
     errorcast_step,
+    exposed,
     pipeline_order,
     pipeline_step,
+    ring,
     run,
 )
 
@@ -99,3 +101,26 @@ def test_a_deadlock_is_an_error() -> None:
     waiting = [iter([Task("a", 1, (("b", 0),))]), iter([Task("b", 1, (("a", 0),))])]
     with pytest.raises(RuntimeError, match="deadlock"):
         run(waiting)
+
+
+@given(sizes, st.integers(2, 4))
+def test_replicas_with_free_sums_take_as_long_as_one(size: tuple[int, int], replicas: int) -> None:
+    blocks, m = size
+    one = errorcast_step([UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK)
+    free = [[0.0]] * blocks
+    several = errorcast_step([UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK, 0, free, replicas)
+    assert several == pytest.approx(one)
+    messages = 2 * (replicas - 1)
+    assert ring(replicas, 12.0, Link(0.5, 2.0)) == pytest.approx(messages * (0.5 + 6 / replicas))
+
+
+def test_a_sum_hides_behind_the_layers_still_to_be_updated() -> None:
+    """Four layers whose updates end at 1, 2, 3 and 4, and whose optimizer steps take 1 each."""
+    block = LayerCost(forward=4, update=4, backward=0, inputs=0, weights=0, optimizer=0)
+    assert exposed(block, [1, 1, 1, 1]) == 1  # the last one's alone
+    assert exposed(block, [2, 2, 2, 2]) == 1 + 8 - 4
+    assert exposed(block, [0, 0, 0, 0]) == 0
+    stepping = LayerCost(forward=4, update=4, backward=0, inputs=0, weights=0, optimizer=4)
+    assert exposed(stepping, [1, 1, 1, 1]) == 0
+    two = errorcast_step([block], ZERO, 1, 2, NOTHING, NO_LINK, 0, [[2, 2, 2, 2]], 2)
+    assert two == pytest.approx(2 * 8 + 5)

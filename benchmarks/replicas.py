@@ -1,0 +1,108 @@
+"""Replicas and blocks on this machine, beside the simulator: `python -m benchmarks.replicas`.
+
+The same network and batch on 1x2, 2x1, 2x2, 4x1 and 1x4 workers (blocks x replicas), in turn, a few
+steps each a round; costs of layers and the link are measured in every round too, by as many workers
+as run at once, and predict that step. Where there are more workers than cores the prediction
+is no less than all computing spread over the cores.
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from benchmarks import step
+from benchmarks.step import SIZES, Coordinator, Size, parts
+from coordinator.bench import open_feed
+from coordinator.embedded_ray import ray_for
+from dfa_core import profile, split
+from dfa_speedup.case import Case
+from dfa_speedup.costs import Costs, total
+from dfa_speedup.planning import Planner
+from dfa_speedup.simulator import Link
+from dfa_speedup.workers import Workers
+from workers.actor import Shipment
+from workers.placement import Share
+
+GRIDS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4))  # blocks, replicas
+_MICROBATCHES = 16  # of a batch: no fewer than K + 1 in each replica of the first four
+
+
+def case_of(size: Size) -> Case:
+    """Return what costs are measured on."""
+    model, rule, data = parts(size)
+    x, target = data.batch(0)
+    cut = size.microbatches
+    measured = profile(
+        model, nn.functional.cross_entropy, rule, split(x, cut)[0], split(target, cut)[0]
+    )
+    batches = partial(open_feed, data, size.batch)
+    return Case(model, nn.functional.cross_entropy, rule, batches, size.batch, measured)
+
+
+def predicted(case: Case, costs: Costs, link: Link, size: Size) -> float:
+    """Return the seconds of a step of this grid."""
+    m, samples = size.microbatches, size.batch // size.microbatches
+    planner = Planner(case, costs, link, 0.0)
+    simulated = planner.errorcast(size.blocks, samples, m // size.replicas, size.replicas)
+    cores = os.cpu_count() or 1
+    if size.blocks * size.replicas <= cores:
+        return simulated
+    scaled = costs.scaled(samples)
+    layers = total(scaled.layers)
+    computing = m * (layers.forward + layers.update + scaled.head.update)
+    return max(simulated, (computing + size.replicas * layers.optimizer) / cores)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6, help="alternations of all grids")
+    parser.add_argument("--steps", type=int, default=5, help="steps of each grid a round")
+    arguments = parser.parse_args()
+    base = replace(SIZES[1], microbatches=_MICROBATCHES)
+    sizes = [replace(base, blocks=k, replicas=r) for k, r in GRIDS]
+    cloudpickle.register_pickle_by_value(step)  # Ray's processes do not find this folder
+    at_once = min(os.cpu_count() or 1, 4)
+    measured: list[list[float]] = [[] for _ in sizes]
+    expected: list[list[float]] = [[] for _ in sizes]
+    with ray_for(workers=sum(k * r for k, r in GRIDS) + at_once, cpus=1.0):
+        case = case_of(base)
+        workers = Workers(Shipment.pack(case), at_once, Share(), 60.0)
+        sides: list[Any] = [ray.remote(num_cpus=0)(Coordinator).remote() for _ in sizes]
+        ray.get([side.start.remote(size) for side, size in zip(sides, sizes, strict=True)])
+        for _ in range(arguments.rounds):
+            costs, link = workers.costs(_MICROBATCHES), workers.link()
+            for index, (side, size) in enumerate(zip(sides, sizes, strict=True)):
+                measured[index].append(median(ray.get(side.seconds.remote(arguments.steps))))
+                expected[index].append(predicted(case, costs, link, size))
+        ray.get([side.stop.remote() for side in sides])
+        workers.stop()
+    table = Table(
+        title=f"8 tanh layers of {base.width}, batch {base.batch}, M {_MICROBATCHES}, "
+        f"{os.cpu_count()} cores; medians"
+    )
+    for name in ("blocks x replicas", "samples/s", "step, ms", "predicted, ms", "predicted / step"):
+        table.add_column(name, justify="right")
+    for size, seconds, predictions in zip(sizes, measured, expected, strict=True):
+        ratios = [p / s for p, s in zip(predictions, seconds, strict=True)]
+        table.add_row(
+            f"{size.blocks} x {size.replicas}",
+            f"{size.batch / median(seconds):,.0f}",
+            f"{1e3 * median(seconds):.1f}",
+            f"{1e3 * median(predictions):.1f}",
+            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
