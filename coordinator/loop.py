@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle
+from itertools import count, cycle
 
 from torch import Tensor
 
 from coordinator.feed import Feed
 from dfa_core import FlowSpec, Head, SampleSpec, in_flight
-from dfa_core.signals import broadcast, foretold, of_target
+from dfa_core.signals import broadcast, foretold, message, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
 
@@ -52,16 +52,17 @@ def train_segment(
     sending, taking = cycle(lanes), cycle(lanes)
     coming = feed.microbatches(first, last)
     targets: deque[Tensor] = deque()
-    rule, encode = head.rule, head.rule.feedback.sent_as.encode
+    rule, numbers = head.rule, count(first * microbatches)
 
     def send_next() -> None:
         x_and_target = next(coming, None)
         if x_and_target is not None:
-            lane = next(sending)
-            lane.inputs.send(x_and_target[0])
-            targets.append(x_and_target[1])
+            (x, target), lane, number = x_and_target, next(sending), next(numbers)
+            lane.inputs.send(x)
+            targets.append(target)
             if foretold(rule):
-                lane.errors.send(encode(of_target(x_and_target[1], error, rule)))
+                signal = of_target(target, error, rule)
+                lane.errors.send(message(signal, rule, *divmod(number, microbatches)))
 
     for _ in range(ahead * replicas):
         send_next()
@@ -74,7 +75,7 @@ def train_segment(
             target = targets.popleft()
             loss, e = head.error(h, target, step, microbatch)
             if not foretold(rule):
-                lane.errors.send(encode(broadcast(e, target, rule)))
+                lane.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
             lane.outputs.release()
             losses.append(loss)
             lane.inputs.keep(at_most=ahead + 1)

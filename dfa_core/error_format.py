@@ -16,7 +16,6 @@ from dfa_core.activations import SampleSpec
 
 ErrorKind = Literal["fp32", "bf16", "int8", "ternary", "topk"]
 
-_TERNARY_THRESHOLD = 0.7  # of a row's mean magnitude (Li 2016, Ternary weight networks, eq. 6)
 _PLACES = torch.tensor([1, 4, 16, 64], dtype=torch.uint8)  # of four two-bit codes in a byte
 
 
@@ -25,13 +24,19 @@ class ErrorFormat:
     """One way to send an error.
 
     kind: `fp32`, as it is; `bf16`; `int8`, in steps of 1/127 of a row's largest magnitude;
-        `ternary`, minus, nothing or plus the mean magnitude of those that count, as optical DFA
-        sends it (Launay 2020, arXiv 2012.06373), in two bits; `topk`, a row's largest magnitudes.
+        `ternary`, minus, nothing or plus a row's largest magnitude, in two bits, drawn so that the
+        mean is right (Wen 2017, TernGrad, eq. 1 to 3): ternary is what optical DFA can project
+        (Launay 2020, arXiv 2012.06373); `topk`, a row's largest magnitudes.
     keep: the share of a row that `topk` sends, of which it rounds up.
     """
 
     kind: ErrorKind = "fp32"
     keep: float = 0.1
+
+    @property
+    def draws(self) -> bool:
+        """Return whether encode() draws from torch's generator."""
+        return self.kind == "ternary"
 
     def encode(self, error: Tensor) -> Tensor:
         """Return the message for an error (samples, ..., features); its first dimension stays."""
@@ -92,13 +97,12 @@ def _to_int8(error: Tensor) -> tuple[Tensor, Tensor]:
 
 def _to_ternary(error: Tensor) -> tuple[Tensor, Tensor]:
     size = error.abs()
-    counts = size > _TERNARY_THRESHOLD * size.mean(-1, keepdim=True)
-    scale = (size * counts).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp(min=1)
+    scale = size.amax(-1, keepdim=True)
+    counts = torch.rand(size.shape, device=size.device) * scale < size
     codes = (error.nan_to_num().sign() * counts + 1).to(torch.uint8)
     codes = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % 4))
     packed = codes.reshape(*codes.shape[:-1], -1, 4) * _PLACES.to(codes.device)
-    finite = torch.isfinite(size).all(-1, keepdim=True)
-    return packed.sum(-1).to(torch.uint8), torch.where(finite, scale, torch.nan)
+    return packed.sum(-1).to(torch.uint8), scale  # what is not finite shows in the scale
 
 
 def _index_type(features: int) -> torch.dtype:

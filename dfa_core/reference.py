@@ -17,7 +17,7 @@ from dfa_core.layer import LearnsBy, build_layers
 from dfa_core.microbatch import split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
-from dfa_core.signals import broadcast
+from dfa_core.signals import broadcast, message
 from dfa_core.trained import TrainedModule
 
 # what is added to the head's output is as good as part of the head, also for `shallow`
@@ -70,19 +70,19 @@ class Reference:
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
         if not left_out(self.layers, error, step):
-            sent = self._sent(error, target)
+            sent = self._sent(error, target, step, microbatch)
             for layer, h in zip(self.layers, outputs, strict=True):
                 learning, gradients = layer.learning_signals(sent, h, by)
                 if learning:
                     torch.autograd.backward(learning, gradients)
         return loss
 
-    def _sent(self, error: Tensor, target: Tensor) -> Tensor:
+    def _sent(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:
         """Return what blocks would read out of the broadcast; `shallow` has none."""
         if self.method != "dfa":
             return error
-        form = self.rule.feedback.sent_as
-        return form.decode(form.encode(broadcast(error, target, self.rule)), SampleSpec.of(error))
+        sent = message(broadcast(error, target, self.rule), self.rule, step, microbatch)
+        return self.rule.feedback.sent_as.decode(sent, SampleSpec.of(error))
 
     def _exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
         for layer in self.layers:

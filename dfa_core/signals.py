@@ -8,6 +8,7 @@ from torch import Tensor
 from dfa_core.activations import SampleSpec
 from dfa_core.errors import JobError
 from dfa_core.rule import LearningRule
+from dfa_core.seeding import derive, drawing_from
 
 
 def foretold(rule: LearningRule) -> bool:
@@ -27,6 +28,15 @@ def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:
     if rule.feedback.rule.broadcast == "sign":
         return error.sign() / (prod(error.shape[: rule.sample_dims]) * rule.microbatches)
     return error
+
+
+def message(signal: Tensor, rule: LearningRule, step: int, microbatch: int) -> Tensor:
+    """Return the message that carries what is broadcast for a microbatch; its draws are its own."""
+    form = rule.feedback.sent_as
+    if not form.draws:
+        return form.encode(signal)
+    with drawing_from(derive(rule.seed, "draw", "error", step, microbatch)):
+        return form.encode(signal)
 
 
 def of_target(target: Tensor, error: SampleSpec, rule: LearningRule) -> Tensor:

@@ -177,7 +177,7 @@ class _ErrorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorForm
     ERROR_FORMAT_INT8: _ErrorFormat.ValueType  # 3
     """One byte a number, and a scale a row."""
     ERROR_FORMAT_TERNARY: _ErrorFormat.ValueType  # 4
-    """Two bits a number (minus, nothing, plus), and a scale a row."""
+    """Two bits a number (minus, nothing or plus the row's largest, drawn), and a scale a row."""
     ERROR_FORMAT_TOPK: _ErrorFormat.ValueType  # 5
     """The largest numbers of each row and where they stand."""
 
@@ -192,7 +192,7 @@ ERROR_FORMAT_BF16: ErrorFormat.ValueType  # 2
 ERROR_FORMAT_INT8: ErrorFormat.ValueType  # 3
 """One byte a number, and a scale a row."""
 ERROR_FORMAT_TERNARY: ErrorFormat.ValueType  # 4
-"""Two bits a number (minus, nothing, plus), and a scale a row."""
+"""Two bits a number (minus, nothing or plus the row's largest, drawn), and a scale a row."""
 ERROR_FORMAT_TOPK: ErrorFormat.ValueType  # 5
 """The largest numbers of each row and where they stand."""
 Global___ErrorFormat: _TypeAlias = ErrorFormat  # noqa: Y015
