@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from coordinator.checkpoint import Checkpoint
 from coordinator.engine import Engine
 from coordinator.feed import Feed
+from coordinator.memory import check_memory, room_of_nodes
 from coordinator.pipeline import Pipeline
 from coordinator.plan import make_plan
 from coordinator.resolve import Job, resolve
@@ -28,7 +29,7 @@ from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 from workers.actor import Shipment
 from workers.grid import Grid
-from workers.placement import Placement, Share
+from workers.placement import Placement, Share, speeds
 from workers.trace import Span
 
 Event = dict[str, Any]
@@ -112,7 +113,8 @@ class TrainingWork:
         resources = self._spec.resources
         share = Share(resources.cpus, resources.gpus, resources.threads)
         grid = Grid(self._spec.blocks, max(1, self._spec.replicas))
-        placement = Placement(grid, share, owner=str(self._folder.path))
+        strategy = to_settings(self._spec)["resources"]["placement"]
+        placement = Placement(grid, share, owner=str(self._folder.path), strategy=strategy)
         at_end.callback(placement.release)
         return placement
 
@@ -148,8 +150,10 @@ class TrainingWork:
             return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
         grid, batch = job.grid, feed.batch(0)
         plan = make_plan(job.model, job.task.loss, rule, batch, grid.blocks, grid.replicas)
-        self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
         workers = placement.workers
+        plan = plan.on(speeds(workers, grid))
+        check_memory(plan, workers, room_of_nodes())
+        self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
         folders = self._task.folders if self._task is not None else own_folders()
         model = Shipment.pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)

@@ -1,6 +1,7 @@
 """Plans a run: measures the layers one at a time and cuts them into blocks."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -48,6 +49,11 @@ class Plan:
             replica=self.grid.replica_of(worker),
             replicas=self.replicas,
         )
+
+    def on(self, speeds: Sequence[float] | None) -> "Plan":
+        """Return the plan for blocks on workers of these speeds; None: of the same."""
+        costs = [layer.seconds for layer in self.profile.layers]
+        return replace(self, ranges=tuple(partition(costs, len(self.ranges), speeds)))
 
     def held(self) -> list[tuple[str, str]]:
         """Return each worker and its layers for people: `block 1` and `0-3`, or `4`."""

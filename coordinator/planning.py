@@ -10,6 +10,7 @@ from coordinator.resolve import Job
 from coordinator.spec import whole_numbers
 from dfa_core import Activations, FlowSpec, Head, JobError, Layer, ModelProfile, SampleSpec
 from dfa_core.activations import detached
+from dfa_core.optimizer import state_per_weight
 from dfa_core.profiling import LayerProfile
 from dfa_speedup.case import Case
 from dfa_speedup.costs import Costs, head_cost, layer_cost
@@ -68,19 +69,11 @@ def _planner(job: Job, link: Link) -> Planner:
     )
     batches = _open(OneBatch(x, target), len(x))
     case = Case(model, loss, rule, batches, spec.batch_size, measured)
-    return Planner(case, costs, link, _state(next(iter(kinds.values()))[0]))
+    return Planner(case, costs, link, state_per_weight(rule.optimizer))
 
 
 def _open(source: OneBatch, batch_size: int) -> Any:
     return lambda microbatches: open_feed(source, batch_size, microbatches)
-
-
-def _state(layer: Layer) -> float:
-    """Return the numbers that the optimizer keeps for each weight, once it has taken a step."""
-    tensors, _ = layer.state()
-    weights = sum(p.numel() for p in layer.parameters.values())
-    kept = sum(t.numel() for name, t in tensors.items() if name.startswith("optimizer/"))
-    return kept / max(1, weights)
 
 
 def doubling(name: str, text: str) -> list[int]:

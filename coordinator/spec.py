@@ -43,7 +43,7 @@ DEFAULTS: Settings = {
         "sent_as": "fp32",
         "keep": 0.1,
     },
-    "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 60.0},
+    "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 60.0, "placement": "pack"},
     "checkpoint": {"every_steps": 0, "keep": 2},
     "faults": {
         "snapshot_steps": 20,

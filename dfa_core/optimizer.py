@@ -107,6 +107,18 @@ def build_optimizer(
         raise JobError(f"optimizer: {cls.__name__} refuses its settings: {error}") from error
 
 
+def state_per_weight(spec: OptimizerSpec) -> float:
+    """Return how many numbers the optimizer keeps for each weight, once it has taken a step."""
+    weights = nn.Parameter(torch.zeros(64, 64))
+    optimizer = build_optimizer(spec, [weights])
+    weights.grad = torch.zeros_like(weights)
+    if optimizer is None:
+        return 0.0
+    optimizer.step()
+    kept = [t for t in optimizer.state[weights].values() if isinstance(t, torch.Tensor)]
+    return sum(tensor.numel() for tensor in kept) / weights.numel()
+
+
 @cache
 def _not_to_compile(cls: Any) -> Any:
     """Return the class without its wrappers for torch.compile, which import all of the compiler.

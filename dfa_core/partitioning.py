@@ -4,14 +4,21 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
+
 from dfa_core.errors import JobError
 
+Sums = np.ndarray[tuple[int], np.dtype[np.float64]]
 
-def partition(costs: Sequence[float], blocks: int) -> list[tuple[int, int]]:
+
+def partition(
+    costs: Sequence[float], blocks: int, speeds: Sequence[float] | None = None
+) -> list[tuple[int, int]]:
     """Return `blocks` ranges (first, last + 1) that cover all layers in order, none empty.
 
     costs: seconds, or any unit, a layer. The largest sum of a range is the smallest possible;
     among equals, later blocks are the fuller ones (block 1 is the first to wait for an error).
+    speeds: of each block's worker, in any unit; what counts then is a range's sum over its speed.
 
     Raises JobError when there are fewer layers than blocks, or fewer than one block.
     """
@@ -19,6 +26,8 @@ def partition(costs: Sequence[float], blocks: int) -> list[tuple[int, int]]:
     if not 1 <= blocks <= layers:
         raise JobError(f"blocks: {blocks} is not between 1 and the model's {layers} layer(s)")
     sums = [0.0, *accumulate(costs)]
+    if speeds is not None:
+        return _uneven(np.array(sums), speeds)
     low, high = max(costs), sums[-1]  # of the slowest block: more than low, unless low will do
     found = _cuts(sums, blocks, low)
     if found is None:
@@ -43,3 +52,28 @@ def _cuts(sums: Sequence[float], blocks: int, most: float) -> list[tuple[int, in
         ranges.append((start, end))
         end = start
     return ranges[::-1] if end == 0 else None
+
+
+def _uneven(sums: Sums, speeds: Sequence[float]) -> list[tuple[int, int]]:
+    """Cut for workers of several speeds, by dynamic programming over (blocks, layers).
+
+    Filling up blocks greedily does not do: which layer a slow worker gets depends on how many its
+    neighbours take.
+    """
+    layers = len(sums) - 1
+    best = np.full(layers + 1, np.inf)  # of the slowest block, for the first so many layers
+    best[0] = 0.0
+    starts = []
+    for speed in speeds:
+        start, slowest = np.zeros(layers + 1, dtype=int), np.full(layers + 1, np.inf)
+        for end in range(1, layers + 1):
+            of_start = np.maximum(best[:end], (sums[end] - sums[:end]) / speed)
+            start[end] = int(of_start.argmin())
+            slowest[end] = of_start[start[end]]
+        starts.append(start)
+        best = slowest
+    ranges, end = [], layers
+    for start in reversed(starts):
+        ranges.append((int(start[end]), end))
+        end = int(start[end])
+    return ranges[::-1]

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +28,8 @@ from workers.snapshots import PartState, pack, restore
 from workers.state_files import SavedParts, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedBlock
+
+_SPEED_WIDTH, _SPEED_TIMES = 512, 15
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,17 @@ class BlockWorker:
     def first_non_finite(self) -> str | None:
         """Name the first layer that holds NaN or infinity, if any."""
         return self._block.first_non_finite()
+
+    def speed(self) -> float:
+        """Return how fast this worker multiplies matrices, products a second."""
+        torch.set_num_threads(self._threads)
+        a = torch.ones(_SPEED_WIDTH, _SPEED_WIDTH, device=self._device)
+        seconds = []
+        for _ in range(_SPEED_TIMES):
+            start = perf_counter()
+            float((a @ a)[0, 0])  # waits for a GPU
+            seconds.append(perf_counter() - start)
+        return 1 / median(seconds)
 
     @ray.method(concurrency_group="control")
     def place(self) -> tuple[int, str]:

@@ -3,8 +3,9 @@
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from statistics import median
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
@@ -28,6 +29,9 @@ from workers.group import LOOPBACK
 _START_S = 120.0
 _ANSWER_S = 5.0
 _STARTS = 3
+_ALIKE = 1.25  # nodes whose speeds differ by less are taken to be equally fast
+
+Strategy = Literal["pack", "spread"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,23 @@ class Worker:
 class Placement:
     """A job's workers, in a placement group that reserves room for all of them at once."""
 
-    def __init__(self, grid: Grid, share: Share, actor: Any = BlockActor, owner: str = "") -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        share: Share,
+        actor: Any = BlockActor,
+        owner: str = "",
+        strategy: Strategy = "pack",
+    ) -> None:
         """Reserve and start. Raises JobError, with the numbers, when the cluster is too small.
 
         actor: a Ray actor class that takes the threads and answers place().
+        strategy: on as few nodes as they fit on, or on as many as there are.
         owner: a name that one process at a time has; what one before it left is given back.
         """
         _check_fits(len(grid), share)
         self._grid, self._share, self._actor, self._owner = grid, share, actor, owner
+        self._strategy = strategy
         if owner:
             _give_back(owner)
         self._groups: list[PlacementGroup] = []
@@ -67,7 +80,7 @@ class Placement:
             group = self._reserve(len(grid))
         except TrainingFailed as error:
             raise JobError(str(error)) from error
-        self._bundles = [(group, index) for index in range(len(grid))]
+        self._bundles = [(group, index) for index in _node_by_node(group)]
         self._actors = [self._start(*bundle) for bundle in self._bundles]
 
     @property
@@ -129,7 +142,7 @@ class Placement:
         labels = [{"ray.io/node-id": f"!in({','.join(avoid)})"}] * bundles if avoid else None
         group = placement_group(
             [bundle] * bundles,
-            strategy="PACK",
+            strategy=self._strategy.upper(),
             name=f"{self._owner}#{secrets.token_hex(6)}" if self._owner else "",
             bundle_label_selector=labels,
         )
@@ -147,6 +160,40 @@ class Placement:
             num_gpus=self._share.gpus,
             scheduling_strategy=strategy,
         ).remote(self._share.threads)
+
+
+def _node_by_node(group: PlacementGroup) -> list[int]:
+    """Return the bundles in the order in which blocks take them: this node's, then each other's.
+
+    So that neighbours, which pass activations on, are on one node as far as can be.
+    """
+    nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
+    here = ray.get_runtime_context().get_node_id()
+    return sorted(nodes, key=lambda index: (nodes[index] != here, nodes[index], index))
+
+
+def speeds(workers: Sequence[Worker], grid: Grid) -> list[float] | None:
+    """Return each block's speed, where nodes differ in it by more than measurements do.
+
+    That of a block's slowest replica; all workers are measured at once, as they will work.
+    """
+    if len({worker.node for worker in workers}) < 2:
+        return None
+    each: list[float] = ray.get([worker.actor.speed.remote() for worker in workers])
+    of_node = {
+        node: median(s for w, s in zip(workers, each, strict=True) if w.node == node)
+        for node in {worker.node for worker in workers}
+    }
+    if max(of_node.values()) < _ALIKE * min(of_node.values()):
+        return None
+    return [
+        min(
+            of_node[worker.node]
+            for number, worker in enumerate(workers, start=1)
+            if grid.block_of(number) == block
+        )
+        for block in range(1, grid.blocks + 1)
+    ]
 
 
 def _give_back(owner: str) -> None:

@@ -197,6 +197,28 @@ ERROR_FORMAT_TOPK: ErrorFormat.ValueType  # 5
 """The largest numbers of each row and where they stand."""
 Global___ErrorFormat: _TypeAlias = ErrorFormat  # noqa: Y015
 
+class _Placement:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlacementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Placement.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLACEMENT_UNSPECIFIED: _Placement.ValueType  # 0
+    PLACEMENT_PACK: _Placement.ValueType  # 1
+    """On as few nodes as they fit on; neighbours on one."""
+    PLACEMENT_SPREAD: _Placement.ValueType  # 2
+    """On as many nodes as there are."""
+
+class Placement(_Placement, metaclass=_PlacementEnumTypeWrapper):
+    """On which nodes workers go."""
+
+PLACEMENT_UNSPECIFIED: Placement.ValueType  # 0
+PLACEMENT_PACK: Placement.ValueType  # 1
+"""On as few nodes as they fit on; neighbours on one."""
+PLACEMENT_SPREAD: Placement.ValueType  # 2
+"""On as many nodes as there are."""
+Global___Placement: _TypeAlias = Placement  # noqa: Y015
+
 class _NonFinite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -399,6 +421,7 @@ class ResourceSpec(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -409,6 +432,8 @@ class ResourceSpec(_message.Message):
     """Longest wait for one message between workers, or for an answer of one, seconds; a worker that
     keeps the others waiting longer counts as hung, and is replaced.
     """
+    placement: Global___Placement.ValueType
+    """On which nodes the workers go."""
     def __init__(
         self,
         *,
@@ -416,10 +441,11 @@ class ResourceSpec(_message.Message):
         gpus: _builtins.float | None = ...,
         threads: _builtins.int | None = ...,
         timeout_s: _builtins.float | None = ...,
+        placement: Global___Placement.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cpus: _TypeAlias = _typing.Literal["cpus"]  # noqa: Y015
     _WhichOneofArgType__cpus: _TypeAlias = _typing.Literal["_cpus", b"_cpus"]  # noqa: Y015

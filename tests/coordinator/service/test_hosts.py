@@ -17,26 +17,6 @@ CERTIFICATES = Path(__file__).parents[3] / "deploy" / "certs" / "make_test_ca.sh
 JOB: dict[str, Any] = {"epochs": 20, "options": {"width": 32, "layers": 4}, "log_every": 1}
 
 
-def join(host: Host, head: Host, token: str) -> None:
-    """Start Ray on a host, with room for one block."""
-    where = (
-        ("--head", "--port=6379", "--include-dashboard=false")
-        if host is head
-        else (f"--address={head.address}:6379",)
-    )
-    host.run(
-        "ray",
-        "start",
-        *where,
-        f"--node-ip-address={host.address}",
-        "--num-cpus=1",
-        "--object-store-memory=100000000",
-        "--disable-usage-stats",
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN=token,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> None:
@@ -47,7 +27,7 @@ def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> 
         head = there[0]
         subprocess.run([CERTIFICATES, tmp_path / "certs", head.address], check=True)
         for host in there[:3]:
-            join(host, head, ray_token)
+            host.join(head, ray_token)
         service = head.start(
             "errorcast",
             "serve",
@@ -77,7 +57,7 @@ def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> 
         assert blocks_on(there) == [1, 1, 1, 0]
         user.run("errorcast", "pause", "latest", **access)
         next(e for e in events if e.get("state", {}).get("state") == "JOB_STATE_PAUSED")
-        join(there[3], head, ray_token)
+        there[3].join(head, ray_token)
         user.run("errorcast", "scale", "latest", "--blocks", "4", **access)
         user.run("errorcast", "resume", "latest", **access)
         step = next(int(event["metrics"]["step"]) for event in events if "metrics" in event)

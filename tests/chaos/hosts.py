@@ -24,6 +24,7 @@ class Host:
 
     name: str
     address: str
+    cable: tuple[str, ...] = ()  # to the first host: a link's name there
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def command(self, *arguments: str) -> list[str]:
@@ -61,6 +62,10 @@ class Host:
         found = _ip("netns", "pids", self.name).split()
         return [psutil.Process(int(pid)) for pid in found if psutil.pid_exists(int(pid))]
 
+    def runs(self, pid: int) -> bool:
+        """Return whether a process runs on it."""
+        return str(pid) in _ip("netns", "pids", self.name).split()
+
     def count(self, what: str) -> int:
         """Return how many of its processes bear this in their command line."""
         lines = []
@@ -69,18 +74,41 @@ class Host:
                 lines.append(" ".join(process.cmdline()))
         return sum(what in line for line in lines)
 
-    def end(self) -> None:
-        """End all that runs on it."""
-        for process in self.started:
-            process.send_signal(signal.SIGTERM)
-        for process in self.started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
+    def join(self, head: "Host", token: str, cpus: int = 1) -> None:
+        """Start Ray here, of the cluster whose head is that host; the first to join is the head."""
+        part = ("--head", "--port=6379", "--include-dashboard=false")
+        self.run(
+            "ray",
+            "start",
+            *(part if head is self else (f"--address={head.address}:6379",)),
+            f"--node-ip-address={self.address}",
+            f"--num-cpus={cpus}",
+            "--object-store-memory=100000000",
+            "--disable-usage-stats",
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN=token,
+        )
+
+    def cut_off(self) -> None:
+        """Unplug it: what runs on it goes on, and reaches nobody."""
+        _ip("-n", *self.cable, "down")
+
+    def kill(self) -> None:
+        """Kill all that runs on it."""
         left = self.processes()
         for one in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         psutil.wait_procs(left, timeout=10)
+
+    def end(self) -> None:
+        """End what was started on it, then kill the rest."""
+        for process in self.started:
+            process.send_signal(signal.SIGTERM)
+        for process in self.started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+        self.kill()
 
 
 @contextmanager
@@ -107,6 +135,7 @@ def hosts(count: int) -> Iterator[Sequence[Host]]:
             pair = ("type", "veth", "peer", "name", "eth0", "netns", host.name)
             _ip("-n", first, "link", "add", f"to-{n}", *pair)
             _ip("-n", first, "link", "set", f"to-{n}", "master", "bridge", "up")
+            host.cable = (first, "link", "set", f"to-{n}")
             _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", host.name, "link", "set", "eth0", "up")
         yield made

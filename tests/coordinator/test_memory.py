@@ -1,0 +1,54 @@
+"""The memory that workers need, before they are asked to build anything."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from coordinator.memory import check_memory, needs
+from coordinator.plan import Plan, make_plan
+from dfa_core import JobError, LearningRule, Model, OptimizerSpec
+from dfa_core.optimizer import state_per_weight
+from workers.placement import Worker
+
+MODEL = Model(
+    (partial(nn.Linear, 64, 128), partial(nn.Linear, 128, 32)), partial(nn.Linear, 32, 10)
+)
+WEIGHTS = (64 * 128 + 128, 128 * 32 + 32)
+
+
+def plan(optimizer: str = "adam", replicas: int = 1) -> Plan:
+    batch = torch.randn(48, 64), torch.randint(0, 10, (48,))
+    rule = LearningRule(microbatches=4, optimizer=OptimizerSpec(optimizer, 1e-3))
+    return make_plan(MODEL, nn.functional.cross_entropy, rule, batch, 2, replicas)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "numbers"),
+    [("sgd", {}, 0), ("sgd", {"momentum": 0.9}, 1), ("adam", {}, 2), ("rmsprop", {}, 1)],
+)
+def test_optimizers_keep_so_many_numbers_a_weight(
+    optimizer: str, options: dict[str, float], numbers: int
+) -> None:
+    assert round(state_per_weight(OptimizerSpec(optimizer, 1e-3, options))) == numbers
+
+
+def test_a_block_needs_its_weights_four_times_and_what_waits() -> None:
+    first, second = needs(plan())
+    assert first.kept == pytest.approx(16 * WEIGHTS[0], rel=1e-3)
+    assert second.kept == pytest.approx(16 * WEIGHTS[1], rel=1e-3)
+    assert first.activations == 4 * (64 + 128) * 12 * 3  # of K + 1 microbatches of 12
+    assert needs(plan(replicas=2))[0].activations == 4 * (64 + 128) * 12 * 2
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
+    made = plan(replicas=2)
+    there = [Worker(None, 1, node) for node in ("one", "one", "two", "two")]
+    total = sum(need.bytes for need in needs(made))
+    check_memory(made, there, {"one": total, "two": total + 1})
+    check_memory(made, there, {"two": total})  # of one node nothing is known
+    with pytest.raises(JobError, match=r"the 2 worker\(s\) on node two need at least 0.0 GB, "):
+        check_memory(made, there, {"one": total, "two": total - 1})
+    with pytest.raises(JobError, match="block 1 of replica 2 most: .* for activations; Ray has"):
+        check_memory(made, there, {"two": 1.0})

@@ -1,0 +1,28 @@
+"""Where workers go: neighbours on one node, or as far apart as can be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_neighbours_are_on_one_node_as_far_as_can_be() -> None:
+    program = Path(__file__).parent / "two_nodes.py"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
+    done = subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, **token, "RAY_USAGE_STATS_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["spread"] == [True, False]
+    assert found["pack"] == [True, True, False, False], "block 1 is where the data is"
+    assert found["speeds"] is None or len(found["speeds"]) == 2  # None: equally fast
