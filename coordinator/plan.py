@@ -36,7 +36,7 @@ class Plan:
 
     def wiring(self, worker: int) -> Wiring:
         """Return where a worker stands in the pipeline."""
-        first, _ = self.layers(worker)
+        first, last = self.layers(worker)
         return Wiring(
             block=self.grid.block_of(worker),
             blocks=len(self.ranges),
@@ -44,6 +44,7 @@ class Plan:
             staleness=self.rule.staleness,
             samples=self.samples,
             arriving=self.profile.between[first],
+            leaving=self.profile.between[last],
             error=self.profile.error,
             sent_as=self.rule.feedback.sent_as,
             replica=self.grid.replica_of(worker),

@@ -78,6 +78,7 @@ class Job:
             staleness=self.spec.staleness,
             skip_non_finite=settings["faults"]["non_finite"] == "skip",
             precision=settings["precision"],
+            activations=settings["activations"],
         )
 
 

@@ -55,6 +55,7 @@ DEFAULTS: Settings = {
     "log_every": 10,
     "staleness": 0,
     "precision": "fp32",
+    "activations": "fp32",
 }
 
 

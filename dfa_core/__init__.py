@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dfa_core.activations import Activations, FlowSpec, SampleSpec, pack
+    from dfa_core.activations import Activations, FlowSpec, SampleSpec
     from dfa_core.angles import alignment
     from dfa_core.block import Block
     from dfa_core.error_format import ErrorFormat
@@ -52,14 +52,13 @@ __all__ = [
     "block_actions",
     "build_layers",
     "in_flight",
-    "pack",
     "partition",
     "profile",
     "split",
 ]
 
 _HOMES = {
-    "activations": ("Activations", "FlowSpec", "SampleSpec", "pack"),
+    "activations": ("Activations", "FlowSpec", "SampleSpec"),
     "angles": ("alignment",),
     "block": ("Block",),
     "error_format": ("ErrorFormat",),

@@ -39,18 +39,20 @@ class FlowSpec:
     """What flows at one place between layers, and how it travels: as one message.
 
     parts: of each tensor, the feedback point first.
+    narrow: they hold bf16 numbers in fp32, and travel as bf16.
     """
 
     parts: tuple[SampleSpec, ...]
+    narrow: bool = False
 
     @classmethod
-    def of(cls, h: Activations) -> "FlowSpec":
+    def of(cls, h: Activations, narrow: bool = False) -> "FlowSpec":
         """Read the spec off activations. Raises JobError when their dtypes differ."""
         parts = tuple(map(SampleSpec.of, tensors(h)))
         if len({part.dtype for part in parts}) > 1:
             found = ", ".join(str(part.dtype) for part in parts)
             raise JobError(f"a layer's tensors travel as one and must be of one dtype, not {found}")
-        return cls(parts)
+        return cls(parts, narrow and parts[0].dtype == torch.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,28 +61,30 @@ class FlowSpec:
 
     @property
     def bytes(self) -> int:
-        """Return the bytes of one sample."""
+        """Return the bytes of one sample, in memory."""
         return sum(part.bytes for part in self.parts)
 
     @property
     def message(self) -> SampleSpec:
         """Return the spec of the message that pack() makes."""
+        dtype = torch.bfloat16 if self.narrow else self.parts[0].dtype
         if len(self.parts) == 1:
-            return self.parts[0]
-        return SampleSpec((sum(prod(part.shape) for part in self.parts),), self.parts[0].dtype)
+            return SampleSpec(self.parts[0].shape, dtype)
+        return SampleSpec((sum(prod(part.shape) for part in self.parts),), dtype)
+
+    def pack(self, h: Activations) -> Tensor:
+        """Return activations as one message: a single tensor as it is, several side by side."""
+        one = h if isinstance(h, Tensor) else torch.cat([t.flatten(1) for t in h], dim=1)
+        return one.bfloat16() if self.narrow else one
 
     def unpack(self, message: Tensor) -> Activations:
         """Return what was packed, bit for bit and each tensor contiguous."""
+        message = message.float() if self.narrow else message
         if len(self.parts) == 1:
             return message
         flat = torch.split(message, [prod(part.shape) for part in self.parts], dim=1)
         shaped = zip(flat, self.parts, strict=True)
         return tuple(t.contiguous().view(len(message), *part.shape) for t, part in shaped)
-
-
-def pack(h: Activations) -> Tensor:
-    """Return activations as one message: a single tensor as it is, several side by side."""
-    return h if isinstance(h, Tensor) else torch.cat([t.flatten(1) for t in h], dim=1)
 
 
 def tensors(h: Activations) -> Sequence[Tensor]:

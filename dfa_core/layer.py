@@ -11,7 +11,7 @@ from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
 from dfa_core.feedback import Feedback
 from dfa_core.model import Model, describe
-from dfa_core.precision import computing_in, widened
+from dfa_core.precision import computing_in, passed_on, widened
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
@@ -47,7 +47,7 @@ class Layer(TrainedModule):
         ]
         self._shapes = ""  # of a sample, for people
         self._staleness = rule.staleness
-        self._precision = rule.precision
+        self._precision, self._activations = rule.precision, rule.activations
         # delayed mode: the weights as step t's forward found them, which also gather its gradients
         self._open: dict[int, dict[str, Tensor]] = {}
 
@@ -241,7 +241,8 @@ class Layer(TrainedModule):
             )
         self._shapes = shapes
         # contiguous: as a message has it, or the next layer's bits could depend on where it is
-        found = tuple(widened(one).contiguous() for one in found)
+        passed = (passed_on(widened(one), self._activations) for one in found)
+        found = tuple(one.contiguous() for one in passed)
         return found if isinstance(h, tuple) else found[0]
 
 

@@ -1,7 +1,10 @@
-"""Which numbers layers compute in; weights, activations between layers and the error are fp32."""
+"""Which numbers layers compute in, and which they pass on; weights are fp32.
+
+How the error travels is error_format.py's.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +17,30 @@ def computing_in(precision: Precision, like: Tensor) -> AbstractContextManager[o
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(like.device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+class _Rounded(torch.autograd.Function):
+    """fp32 to the nearest bf16, in fp32; a gradient passes as if nothing had been done."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x.bfloat16().float()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def passed_on(x: Tensor, activations: Precision) -> Tensor:
+    """Return an output of a layer as the next one gets it, wherever that lives.
+
+    With `bf16` it is rounded behind every layer, and not between blocks alone: bits must not depend
+    on where the model is cut.
+    """
+    if activations == "fp32" or x.dtype != torch.float32:
+        return x
+    rounded: Tensor = _Rounded.apply(x)  # type: ignore[no-untyped-call]
+    return rounded
 
 
 def widened(x: Tensor) -> Tensor:

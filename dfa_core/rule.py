@@ -24,6 +24,7 @@ class LearningRule:
     skip_non_finite: a batch whose loss or error is NaN or infinite changes no weights, and a layer
         whose own gradient is so leaves that batch out; else such a loss raises NonFiniteLoss.
     precision: what layers and head compute in (precision.py).
+    activations: what layers pass on to one another (precision.py).
     """
 
     seed: int = 0
@@ -35,6 +36,7 @@ class LearningRule:
     staleness: int = 0
     skip_non_finite: bool = False
     precision: Precision = "fp32"
+    activations: Precision = "fp32"
 
     def cut_at(self, cuts: tuple[int, ...]) -> "LearningRule":
         """Return the same rule with the learning rate cut at these steps."""

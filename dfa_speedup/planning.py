@@ -87,7 +87,7 @@ class Planner:
         costs = self.costs.scaled(samples)
         between, error = self.case.profile.between, self.case.error_bytes
         ranges = partition([c.forward + c.update for c in costs.layers], blocks)
-        sizes = Sizes(max(between[last].bytes for _, last in ranges), error)
+        sizes = Sizes(max(between[last].message.bytes for _, last in ranges), error)
         parts = [total(costs.layers[a:b]) for a, b in ranges]
         late, link, head = self.case.rule.staleness, self.link, costs.head
         sums = [self._sums(a, b, replicas) for a, b in ranges] if replicas > 1 else []
@@ -157,6 +157,6 @@ class Planner:
         """Inputs and activations once, the error to every block, gradients round the rings."""
         between, error = self.case.profile.between, self.case.error_bytes
         ranges = partition(self.case.costs, blocks)
-        passed = between[0].bytes + sum(between[last].bytes for _, last in ranges)
+        passed = between[0].bytes + sum(between[last].message.bytes for _, last in ranges)
         rings = 2 * (replicas - 1) * 4 * self.case.profile.parameters
         return self.case.batch_size * (passed + blocks * error) + rings

@@ -27,7 +27,7 @@ def predicted_step(
     if name == ERRORCAST:
         ranges = partition(case.costs, workers)
         blocks = [total(of_layers.layers[a:b]) for a, b in ranges]
-        sizes = Sizes(max(between[b].bytes for _, b in ranges), error)
+        sizes = Sizes(max(between[b].message.bytes for _, b in ranges), error)
         return errorcast_step(blocks, of_layers.head, samples, m, sizes, link, case.rule.staleness)
     if name in PIPELINES:
         parts = [*of_layers.layers, of_layers.head]

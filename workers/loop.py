@@ -16,7 +16,6 @@ from dfa_core import (
     Update,
     block_actions,
     in_flight,
-    pack,
 )
 from workers.group import Group
 from workers.links import ErrorInbox, Inbox, Outbox
@@ -27,8 +26,9 @@ from workers.replicas import ReplicaSum
 class Wiring:
     """Where a block stands in the pipeline and what flows through it.
 
-    block: k of K, which is also its rank; samples: of one microbatch; arriving: the
-    activations that enter the block; error: the global error, and how it is sent.
+    block: k of K, which is also its rank; samples: of one microbatch; arriving, leaving: the
+    activations that enter the block and that it sends on; error: the global error, and how it is
+    sent.
     replica: r of R, from 0; microbatches: of a step in each replica. The batch's microbatch number
     g goes to replica g mod R.
     """
@@ -39,6 +39,7 @@ class Wiring:
     staleness: int
     samples: int
     arriving: FlowSpec
+    leaving: FlowSpec
     error: SampleSpec
     sent_as: ErrorFormat
     replica: int = 0
@@ -118,7 +119,7 @@ def train_segment(
             case Forward(step, m):
                 x = arriving.unpack(inputs.take().to(device))
                 h = block.forward(x, step, wiring.microbatch(m))
-                outputs.send(pack(h).cpu())
+                outputs.send(wiring.leaving.pack(h).cpu())
             case Update(step, m):
                 e = errors.take()
                 each = replicas.begin if replicas and m == microbatches - 1 else None
@@ -142,7 +143,7 @@ def evaluate_segment(
     outputs = Outbox(group, (wiring.block + 1) % (wiring.blocks + 1))
     for _ in sizes:
         x = arriving.unpack(inputs.take().to(device))
-        outputs.send(pack(block.evaluate(x)).cpu())
+        outputs.send(wiring.leaving.pack(block.evaluate(x)).cpu())
         inputs.release()
         outputs.keep(at_most=2)
     outputs.keep(at_most=0)

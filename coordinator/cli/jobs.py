@@ -32,7 +32,8 @@ def jobs(
         for job in client.jobs():
             if form is Form.JSON:
                 print_json(job)
-            blocks, when = str(job.spec.blocks), moment(job.submitted)
+            copies = f" x {job.spec.replicas}" if job.spec.replicas > 1 else ""
+            blocks, when = f"{job.spec.blocks}{copies}", moment(job.submitted)
             table.add_row(job.id, state(job), blocks, when, progress_text(job.progress), job.reason)
     if form is Form.TEXT:
         if table.row_count:

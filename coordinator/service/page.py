@@ -15,6 +15,7 @@ from coordinator.service.cluster import ActorLost, ClusterDown, ClusterLink
 from coordinator.service.settings import ServiceSettings, split_address
 from coordinator.service.states import RUNNING, name
 from coordinator.service.store import Record, Store
+from coordinator.service.supervisor import replicas_of
 from dfa_core.errors import JobError
 
 _FILES = Path(__file__).parent / "page"
@@ -142,6 +143,7 @@ def _shown(record: Record) -> dict[str, Any]:
         "state": name(job.state),
         "reason": job.reason,
         "blocks": job.spec.blocks,
+        "replicas": replicas_of(job.spec),
         "step": progress.step,
         "total": progress.total_steps,
         "loss": progress.loss,

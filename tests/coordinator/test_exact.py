@@ -176,6 +176,27 @@ def test_an_error_that_travels_in_fewer_bytes_gives_the_references_bits(
     assert_same_state(tmp_path / "3", reference.parts())
 
 
+@pytest.mark.parametrize("network", ["norm-dropout", "several-tensors", "conv"])
+def test_activations_that_travel_as_bf16_give_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, network: str
+) -> None:
+    r = rule("adam", 2, activations="bf16")
+    reference = Reference(NETWORKS[network], LOSS, r)
+    expected = train(reference, 0, STEPS)
+    assert expected != train(Reference(NETWORKS[network], LOSS, rule("adam", 2)), 0, STEPS)
+    for blocks in (1, 2, 4):
+        with pipeline(four_workers, network, r, blocks) as engine:
+            engine.start(None)
+            losses = train(engine, 0, STEPS)
+            save(engine, tmp_path / f"{blocks}", STEPS)
+            x, target = Noise().batch(0)
+            outputs = list(engine.outputs(TensorDataset(x, target), 8))
+        assert losses == expected
+        assert_same_state(tmp_path / f"{blocks}", reference.parts())
+        for output, part in zip(outputs, x.split(8), strict=True):
+            assert torch.equal(output[0], reference.evaluate(part.clone()))
+
+
 @pytest.mark.parametrize("staleness", [1, 2, 4])
 def test_delayed_mode_gives_the_references_bits(
     four_workers: list[Worker], tmp_path: Path, staleness: int

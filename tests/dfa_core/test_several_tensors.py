@@ -17,7 +17,6 @@ from dfa_core import (
     OptimizerSpec,
     Reference,
     build_layers,
-    pack,
     profile,
 )
 from dfa_core.layer import LearnsBy
@@ -106,7 +105,8 @@ def test_blocks_that_pass_messages_equal_the_reference(cut: tuple[int, ...]) -> 
         for m in range(2):
             h = x[4 * m : 4 * m + 4]
             for block, end in zip(blocks, ends, strict=True):
-                message = pack(block.forward(h, step, m))
+                h = block.forward(h, step, m)
+                message = FlowSpec.of(h).pack(h)
                 assert message.shape[1:] == measured.between[end].message.shape
                 h = measured.between[end].unpack(message.clone())
             _, error = head.error(h, target[4 * m : 4 * m + 4], step, m)
@@ -125,8 +125,18 @@ def test_a_message_gives_back_each_tensor() -> None:
     h = (torch.randn(5, 2, 3), torch.randn(5, 1), torch.randn(5, 4))
     spec = FlowSpec.of(h)
     assert spec.bytes == 4 * 11
-    back = spec.unpack(pack(h))
+    back = spec.unpack(spec.pack(h))
     assert all(torch.equal(a, b) and b.is_contiguous() for a, b in zip(h, back, strict=True))
+
+
+def test_a_narrow_message_has_half_the_bytes() -> None:
+    h = tuple(t.bfloat16().float() for t in (torch.randn(5, 2, 3), torch.randn(5, 4)))
+    spec = FlowSpec.of(h, narrow=True)
+    assert (spec.bytes, spec.message.bytes) == (40, 20)
+    back = spec.unpack(spec.pack(h))
+    assert all(torch.equal(a, b) and b.dtype == a.dtype for a, b in zip(h, back, strict=True))
+    whole = torch.ones(5, 2, dtype=torch.int64)  # tokens: they are what they are
+    assert not FlowSpec.of(whole, narrow=True).narrow
 
 
 def test_two_dtypes_cannot_travel_together() -> None:

@@ -152,15 +152,15 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
     PRECISION_FP32: _Precision.ValueType  # 1
     PRECISION_BF16: _Precision.ValueType  # 2
-    """bfloat16 where torch's autocast has it."""
+    """bfloat16: of computing, where torch's autocast has it; of what is passed on, rounded."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
-    """Numbers that layers compute in. Weights, the error and what goes between layers stay fp32."""
+    """Kinds of numbers; weights are fp32 always."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 PRECISION_FP32: Precision.ValueType  # 1
 PRECISION_BF16: Precision.ValueType  # 2
-"""bfloat16 where torch's autocast has it."""
+"""bfloat16: of computing, where torch's autocast has it; of what is passed on, rounded."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _ErrorFormat:
@@ -608,6 +608,7 @@ class JobSpec(_message.Message):
     STOPPING_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    ACTIVATIONS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -636,6 +637,8 @@ class JobSpec(_message.Message):
     """Copies of every block, each on its share of the microbatches, which it divides. Another number
     adds gradients up in another order, which can change the last bits of the weights.
     """
+    activations: Global___Precision.ValueType
+    """Numbers that layers pass on to one another."""
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Arguments of the task's function, such as width."""
@@ -686,10 +689,11 @@ class JobSpec(_message.Message):
         stopping: Global___StoppingSpec | None = ...,
         precision: Global___Precision.ValueType = ...,
         replicas: _builtins.int | None = ...,
+        activations: Global___Precision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
