@@ -165,13 +165,17 @@ def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
 
 
 def test_the_first_interrupt_is_noted_and_the_second_raised() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with _noted_interrupts() as noted:
-        signal.raise_signal(signal.SIGINT)
-        assert noted == [signal.SIGINT]
-        with pytest.raises(KeyboardInterrupt):
+    # as at a terminal: what a shell starts in the background has interrupts ignored
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _noted_interrupts() as noted:
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            assert noted == [signal.SIGINT]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 def test_what_cannot_be_sent_is_named(a_ray: None, tmp_path: Path) -> None:
