@@ -134,8 +134,8 @@ def exposed(block: LayerCost, rings: Sequence[float]) -> float:
     layer needs its own alone, so that one sum hides behind the steps of the layers before it.
     """
     each, ended = block.update / len(rings), 0.0
-    for index, ring in enumerate(rings):
-        ended = max(ended, each * (index + 1)) + ring
+    for index, seconds in enumerate(rings):
+        ended = max(ended, each * (index + 1)) + seconds
     hidden = block.optimizer * (len(rings) - 1) / len(rings)
     return max(0.0, ended - block.update - hidden)
 

@@ -175,11 +175,16 @@ def _node_by_node(group: PlacementGroup) -> list[int]:
 def speeds(workers: Sequence[Worker], grid: Grid) -> list[float] | None:
     """Return each block's speed, where nodes differ in it by more than measurements do.
 
-    That of a block's slowest replica; all workers are measured at once, as they will work.
+    That of a block's slowest replica; all workers are measured at once, as they will work. None
+    where one does not answer: whoever starts them finds that out, and replaces it.
     """
     if len({worker.node for worker in workers}) < 2:
         return None
-    each: list[float] = ray.get([worker.actor.speed.remote() for worker in workers])
+    try:
+        asked = [worker.actor.speed.remote() for worker in workers]
+        each: list[float] = ray.get(asked, timeout=_ANSWER_S)
+    except RayError:
+        return None
     of_node = {
         node: median(s for w, s in zip(workers, each, strict=True) if w.node == node)
         for node in {worker.node for worker in workers}
