@@ -28,9 +28,11 @@ from coordinator.training import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 from workers.actor import Shipment
+from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
-from workers.placement import Placement, Share, speeds
+from workers.placement import Placement, Share, meeting_host, speeds
 from workers.trace import Span
+from workers.transport import choose, told
 
 Event = dict[str, Any]
 
@@ -108,9 +110,15 @@ class TrainingWork:
 
     def _place(self, at_end: ExitStack) -> Placement | None:
         """Start the workers first: they come up while the data is loaded and the plan is made."""
+        resources = self._spec.resources
+        if resources.coordinator_gpus and device_here().type == "cpu":
+            raise JobError(
+                f"resources.coordinator_gpus: {resources.coordinator_gpus:g} are asked for, and "
+                f"the coordinator's node has {gpus_of_this_node():g} GPU; set it to 0, or start "
+                f"the job on a node with a GPU"
+            )
         if self._spec.method != METHOD_DFA:
             return None
-        resources = self._spec.resources
         share = Share(resources.cpus, resources.gpus, resources.threads)
         grid = Grid(self._spec.blocks, max(1, self._spec.replicas))
         strategy = to_settings(self._spec)["resources"]["placement"]
@@ -147,16 +155,24 @@ class TrainingWork:
         at_end: ExitStack,
     ) -> Engine:
         if placement is None:
-            return SingleProcess(Reference(job.model, job.task.loss, rule, job.method), feed)
+            reference = Reference(job.model, job.task.loss, rule, job.method)
+            reference.to(device_here())
+            return SingleProcess(reference, feed)
         grid, batch = job.grid, feed.batch(0)
         plan = make_plan(job.model, job.task.loss, rule, batch, grid.blocks, grid.replicas)
         workers = placement.workers
         plan = plan.on(speeds(workers, grid))
         check_memory(plan, workers, room_of_nodes())
-        self._emit("plan", {"layers": plan.table(), "head": plan.profile.head_parameters})
+        gpus = [gpu_here(), *(worker.gpu for worker in workers)]
+        asked: Any = to_settings(job.spec)["resources"]["transport"]
+        transport = choose(asked, gpus)
+        links = told(transport, gpus, meeting_host(workers))
+        table, weights = plan.table(), plan.profile.head_parameters
+        self._emit("plan", {"layers": table, "head": weights, "links": links})
         folders = self._task.folders if self._task is not None else own_folders()
         model = Shipment.pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
+        head.to(device_here())
         pipeline = Pipeline(
             workers,
             plan,
@@ -165,6 +181,7 @@ class TrainingWork:
             feed,
             rule,
             timeout_s=job.spec.resources.timeout_s,
+            transport=transport,
             snapshot_steps=job.spec.faults.snapshot_steps,
             placement=placement,
         )
@@ -238,7 +255,12 @@ TrainingActor: Any = ray.remote(
 )(TrainingWork)
 
 
-def training_actor(**options: Any) -> Any:
-    """Start a training actor on the caller's node: there lies the run's folder, and its lock."""
+def training_actor(gpus: float = 0.0, **options: Any) -> Any:
+    """Start a training actor on the caller's node: there lies the run's folder, and its lock.
+
+    gpus: its share; where the node has less it starts with none, to say so.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return TrainingActor.options(scheduling_strategy=here, **options).remote()
+    there = gpus if gpus and gpus <= gpus_of_this_node() else 0.0
+    options = {"scheduling_strategy": here, "num_gpus": there, **options}
+    return TrainingActor.options(**options).remote()

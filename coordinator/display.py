@@ -51,6 +51,7 @@ class TerminalViewer:
         match event["event"]:
             case "plan":
                 self._console.print(plan_table(event["layers"]))
+                self._console.print(f"links: {event['links']}")
             case "warning" | "fault" | "recovered" | "rolled_back" | "rate_cut":
                 self._console.print(event["message"], style="yellow")
             case "resumed":

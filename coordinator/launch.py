@@ -129,7 +129,7 @@ def _run(
     timeout_s = job.spec.resources.timeout_s
     with _noted_interrupts() as noted:
         while True:
-            actor = training_actor()
+            actor = training_actor(job.spec.resources.coordinator_gpus)
             try:
                 actor.run.remote(packed, spec, folder.path)
                 for event in _follow(actor, viewer, recovery, noted, timeout_s):

@@ -72,7 +72,7 @@ def train_segment(
             send_next()
             lane = next(taking)
             h = arriving.unpack(lane.outputs.take())
-            target = targets.popleft()
+            target = targets.popleft().to(head.device, non_blocking=True)
             loss, e = head.error(h, target, step, microbatch)
             if not foretold(rule):
                 lane.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
@@ -109,7 +109,7 @@ def evaluate_segment(
             targets.append(target)
         if index >= ahead * replicas:
             lane = next(taking)
-            yield head.evaluate(arriving.unpack(lane.outputs.take())), targets.popleft()
+            yield head.evaluate(arriving.unpack(lane.outputs.take())).cpu(), targets.popleft()
             lane.outputs.release()
             lane.inputs.keep(at_most=ahead)
     for lane in lanes:

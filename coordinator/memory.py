@@ -14,6 +14,7 @@ import ray
 from coordinator.plan import Plan
 from dfa_core import JobError, in_flight
 from dfa_core.optimizer import state_per_weight
+from workers.gpu import Gpu
 from workers.placement import Worker
 
 
@@ -44,28 +45,29 @@ def needs(plan: Plan) -> list[Need]:
 
 
 def check_memory(plan: Plan, workers: Sequence[Worker], room: Mapping[str, float]) -> None:
-    """Refuse a job whose workers cannot fit on their nodes.
+    """Refuse a job whose workers cannot fit on their nodes, or on their GPUs.
 
     room: bytes that each node has for all of them.
 
     Raises JobError, with the numbers.
     """
     of_blocks, grid = needs(plan), plan.grid
-    on_node: dict[str, list[int]] = defaultdict(list)
+    at: dict[Gpu | str, list[int]] = defaultdict(list)
     for number, worker in enumerate(workers, start=1):
-        on_node[worker.node].append(number)
-    for node, numbers in on_node.items():
+        at[worker.gpu or worker.node].append(number)
+    for place, numbers in at.items():
         asked = {n: of_blocks[grid.block_of(n) - 1] for n in numbers}
         total = sum(need.bytes for need in asked.values())
-        if total <= room.get(node, float("inf")):
+        there = place.memory if isinstance(place, Gpu) else room.get(place, float("inf"))
+        if total <= there:
             continue
         largest = max(numbers, key=lambda n: asked[n].bytes)
         need = asked[largest]
         raise JobError(
-            f"memory: the {len(numbers)} worker(s) on node {node[:8]} need at least {_gb(total)}, "
+            f"memory: the {len(numbers)} worker(s) on {_name(place)} need at least {_gb(total)}, "
             f"{grid.label(largest)} most: {_gb(need.kept)} for weights, gradients and optimizer, "
-            f"{_gb(need.activations)} for activations; Ray has {_gb(room[node])} there. Use more "
-            f"nodes (resources.placement=spread), more blocks, or more microbatches"
+            f"{_gb(need.activations)} for activations; there is {_gb(there)}. Use more nodes "
+            f"(resources.placement=spread), more blocks, or more microbatches"
         )
 
 
@@ -73,6 +75,10 @@ def room_of_nodes() -> dict[str, float]:
     """Return the bytes that Ray counts as free for workers' use, of every node."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return {node["NodeID"]: node["Resources"].get("memory", float("inf")) for node in nodes}
+
+
+def _name(place: Gpu | str) -> str:
+    return f"GPU {place.identity}" if isinstance(place, Gpu) else f"node {place[:8]}"
 
 
 def _gb(size: float) -> str:

@@ -27,6 +27,7 @@ from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedHead
+from workers.transport import Place, Transport, join_replica
 
 _ANSWER_S = 5.0
 _generations = itertools.count(time.time_ns())  # no two groups of a worker share a number
@@ -48,6 +49,7 @@ class Pipeline:
         feed: Feed,
         rule: LearningRule,
         timeout_s: float,
+        transport: Transport = "gloo",
         snapshot_steps: int = 0,
         placement: Placement | None = None,
     ) -> None:
@@ -56,11 +58,13 @@ class Pipeline:
         workers: of all blocks and replicas, as workers/grid.py numbers them.
         model: the packed dfa_core.Model.
         timeout_s: longest wait for one message or answer.
+        transport: how tensors travel.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
         placement: where lost workers are replaced; without it they cannot be.
         """
         self._plan, self._head, self._feed, self._rule = plan, head, feed, rule
         self._timeout_s, self._snapshot_steps = timeout_s, snapshot_steps
+        self._transport = transport
         self._placement = placement
         self._model = ray.put(model)
         self._crew = Crew(workers, plan.grid, timeout_s, self._abort)
@@ -249,7 +253,8 @@ class Pipeline:
         listener = listen(host)
         port = listener.getsockname()[1]
         store = open_store(host, port, world, listener)
-        meeting = Meeting(host, port, world, self._timeout_s, self._generation)
+        at, by = Place(host, self._head.device, self._timeout_s), self._transport
+        meeting = Meeting(host, port, world, at.timeout_s, by, self._generation)
         calls = [
             worker.actor.join.remote(meeting, self._plan.wiring(number))
             for number, worker in enumerate(workers, start=1)
@@ -258,7 +263,7 @@ class Pipeline:
         with self._crew.watching(calls):
             for r in range(grid.replicas):
                 of_replica = replica_store(store, r)
-                self._groups.append(Group(of_replica, 0, grid.blocks + 1, host, self._timeout_s))
+                self._groups.append(join_replica(by, at, 0, grid.blocks + 1, of_replica))
             self._crew.all_of(calls)
 
     def _first_replica(self) -> list[Worker]:

@@ -93,8 +93,10 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
         task = make_task(task, plain_options(given.options), given.data_dir, method)
     defaults = merge(DEFAULTS, task.defaults)
     spec = parse(merge(defaults, settings, {"task": given.task}))
-    job = Job(spec, task)
     _check_numbers(spec)
+    resources = spec.resources
+    resources.threads = resources.threads or max(1, int(resources.cpus))
+    job = Job(spec, task)
     _check_optimizer(job)
     _check_together(job)
     return job
@@ -170,7 +172,6 @@ def _check_numbers(spec: JobSpec) -> None:
         "microbatches": spec.microbatches,
         "batch_size": spec.batch_size,
         "epochs": spec.epochs,
-        "resources.threads": spec.resources.threads,
         "checkpoint.keep": spec.checkpoint.keep,
         "log_every": spec.log_every,
         "optimizer.patience": spec.optimizer.patience,
@@ -191,6 +192,7 @@ def _check_numbers(spec: JobSpec) -> None:
     for name, value in {
         "optimizer.clip_norm": spec.optimizer.clip_norm,
         "resources.gpus": spec.resources.gpus,
+        "resources.coordinator_gpus": spec.resources.coordinator_gpus,
     }.items():
         if value < 0:
             raise JobError(f"{name}: {value:g} must be 0 or above")

@@ -22,6 +22,7 @@ class SingleProcess:
 
     def __init__(self, reference: Reference, feed: Feed) -> None:
         self._reference, self._feed = reference, feed
+        self._device = reference.head.device
 
     def start(self, checkpoint: Checkpoint | None) -> int:
         """Take over a checkpoint's state."""
@@ -40,7 +41,8 @@ class SingleProcess:
     def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
         """Train steps first..last-1."""
         for step in range(first, last):
-            on_step(step, self._reference.train_step(step, *self._feed.batch(step)))
+            x, target = (tensor.to(self._device) for tensor in self._feed.batch(step))
+            on_step(step, self._reference.train_step(step, x, target))
         labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
         parts = zip(labels, self._reference.parts(), strict=True)
         return [(step, label) for label, part in parts for step in part.taken_left_out()]
@@ -48,7 +50,7 @@ class SingleProcess:
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
         for x, target in parts(data, at_once):
-            yield self._reference.evaluate(x), target
+            yield self._reference.evaluate(x.to(self._device)).cpu(), target
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head."""

@@ -43,7 +43,15 @@ DEFAULTS: Settings = {
         "sent_as": "fp32",
         "keep": 0.1,
     },
-    "resources": {"cpus": 1.0, "gpus": 0.0, "threads": 1, "timeout_s": 60.0, "placement": "pack"},
+    "resources": {
+        "cpus": 1.0,
+        "gpus": 0.0,
+        "coordinator_gpus": 0.0,
+        "threads": 0,
+        "timeout_s": 60.0,
+        "placement": "pack",
+        "transport": "auto",
+    },
     "checkpoint": {"every_steps": 0, "keep": 2},
     "faults": {
         "snapshot_steps": 20,

@@ -149,8 +149,9 @@ class Layer(TrainedModule):
         """Take a sum of such vectors as the gradients of batch `step`."""
         holders = self._holders(step)
         sizes = [*(holder.numel() for holder in holders), len(holders)]
-        *gradients, have = torch.split(vector.to(holders[0].device), sizes)
-        for holder, gradient, there in zip(holders, gradients, have.tolist(), strict=True):
+        have = vector[-len(holders) :].tolist()
+        *gradients, _ = torch.split(vector.to(holders[0].device, non_blocking=True), sizes)
+        for holder, gradient, there in zip(holders, gradients, have, strict=True):
             holder.grad = gradient.view(holder.shape) if there else None
 
     def running_statistics(self) -> list[Tensor]:

@@ -43,6 +43,11 @@ class Reference:
         yield from self.layers
         yield self.head
 
+    def to(self, device: torch.device) -> None:
+        """Move to a device, before the first step; batches are to come from there."""
+        for part in self.parts():
+            part.to(device)
+
     def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
         """Train on one batch; return its loss, the mean over the microbatches.
 

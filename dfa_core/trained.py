@@ -26,10 +26,16 @@ class TrainedModule:
         self._bad: set[int] = set()
         self._buffers_before: dict[int, TensorState] = {}
         self.module = module.train()
+        self.device = torch.device("cpu")
         self.spec = spec
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.parameters: dict[str, Tensor] = {**trained}
         self.optimizer = build_optimizer(spec, trained.values())
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device, before the first step: what is computed here is computed there."""
+        self.module.to(device)
+        self.device = device
 
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step of `step` with the gradients summed so far, and clear them."""

@@ -13,6 +13,7 @@ import torch
 from ray import cloudpickle
 
 from dfa_core import Block, LearningRule, Model, OptimizerSpec, build_layers
+from workers.gpu import Gpu, device_here, gpu_here
 from workers.group import (
     LOOPBACK,
     Group,
@@ -28,6 +29,7 @@ from workers.snapshots import PartState, pack, restore
 from workers.state_files import SavedParts, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedBlock
+from workers.transport import Place, Transport, join_block, join_replica
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15
 
@@ -58,6 +60,7 @@ class Shipment:
 class Meeting:
     """Where the ranks of one group meet: rank 0's store, and the longest wait for a message.
 
+    transport: how tensors then travel.
     generation: of the group; what is asked of another one changes nothing.
     """
 
@@ -65,6 +68,7 @@ class Meeting:
     port: int
     world: int
     timeout_s: float
+    transport: Transport = "gloo"
     generation: int = 0
 
 
@@ -74,7 +78,7 @@ class BlockWorker:
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         self._threads = threads
-        self._device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+        self._device = device_here()
         self._block = Block([])
         self._group: Group | None = None  # of the coordinator and the blocks of this replica
         self._replicas: Group | None = None  # of the replicas of this block, where there are more
@@ -90,7 +94,7 @@ class BlockWorker:
         whole: Model = model.unpack()
         layers = build_layers(whole, first, last, rule)
         for layer in layers:
-            layer.module.to(self._device)
+            layer.to(self._device)
         self._block, self._step = Block(layers), 0
 
     def join(self, meeting: Meeting, wiring: Wiring) -> None:
@@ -100,11 +104,12 @@ class BlockWorker:
         self._wiring, self._generation = wiring, meeting.generation
         store = open_store(meeting.host, meeting.port, meeting.world, None)
         host = LOOPBACK if meeting.host == LOOPBACK else ray.util.get_node_ip_address()
-        k, r, timeout_s = wiring.block, wiring.replica, meeting.timeout_s
-        self._group = Group(replica_store(store, r), k, wiring.blocks + 1, host, timeout_s)
+        at, by = Place(host, self._device, meeting.timeout_s), meeting.transport
+        k, r = wiring.block, wiring.replica
+        self._group = join_replica(by, at, k, wiring.blocks + 1, replica_store(store, r))
         self._replicas = None
         if wiring.replicas > 1:
-            self._replicas = Group(block_store(store, k), r, wiring.replicas, host, timeout_s)
+            self._replicas = join_block(by, at, r, wiring.replicas, block_store(store, k))
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the group, so that no peer waits.
@@ -117,7 +122,7 @@ class BlockWorker:
         self._step, meter = None, Meter(self._groups)
         replicas = None if self._replicas is None else ReplicaSum(self._replicas)
         try:
-            train_segment(self._block, group, replicas, self._wiring, self._device, first, last)
+            train_segment(self._block, group, replicas, self._wiring, first, last)
         except BaseException:
             self._leave()
             raise
@@ -128,7 +133,7 @@ class BlockWorker:
         """Run parts of these sizes forward."""
         group = self._joined(generation)
         try:
-            evaluate_segment(self._block, group, self._wiring, self._device, sizes)
+            evaluate_segment(self._block, group, self._wiring, sizes)
         except BaseException:
             self._leave()
             raise
@@ -237,9 +242,9 @@ class BlockWorker:
         return 1 / median(seconds)
 
     @ray.method(concurrency_group="control")
-    def place(self) -> tuple[int, str]:
-        """Return (process id, node id); answered as soon as the actor is up."""
-        return os.getpid(), ray.get_runtime_context().get_node_id()
+    def place(self) -> tuple[int, str, Gpu | None]:
+        """Return (process id, node id, GPU); answered as soon as the actor is up."""
+        return os.getpid(), ray.get_runtime_context().get_node_id(), gpu_here()
 
     @property
     def _groups(self) -> list[Group]:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dfa_core import SampleSpec
-from workers.group import Group, Transfer
+from workers.group import Group, Read, Transfer
 
 
 class Inbox:
     """Activations from one rank, in order, into `slots` buffers used in turn.
 
-    take() gives the next message; its buffer is the caller's until release(), called in the same
-    order, which posts the receive of a later message into it.
+    take() gives the next message; it is the caller's until release(), called in the same order,
+    which posts the receive of a later message into its buffer.
     """
 
     def __init__(
@@ -26,22 +26,28 @@ class Inbox:
         """sizes: samples of each message to come."""
         self._group, self._source, self._sizes = group, source, sizes
         largest = max(sizes, default=0)
-        self._buffers = [spec.empty(largest) for _ in range(min(slots, len(sizes)))]
+        self._buffers = [group.buffer(spec, largest) for _ in range(min(slots, len(sizes)))]
         self._posted: deque[Transfer] = deque()
+        self._read: deque[Read | None] = deque()
         self._next = 0
         for _ in self._buffers:
-            self.release()
+            self._post(None)
 
     def take(self) -> Tensor:
-        """Wait for the next message and return it."""
-        return self._posted.popleft().wait()
+        """Wait for the next message and return it, on the rank's device."""
+        message, read = self._group.on_device(self._posted.popleft().wait())
+        self._read.append(read)
+        return message
 
     def release(self) -> None:
         """Give the oldest buffer back, for a message still to come if there is one."""
+        self._post(self._read.popleft())
+
+    def _post(self, read: Read | None) -> None:
         if self._next < len(self._sizes):
             buffer = self._buffers[self._next % len(self._buffers)]
             part = buffer[: self._sizes[self._next]]
-            self._posted.append(self._group.receive(part, self._source))
+            self._posted.append(self._group.receive(part, self._source, read))
             self._next += 1
 
 
@@ -75,15 +81,22 @@ class ErrorInbox:
     def __init__(self, group: Group, spec: SampleSpec, samples: int, messages: int) -> None:
         self._group, self._left = group, messages
         self._posted: deque[Transfer] = deque()
+        self._taken: deque[tuple[Tensor, Read | None]] = deque()
         for _ in range(self._AHEAD):
-            self.release(spec.empty(samples))
+            self._post(group.buffer(spec, samples), None)
 
     def take(self) -> Tensor:
-        """Wait for the next global error and return it; give it back with release()."""
-        return self._posted.popleft().wait()
+        """Wait for the next global error and return it, on the rank's device."""
+        buffer = self._posted.popleft().wait()
+        error, read = self._group.on_device(buffer)
+        self._taken.append((buffer, read))
+        return error
 
-    def release(self, buffer: Tensor) -> None:
-        """Let a later error arrive in this buffer."""
+    def release(self) -> None:
+        """Let a later error arrive where the oldest one taken is."""
+        self._post(*self._taken.popleft())
+
+    def _post(self, buffer: Tensor, read: Read | None) -> None:
         if self._left > 0:
             self._left -= 1
-            self._posted.append(self._group.broadcast(buffer))
+            self._posted.append(self._group.broadcast(buffer, read))

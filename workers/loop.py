@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-import torch
-
 from dfa_core import (
     Block,
     ErrorFormat,
@@ -96,7 +94,6 @@ def train_segment(
     group: Group,
     replicas: ReplicaSum | None,
     wiring: Wiring,
-    device: torch.device,
     first: int,
     last: int,
 ) -> None:
@@ -117,14 +114,14 @@ def train_segment(
     for action in block_actions(blocks, microbatches, first, last, wiring.staleness):
         match action:
             case Forward(step, m):
-                x = arriving.unpack(inputs.take().to(device))
+                x = arriving.unpack(inputs.take())
                 h = block.forward(x, step, wiring.microbatch(m))
-                outputs.send(wiring.leaving.pack(h).cpu())
+                outputs.send(wiring.leaving.pack(h))
             case Update(step, m):
-                e = errors.take()
+                e = form.decode(errors.take(), error)
                 each = replicas.begin if replicas and m == microbatches - 1 else None
-                block.update(form.decode(e.to(device), error), step, wiring.microbatch(m), each)
-                errors.release(e)
+                block.update(e, step, wiring.microbatch(m), each)
+                errors.release()
                 inputs.release()
                 outputs.keep(at_most=waiting)
             case Step(step):
@@ -134,16 +131,14 @@ def train_segment(
         replicas.finish()
 
 
-def evaluate_segment(
-    block: Block, group: Group, wiring: Wiring, device: torch.device, sizes: Sequence[int]
-) -> None:
+def evaluate_segment(block: Block, group: Group, wiring: Wiring, sizes: Sequence[int]) -> None:
     """Run parts of these sizes forward through the block, in evaluation mode."""
     arriving = wiring.arriving
     inputs = Inbox(group, wiring.block - 1, arriving.message, sizes, slots=2)
     outputs = Outbox(group, (wiring.block + 1) % (wiring.blocks + 1))
     for _ in sizes:
-        x = arriving.unpack(inputs.take().to(device))
-        outputs.send(wiring.leaving.pack(block.evaluate(x)).cpu())
+        x = arriving.unpack(inputs.take())
+        outputs.send(wiring.leaving.pack(block.evaluate(x)))
         inputs.release()
         outputs.keep(at_most=2)
     outputs.keep(at_most=0)

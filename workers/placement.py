@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import (
 
 from dfa_core import JobError, TrainingFailed
 from workers.actor import BlockActor
+from workers.gpu import Gpu
 from workers.grid import Grid
 from workers.group import LOOPBACK
 
@@ -45,11 +46,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Worker:
-    """A started BlockWorker: its actor handle, its process id, and the node it is on."""
+    """A started BlockWorker: its actor handle, its process id, and the node and GPU it is on."""
 
     actor: Any
     process: int
     node: str
+    gpu: Gpu | None = None
 
 
 class Placement:

@@ -20,7 +20,7 @@ class ReplicaSum:
     def begin(self, layer: Layer, step: int) -> None:
         """Start to sum what a layer has gathered for `step`."""
         if layer.parameters:
-            vector = layer.gradient_vector(step).cpu()
+            vector = layer.gradient_vector(step)
             self._coming[layer.index, step] = layer, self._group.all_reduce(vector)
 
     def end(self, layer: Layer, step: int) -> None:
@@ -33,7 +33,7 @@ class ReplicaSum:
         """
         self._give(layer.index, step)
         for buffer in layer.running_statistics():
-            first = self._group.broadcast(buffer.detach().cpu().clone()).wait()
+            first = self._group.broadcast(buffer.detach().clone()).wait()
             buffer.data.copy_(first)  # graphs of later batches may hold it (delayed mode)
 
     def finish(self) -> None:

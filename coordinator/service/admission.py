@@ -17,13 +17,20 @@ class Waiting:
     workers: int
     cpus: float
     gpus: float
+    coordinator_gpus: float = 0.0
+
+    @property
+    def all_gpus(self) -> float:
+        """Return the GPUs of all workers and of the coordinator."""
+        return self.workers * self.gpus + self.coordinator_gpus
 
     @property
     def needs(self) -> str:
         """Return `4 workers x 1 CPU` for people."""
         gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
         word = "worker" if self.workers == 1 else "workers"
-        return f"{self.workers} {word} x {self.cpus:g} CPU{gpus}"
+        more = f", and {self.coordinator_gpus:g} GPU" if self.coordinator_gpus else ""
+        return f"{self.workers} {word} x {self.cpus:g} CPU{gpus}{more}"
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,11 @@ class Capacity:
 
     def fits(self, job: Waiting) -> bool:
         """Return whether all workers of a job fit in."""
-        return self.cpus >= job.workers * job.cpus and self.gpus >= job.workers * job.gpus
+        return self.cpus >= job.workers * job.cpus and self.gpus >= job.all_gpus
 
     def without(self, job: Waiting) -> "Capacity":
         """Return what a started job leaves."""
-        return Capacity(self.cpus - job.workers * job.cpus, self.gpus - job.workers * job.gpus)
+        return Capacity(self.cpus - job.workers * job.cpus, self.gpus - job.all_gpus)
 
 
 def admit(
@@ -56,12 +63,12 @@ def admit(
     held_by = ""
     for job in sorted(waiting, key=lambda j: (-_rank(j, now), j.number)):
         if not total.fits(job):
-            has = f"{total.cpus:g} CPU" + (f" and {total.gpus:g} GPU" if job.gpus else "")
+            has = f"{total.cpus:g} CPU" + (f" and {total.gpus:g} GPU" if job.all_gpus else "")
             reasons[job.job_id] = f"needs {job.needs}, the cluster has {has}"
         elif held_by:
             reasons[job.job_id] = f"behind {held_by} in the queue"
         elif not free.fits(job):
-            is_free = f"{free.cpus:g} CPU" + (f" and {free.gpus:g} GPU" if job.gpus else "")
+            is_free = f"{free.cpus:g} CPU" + (f" and {free.gpus:g} GPU" if job.all_gpus else "")
             reasons[job.job_id] = f"needs {job.needs}, free now: {is_free}"
             held_by = job.job_id
         else:

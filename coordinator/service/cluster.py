@@ -101,9 +101,15 @@ class ClusterLink:
         except (ClusterDown, ActorLost, ChildError) as error:
             logger.warning("no training actor could be made ready: %s", error)
 
-    def name_for(self, job_id: str, start: int) -> str:
-        """Return the name of the actor for a start of a job: of the spare one, or a new one."""
-        name, self._spare = self._spare or f"{job_id}.{start}", ""
+    def name_for(self, job_id: str, start: int, gpus: float) -> str:
+        """Return the name of the actor for a start of a job: of the spare one, or a new one.
+
+        gpus: of the actor; the spare one has none.
+        """
+        new = f"{job_id}.{start}"
+        if gpus or not self._spare:
+            return new
+        name, self._spare = self._spare, ""
         return name
 
     async def capacity(self) -> tuple[Capacity, Capacity]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from errorcast.v1.job_pb2 import JobSpec
 from ray.util import list_named_actors
 
 from coordinator.actor import training_actor
@@ -54,7 +55,8 @@ class Cluster:
 
     async def start(self, name: str, run_dir: str, patience_s: float, spec: bytes) -> Answer:
         """Let the actor of this name run a job, once; start it if it is not there."""
-        actor = await asyncio.to_thread(_training_actor, name)
+        gpus = JobSpec.FromString(spec).resources.coordinator_gpus
+        actor = await asyncio.to_thread(_training_actor, name, gpus)
         await self._in_time(actor, actor.begin.remote(spec, Path(run_dir)), patience_s)
         return {}, b""
 
@@ -104,9 +106,9 @@ class Cluster:
         return ray.get_actor(name, namespace=_NAMESPACE)
 
 
-def _training_actor(name: str) -> Any:
+def _training_actor(name: str, gpus: float = 0.0) -> Any:
     options = {"name": name, "namespace": _NAMESPACE, "lifetime": "detached"}
-    return training_actor(get_if_exists=True, **options)
+    return training_actor(gpus, get_if_exists=True, **options)
 
 
 async def _serve() -> None:

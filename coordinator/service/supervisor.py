@@ -159,7 +159,8 @@ class Supervisor:
     def _start(self, record: Record) -> None:
         changed = record.copy()
         changed.job.starts += 1
-        changed.actor = self._cluster.name_for(record.job.id, changed.job.starts)
+        gpus = record.job.spec.resources.coordinator_gpus
+        changed.actor = self._cluster.name_for(record.job.id, changed.job.starts, gpus)
         changed.followed = 0
         if not changed.job.HasField("started"):
             changed.job.started.GetCurrentTime()
@@ -351,4 +352,5 @@ def _waiting(record: Record) -> Waiting:
         workers=job.spec.blocks * replicas_of(job.spec) if job.spec.method == METHOD_DFA else 1,
         cpus=resources.cpus,
         gpus=resources.gpus,
+        coordinator_gpus=resources.coordinator_gpus,
     )

@@ -34,6 +34,7 @@ def events_of(told: Mapping[str, Any]) -> Iterator[Event]:
     match told["event"]:
         case "plan":
             yield Event(plan=Plan(layers=[PlannedLayer(**layer) for layer in told["layers"]]))
+            yield log(SEVERITY_INFO, f"links: {told['links']}")
         case "workers":
             yield log(SEVERITY_INFO, f"{len(told['processes'])} workers started")
         case "warning" | "fault" | "recovered" | "rolled_back" | "rate_cut":

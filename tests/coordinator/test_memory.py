@@ -10,6 +10,7 @@ from coordinator.memory import check_memory, needs
 from coordinator.plan import Plan, make_plan
 from dfa_core import JobError, LearningRule, Model, OptimizerSpec
 from dfa_core.optimizer import state_per_weight
+from workers.gpu import Gpu
 from workers.placement import Worker
 
 MODEL = Model(
@@ -50,5 +51,18 @@ def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
     check_memory(made, there, {"two": total})  # of one node nothing is known
     with pytest.raises(JobError, match=r"the 2 worker\(s\) on node two need at least 0.0 GB, "):
         check_memory(made, there, {"one": total, "two": total - 1})
-    with pytest.raises(JobError, match="block 1 of replica 2 most: .* for activations; Ray has"):
+    with pytest.raises(JobError, match="block 1 of replica 2 most: .* for activations; there is"):
         check_memory(made, there, {"two": 1.0})
+
+
+def test_what_shares_a_gpu_must_fit_on_it_together() -> None:
+    made = plan()
+    first, second = (need.bytes for need in needs(made))
+
+    def check(*gpus: Gpu) -> None:
+        check_memory(made, [Worker(None, 1, "one", gpu) for gpu in gpus], {"one": 1.0})
+
+    check(Gpu("a", first), Gpu("b", second))
+    check(Gpu("a", first + second), Gpu("a", first + second))
+    with pytest.raises(JobError, match=r"2 worker\(s\) on GPU a need at least"):
+        check(Gpu("a", first), Gpu("a", first))

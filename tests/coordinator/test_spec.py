@@ -71,7 +71,8 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
         ({"optimizer": {"schedule": "cosin"}}, "did you mean cosine"),
         ({"seed": 2**64}, "seed: .* is not a whole number"),
         ({"epochs": 0}, "epochs: 0 must be at least 1"),
-        ({"resources": {"threads": 0}}, "resources.threads: 0 must be at least 1"),
+        ({"resources": {"coordinator_gpus": -1}}, "coordinator_gpus: -1 must be 0 or above"),
+        ({"resources": {"transport": "ncl"}}, "transport: unknown 'ncl'; did you mean nccl"),
         ({"checkpoint": {"keep": 0}}, "checkpoint.keep: 0 must be at least 1"),
         ({"optimizer": {"clip_norm": -1}}, "optimizer.clip_norm: -1 must be 0 or above"),
     ],
@@ -79,6 +80,14 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
 def test_wrong_values_are_named_with_their_path(bad: dict[str, object], message: str) -> None:
     with pytest.raises(JobError, match=message):
         resolve("digits", bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [({}, 1), ({"cpus": 0.5}, 1), ({"cpus": 4}, 4), ({"cpus": 4, "threads": 2}, 2)],
+)
+def test_a_worker_has_a_thread_for_each_of_its_cpus(given: dict[str, float], threads: int) -> None:
+    assert resolve("digits", {"resources": given}).spec.resources.threads == threads
 
 
 def test_a_job_is_the_same_on_other_blocks_and_with_more_epochs() -> None:

@@ -1,33 +1,57 @@
-"""The schedule over real gloo messages, with threads as ranks; and groups that break."""
+"""The schedule over real messages, with threads as ranks; and groups that break."""
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from time import monotonic
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._C._distributed_c10d import ProcessGroupGloo
 
 from dfa_core import Forward, SampleSpec, Step, Update, block_actions, in_flight
+from workers.gloo_group import GlooGroup
 from workers.group import Group, GroupLeft, listen, open_store
 from workers.links import ErrorInbox, Inbox, Outbox
+from workers.nccl_group import NcclGroup, ring
 
-HOST = "127.0.0.1"
+HOST, HOST_V6 = "127.0.0.1", "::1"
+
+Join = Callable[[Any, int, int, str, float], Group]
+
+
+def over_gloo_a_link(store: Any, rank: int, world: int, host: str, timeout_s: float) -> Group:
+    """What joins GPUs by NCCL, with gloo in its place: one communicator a link."""
+
+    def make(store: Any, rank: int, world: int, timeout_s: float) -> Any:
+        gloo: Any = ProcessGroupGloo
+        options = gloo._Options()
+        options._timeout = timedelta(seconds=timeout_s)
+        options._devices = [gloo.create_device(hostname=host)]
+        return gloo(store, rank, world, options)
+
+    return NcclGroup(store, rank, world, ring(world), timeout_s, torch.device("cpu"), make)
 
 
 def run_ranks(
-    world: int, work: Callable[[Group], None], timeout_s: float = 20.0
+    world: int,
+    work: Callable[[Group], None],
+    timeout_s: float = 20.0,
+    host: str = HOST,
+    join: Join = GlooGroup,
 ) -> list[BaseException | None]:
     """Run `work` as each rank of a real group, one thread a rank; return what each raised."""
-    listener = listen(HOST)
+    listener = listen(host)
     port = listener.getsockname()[1]
     raised: list[BaseException | None] = [None] * world
 
     def one(rank: int) -> None:
         try:
-            store = open_store(HOST, port, world, listener if rank == 0 else None)
-            work(Group(store, rank, world, HOST, timeout_s))
+            store = open_store(host, port, world, listener if rank == 0 else None)
+            work(join(store, rank, world, host, timeout_s))
         except BaseException as error:
             raised[rank] = error
 
@@ -40,10 +64,15 @@ def run_ranks(
     return raised
 
 
+@pytest.mark.parametrize(
+    ("host", "join"),
+    [(HOST, GlooGroup), (HOST_V6, GlooGroup), (HOST, over_gloo_a_link)],
+    ids=["gloo", "gloo-ipv6", "a-communicator-a-link"],
+)
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(0, 3))
 def test_every_message_arrives_in_its_place(
-    blocks: int, microbatches: int, steps: int, staleness: int
+    host: str, join: Join, blocks: int, microbatches: int, steps: int, staleness: int
 ) -> None:
     """Numbers travel in place of activations: block k adds k, the error is what came out."""
     spec, samples = SampleSpec((5,), torch.float32), 3
@@ -81,7 +110,7 @@ def test_every_message_arrives_in_its_place(
                     assert torch.equal(e, torch.full_like(e, number + total))
                     # the input was not overwritten while its microbatch waited
                     assert float(kept.pop((step, m))[0, 0]) == number + sum(range(1, group.rank))
-                    errors.release(e)
+                    errors.release()
                     inputs.release()
                 case Step(step):
                     assert all(waiting > step for waiting, _ in kept)

@@ -219,6 +219,32 @@ PLACEMENT_SPREAD: Placement.ValueType  # 2
 """On as many nodes as there are."""
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
+class _Transport:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transport.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSPORT_UNSPECIFIED: _Transport.ValueType  # 0
+    TRANSPORT_AUTO: _Transport.ValueType  # 1
+    """NCCL where every worker and the coordinator have a GPU of their own, else gloo."""
+    TRANSPORT_GLOO: _Transport.ValueType  # 2
+    """By TCP, and through pinned host memory where a worker is on a GPU."""
+    TRANSPORT_NCCL: _Transport.ValueType  # 3
+    """From GPU to GPU."""
+
+class Transport(_Transport, metaclass=_TransportEnumTypeWrapper):
+    """How tensors travel between workers."""
+
+TRANSPORT_UNSPECIFIED: Transport.ValueType  # 0
+TRANSPORT_AUTO: Transport.ValueType  # 1
+"""NCCL where every worker and the coordinator have a GPU of their own, else gloo."""
+TRANSPORT_GLOO: Transport.ValueType  # 2
+"""By TCP, and through pinned host memory where a worker is on a GPU."""
+TRANSPORT_NCCL: Transport.ValueType  # 3
+"""From GPU to GPU."""
+Global___Transport: _TypeAlias = Transport  # noqa: Y015
+
 class _NonFinite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -422,18 +448,28 @@ class ResourceSpec(_message.Message):
     THREADS_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
+    COORDINATOR_GPUS_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs a worker, whole or a fraction."""
     gpus: _builtins.float
     """GPUs a worker, whole or a fraction; 0 trains on the CPU."""
     threads: _builtins.int
-    """CPU threads a worker. Another number can change the last bits of the weights."""
+    """CPU threads a worker; 0: as many as it has whole CPUs. Another number can change the last bits
+    of the weights.
+    """
     timeout_s: _builtins.float
     """Longest wait for one message between workers, or for an answer of one, seconds; a worker that
     keeps the others waiting longer counts as hung, and is replaced.
     """
     placement: Global___Placement.ValueType
     """On which nodes the workers go."""
+    coordinator_gpus: _builtins.float
+    """GPUs of the coordinator, whole or a fraction: head and loss, or all of a method that one process
+    trains; 0 runs them on the CPU.
+    """
+    transport: Global___Transport.ValueType
+    """How tensors travel between workers."""
     def __init__(
         self,
         *,
@@ -442,11 +478,15 @@ class ResourceSpec(_message.Message):
         threads: _builtins.int | None = ...,
         timeout_s: _builtins.float | None = ...,
         placement: Global___Placement.ValueType = ...,
+        coordinator_gpus: _builtins.float | None = ...,
+        transport: Global___Transport.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "cpus", b"cpus", "gpus", b"gpus", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "gpus", b"gpus", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
+    _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015
     _WhichOneofReturnType__cpus: _TypeAlias = _typing.Literal["cpus"]  # noqa: Y015
     _WhichOneofArgType__cpus: _TypeAlias = _typing.Literal["_cpus", b"_cpus"]  # noqa: Y015
     _WhichOneofReturnType__gpus: _TypeAlias = _typing.Literal["gpus"]  # noqa: Y015
@@ -455,6 +495,8 @@ class ResourceSpec(_message.Message):
     _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
     _WhichOneofReturnType__timeout_s: _TypeAlias = _typing.Literal["timeout_s"]  # noqa: Y015
     _WhichOneofArgType__timeout_s: _TypeAlias = _typing.Literal["_timeout_s", b"_timeout_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__coordinator_gpus) -> _WhichOneofReturnType__coordinator_gpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cpus) -> _WhichOneofReturnType__cpus | None: ...
     @_typing.overload

@@ -1,0 +1,56 @@
+"""A message's way between a rank's device and the host memory that gloo reads and writes.
+
+On a CPU there is none. On a GPU it is pinned memory, and streams of its own, so that copies run
+beside the computing; the host waits for a copy only before it reads, or writes over, what it holds.
+"""
+
+import torch
+from torch import Tensor
+
+from dfa_core import SampleSpec
+from workers.group import Read
+
+
+class Staging:
+    """The copies of one rank."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._gpu = device, device.type == "cuda"
+        if self._gpu:
+            self._out = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._in = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def buffer(self, spec: SampleSpec, samples: int) -> Tensor:
+        """Return host memory for a message to come."""
+        shape = (samples, *spec.shape)
+        return torch.empty(shape, dtype=spec.dtype, pin_memory=self._gpu)
+
+    def to_host(self, tensor: Tensor) -> tuple[Tensor, Read | None]:
+        """Return a message in host memory, whole once the copy is over."""
+        if not tensor.is_cuda:
+            return tensor, None
+        staged = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._out.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._out):
+            staged.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._out)  # its memory is not given to another before that
+        return staged, _end_of(self._out)
+
+    def to_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
+        """Return a message on the device; it must stay as it is until the copy is over."""
+        if not self._gpu:
+            return message, None
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._in):
+            moved = message.to(self._device, non_blocking=True)
+        computing.wait_stream(self._in)
+        moved.record_stream(computing)
+        return moved, _end_of(self._in)
+
+
+def _end_of(stream: torch.cuda.Stream) -> Read:
+    # blocking: the waiting thread sleeps
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event.record(stream)
+    wait: Read = event.synchronize
+    return wait
