@@ -29,7 +29,8 @@ class Waiting:
         """Return `4 workers x 1 CPU` for people."""
         gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
         word = "worker" if self.workers == 1 else "workers"
-        more = f", and {self.coordinator_gpus:g} GPU" if self.coordinator_gpus else ""
+        own = self.coordinator_gpus
+        more = f", and {own:g} GPU for the coordinator" if own else ""
         return f"{self.workers} {word} x {self.cpus:g} CPU{gpus}{more}"
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 BIN = Path(sys.executable).parent
-_NETWORK = "10.199.77"
+_V4, _V6 = ("10.199.77.{}", "24"), ("fd00:ec77::{}", "64")
 
 
 @dataclass
@@ -26,6 +26,11 @@ class Host:
     address: str
     cable: tuple[str, ...] = ()  # to the first host: a link's name there
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def at(self, port: int) -> str:
+        """Return a port of it as clients name it."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{port}"
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command of the environment that the tests run in, to be run on this host."""
@@ -80,7 +85,7 @@ class Host:
         self.run(
             "ray",
             "start",
-            *(part if head is self else (f"--address={head.address}:6379",)),
+            *(part if head is self else (f"--address={head.at(6379)}",)),
             f"--node-ip-address={self.address}",
             f"--num-cpus={cpus}",
             "--object-store-memory=100000000",
@@ -112,12 +117,17 @@ class Host:
 
 
 @contextmanager
-def hosts(count: int) -> Iterator[Sequence[Host]]:
-    """Make so many hosts that reach one another, and nothing else; skip where that cannot be."""
+def hosts(count: int, v6: bool = False) -> Iterator[Sequence[Host]]:
+    """Make so many hosts that reach one another, and nothing else; skip where that cannot be.
+
+    v6: with IPv6 addresses alone.
+    """
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2: it makes network namespaces")
     stem = f"ec{os.getpid()}"
-    made = [Host(f"{stem}-{n}", f"{_NETWORK}.{n}") for n in range(1, count + 1)]
+    address, prefix = _V6 if v6 else _V4
+    made = [Host(f"{stem}-{n}", address.format(n)) for n in range(1, count + 1)]
+    at_once = ("nodad",) if v6 else ()  # without waiting for another that has the address
     with ExitStack() as at_end:
         for host in made:
             try:
@@ -129,15 +139,24 @@ def hosts(count: int) -> Iterator[Sequence[Host]]:
             _ip("-n", host.name, "link", "set", "lo", "up")
         first = made[0].name
         _ip("-n", first, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", first, "address", "add", f"{made[0].address}/24", "dev", "bridge")
         _ip("-n", first, "link", "set", "bridge", "up")
+        _ip("-n", first, "address", "add", f"{made[0].address}/{prefix}", "dev", "bridge", *at_once)
         for n, host in enumerate(made[1:], start=2):
             pair = ("type", "veth", "peer", "name", "eth0", "netns", host.name)
             _ip("-n", first, "link", "add", f"to-{n}", *pair)
             _ip("-n", first, "link", "set", f"to-{n}", "master", "bridge", "up")
             host.cable = (first, "link", "set", f"to-{n}")
-            _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", host.name, "link", "set", "eth0", "up")
+            _ip(
+                "-n",
+                host.name,
+                "address",
+                "add",
+                f"{host.address}/{prefix}",
+                "dev",
+                "eth0",
+                *at_once,
+            )
         yield made
 
 

@@ -164,6 +164,23 @@ def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
         train("digits", resources={"cpus": 100}, run_dir=tmp_path / "run")
 
 
+@pytest.mark.parametrize("method", ["dfa", "bp"])
+def test_a_gpu_for_the_coordinator_where_there_is_none(
+    a_ray: None, tmp_path: Path, method: str
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    message = r"resources.coordinator_gpus: 1 are asked for, and the coordinator's node has 0 GPU"
+    with pytest.raises(JobError, match=message):
+        resources = {"coordinator_gpus": 1}
+        train("digits", method=method, resources=resources, run_dir=tmp_path / "run")
+
+
+def test_nccl_on_cpus_is_refused(a_ray: None, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="nccl needs a GPU for each rank, and the coordinator has"):
+        train("digits", resources={"transport": "nccl"}, run_dir=tmp_path / "run")
+
+
 def test_the_first_interrupt_is_noted_and_the_second_raised() -> None:
     # as at a terminal: what a shell starts in the background has interrupts ignored
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)

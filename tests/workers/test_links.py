@@ -36,6 +36,10 @@ def over_gloo_a_link(store: Any, rank: int, world: int, host: str, timeout_s: fl
     return NcclGroup(store, rank, world, ring(world), timeout_s, torch.device("cpu"), make)
 
 
+def from_a_gpu(store: Any, rank: int, world: int, host: str, timeout_s: float) -> Group:
+    return GlooGroup(store, rank, world, host, timeout_s, torch.device("cuda"))
+
+
 def run_ranks(
     world: int,
     work: Callable[[Group], None],
@@ -66,8 +70,12 @@ def run_ranks(
 
 @pytest.mark.parametrize(
     ("host", "join"),
-    [(HOST, GlooGroup), (HOST_V6, GlooGroup), (HOST, over_gloo_a_link)],
-    ids=["gloo", "gloo-ipv6", "a-communicator-a-link"],
+    [
+        pytest.param(HOST, GlooGroup, id="gloo"),
+        pytest.param(HOST_V6, GlooGroup, id="gloo-ipv6"),
+        pytest.param(HOST, over_gloo_a_link, id="a-communicator-a-link"),
+        pytest.param(HOST, from_a_gpu, id="gloo-from-a-gpu", marks=pytest.mark.gpu),
+    ],
 )
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(0, 3))
@@ -86,7 +94,7 @@ def test_every_message_arrives_in_its_place(
             inputs.send(torch.full((samples, 5), float(message)))
         for message in range(messages):
             h = outputs.take()
-            assert torch.equal(h, torch.full((samples, 5), message + total))
+            assert torch.equal(h.cpu(), torch.full((samples, 5), message + total))
             errors.send(h.clone())
             outputs.release()
         inputs.keep(at_most=0)
@@ -117,8 +125,10 @@ def test_every_message_arrives_in_its_place(
         assert not kept
         outputs.keep(at_most=0)
 
-    raised = run_ranks(blocks + 1, lambda group: (block if group.rank else coordinator)(group))
-    assert raised == [None] * (blocks + 1)
+    def work(group: Group) -> None:
+        (block if group.rank else coordinator)(group)
+
+    assert run_ranks(blocks + 1, work, host=host, join=join) == [None] * (blocks + 1)
 
 
 def test_parts_of_several_sizes() -> None:

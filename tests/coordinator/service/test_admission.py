@@ -1,5 +1,7 @@
 """The queue: first come first served, by priority; nobody starves; each wait has a reason."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +35,15 @@ def test_what_can_never_fit_holds_nobody_back() -> None:
     started, reasons = admit([waiting(1, 5), waiting(2, 1)], CLUSTER, CLUSTER, now=1)
     assert started == ["job-2"]
     assert reasons == {"job-1": "needs 5 workers x 1 CPU, the cluster has 4 CPU"}
+
+
+def test_the_coordinators_gpu_counts() -> None:
+    job = replace(waiting(1, 2), gpus=1.0, coordinator_gpus=0.5)
+    assert job.needs == "2 workers x 1 CPU and 1 GPU, and 0.5 GPU for the coordinator"
+    started, reasons = admit([job], Capacity(4, 2), Capacity(4, 2), now=1)
+    assert started == []
+    assert reasons["job-1"].endswith("for the coordinator, the cluster has 4 CPU and 2 GPU")
+    assert admit([job], Capacity(4, 3), Capacity(4, 3), now=1)[0] == ["job-1"]
 
 
 def test_priority_and_patience() -> None:
