@@ -128,7 +128,10 @@ def result_table(summary: Mapping[str, Any]) -> Table:
 def bench_cells(
     rows: Sequence[Mapping[str, Any]], every: bool
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the columns and the rows of a comparison: each side at its best, or at every M."""
+    """Return the columns and the rows of a comparison: each side at its best, or at every M.
+
+    What a side cannot do is said once.
+    """
     columns = [
         "schedule",
         "M",
@@ -141,7 +144,10 @@ def bench_cells(
         "MB sent",
         "peak MB",
     ]
-    return columns, [_bench_row(row) for row in rows if every or row["best"] or not row["speedup"]]
+    first = {(row["schedule"], row["reason"]): row for row in reversed(rows)}
+    told = [row for row in rows if every or row["best"] or not row["speedup"]]
+    once = [r for r in told if not r["reason"] or r is first[r["schedule"], r["reason"]]]
+    return columns, [_bench_row(row) for row in once]
 
 
 def _bench_row(row: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ def _planner(job: Job, link: Link) -> Planner:
             kinds[key] = (layer, h, detached(layer.forward(h, 0, 0)))
         h = kinds[key][2]
         keys.append(key)
-        between.append(FlowSpec.of(h, narrow=rule.activations == "bf16"))
+        between.append(FlowSpec.of(h, narrow=rule.narrow))
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
     of_kind = {key: layer_cost(layer, before, error) for key, (layer, before, _) in kinds.items()}

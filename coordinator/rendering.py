@@ -62,14 +62,16 @@ def spread_out(scene: Scene, frames: int) -> Tensor:
     return torch.linspace(0, views - 1, min(frames, views)).round().long()
 
 
-def write_frames(frames: Iterator[Tensor], path: Path, per_second: int) -> None:
-    """Write images (h, w, 3) as an animation, or a single one as a picture.
-
-    Raises JobError for an ending that stands for no kind of image.
-    """
-    kinds = Image.registered_extensions()
-    if path.suffix.lower() not in kinds:
+def check_picture(path: Path) -> None:
+    """Raise JobError, before minutes of rendering, where no picture can be written."""
+    if path.suffix.lower() not in Image.registered_extensions():
         raise JobError(f"-o {path}: '{path.suffix}' is no kind of image; use .gif, or .png")
+    if not path.absolute().parent.is_dir():
+        raise JobError(f"-o {path}: there is no folder {path.parent}; make it first")
+
+
+def write_frames(frames: Iterator[Tensor], path: Path, per_second: int) -> None:
+    """Write images (h, w, 3) as an animation, or a single one as a picture."""
     first, *others = (
         Image.fromarray((frame.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         for frame in frames

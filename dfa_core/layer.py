@@ -1,6 +1,7 @@
 """One layer: a module whose output is a feedback point."""
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -156,8 +157,12 @@ class Layer(TrainedModule):
 
     def running_statistics(self) -> list[Tensor]:
         """Return the saved buffers, that training changes without a gradient (batch norm's)."""
-        saved = self.module.state_dict(keep_vars=True)
-        return [b for n, b in self.module.named_buffers() if n in saved and b.is_floating_point()]
+        return [self.module.get_buffer(name) for name in self._statistics]
+
+    @cached_property
+    def _statistics(self) -> list[str]:
+        saved, buffers = self.module.state_dict(keep_vars=True), self.module.named_buffers()
+        return [name for name, b in buffers if name in saved and b.is_floating_point()]
 
     def _holders(self, step: int) -> list[Tensor]:
         """Return the tensors that gather the gradients of batch `step`."""

@@ -64,7 +64,7 @@ def profile(
     h: Activations = x
     for layer in _one_by_one(model, rule):
         h = detached(layer.forward(detached(h), 0, 0))
-        between.append(FlowSpec.of(h, narrow=rule.activations == "bf16"))
+        between.append(FlowSpec.of(h, narrow=rule.narrow))
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
     head_seconds = _fastest(lambda: head.error(h, target, 0, 0))

@@ -38,6 +38,11 @@ class LearningRule:
     precision: Precision = "fp32"
     activations: Precision = "fp32"
 
+    @property
+    def narrow(self) -> bool:
+        """Return whether what layers pass on travels in half the bytes."""
+        return self.activations == "bf16"
+
     def cut_at(self, cuts: tuple[int, ...]) -> "LearningRule":
         """Return the same rule with the learning rate cut at these steps."""
         return replace(self, optimizer=replace(self.optimizer, cuts=cuts))

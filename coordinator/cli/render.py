@@ -33,9 +33,10 @@ def render(
     from rich.progress import track
 
     from coordinator.plots import draw_views
-    from coordinator.rendering import View, poses_along, spread_out, write_frames
+    from coordinator.rendering import View, check_picture, poses_along, spread_out, write_frames
     from coordinator.saved_run import open_run
 
+    check_picture(out)
     told = Console(file=sys.stderr)
     views = [View(open_run(folder, data_dir), folder.name) for folder in run_dirs]
     scene = views[0].scene

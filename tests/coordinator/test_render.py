@@ -75,6 +75,8 @@ def test_a_trained_scene_is_seen(
     assert "errorcast: --path: unknown 'orbits'; did you mean orbit?" in capfd.readouterr().err
     assert run(monkeypatch, "render", "dfa", "--frames", "1", "-o", "view.jif") == 2
     assert "-o view.jif: '.jif' is no kind of image" in capfd.readouterr().err
+    assert run(monkeypatch, "render", "dfa", "-o", "views/lego.gif") == 2
+    assert "there is no folder views; make it first" in capfd.readouterr().err
     (tmp_path / "s" / "r_3.png").unlink()
     assert run(monkeypatch, "train", "nerf", "--data-dir", str(tmp_path), "--run-dir", "other",
                "--set", "options.scene=s", "--set", "options.size=4") == 2  # fmt: skip
