@@ -158,7 +158,8 @@ class TrainingWork:
             reference = Reference(job.model, job.task.loss, rule, job.method)
             reference.to(device_here())
             return SingleProcess(reference, feed)
-        grid, batch = job.grid, feed.batch(0)
+        x, target = (tensor.to(device_here()) for tensor in feed.batch(0))
+        grid, batch = job.grid, (x, target)
         plan = make_plan(job.model, job.task.loss, rule, batch, grid.blocks, grid.replicas)
         workers = placement.workers
         plan = plan.on(speeds(workers, grid))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from time import perf_counter
 
+import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, FlowSpec, SampleSpec, detached
@@ -56,21 +57,22 @@ def profile(
 ) -> ModelProfile:
     """Run one microbatch through every layer, holding one layer at a time.
 
-    x, target: one microbatch of real data.
+    x, target: one microbatch of real data, on the device to measure on.
 
     Raises JobError when a layer, the head or the feedback does not fit.
     """
     between = [FlowSpec.of(x)]
     h: Activations = x
-    for layer in _one_by_one(model, rule):
+    for layer in _one_by_one(model, rule, x.device):
         h = detached(layer.forward(detached(h), 0, 0))
         between.append(FlowSpec.of(h, narrow=rule.narrow))
     head = Head(model, loss, rule)
+    head.to(x.device)
     _, error = head.error(h, target, 0, 0)
     head_seconds = _fastest(lambda: head.error(h, target, 0, 0))
     layers, kinds, h = [], [], x
     fastest: dict[Kind, float] = {}
-    for layer in _one_by_one(model, rule):
+    for layer in _one_by_one(model, rule, x.device):
         kinds.append(_kind(layer, between[layer.index]))
         seconds, h = _cost(layer, h, error)
         fastest[kinds[-1]] = min(seconds, fastest.get(kinds[-1], seconds))
@@ -98,9 +100,11 @@ def _kind(layer: Layer, before: FlowSpec) -> Kind:
     return str(layer.module), shapes, before
 
 
-def _one_by_one(model: Model, rule: LearningRule) -> Iterator[Layer]:
+def _one_by_one(model: Model, rule: LearningRule, device: torch.device) -> Iterator[Layer]:
     for index in range(len(model.layers)):
-        yield Layer(index, model.build_layer(index, rule.seed), rule)
+        layer = Layer(index, model.build_layer(index, rule.seed), rule)
+        layer.to(device)
+        yield layer
 
 
 def _cost(layer: Layer, x: Activations, error: Tensor) -> tuple[float, Activations]:
@@ -121,5 +125,7 @@ def _fastest(work: Callable[[], object]) -> float:
     for _ in range(_REPEATS):
         start = perf_counter()
         work()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
         seconds.append(perf_counter() - start)
     return min(seconds)

@@ -274,7 +274,8 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             raise Fault(BAD_JOB, "task: is missing")
         blocks = request.spec.blocks * replicas_of(request.spec)
         if blocks > self._limits.blocks:
-            raise Fault(BAD_JOB, f"blocks: {blocks} is above {self._limits.blocks}")
+            most = self._limits.blocks
+            raise Fault(BAD_JOB, f"blocks: {blocks} is above {most}, of all replicas together")
         queued = sum(r.job.state == QUEUED for r in self._store.newest_first())
         if queued >= self._limits.queued_jobs:
             raise Fault(TOO_MUCH, f"{queued} jobs are waiting already; submit when some have run")
