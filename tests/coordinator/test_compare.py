@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.cli.main import main
-from coordinator.method_comparison import common_looks, compare
+from coordinator.method_comparison import METHODS, common_looks, compare
 from dfa_core import JobError
 
 ARGUMENTS = (
@@ -78,3 +78,11 @@ def test_unknown_methods_are_named(tmp_path: Path) -> None:
         compare("digits", ["dfa-identty"], 1, {}, tmp_path, aligned=False, tell=print)
     with pytest.raises(JobError, match="--seeds: 0 must be at least 1"):
         compare("digits", ["dfa"], 0, {}, tmp_path, aligned=False, tell=print)
+
+
+def test_the_help_names_every_method(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(monkeypatch, "compare", "--help") == 0
+    assert f"Which, of: {', '.join(sorted(METHODS))}." in capfd.readouterr().out
