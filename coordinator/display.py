@@ -230,12 +230,22 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    columns, cells = bench_cells(found["rows"], every)
+    can = [row for row in found["rows"] if not row["reason"]]
+    cannot = [row for row in found["rows"] if row["reason"]]
+    columns, cells = bench_cells(can, every)
     for name in columns:
-        table.add_column(name, justify="left" if name == "schedule" else "right")
-    for row in cells:
-        table.add_row(*row)
+        justify: Any = "left" if name == "schedule" else "right"
+        table.add_column(name, justify=justify, overflow="fold")
+    for cell in cells:
+        table.add_row(*cell)
+    refusals = (f"{start[0]}, M {start[1]}: {reason}" for *start, reason in _refusals(cannot))
+    table.caption, table.caption_justify = "\n".join(refusals), "left"
     return table
+
+
+def _refusals(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return schedule, M and reason of what cannot be done, each once."""
+    return [row[:3] for row in bench_cells(rows, every=False)[1]]
 
 
 def method_table(rows: "Sequence[Row]", title: str) -> Table:

@@ -1,8 +1,11 @@
 """Tables of a comparison."""
 
+import io
 from typing import Any
 
-from coordinator.display import bench_cells
+from rich.console import Console
+
+from coordinator.display import bench_cells, bench_table
 
 
 def row(schedule: str, microbatches: int, reason: str | None, best: bool = False) -> dict[str, Any]:
@@ -25,3 +28,19 @@ def test_what_a_side_cannot_do_is_said_once() -> None:
     shown = [cells[:2] for cells in bench_cells(rows, every=False)[1]]
     assert shown == [["errorcast", "2"], ["ZBV", "2"], ["DualPipeV", "2"], ["DualPipeV", "4"]]
     assert len(bench_cells(rows, every=True)[1]) == 5
+
+
+def test_a_narrow_terminal_loses_no_name_and_tells_refusals_below() -> None:
+    rows = [
+        row("DistributedDataParallel", 2, None, best=True),
+        row("ZBV zero bubble", 2, "needs 4 stages, the model has 2 layers and a head"),
+        row("ZBV zero bubble", 4, "needs 4 stages, the model has 2 layers and a head"),
+    ]
+    sums = {"speedup_over_best_pipeline": 1.25, "best_pipeline": "1F1B", "blocks": 2}
+    summary = {**sums, "batch_size": 32, "efficiency": 0.74, "efficiency_loaded": None}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(bench_table({"task": "x", "rows": rows, "summary": summary}, every=False))
+    shown = console.export_text()
+    assert "ZBV zero bubble, M 2: needs 4 stages, the model has 2 layers and a head" in shown
+    assert shown.count("needs 4 stages") == 1
+    assert "…" not in shown
