@@ -2,8 +2,8 @@
 
 The same network in one process by DFA and by backpropagation, on a GPU where there is one, in fp32
 and in bf16. The two run in turn, a few steps each; a ratio is the median of the rounds' own. What
-DFA saves is the product of each layer's error with its transposed weights, an n-th of a step's work
-for n times the weights in forward and update; what it pays is e·B_i, which is thin.
+DFA saves is the product of each layer's error with its transposed weights, one of a layer's three;
+what it pays is e·B_i, which is thin.
 """
 
 import argparse

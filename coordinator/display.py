@@ -144,10 +144,13 @@ def bench_cells(
         "MB sent",
         "peak MB",
     ]
+    return columns, [_bench_row(row) for row in _told(rows, every)]
+
+
+def _told(rows: Sequence[Mapping[str, Any]], every: bool) -> list[Mapping[str, Any]]:
     first = {(row["schedule"], row["reason"]): row for row in reversed(rows)}
     told = [row for row in rows if every or row["best"] or not row["speedup"]]
-    once = [r for r in told if not r["reason"] or r is first[r["schedule"], r["reason"]]]
-    return columns, [_bench_row(row) for row in once]
+    return [r for r in told if not r["reason"] or r is first[r["schedule"], r["reason"]]]
 
 
 def _bench_row(row: Mapping[str, Any]) -> list[str]:
@@ -230,22 +233,20 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    can = [row for row in found["rows"] if not row["reason"]]
-    cannot = [row for row in found["rows"] if row["reason"]]
-    columns, cells = bench_cells(can, every)
+    told = _told(found["rows"], every)
+    columns, cells = bench_cells([row for row in told if not row["reason"]], every)
     for name in columns:
         justify: Any = "left" if name == "schedule" else "right"
         table.add_column(name, justify=justify, overflow="fold")
     for cell in cells:
         table.add_row(*cell)
-    refusals = (f"{start[0]}, M {start[1]}: {reason}" for *start, reason in _refusals(cannot))
-    table.caption, table.caption_justify = "\n".join(refusals), "left"
+    table.caption_justify = "left"
+    table.caption = "\n".join(
+        f"{row['schedule']}, M {row['microbatches']}: {row['reason']}"
+        for row in told
+        if row["reason"]
+    )
     return table
-
-
-def _refusals(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return schedule, M and reason of what cannot be done, each once."""
-    return [row[:3] for row in bench_cells(rows, every=False)[1]]
 
 
 def method_table(rows: "Sequence[Row]", title: str) -> Table:

@@ -22,12 +22,13 @@ from dfa_tasks.source import parts
 from workers.actor import Meeting, Shipment
 from workers.group import Group, listen, open_store, replica_store
 from workers.loop import Meter, SegmentStats
+from workers.nccl_group import ring
 from workers.placement import Placement, Worker, meeting_host
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedHead
-from workers.transport import Place, Transport, join_replica
+from workers.transport import Place, Transport, join
 
 _ANSWER_S = 5.0
 _generations = itertools.count(time.time_ns())  # no two groups of a worker share a number
@@ -263,7 +264,8 @@ class Pipeline:
         with self._crew.watching(calls):
             for r in range(grid.replicas):
                 of_replica = replica_store(store, r)
-                self._groups.append(join_replica(by, at, 0, grid.blocks + 1, of_replica))
+                ranks = grid.blocks + 1
+                self._groups.append(join(by, at, 0, ranks, of_replica, ring(ranks)))
             self._crew.all_of(calls)
 
     def _first_replica(self) -> list[Worker]:

@@ -24,12 +24,13 @@ from workers.group import (
 )
 from workers.loop import Meter, SegmentStats, Wiring, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
+from workers.nccl_group import ring
 from workers.replicas import ReplicaSum
 from workers.snapshots import PartState, pack, restore
 from workers.state_files import SavedParts, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedBlock
-from workers.transport import Place, Transport, join_block, join_replica
+from workers.transport import Place, Transport, join
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15
 
@@ -105,11 +106,11 @@ class BlockWorker:
         store = open_store(meeting.host, meeting.port, meeting.world, None)
         host = LOOPBACK if meeting.host == LOOPBACK else ray.util.get_node_ip_address()
         at, by = Place(host, self._device, meeting.timeout_s), meeting.transport
-        k, r = wiring.block, wiring.replica
-        self._group = join_replica(by, at, k, wiring.blocks + 1, replica_store(store, r))
+        k, r, world = wiring.block, wiring.replica, wiring.blocks + 1
+        self._group = join(by, at, k, world, replica_store(store, r), ring(world))
         self._replicas = None
         if wiring.replicas > 1:
-            self._replicas = join_block(by, at, r, wiring.replicas, block_store(store, k))
+            self._replicas = join(by, at, r, wiring.replicas, block_store(store, k))
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the group, so that no peer waits.

@@ -12,7 +12,7 @@ from dfa_core import JobError
 from workers.gloo_group import GlooGroup
 from workers.gpu import Gpu
 from workers.group import Group
-from workers.nccl_group import NcclGroup, ring
+from workers.nccl_group import Link, NcclGroup
 
 Transport = Literal["gloo", "nccl"]
 
@@ -59,15 +59,15 @@ def told(transport: Transport, gpus: Sequence[Gpu | None], host: str) -> str:
     return f"gloo{staged}; the ranks meet at {host}"
 
 
-def join_replica(transport: Transport, at: Place, rank: int, world: int, store: Store) -> Group:
-    """Join the coordinator and the blocks of a replica. Raises GroupLeft."""
-    if transport == "nccl":
-        return NcclGroup(store, rank, world, ring(world), at.timeout_s, at.device)
-    return GlooGroup(store, rank, world, at.host, at.timeout_s, at.device)
+def join(
+    transport: Transport, at: Place, rank: int, world: int, store: Store, links: Sequence[Link] = ()
+) -> Group:
+    """Join the ranks that meet in the store, as rank `rank` of `world`.
 
+    links: along which they send; those that only sum and broadcast need none.
 
-def join_block(transport: Transport, at: Place, rank: int, world: int, store: Store) -> Group:
-    """Join the replicas of one block, which only sum and broadcast. Raises GroupLeft."""
+    Raises GroupLeft when the others do not come.
+    """
     if transport == "nccl":
-        return NcclGroup(store, rank, world, (), at.timeout_s, at.device)
+        return NcclGroup(store, rank, world, links, at.timeout_s, at.device)
     return GlooGroup(store, rank, world, at.host, at.timeout_s, at.device)
