@@ -185,6 +185,7 @@ class TrainingWork:
             transport=transport,
             snapshot_steps=job.spec.faults.snapshot_steps,
             placement=placement,
+            cuda_graphs=job.spec.resources.cuda_graphs,
         )
         at_end.callback(pipeline.close)
         return pipeline

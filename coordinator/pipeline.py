@@ -53,6 +53,7 @@ class Pipeline:
         transport: Transport = "gloo",
         snapshot_steps: int = 0,
         placement: Placement | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         """Nothing is asked of the workers before start().
 
@@ -62,11 +63,12 @@ class Pipeline:
         transport: how tensors travel.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
         placement: where lost workers are replaced; without it they cannot be.
+        cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
         """
         self._plan, self._head, self._feed, self._rule = plan, head, feed, rule
         self._timeout_s, self._snapshot_steps = timeout_s, snapshot_steps
         self._transport = transport
-        self._placement = placement
+        self._placement, self._cuda_graphs = placement, cuda_graphs
         self._model = ray.put(model)
         self._crew = Crew(workers, plan.grid, timeout_s, self._abort)
         self._built: set[int] = set()
@@ -220,7 +222,7 @@ class Pipeline:
 
     def _build(self, worker: int) -> Any:
         actor, (first, last) = self._crew.workers[worker - 1].actor, self._plan.layers(worker)
-        return actor.build.remote(self._model, first, last, self._rule)
+        return actor.build.remote(self._model, first, last, self._rule, self._cuda_graphs)
 
     def _restore(self, snapshot: Snapshot) -> int:
         step, optimizer = snapshot.step, self._rule.optimizer

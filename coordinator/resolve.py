@@ -94,6 +94,7 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     defaults = merge(DEFAULTS, task.defaults)
     spec = parse(merge(defaults, settings, {"task": given.task}))
     _check_numbers(spec)
+    _check_graphs(spec)
     resources = spec.resources
     resources.threads = resources.threads or max(1, int(resources.cpus))
     job = Job(spec, task)
@@ -164,6 +165,18 @@ def identity(spec: JobSpec) -> Settings:
     if settings["optimizer"]["schedule"] in ("constant", "plateau"):
         del settings["epochs"]
     return settings
+
+
+def _check_graphs(spec: JobSpec) -> None:
+    if spec.resources.cuda_graphs and not spec.resources.gpus:
+        raise JobError(
+            "resources.cuda_graphs: needs GPUs; set resources.gpus above 0, or it to false"
+        )
+    if spec.resources.cuda_graphs and spec.staleness:
+        raise JobError(
+            "resources.cuda_graphs: delayed mode computes with other weights at each step, which "
+            "nothing captured does; set it to false, or staleness to 0"
+        )
 
 
 def _check_numbers(spec: JobSpec) -> None:

@@ -51,6 +51,7 @@ DEFAULTS: Settings = {
         "timeout_s": 60.0,
         "placement": "pack",
         "transport": "auto",
+        "cuda_graphs": False,
     },
     "checkpoint": {"every_steps": 0, "keep": 2},
     "faults": {

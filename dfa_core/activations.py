@@ -92,6 +92,11 @@ def tensors(h: Activations) -> Sequence[Tensor]:
     return (h,) if isinstance(h, Tensor) else h
 
 
+def copied(h: Activations) -> Activations:
+    """Return the same values in memory of their own, without their graph."""
+    return h.detach().clone() if isinstance(h, Tensor) else tuple(t.detach().clone() for t in h)
+
+
 def detached(h: Activations) -> Activations:
     """Return the same values without their graph."""
     return h.detach() if isinstance(h, Tensor) else tuple(t.detach() for t in h)

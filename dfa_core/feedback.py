@@ -79,7 +79,7 @@ class Feedback:
             )
         matrix = self.matrix(prod(error.shape[dims:]), prod(output.shape[dims:]), output)
         flat = error.reshape(-1, matrix.shape[0]).to(matrix.dtype)
-        return (flat @ matrix).reshape(output.shape)
+        return (flat @ matrix).view(output.shape)
 
     def teach(self, error: Tensor, output: Tensor) -> Tensor:
         """Add e^T·h_i to the gradient of B_i, and return B_i (Webster 2021).
@@ -93,7 +93,7 @@ class Feedback:
         h = output.detach().reshape(len(flat), -1)
         b = self.matrix(flat.shape[1], h.shape[1], h)
         gradient = flat.to(b.dtype).T @ h
-        b.grad = gradient if b.grad is None else b.grad + gradient
+        b.grad = gradient if b.grad is None else b.grad.add_(gradient)
         return b
 
     def matrix(self, error_features: int, features: int, like: Tensor) -> Tensor:

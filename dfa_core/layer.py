@@ -1,6 +1,7 @@
 """One layer: a module whose output is a feedback point."""
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class Layer(TrainedModule):
             Feedback(rule.feedback, rule.seed, index, rule.sample_dims, output)
             for output in range(len(self._learns_by))
         ]
-        self._shapes = ""  # of a sample, for people
+        self._shapes: tuple[torch.Size, ...] = ()  # of a sample
         self._staleness = rule.staleness
         self._precision, self._activations = rule.precision, rule.activations
         # delayed mode: the weights as step t's forward found them, which also gather its gradients
@@ -58,8 +59,12 @@ class Layer(TrainedModule):
         Raises JobError when the module fails, or when a sample's shape is not what it was before.
         """
         self.note_buffers(step)
-        with drawing_from(derive(self.seed, "draw", self.index, step, microbatch)):
-            return self._checked(x, self._weights_of(step) if self._staleness else None)
+        with self.drawing(step, microbatch):
+            return self.compute(x, self._weights_of(step) if self._staleness else None)
+
+    def drawing(self, step: int, microbatch: int) -> AbstractContextManager[None]:
+        """Let what is computed inside draw the random numbers of that position."""
+        return drawing_from(derive(self.seed, "draw", self.index, step, microbatch))
 
     def learns(self, by: Collection[LearnsBy]) -> bool:
         """Return whether any output learns by one of these."""
@@ -215,11 +220,15 @@ class Layer(TrainedModule):
         """Return h_i in evaluation mode (no dropout, fixed statistics)."""
         self.module.eval()
         try:
-            return self._checked(x)
+            return self.compute(x)
         finally:
             self.module.train()
 
-    def _checked(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
+    def compute(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
+        """Return h_i, with the module's own weights or with these, after all checks.
+
+        Raises JobError as forward() does.
+        """
         arguments = tensors(x)
         try:
             with computing_in(self._precision, arguments[0]):
@@ -239,13 +248,14 @@ class Layer(TrainedModule):
                     f"{self.label} returned {got} for {len(arguments[0])} samples; a layer returns "
                     f"a tensor whose first dimension counts the samples, or a tuple of such"
                 )
-        shapes = ", ".join(str(tuple(one.shape[1:])) for one in found)
-        if shapes != (self._shapes or shapes):
+        samples = tuple(one.shape[1:] for one in found)
+        if samples != (self._shapes or samples):
+            now, before = (", ".join(str(tuple(s)) for s in of) for of in (samples, self._shapes))
             raise JobError(
-                f"{self.label} returned samples of {shapes}, but of {self._shapes} before; a "
-                f"layer's output must keep its shape"
+                f"{self.label} returned samples of {now}, but of {before} before; a layer's output "
+                f"must keep its shape"
             )
-        self._shapes = shapes
+        self._shapes = samples
         # contiguous: as a message has it, or the next layer's bits could depend on where it is
         passed = (passed_on(widened(one), self._activations) for one in found)
         found = tuple(one.contiguous() for one in passed)

@@ -76,10 +76,14 @@ class Reference:
         loss, error = self.head.error(x, target, step, microbatch)
         if not left_out(self.layers, error, step):
             sent = self._sent(error, target, step, microbatch)
+            learning: list[Tensor] = []
+            gradients: list[Tensor] = []
             for layer, h in zip(self.layers, outputs, strict=True):
-                learning, gradients = layer.learning_signals(sent, h, by)
-                if learning:
-                    torch.autograd.backward(learning, gradients)
+                of_layer = layer.learning_signals(sent, h, by)
+                learning += of_layer[0]
+                gradients += of_layer[1]
+            if learning:
+                torch.autograd.backward(learning, gradients)
         return loss
 
     def _sent(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from ray import cloudpickle
 
 from dfa_core import Block, LearningRule, Model, OptimizerSpec, build_layers
+from dfa_core.graphed_block import GraphedBlock
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.group import (
     LOOPBACK,
@@ -80,6 +81,7 @@ class BlockWorker:
         torch.set_num_threads(threads)
         self._threads = threads
         self._device = device_here()
+        self._blocks: type[Block] = Block
         self._block = Block([])
         self._group: Group | None = None  # of the coordinator and the blocks of this replica
         self._replicas: Group | None = None  # of the replicas of this block, where there are more
@@ -88,15 +90,26 @@ class BlockWorker:
         self._snapshot_began: float | None = None
         self._held: dict[int, dict[int, list[PartState]]] = {}  # by block, by step
 
-    def build(self, model: Shipment, first: int, last: int, rule: LearningRule) -> None:
-        """Build layers first..last-1 here, from their own seeds: the state of step 0."""
+    def build(
+        self,
+        model: Shipment,
+        first: int,
+        last: int,
+        rule: LearningRule,
+        cuda_graphs: bool = False,
+    ) -> None:
+        """Build layers first..last-1 here, from their own seeds: the state of step 0.
+
+        cuda_graphs: the block, on a GPU, replays what it computes.
+        """
         # set again: Ray runs calls on a thread of their own, and OpenMP keeps the number by thread
         torch.set_num_threads(self._threads)
         whole: Model = model.unpack()
         layers = build_layers(whole, first, last, rule)
         for layer in layers:
             layer.to(self._device)
-        self._block, self._step = Block(layers), 0
+        self._blocks = GraphedBlock if cuda_graphs else Block
+        self._block, self._step = self._blocks(layers), 0
 
     def join(self, meeting: Meeting, wiring: Wiring) -> None:
         """Leave the group of before, and join this one as rank `wiring.block`."""
@@ -171,7 +184,7 @@ class BlockWorker:
     def _go_back(self, optimizer: OptimizerSpec) -> None:
         """Drop what an unfinished segment left; the learning rate may be another one now."""
         self._step = self._snapshot_began = None
-        self._block = Block(self._block.layers)  # not traced any more
+        self._block = self._blocks(self._block.layers)  # not traced any more
         for layer in self._block.layers:
             layer.go_back(optimizer)
 
@@ -193,7 +206,7 @@ class BlockWorker:
         traced = self._block
         if not isinstance(traced, TracedBlock):
             return []
-        self._block = Block(traced.layers)
+        self._block = traced.untraced
         return traced.spans
 
     @ray.method(concurrency_group="control")

@@ -28,12 +28,13 @@ class TracedBlock(Block):
 
     def __init__(self, block: Block) -> None:
         super().__init__(block.layers)
+        self.untraced = block
         self.spans: list[Span] = []
 
     def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
         """Run one microbatch through all layers."""
         start = time()
-        h = super().forward(x, step, microbatch)
+        h = self.untraced.forward(x, step, microbatch)
         self.spans.append(Span("forward", step, microbatch, start, time()))
         return h
 
@@ -42,14 +43,18 @@ class TracedBlock(Block):
     ) -> None:
         """Add the local gradients of one microbatch."""
         start = time()
-        super().update(error, step, microbatch, each)
+        self.untraced.update(error, step, microbatch, each)
         self.spans.append(Span("update", step, microbatch, start, time()))
 
     def step(self, step: int, before: OnLayer | None = None) -> None:
         """Let every layer's optimizer take its step."""
         start = time()
-        super().step(step, before)
+        self.untraced.step(step, before)
         self.spans.append(Span("optimizer", step, -1, start, time()))
+
+    def first_non_finite(self) -> str | None:
+        """Name the first layer whose weights, or outputs that wait for an error, are not finite."""
+        return self.untraced.first_non_finite()
 
 
 class TracedHead(Head):

@@ -41,7 +41,9 @@ class Placed:
 
 
 @contextmanager
-def on_one_gpu(model: Model, r: LearningRule, source: BatchSource) -> Iterator[Placed]:
+def on_one_gpu(
+    model: Model, r: LearningRule, source: BatchSource, graphs: bool = False
+) -> Iterator[Placed]:
     """Two blocks and the head, which share it."""
     x, target = source.batch(0)
     measured = make_plan(model, LOSS, r, (x, target), 1)
@@ -52,7 +54,7 @@ def on_one_gpu(model: Model, r: LearningRule, source: BatchSource) -> Iterator[P
         feed, head = Feed(source, len(x), r.microbatches), Head(model, LOSS, r)
         head.to(GPU)
         workers, shipment = placement.workers, Shipment.pack(model)
-        engine = Pipeline(workers, plan, shipment, head, feed, r, timeout_s=60)
+        engine = Pipeline(workers, plan, shipment, head, feed, r, timeout_s=60, cuda_graphs=graphs)
         try:
             engine.start(None)
             yield Placed(engine, plan, workers)
@@ -62,8 +64,18 @@ def on_one_gpu(model: Model, r: LearningRule, source: BatchSource) -> Iterator[P
             placement.release()
 
 
-@pytest.mark.parametrize("network", ["mlp", "batch-norm", "conv", "several-tensors"])
-def test_two_blocks_that_share_a_gpu_train_as_one_process_does(network: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "graphs"),
+    [
+        ("mlp", False),
+        ("batch-norm", False),
+        ("conv", False),
+        ("several-tensors", False),
+        ("several-tensors", True),
+        ("batch-norm", True),
+    ],
+)
+def test_two_blocks_that_share_a_gpu_train_as_one_process_does(network: str, graphs: bool) -> None:
     r, model = rule("adam", microbatches=2), NETWORKS[network]
     reference = Reference(model, LOSS, r)
     reference.to(GPU)
@@ -71,7 +83,7 @@ def test_two_blocks_that_share_a_gpu_train_as_one_process_does(network: str) -> 
         reference.train_step(step, *(tensor.to(GPU) for tensor in Noise().batch(step)))
         for step in range(20)
     ]
-    with on_one_gpu(model, r, Noise()) as placed:
+    with on_one_gpu(model, r, Noise(), graphs) as placed:
         assert {worker.gpu for worker in placed.workers} == {gpu_of_all()}
         assert train(placed.engine, 0, 20) == pytest.approx(expected, rel=1e-4)
 

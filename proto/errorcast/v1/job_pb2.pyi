@@ -450,6 +450,7 @@ class ResourceSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     COORDINATOR_GPUS_FIELD_NUMBER: _builtins.int
     TRANSPORT_FIELD_NUMBER: _builtins.int
+    CUDA_GRAPHS_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -470,6 +471,10 @@ class ResourceSpec(_message.Message):
     """
     transport: Global___Transport.ValueType
     """How tensors travel between workers."""
+    cuda_graphs: _builtins.bool
+    """Whether a worker on a GPU captures what its layers compute as CUDA graphs, and replays those: it
+    is faster where layers are small. A layer then has to compute the same at each step.
+    """
     def __init__(
         self,
         *,
@@ -480,15 +485,18 @@ class ResourceSpec(_message.Message):
         placement: Global___Placement.ValueType = ...,
         coordinator_gpus: _builtins.float | None = ...,
         transport: Global___Transport.ValueType = ...,
+        cuda_graphs: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "gpus", b"gpus", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
     _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015
     _WhichOneofReturnType__cpus: _TypeAlias = _typing.Literal["cpus"]  # noqa: Y015
     _WhichOneofArgType__cpus: _TypeAlias = _typing.Literal["_cpus", b"_cpus"]  # noqa: Y015
+    _WhichOneofReturnType__cuda_graphs: _TypeAlias = _typing.Literal["cuda_graphs"]  # noqa: Y015
+    _WhichOneofArgType__cuda_graphs: _TypeAlias = _typing.Literal["_cuda_graphs", b"_cuda_graphs"]  # noqa: Y015
     _WhichOneofReturnType__gpus: _TypeAlias = _typing.Literal["gpus"]  # noqa: Y015
     _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
     _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
@@ -499,6 +507,8 @@ class ResourceSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__coordinator_gpus) -> _WhichOneofReturnType__coordinator_gpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cpus) -> _WhichOneofReturnType__cpus | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cuda_graphs) -> _WhichOneofReturnType__cuda_graphs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
     @_typing.overload
