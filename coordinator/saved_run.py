@@ -68,7 +68,7 @@ class SavedRun:
             with torch.no_grad():
                 for one in layers[: number + 1]:
                     h = one.evaluate(h)
-            found.append(tensors(h)[0].flatten(1))
+            found.append(tensors(h)[0].flatten(1).float())
             classes.append(target if target.dim() == 1 else target[:, 0])
         return torch.cat(found), torch.cat(classes)
 

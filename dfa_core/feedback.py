@@ -69,7 +69,8 @@ class Feedback:
                     f"error {tuple(error.shape)}, but it is {tuple(output.shape)}; use "
                     f"feedback.kind=random, or a residual stream as wide as the error"
                 )
-            return error if self.spec.scale == 1.0 else error * self.spec.scale
+            scaled = error if self.spec.scale == 1.0 else error * self.spec.scale
+            return scaled.to(output.dtype)
         dims = self.sample_dims
         if error.shape[:dims] != output.shape[:dims]:
             raise JobError(
@@ -77,9 +78,11 @@ class Feedback:
                 f"{tuple(error.shape)} differ in their first {dims} dimension(s), which count "
                 f"the samples; set the task's sample_dims"
             )
-        matrix = self.matrix(prod(error.shape[dims:]), prod(output.shape[dims:]), output)
+        learned = self.spec.rule.matrix == "learned"
+        like = error if learned else output  # what is trained stays fp32
+        matrix = self.matrix(prod(error.shape[dims:]), prod(output.shape[dims:]), like)
         flat = error.reshape(-1, matrix.shape[0]).to(matrix.dtype)
-        return (flat @ matrix).view(output.shape)
+        return (flat @ matrix).view(output.shape).to(output.dtype)
 
     def teach(self, error: Tensor, output: Tensor) -> Tensor:
         """Add e^T·h_i to the gradient of B_i, and return B_i (Webster 2021).
@@ -90,9 +93,9 @@ class Feedback:
         error, output: as for project().
         """
         flat = error.reshape(-1, prod(error.shape[self.sample_dims :]))
-        h = output.detach().reshape(len(flat), -1)
-        b = self.matrix(flat.shape[1], h.shape[1], h)
-        gradient = flat.to(b.dtype).T @ h
+        h = output.detach().reshape(len(flat), -1).to(flat.dtype)
+        b = self.matrix(flat.shape[1], h.shape[1], flat)
+        gradient = flat.T @ h
         b.grad = gradient if b.grad is None else b.grad.add_(gradient)
         return b
 

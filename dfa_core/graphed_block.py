@@ -8,7 +8,8 @@ that graph, which the GPU works on side by side.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -28,8 +29,8 @@ class Slot:
     """The memory of one microbatch in flight, and what is replayed in it."""
 
     def __init__(self, x: Activations) -> None:
-        self.x = copied(x)
-        self.outputs: list[Activations] = []
+        self.inputs = [copied(x)]  # of each layer; the last one's output ends the list
+        self.outputs: list[Activations] = []  # the same, with autograd's graph
         self.forwards: list[CUDAGraph] = []
         self.error: Tensor | None = None
         self.update: CUDAGraph | None = None
@@ -37,7 +38,7 @@ class Slot:
 
     def take(self, x: Activations) -> None:
         """Take the input of a microbatch."""
-        for here, arrived in zip(tensors(self.x), tensors(x), strict=True):
+        for here, arrived in zip(tensors(self.inputs[0]), tensors(x), strict=True):
             here.data.copy_(arrived)  # .data: the forward is captured, autograd need not know
 
     def take_error(self, error: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class GraphedBlock(Block):
                 slot.forwards[position].replay()
         self._taken[step, microbatch] = slot
         self._waiting[step, microbatch] = slot.outputs
-        return copied(slot.outputs[-1])
+        return copied(slot.inputs[-1])
 
     def update(
         self, error: Tensor, step: int, microbatch: int, each: OnLayer | None = None
@@ -94,7 +95,7 @@ class GraphedBlock(Block):
             slot.update = slot.update or self._captured_update(slot, e)
             slot.update.replay()
         if slot.update is not None:  # else it is still autograd's
-            self._free[_shapes(slot.x)].append(slot)
+            self._free[_shapes(slot.inputs[0])].append(slot)
         if each is not None:
             for layer in self.layers:
                 each(layer, step)
@@ -108,42 +109,54 @@ class GraphedBlock(Block):
             torch._foreach_zero_(list(self._gradients.values()))
 
     def _capture_forward(self, slot: Slot, position: int) -> None:
-        layer, stream = self.layers[position], self._streams[position]
-        x = detached(slot.outputs[-1]) if slot.outputs else slot.x
-        buffers = {buffer: buffer.clone() for buffer in layer.module.buffers()}
-        with layer.drawing(0, 0):  # leaves the generators as they are
+        layer, x, stream = self.layers[position], slot.inputs[position], self._streams[position]
+        with _nothing_drawn([layer]):
             _warm_up(stream, lambda: layer.compute(x))
-        for buffer, before in buffers.items():
-            buffer.data.copy_(before)
-        forward = lambda: slot.outputs.append(layer.compute(x))  # noqa: E731
-        slot.forwards.append(_captured(forward, slot, stream, layer.label))
+        compute = lambda: slot.outputs.append(layer.compute(x))  # noqa: E731
+        slot.forwards.append(_captured(compute, slot, stream, layer.label))
+        slot.inputs.append(detached(slot.outputs[position]))
 
     def _captured_update(self, slot: Slot, error: Tensor) -> CUDAGraph:
         before = {weight: gradient.clone() for weight, gradient in self._gradients.items()}
         stream = Stream()  # type: ignore[no-untyped-call]
-        _warm_up(stream, lambda: self._learn(slot.outputs, error, again=True))
-        weights = [weight for layer in self.layers for weight in layer.parameters.values()]
-        for weight in weights:
-            if weight.grad is not None and weight not in self._gradients:
-                self._gradients[weight] = weight.grad = torch.zeros_like(weight)
-        learn = lambda: self._learn(slot.outputs, error, again=False)  # noqa: E731
+        with _nothing_drawn(self.layers):
+            # computed anew: what is captured keeps its random state where only graphs look for it
+            _warm_up(stream, lambda: self._learn(error, lambda i: self._again(slot, i)))
+        for layer in self.layers:
+            for weight in layer.parameters.values():
+                if weight.grad is not None and weight not in self._gradients:
+                    self._gradients[weight] = weight.grad = torch.zeros_like(weight)
+        learn = lambda: self._learn(error, slot.outputs.__getitem__)  # noqa: E731
         what = f"the update of {self.layers[0].label} to {self.layers[-1].label}"
         update = _captured(learn, slot, stream, what)
         for weight, gradient in self._gradients.items():  # without what the warm-up added
             gradient.copy_(before[weight]) if weight in before else gradient.zero_()
         return update
 
-    def _learn(self, outputs: Sequence[Activations], error: Tensor, again: bool) -> None:
+    def _again(self, slot: Slot, position: int) -> Activations:
+        return self.layers[position].compute(slot.inputs[position])
+
+    def _learn(self, error: Tensor, output: Callable[[int], Activations]) -> None:
         """Add the layers' gradients, each on its stream, beside one another."""
         current = torch.cuda.current_stream()
-        for layer, h, stream in zip(self.layers, outputs, self._streams, strict=True):
+        for position, (layer, stream) in enumerate(zip(self.layers, self._streams, strict=True)):
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
-                learning, gradients = layer.learning_signals(error, h)
+                learning, gradients = layer.learning_signals(error, output(position))
                 if learning:
-                    torch.autograd.backward(learning, gradients, retain_graph=again)
+                    torch.autograd.backward(learning, gradients)
         for stream in self._streams:
             current.wait_stream(stream)
+
+
+@contextmanager
+def _nothing_drawn(layers: Sequence[Layer]) -> Iterator[None]:
+    """Leave generators and buffers as they are before."""
+    buffers = {b: b.clone() for layer in layers for b in layer.module.buffers()}
+    with layers[0].drawing(0, 0):
+        yield
+    for buffer, before in buffers.items():
+        buffer.data.copy_(before)
 
 
 def _shapes(x: Activations) -> Shapes:

@@ -40,7 +40,7 @@ class Head(TrainedModule):
         Raises NonFiniteLoss, with no gradient added, and JobError when head and data do not fit.
         """
         at_input = self.rule.error_at == "input"
-        h = detached(h)
+        h = tuple(widened(one) for one in tensors(detached(h)))
         tensors(h)[0].requires_grad_(at_input)
         loss, output = self.forward_loss(h, target, step, microbatch)
         tap = tensors(h)[0] if at_input else output
@@ -72,8 +72,7 @@ class Head(TrainedModule):
         self.note_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
-                with computing_in(self.rule.precision, tensors(h)[0]):
-                    output = widened(self.module(*tensors(h)))
+                output = self._output(h)
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 return self.loss(output, target), output
@@ -90,7 +89,11 @@ class Head(TrainedModule):
         """Return the head's output in evaluation mode."""
         self.module.eval()
         try:
-            with computing_in(self.rule.precision, tensors(h)[0]):
-                return widened(self.module(*tensors(h)))
+            return self._output(h)
         finally:
             self.module.train()
+
+    def _output(self, h: Activations) -> Tensor:
+        arguments = [widened(one) for one in tensors(h)]
+        with computing_in(self.rule.precision, arguments[0]):
+            return widened(self.module(*arguments))

@@ -13,7 +13,7 @@ from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
 from dfa_core.feedback import Feedback
 from dfa_core.model import Model, describe
-from dfa_core.precision import computing_in, passed_on, widened
+from dfa_core.precision import computing_in, of_one_type, passed_on
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
@@ -114,7 +114,7 @@ class Layer(TrainedModule):
                 f"{self.label}: an output that learns by the error must have its shape "
                 f"{tuple(error.shape)}, or fewer features, not {tuple(output.shape)}"
             )
-        return error[..., error.shape[-1] - width :].contiguous()
+        return error[..., error.shape[-1] - width :].contiguous().to(output.dtype)
 
     def _train(self, output: int, b: Tensor) -> None:
         """Let the layer's optimizer train a feedback matrix, which is there since its first error.
@@ -257,7 +257,7 @@ class Layer(TrainedModule):
             )
         self._shapes = samples
         # contiguous: as a message has it, or the next layer's bits could depend on where it is
-        passed = (passed_on(widened(one), self._activations) for one in found)
+        passed = (passed_on(one, self._activations) for one in of_one_type(found))
         found = tuple(one.contiguous() for one in passed)
         return found if isinstance(h, tuple) else found[0]
 

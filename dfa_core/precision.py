@@ -1,8 +1,12 @@
 """Which numbers layers compute in, and which they pass on; weights are fp32.
 
+A layer that computes in bf16 passes bf16 on where its last operation gave that, as autocast does;
+head, loss and error are fp32.
+
 How the error travels is error_format.py's.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -41,6 +45,12 @@ def passed_on(x: Tensor, activations: Precision) -> Tensor:
         return x
     rounded: Tensor = _Rounded.apply(x)  # type: ignore[no-untyped-call]
     return rounded
+
+
+def of_one_type(found: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return tensors that go on together, as fp32 where one of them is."""
+    alike = len({x.dtype for x in found}) == 1
+    return found if alike else [widened(x) for x in found]
 
 
 def widened(x: Tensor) -> Tensor:

@@ -33,6 +33,19 @@ class Reads(nn.Module):
         return x if float(x.sum()) > 0 else 2 * x
 
 
+class Attends(nn.Module):
+    """Attention with dropout, whose backward draws what its forward drew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Linear(16, 3 * 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.maps(x.view(len(x), 1, 4, 16)).chunk(3, dim=-1)
+        found = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=0.2)
+        return found.reshape(len(x), 64)
+
+
 def train(kind: type[Block], model: Model, r: LearningRule, last: int, bad: int = -1) -> Block:
     """Train steps 0..last-1 with the head in this process; the error of step `bad` is NaN."""
     layers = build_layers(model, 0, len(model.layers), r)
@@ -73,6 +86,12 @@ def test_replays_train_as_computing_does(network: str, optimizer: str) -> None:
 def test_learned_feedback_matrices_are_replayed_too() -> None:
     r = rule("adam", microbatches=4, feedback=FeedbackSpec("learned"))
     same(*(train(kind, NETWORKS["mlp"], r, 10) for kind in (Block, GraphedBlock)))
+
+
+def test_attention_draws_the_same_in_both_passes() -> None:
+    r = rule("adam", microbatches=4)
+    model = Model((Attends, Attends, dense(64, 20)), NETWORKS["mlp"].head)
+    same(*(train(kind, model, r, 10) for kind in (Block, GraphedBlock)))
 
 
 @pytest.mark.parametrize("bad", [0, 4])

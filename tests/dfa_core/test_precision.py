@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from dfa_core import LearningRule, Model, OptimizerSpec, Reference
+from dfa_core import Activations, LearningRule, Model, OptimizerSpec, Reference
+from dfa_core.feedback import FeedbackSpec
 
 
 class Told(nn.Linear):
@@ -39,3 +40,46 @@ def test_layers_compute_in_bf16_and_weights_stay_fp32() -> None:
     for a, b in ((a.parameters["weight"], b.parameters["weight"]) for a, b in pairs):
         assert not torch.equal(a, b)
         assert torch.allclose(a, b, atol=5e-3)
+
+
+class Residual(nn.Linear):
+    """Adds to what comes in, in its numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Pair(nn.Linear):
+    """Two outputs of different numbers."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(x), x
+
+
+class Joined(nn.Linear):
+    """A head that says what it was called with."""
+
+    seen: torch.dtype | None = None
+
+    def forward(self, *h: Tensor) -> Tensor:
+        Joined.seen = h[0].dtype
+        return super().forward(h[0])
+
+
+def passed_on(layer: type[nn.Linear]) -> tuple[list[torch.dtype], torch.dtype | None]:
+    """Train a step; return what the layer passes on in evaluation, and what the head got."""
+    rule = LearningRule(precision="bf16", feedback=FeedbackSpec("learned"))
+    model = Model([lambda: layer(8, 8)], lambda: Joined(8, 3))
+    reference = Reference(model, nn.functional.cross_entropy, rule)
+    reference.train_step(0, torch.randn(4, 8), torch.randint(3, (4,)))
+    matrix = reference.layers[0].feedback[0].b
+    assert matrix is not None
+    assert matrix.dtype is torch.float32
+    h: Activations = reference.layers[0].evaluate(torch.randn(4, 8))
+    return [one.dtype for one in ((h,) if isinstance(h, Tensor) else h)], Joined.seen
+
+
+def test_layers_pass_on_what_they_computed_in_and_the_head_gets_fp32() -> None:
+    assert passed_on(nn.Linear) == ([torch.bfloat16], torch.float32)
+    assert passed_on(Residual) == ([torch.float32], torch.float32)  # the stream keeps its digits
+    assert passed_on(Pair) == ([torch.float32, torch.float32], torch.float32)  # they travel as one
