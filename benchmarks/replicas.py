@@ -3,7 +3,7 @@
 The same network and batch on 1x2, 2x1, 2x2, 4x1 and 1x4 workers (blocks x replicas), in turn, a few
 steps each a round; costs of layers and the link are measured in every round too, by as many workers
 as run at once, and predict that step. Where there are more workers than cores the prediction
-is no less than all computing spread over the cores.
+is no less than all computing and adding up of gradients, spread over the cores.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from dfa_core import profile, split
 from dfa_speedup.case import Case
 from dfa_speedup.costs import Costs, total
 from dfa_speedup.planning import Planner
-from dfa_speedup.simulator import Link
+from dfa_speedup.simulator import Link, ring
 from dfa_speedup.workers import Workers
 from workers.actor import Shipment
 from workers.placement import Share
@@ -58,8 +58,9 @@ def predicted(case: Case, costs: Costs, link: Link, size: Size) -> float:
         return simulated
     scaled = costs.scaled(samples)
     layers = total(scaled.layers)
+    summing = sum(ring(size.replicas, 4 * p.parameters, link) for p in case.profile.layers)
     computing = m * (layers.forward + layers.update + scaled.head.update)
-    return max(simulated, (computing + size.replicas * layers.optimizer) / cores)
+    return max(simulated, (computing + size.replicas * (layers.optimizer + summing)) / cores)
 
 
 def main() -> None:

@@ -26,10 +26,15 @@ _KINDS = {"FORWARD": "F", "FULL_BACKWARD": "B", "BACKWARD_INPUT": "I", "BACKWARD
 
 @dataclass(frozen=True)
 class Link:
-    """Between any two workers: seconds a message, and bytes a second."""
+    """Between any two workers: seconds a message, and bytes a second.
+
+    summed_bytes_per_s: of a message in the ring of a sum over replicas, where all send at once and
+    add up what comes; None: as any other.
+    """
 
     latency_s: float
     bytes_per_s: float
+    summed_bytes_per_s: float | None = None
 
     def seconds(self, size: float) -> float:
         """Return how long a message of so many bytes takes."""
@@ -213,7 +218,8 @@ def _one_stage(k: int, m: int, ahead: int) -> list[tuple[str, int, int]]:
 
 def ring(replicas: int, size: float, link: Link) -> float:
     """Return the seconds of a sum over so many replicas: of a vector of so many bytes."""
-    return 2 * (replicas - 1) * link.seconds(size / replicas)
+    bytes_per_s = link.summed_bytes_per_s or link.bytes_per_s
+    return 2 * (replicas - 1) * (link.latency_s + size / replicas / bytes_per_s)
 
 
 def data_parallel_step(

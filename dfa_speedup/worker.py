@@ -133,6 +133,15 @@ class ContestWorker(BlockWorker):
             seconds.append((perf_counter() - start) / 2)
         return median(seconds)
 
+    def sum(self, size: int, times: int) -> float:
+        """Return the median seconds of a sum over all workers of so many bytes of numbers."""
+        numbers, seconds = torch.zeros(size // 4), []
+        for _ in range(times):
+            start = perf_counter()
+            dist.all_reduce(numbers)
+            seconds.append(perf_counter() - start)
+        return median(seconds)
+
     def forget(self) -> None:
         """Drop all peers' parts, and errorcast's block."""
         for trainer in self._trainers.values():

@@ -57,13 +57,17 @@ class Workers:
         return mean_costs(found)
 
     def link(self) -> Link:
-        """Return latency and bandwidth between two workers, measured."""
-        if len(self.all) < 2:
+        """Return latency and bandwidth between two workers, and in a sum of all, measured."""
+        workers = len(self.all)
+        if workers < 2:
             return Link(0.0, float("inf"))
         small, large = 8, 4 << 20
         latency = max(self._call("round_trip", self.all[:2], small, 200))
         seconds = max(self._call("round_trip", self.all[:2], large, 20))
-        return Link(latency, large / max(1e-9, seconds - latency))
+        messages = 2 * (workers - 1)
+        summing = max(self._call("sum", self.all, large, 20)) - messages * latency
+        summed = messages * large / workers / max(1e-9, summing)
+        return Link(latency, large / max(1e-9, seconds - latency), summed)
 
     def states(self, configuration: Configuration) -> dict[str, Any]:
         """Return the weights of every layer and the head, by name."""

@@ -112,6 +112,8 @@ def test_replicas_with_free_sums_take_as_long_as_one(size: tuple[int, int], repl
     assert several == pytest.approx(one)
     messages = 2 * (replicas - 1)
     assert ring(replicas, 12.0, Link(0.5, 2.0)) == pytest.approx(messages * (0.5 + 6 / replicas))
+    slower = Link(0.5, 2.0, summed_bytes_per_s=1.0)
+    assert ring(replicas, 12.0, slower) == pytest.approx(messages * (0.5 + 12 / replicas))
 
 
 def test_a_sum_hides_behind_the_layers_still_to_be_updated() -> None:
