@@ -3,6 +3,7 @@
 import signal
 import threading
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from coordinator.engine import Engine
 from coordinator.feed import Feed
 from coordinator.memory import check_memory, room_of_nodes
 from coordinator.pipeline import Pipeline
-from coordinator.plan import make_plan
+from coordinator.plan import Plan, make_plan
 from coordinator.resolve import Job, resolve
 from coordinator.run_folder import RunFolder
 from coordinator.search_path import own_folders
@@ -30,7 +31,7 @@ from dfa_tasks.source import as_source
 from workers.actor import Shipment
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
-from workers.placement import Placement, Share, meeting_host, speeds
+from workers.placement import Placement, Share, Worker, meeting_host, speeds
 from workers.trace import Span
 from workers.transport import choose, told
 
@@ -154,16 +155,17 @@ class TrainingWork:
         placement: Placement | None,
         at_end: ExitStack,
     ) -> Engine:
-        if placement is None:
-            reference = Reference(job.model, job.task.loss, rule, job.method)
-            reference.to(device_here())
-            return SingleProcess(reference, feed)
-        x, target = (tensor.to(device_here()) for tensor in feed.batch(0))
-        grid, batch = job.grid, (x, target)
-        plan = make_plan(job.model, job.task.loss, rule, batch, grid.blocks, grid.replicas)
+        if placement is not None:
+            pipeline = self._pipeline(job, rule, feed, placement)
+            at_end.callback(pipeline.close)
+            return pipeline
+        reference = Reference(job.model, job.task.loss, rule, job.method)
+        reference.to(device_here())
+        return SingleProcess(reference, feed)
+
+    def _pipeline(self, job: Job, rule: LearningRule, feed: Feed, placement: Placement) -> Pipeline:
         workers = placement.workers
-        plan = plan.on(speeds(workers, grid))
-        check_memory(plan, workers, room_of_nodes())
+        plan = _plan(job, rule, feed, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         asked: Any = to_settings(job.spec)["resources"]["transport"]
         transport = choose(asked, gpus)
@@ -174,7 +176,7 @@ class TrainingWork:
         model = Shipment.pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
         head.to(device_here())
-        pipeline = Pipeline(
+        return Pipeline(
             workers,
             plan,
             model,
@@ -187,8 +189,6 @@ class TrainingWork:
             placement=placement,
             cuda_graphs=job.spec.resources.cuda_graphs,
         )
-        at_end.callback(pipeline.close)
-        return pipeline
 
     def _checkpoint(self) -> Checkpoint | None:
         newest = self._folder.checkpoint()
@@ -250,6 +250,19 @@ class TrainingWork:
         request = TraceRequest(steps)
         self._training.timeline(request)
         return [list(row) for row in request.wait(wait_s)]
+
+
+def _plan(job: Job, rule: LearningRule, feed: Feed, workers: Sequence[Worker]) -> Plan:
+    """Measure the layers here, and cut the model for these workers.
+
+    Raises JobError where a layer does not fit the data, or a worker its node's memory.
+    """
+    x, target = (tensor.to(device_here()) for tensor in feed.batch(0))
+    grid = job.grid
+    plan = make_plan(job.model, job.task.loss, rule, (x, target), grid.blocks, grid.replicas)
+    plan = plan.on(speeds(workers, grid))
+    check_memory(plan, workers, room_of_nodes())
+    return plan
 
 
 TrainingActor: Any = ray.remote(
