@@ -1,8 +1,8 @@
 """Replicas and blocks on this machine, beside the simulator: `python -m benchmarks.replicas`.
 
 The same network and batch on 1x2, 2x1, 2x2, 4x1 and 1x4 workers (blocks x replicas), in turn, a few
-steps each a round; costs of layers and the link are measured in every round too, by as many workers
-as run at once, and predict that step. Where there are more workers than cores the prediction
+steps each a round; before and after each round costs of layers and the link are measured too, by as
+many workers as run at once, and predict that step. Where there are more workers than cores the prediction
 is no less than all computing and adding up of gradients, spread over the cores.
 """
 
@@ -25,7 +25,7 @@ from coordinator.bench import open_feed
 from coordinator.embedded_ray import ray_for
 from dfa_core import profile, split
 from dfa_speedup.case import Case
-from dfa_speedup.costs import Costs, total
+from dfa_speedup.costs import Costs, mean_costs, total
 from dfa_speedup.planning import Planner
 from dfa_speedup.simulator import Link, ring
 from dfa_speedup.workers import Workers
@@ -80,11 +80,14 @@ def main() -> None:
         workers = Workers(Shipment.pack(case), at_once, Share(), 60.0)
         sides: list[Any] = [ray.remote(num_cpus=0)(Coordinator).remote() for _ in sizes]
         ray.get([side.start.remote(size) for side, size in zip(sides, sizes, strict=True)])
+        costs = [workers.costs(_MICROBATCHES)]
         for _ in range(arguments.rounds):
-            costs, link = workers.costs(_MICROBATCHES), workers.link()
-            for index, (side, size) in enumerate(zip(sides, sizes, strict=True)):
+            for index, side in enumerate(sides):
                 measured[index].append(median(ray.get(side.seconds.remote(arguments.steps))))
-                expected[index].append(predicted(case, costs, link, size))
+            costs.append(workers.costs(_MICROBATCHES))
+            around, link = mean_costs(costs[-2:]), workers.link()
+            for index, size in enumerate(sizes):
+                expected[index].append(predicted(case, around, link, size))
         ray.get([side.stop.remote() for side in sides])
         workers.stop()
     table = Table(
