@@ -2,8 +2,8 @@
 
 The same network and batch on 1x2, 2x1, 2x2, 4x1 and 1x4 workers (blocks x replicas), in turn, a few
 steps each a round; before and after each round costs of layers and the link are measured too, by as
-many workers as run at once, and predict that step. Where there are more workers than cores the prediction
-is no less than all computing and adding up of gradients, spread over the cores.
+many workers as run at once, and predict that step. Where there are more workers than cores the
+prediction is no less than all computing and adding up of gradients, spread over the cores.
 """
 
 import argparse
