@@ -29,7 +29,7 @@ from dfa_core import (
     build_layers,
 )
 from dfa_core.graphed_block import GraphedBlock
-from dfa_tasks.transformer import transformer
+from dfa_tasks.language.transformer import transformer
 
 MICROBATCHES, BLOCKS = 4, 2
 KINDS: tuple[type[Block], ...] = (Block, GraphedBlock)

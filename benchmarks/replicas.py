@@ -21,14 +21,14 @@ from torch import nn
 
 from benchmarks import step
 from benchmarks.step import SIZES, Coordinator, Size, parts
-from coordinator.bench import open_feed
-from coordinator.embedded_ray import ray_for
+from coordinator.experiments.workload import open_feed
+from coordinator.launch.ray_session import ray_for
 from dfa_core import profile, split
-from dfa_speedup.case import Case
-from dfa_speedup.costs import Costs, mean_costs, total
-from dfa_speedup.planning import Planner
-from dfa_speedup.simulator import Link, ring
+from dfa_speedup.simulation.costs import Costs, mean_costs, total
+from dfa_speedup.simulation.planning import Planner
+from dfa_speedup.simulation.simulator import Link, ring
 from dfa_speedup.workers import Workers
+from dfa_speedup.workload import Case
 from workers.actor import Shipment
 from workers.placement import Share
 

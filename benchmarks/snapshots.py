@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks import step
 from benchmarks.step import SIZES, Coordinator, Size
-from coordinator.embedded_ray import ray_for
+from coordinator.launch.ray_session import ray_for
 
 EVERY = 20
 

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from coordinator.bench import OneBatch
-from coordinator.embedded_ray import ray_for
-from coordinator.feed import Feed
-from coordinator.pipeline import Pipeline
-from coordinator.plan import Plan, make_plan
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import Plan, make_plan
+from coordinator.engine.prefetcher import Feed
+from coordinator.experiments.workload import OneBatch
+from coordinator.launch.ray_session import ray_for
 from dfa_core import (
     Block,
     FeedbackSpec,
@@ -40,7 +40,7 @@ from dfa_core import (
     block_actions,
     build_layers,
 )
-from dfa_core.feedback_rules import Kind
+from dfa_core.feedback.rules import Kind
 from workers.actor import Shipment
 from workers.grid import Grid
 from workers.placement import Placement, Share

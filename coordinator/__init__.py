@@ -1,12 +1,13 @@
 """Plans a job, feeds the data, owns head and loss, broadcasts the error.
 
-Read loop.py first: it is what the coordinator does in a step.
+Read engine/loop.py first: it is what the coordinator does in a step.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coordinator.launch import Run, train
+    from coordinator.launch.train import Run, train
 
 __all__ = ["Run", "train"]
 
@@ -15,6 +16,4 @@ def __getattr__(name: str) -> Any:
     """Import what is public when it is asked for: torch and Ray take seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from coordinator import launch  # noqa: PLC0415
-
-    return getattr(launch, name)
+    return getattr(import_module("coordinator.launch.train"), name)

@@ -15,7 +15,7 @@ from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 
-from coordinator.spec import parse
+from coordinator.job.spec import parse
 from dfa_core.errors import JobError, TrainingFailed
 
 DEFAULT_ADDRESS = "127.0.0.1:7070"

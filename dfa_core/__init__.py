@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dfa_core.activations import Activations, FlowSpec, SampleSpec
-    from dfa_core.angles import alignment
+    from dfa_core.balance.partitioning import partition
+    from dfa_core.balance.profiling import ModelProfile, profile
     from dfa_core.block import Block
-    from dfa_core.error_format import ErrorFormat
     from dfa_core.errors import JobError, NonFiniteLoss, TrainingFailed
-    from dfa_core.feedback import Feedback, FeedbackSpec
+    from dfa_core.feedback.error_format import ErrorFormat
+    from dfa_core.feedback.matrix import Feedback, FeedbackSpec
+    from dfa_core.gradient_alignment import alignment
     from dfa_core.head import Head
     from dfa_core.layer import Layer, build_layers
     from dfa_core.microbatch import split
     from dfa_core.model import Chain, Model, as_model
     from dfa_core.optimizer import OptimizerSpec
-    from dfa_core.partitioning import partition
-    from dfa_core.profiling import ModelProfile, profile
     from dfa_core.reference import Reference
     from dfa_core.rule import LearningRule
     from dfa_core.schedule import Action, Forward, Step, Update, block_actions, in_flight
@@ -59,18 +59,18 @@ __all__ = [
 
 _HOMES = {
     "activations": ("Activations", "FlowSpec", "SampleSpec"),
-    "angles": ("alignment",),
+    "gradient_alignment": ("alignment",),
     "block": ("Block",),
-    "error_format": ("ErrorFormat",),
+    "feedback.error_format": ("ErrorFormat",),
     "errors": ("JobError", "NonFiniteLoss", "TrainingFailed"),
-    "feedback": ("Feedback", "FeedbackSpec"),
+    "feedback.matrix": ("Feedback", "FeedbackSpec"),
     "head": ("Head",),
     "layer": ("Layer", "build_layers"),
     "microbatch": ("split",),
     "model": ("Chain", "Model", "as_model"),
     "optimizer": ("OptimizerSpec",),
-    "partitioning": ("partition",),
-    "profiling": ("ModelProfile", "profile"),
+    "balance.partitioning": ("partition",),
+    "balance.profiling": ("ModelProfile", "profile"),
     "reference": ("Reference",),
     "rule": ("LearningRule",),
     "schedule": ("Action", "Forward", "Step", "Update", "block_actions", "in_flight"),

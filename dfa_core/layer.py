@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
-from dfa_core.feedback import Feedback
+from dfa_core.feedback.matrix import Feedback
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, of_one_type, passed_on
 from dfa_core.rule import LearningRule

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from dfa_core.feedback import FeedbackSpec
+from dfa_core.feedback.matrix import FeedbackSpec
 from dfa_core.optimizer import OptimizerSpec
 from dfa_core.precision import Precision
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from dfa_core import Activations, Block
 from dfa_core.activations import tensors
 from dfa_core.trained import TrainedModule
-from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
+from dfa_speedup.workload import Case, Configuration
 from workers.trace import Span
 
 

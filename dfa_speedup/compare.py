@@ -12,8 +12,6 @@ from statistics import median
 from typing import Protocol
 
 from dfa_core import JobError, TrainingFailed
-from dfa_speedup.case import Case, Configuration
-from dfa_speedup.costs import Costs, mean_costs
 from dfa_speedup.peers import (
     DATA_PARALLEL,
     ERRORCAST,
@@ -27,11 +25,13 @@ from dfa_speedup.peers import (
     bytes_per_step,
     refusal,
 )
-from dfa_speedup.prediction import predicted_step
-from dfa_speedup.simulator import Link
+from dfa_speedup.simulation.costs import Costs, mean_costs
+from dfa_speedup.simulation.prediction import predicted_step
+from dfa_speedup.simulation.simulator import Link
 from dfa_speedup.spans import bubble
 from dfa_speedup.worker import Trained
 from dfa_speedup.workers import PeerFailed, Workers
+from dfa_speedup.workload import Case, Configuration
 from workers.trace import Span
 
 Progress = Callable[[str, int, int], None]

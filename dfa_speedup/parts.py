@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dfa_core import Head, Layer
 from dfa_core.trained import TrainedModule
-from dfa_speedup.case import Case
+from dfa_speedup.workload import Case
 
 
 class Parts:

@@ -19,7 +19,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from dfa_core import partition
-from dfa_speedup.case import Case, Configuration
+from dfa_speedup.workload import Case, Configuration
 
 Order = Literal["loop", "v"]
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dfa_core import Chain, JobError, split
-from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
+from dfa_speedup.workload import Case, Configuration
 from workers.trace import Span
 
 

@@ -10,9 +10,9 @@ from torch.distributed.pipelining import PipelineStage
 
 from dfa_core import Activations, Chain
 from dfa_core.trained import TrainedModule
-from dfa_speedup.case import Case, Configuration
 from dfa_speedup.parts import Parts
 from dfa_speedup.peers import PIPELINES, stage_ranges
+from dfa_speedup.workload import Case, Configuration
 from workers.trace import Span
 
 

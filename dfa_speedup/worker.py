@@ -18,12 +18,12 @@ import torch.distributed as dist
 from dfa_core import Block
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 from dfa_speedup.alone import DfaAlone, Limit
-from dfa_speedup.case import Case, Configuration
-from dfa_speedup.costs import Costs, measure_costs
 from dfa_speedup.parts import Parts
 from dfa_speedup.peers import DATA_PARALLEL, LIMIT_BP, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
 from dfa_speedup.replica import Replica
+from dfa_speedup.simulation.costs import Costs, measure_costs
 from dfa_speedup.stages import Stages
+from dfa_speedup.workload import Case, Configuration
 from workers.actor import BlockWorker, Meeting, Shipment
 from workers.group import LOOPBACK, open_store
 from workers.memory import peak_mb, reset_peak

@@ -7,11 +7,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from dfa_core import JobError, TrainingFailed
-from dfa_speedup.case import Configuration
-from dfa_speedup.costs import Costs, mean_costs
 from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
-from dfa_speedup.simulator import Link
+from dfa_speedup.simulation.costs import Costs, mean_costs
+from dfa_speedup.simulation.simulator import Link
 from dfa_speedup.worker import ContestActor, Trained
+from dfa_speedup.workload import Configuration
 from workers.actor import Meeting, Shipment
 from workers.grid import Grid
 from workers.group import listen, open_store

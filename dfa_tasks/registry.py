@@ -14,15 +14,15 @@ from ray import cloudpickle
 
 from dfa_core import JobError
 from dfa_core.names import nearest
-from dfa_tasks.citations import Network, citation_task
-from dfa_tasks.clicks import click_task
-from dfa_tasks.graph_autoencoder import autoencoder_task
-from dfa_tasks.language import language_task
+from dfa_tasks.graphs.autoencoder import autoencoder_task
+from dfa_tasks.graphs.tasks import Network, citation_task
+from dfa_tasks.language.tasks import language_task
 from dfa_tasks.options import check_options
+from dfa_tasks.recommenders.tasks import click_task
 from dfa_tasks.standard import standard_mlp
 from dfa_tasks.task import Task
-from dfa_tasks.view_synthesis import view_task
-from dfa_tasks.vision import IMAGE_SETS, conv_task, mlp_task, residual_task
+from dfa_tasks.view_synthesis.tasks import view_task
+from dfa_tasks.vision.tasks import IMAGE_SETS, conv_task, mlp_task, residual_task
 
 TaskMaker = Callable[..., Task]
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from dfa_tasks.models import mlp
 from dfa_tasks.task import Splits, Task
+from dfa_tasks.vision.models import mlp
 
 CLASSES = 10
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 import torch
 
-from coordinator.embedded_ray import ray_for
+from coordinator.launch.ray_session import ray_for
 from workers.grid import Grid
 from workers.placement import Placement, Share, Worker
 

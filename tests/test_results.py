@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from test_docs import ROOT, commands
 
-from coordinator.method_comparison import METHODS
-from coordinator.resolve import resolve
-from coordinator.spec import assignment, merge
+from coordinator.experiments.method_comparison import METHODS
+from coordinator.job.resolve import resolve
+from coordinator.job.spec import assignment, merge
 
 RESULTS = ROOT / "docs" / "results.md"
 COMPARED = [words for words in commands(RESULTS) if words[:2] == ["errorcast", "compare"]]

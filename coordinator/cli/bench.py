@@ -41,11 +41,11 @@ def bench(
     from rich.console import Console
     from rich.progress import Progress
 
-    from coordinator.bench import measure, write_results
-    from coordinator.display import bench_table, race_table
-    from coordinator.race import race
-    from coordinator.resolve import resolve
-    from coordinator.spec import assignment, given, merge, whole_numbers
+    from coordinator.experiments.bench import measure, write_results
+    from coordinator.experiments.tables import bench_table, race_table
+    from coordinator.experiments.time_to_target import race
+    from coordinator.job.resolve import resolve
+    from coordinator.job.spec import assignment, given, merge, whole_numbers
     from dfa_core import JobError
     from dfa_speedup.peers import ERRORCAST
 

@@ -34,9 +34,9 @@ def chaos(
 
     from rich.console import Console
 
-    from coordinator.chaos import run_under_faults
-    from coordinator.display import chaos_table
-    from coordinator.spec import assignment, given, merge
+    from coordinator.experiments.chaos import run_under_faults
+    from coordinator.experiments.tables import chaos_table
+    from coordinator.job.spec import assignment, given, merge
     from dfa_core import JobError
 
     if form not in ("text", "json"):

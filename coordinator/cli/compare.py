@@ -36,10 +36,10 @@ def compare(
 
     from rich.console import Console
 
-    from coordinator.display import alignment_table, method_table
-    from coordinator.method_comparison import compare as train_all
-    from coordinator.plots import draw_alignment, draw_comparison
-    from coordinator.spec import assignment, given, merge
+    from coordinator.experiments.method_comparison import compare as train_all
+    from coordinator.experiments.plots import draw_alignment, draw_comparison
+    from coordinator.experiments.tables import alignment_table, method_table
+    from coordinator.job.spec import assignment, given, merge
     from dfa_core import JobError
 
     if form not in ("text", "json"):

@@ -21,7 +21,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from coordinator.saved_run import open_run
+    from coordinator.inspection.saved_run import open_run
 
     run = open_run(run_dir, data_dir)
     table = Table(title=f"{run.job.task.name}, step {run.step}")

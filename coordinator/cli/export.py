@@ -13,7 +13,7 @@ def export(
     ),
 ) -> None:
     """Write the weights of a run's newest checkpoint as one safetensors file."""
-    from coordinator.run_folder import RunFolder
+    from coordinator.runs.run_folder import RunFolder
     from dfa_core import JobError
 
     folder = RunFolder(run_dir.absolute())

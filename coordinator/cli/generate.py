@@ -19,10 +19,10 @@ def generate(
     data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
 ) -> None:
     """Let a trained language model go on with a text."""
-    from coordinator.generation import go_on
-    from coordinator.saved_run import open_run
+    from coordinator.inspection.generation import go_on
+    from coordinator.inspection.saved_run import open_run
     from dfa_core import JobError
-    from dfa_tasks.text import load_tokenizer
+    from dfa_tasks.language.text import load_tokenizer
 
     path = run_dir / "tokenizer.json"
     if not path.is_file():

@@ -51,7 +51,7 @@ def job(
 ) -> None:
     """Show one job: state, progress, scores, how busy its blocks are, its settings."""
     from coordinator.cli.job_text import job_line, moment
-    from coordinator.spec import to_yaml
+    from coordinator.job.spec import to_yaml
 
     with connect(address, token_file, tls_ca) as client:
         found = client.job(job_id)

@@ -26,11 +26,12 @@ def plan(
     """Predict step times on machines that are not there yet, from layers measured here."""
     from rich.console import Console
 
-    from coordinator.display import plan_prediction_table
-    from coordinator.planning import bits_per_second, doubling, prediction, seconds
-    from coordinator.resolve import resolve
-    from coordinator.spec import assignment, given, merge, whole_numbers
-    from dfa_speedup.simulator import Link
+    from coordinator.cli.units import bits_per_second, doubling, seconds
+    from coordinator.experiments.prediction import prediction
+    from coordinator.experiments.tables import plan_prediction_table
+    from coordinator.job.resolve import resolve
+    from coordinator.job.spec import assignment, given, merge, whole_numbers
+    from dfa_speedup.simulation.simulator import Link
 
     numbers, copies = doubling("blocks", blocks), whole_numbers("replicas", replicas)
     if task == "mlp":  # a standard network with a layer for every block, unless another is named

@@ -32,9 +32,15 @@ def render(
     from rich.console import Console
     from rich.progress import track
 
-    from coordinator.plots import draw_views
-    from coordinator.rendering import View, check_picture, poses_along, spread_out, write_frames
-    from coordinator.saved_run import open_run
+    from coordinator.inspection.plots import draw_views
+    from coordinator.inspection.rendering import (
+        View,
+        check_picture,
+        poses_along,
+        spread_out,
+        write_frames,
+    )
+    from coordinator.inspection.saved_run import open_run
 
     check_picture(out)
     told = Console(file=sys.stderr)

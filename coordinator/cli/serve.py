@@ -48,7 +48,7 @@ def serve(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors are told in one line
     import json
 
-    from coordinator.service.server import serve as run_service
+    from coordinator.service.api.server import serve as run_service
     from coordinator.service.settings import ServiceSettings, read_secret
 
     folder = (state or Path("errorcast-state")).absolute()

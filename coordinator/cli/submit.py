@@ -35,7 +35,7 @@ def submit(
 ) -> None:
     """Send a job to the service; prints its id."""
     from coordinator.cli.watch import show
-    from coordinator.spec import assignment, merge, read_yaml
+    from coordinator.job.spec import assignment, merge, read_yaml
 
     settings = read_yaml(Path(job)) if job.endswith((".yaml", ".yml")) else {"task": job}
     settings = merge(settings, *(assignment(text) for text in set_ or []))

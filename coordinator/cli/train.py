@@ -34,9 +34,9 @@ def train(
     """Train a task, one layer block in each worker; all blocks learn at once."""
     from rich.console import Console
 
-    from coordinator.display import TerminalViewer, faults_line, result_table
-    from coordinator.launch import train as run_training
-    from coordinator.spec import assignment, given, merge, read_yaml
+    from coordinator.cli.viewer import TerminalViewer, faults_line, result_table
+    from coordinator.job.spec import assignment, given, merge, read_yaml
+    from coordinator.launch.train import train as run_training
     from dfa_core import JobError
 
     flags = {

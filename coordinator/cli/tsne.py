@@ -19,9 +19,9 @@ def tsne(
     """Draw what a hidden layer makes of the test samples, in two dimensions (t-SNE)."""
     from rich.console import Console
 
-    from coordinator.embedding import embed
-    from coordinator.plots import draw_embeddings
-    from coordinator.saved_run import open_run
+    from coordinator.inspection.embedding import embed
+    from coordinator.inspection.plots import draw_embeddings
+    from coordinator.inspection.saved_run import open_run
 
     panels, told = [], Console(stderr=True)
     for path in run_dirs:

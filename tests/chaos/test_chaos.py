@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 from test_cli import errorcast
 
-from coordinator.chaos import COORDINATOR, Outcome, Saboteur, Strike, draw, run_under_faults
-from coordinator.launch import train
+from coordinator.experiments.chaos import (
+    COORDINATOR,
+    Outcome,
+    Saboteur,
+    Strike,
+    draw,
+    run_under_faults,
+)
+from coordinator.launch.train import train
 
 QUICK: dict[str, Any] = {"log_every": 1, "resources": {"timeout_s": 10}}
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from test_cli import errorcast
 
-from coordinator.bench import timing_case
 from coordinator.cli.main import main
-from coordinator.planning import bits_per_second, doubling, seconds
-from coordinator.race import Entry, race
-from coordinator.resolve import resolve
+from coordinator.cli.units import bits_per_second, doubling, seconds
+from coordinator.experiments.time_to_target import Entry, race
+from coordinator.experiments.workload import timing_case
+from coordinator.job.resolve import resolve
 from dfa_core import JobError
-from dfa_speedup.case import Configuration
 from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, PEERS
+from dfa_speedup.workload import Configuration
 
 SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
 

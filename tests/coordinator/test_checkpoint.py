@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.checkpoint import newest_whole, write_checkpoint
+from coordinator.runs.checkpoint import newest_whole, write_checkpoint
 from dfa_core import JobError, LearningRule, OptimizerSpec
 from dfa_core.layer import Layer
 from dfa_core.trained import TensorState

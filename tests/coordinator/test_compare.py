@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.cli.main import main
-from coordinator.method_comparison import METHODS, common_looks, compare
+from coordinator.experiments.method_comparison import METHODS, common_looks, compare
 from dfa_core import JobError
 
 ARGUMENTS = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from coordinator.display import bench_cells, bench_table
+from coordinator.experiments.tables import bench_cells, bench_table
 
 
 def row(schedule: str, microbatches: int, reason: str | None, best: bool = False) -> dict[str, Any]:

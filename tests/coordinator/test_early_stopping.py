@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from coordinator import train
-from coordinator.early_stopping import Best, EarlyStopping
-from coordinator.saved_run import open_run
+from coordinator.inspection.saved_run import open_run
+from coordinator.runs.early_stopping import Best, EarlyStopping
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 

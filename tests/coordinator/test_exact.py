@@ -13,13 +13,13 @@ from ray import cloudpickle
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from coordinator.checkpoint import Checkpoint, newest_whole, write_checkpoint
-from coordinator.feed import Feed
-from coordinator.pipeline import Pipeline
-from coordinator.plan import Plan, make_plan
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import Plan, make_plan
+from coordinator.engine.prefetcher import Feed
+from coordinator.runs.checkpoint import Checkpoint, newest_whole, write_checkpoint
 from dfa_core import ErrorFormat, FeedbackSpec, Head, LearningRule, Reference
-from dfa_core.error_format import ErrorKind
-from dfa_core.feedback_rules import Kind
+from dfa_core.feedback.error_format import ErrorKind
+from dfa_core.feedback.rules import Kind
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
 from workers.actor import Shipment

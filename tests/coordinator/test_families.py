@@ -10,28 +10,28 @@ import torch
 from test_exact import assert_same_state
 from torch import Tensor
 
-from coordinator.checkpoint import write_checkpoint
-from coordinator.feed import Feed
-from coordinator.pipeline import Pipeline
-from coordinator.plan import make_plan
-from coordinator.resolve import resolve
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import make_plan
+from coordinator.engine.prefetcher import Feed
+from coordinator.job.resolve import resolve
+from coordinator.runs.checkpoint import write_checkpoint
 from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec, Reference
-from dfa_core.feedback_rules import Kind as Feedback
+from dfa_core.feedback.rules import Kind as Feedback
 from dfa_core.head import Loss
 from dfa_core.precision import Precision
 from dfa_core.rule import ErrorAt
 from dfa_tasks import BatchSource
-from dfa_tasks.citations import WholeGraph, node_loss
-from dfa_tasks.clicks import click_loss
-from dfa_tasks.convolutions import Kind
-from dfa_tasks.graph_models import dna, graph_network
-from dfa_tasks.language import token_loss
-from dfa_tasks.nerf import Bounds, Trunk, nerf
-from dfa_tasks.planetoid import load_graph
-from dfa_tasks.recommenders import afn, autoint, dcn, deepfm, features_linear, fm
-from dfa_tasks.transformer import Kind as Attention
-from dfa_tasks.transformer import Points, transformer
-from dfa_tasks.view_synthesis import both_losses
+from dfa_tasks.graphs.convolutions import Kind
+from dfa_tasks.graphs.models import dna, graph_network
+from dfa_tasks.graphs.planetoid import load_graph
+from dfa_tasks.graphs.tasks import WholeGraph, node_loss
+from dfa_tasks.language.tasks import token_loss
+from dfa_tasks.language.transformer import Kind as Attention
+from dfa_tasks.language.transformer import Points, transformer
+from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_linear, fm
+from dfa_tasks.recommenders.tasks import click_loss
+from dfa_tasks.view_synthesis.nerf import Bounds, Trunk, nerf
+from dfa_tasks.view_synthesis.tasks import both_losses
 from workers.actor import Shipment
 from workers.placement import Worker
 from workers.storage import LocalFolder

@@ -8,11 +8,11 @@ import pytest
 from test_compare import run
 
 from coordinator import train
-from coordinator.generation import go_on
-from coordinator.saved_run import open_run
+from coordinator.inspection.generation import go_on
+from coordinator.inspection.saved_run import open_run
 from dfa_core import JobError
-from dfa_tasks.language import prepared
-from dfa_tasks.text import load_tokenizer
+from dfa_tasks.language.tasks import prepared
+from dfa_tasks.language.text import load_tokenizer
 
 VERSE = "abcdefghijklmnopqrstuvwxyz\n"
 SETTINGS: dict[str, Any] = {

@@ -14,11 +14,11 @@ from ray import cloudpickle
 from test_exact import CUTS, LOSS, train
 from torch import nn
 
-from coordinator.embedded_ray import ray_for
-from coordinator.feed import Feed
-from coordinator.memory import needs
-from coordinator.pipeline import Pipeline
-from coordinator.plan import Plan, make_plan
+from coordinator.engine.memory import needs
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import Plan, make_plan
+from coordinator.engine.prefetcher import Feed
+from coordinator.launch.ray_session import ray_for
 from dfa_core import Head, LearningRule, Model, Reference
 from dfa_tasks import BatchSource
 from workers.actor import Shipment

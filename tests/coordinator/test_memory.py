@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.memory import check_memory, needs
-from coordinator.plan import Plan, make_plan
+from coordinator.engine.memory import check_memory, needs
+from coordinator.engine.plan import Plan, make_plan
 from dfa_core import JobError, LearningRule, Model, OptimizerSpec
 from dfa_core.optimizer import state_per_weight
 from workers.gpu import Gpu

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import coordinator
-from coordinator.feed import Feed
+from coordinator.engine.prefetcher import Feed
 from dfa_core import JobError, Model, Reference, TrainingFailed
 from dfa_core.block import Block
 from dfa_core.layer import build_layers

@@ -7,7 +7,7 @@ import pytest
 from test_early_stopping import noisy_task, weights
 
 from coordinator import train
-from coordinator.plateau import Plateau, go_on
+from coordinator.runs.plateau import Plateau, go_on
 from dfa_core import JobError
 
 EPOCH = 5  # steps

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coordinator.recovery import Recovery, State
+from coordinator.training.recovery import Recovery, State
 from dfa_core import TrainingFailed
 
 LIMIT = 4

@@ -11,8 +11,8 @@ from test_compare import run
 from test_view_synthesis import write_scene
 
 from coordinator import train
-from coordinator.rendering import View, poses_along, write_frames
-from coordinator.saved_run import open_run
+from coordinator.inspection.rendering import View, poses_along, write_frames
+from coordinator.inspection.saved_run import open_run
 from dfa_core import JobError
 
 SETTINGS: dict[str, Any] = {

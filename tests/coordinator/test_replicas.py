@@ -10,8 +10,8 @@ from test_exact import LOSS, STEPS, assert_same_state, pipeline, save, saved, tr
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from coordinator.chaos import run_under_faults
-from coordinator.resolve import resolve
+from coordinator.experiments.chaos import run_under_faults
+from coordinator.job.resolve import resolve
 from dfa_core import JobError, Reference, split
 from dfa_core.activations import Activations, detached
 from workers.grid import Grid

@@ -7,8 +7,8 @@ from errorcast.v1.job_pb2 import JobSpec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.resolve import identity, resolve
-from coordinator.spec import DEFAULTS, assignment, merge, parse, to_settings, to_yaml
+from coordinator.job.resolve import identity, resolve
+from coordinator.job.spec import DEFAULTS, assignment, merge, parse, to_settings, to_yaml
 from dfa_core import JobError
 
 numbers = st.floats(1e-9, 1e6, allow_nan=False)

@@ -1,6 +1,6 @@
 """Which steps a timeline shows."""
 
-from coordinator.tracing import TraceRequest
+from coordinator.training.tracing import TraceRequest
 
 
 def test_as_many_steps_are_traced_as_were_asked_for() -> None:

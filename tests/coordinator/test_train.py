@@ -16,9 +16,9 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
-from coordinator.checkpoint import _seal
-from coordinator.launch import _noted_interrupts
-from coordinator.run_folder import RunFolder
+from coordinator.launch.train import _noted_interrupts
+from coordinator.runs.checkpoint import _seal
+from coordinator.runs.run_folder import RunFolder
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 

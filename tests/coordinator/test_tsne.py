@@ -7,8 +7,8 @@ import torch
 from test_compare import run
 
 from coordinator import train
-from coordinator.embedding import embed
-from coordinator.saved_run import open_run
+from coordinator.inspection.embedding import embed
+from coordinator.inspection.saved_run import open_run
 
 
 def test_a_panel_for_each_run(

@@ -15,7 +15,7 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from coordinator.spec import read_yaml
+from coordinator.job.spec import read_yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
@@ -156,7 +156,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def test_dashboard_and_scrape_know_the_services_own_names() -> None:
-    from coordinator.service import instruments
+    from coordinator.service.web import metrics as instruments
 
     assert instruments.__file__ is not None
     source = Path(instruments.__file__).read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dfa_core import ErrorFormat, SampleSpec
-from dfa_core.error_format import ErrorKind
+from dfa_core.feedback.error_format import ErrorKind
 
 KINDS: list[ErrorKind] = ["fp32", "bf16", "int8", "ternary", "topk"]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dfa_core import Feedback, FeedbackSpec, JobError
-from dfa_core.feedback import draw
+from dfa_core.feedback.matrix import draw
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dfa_core import (
     build_layers,
     split,
 )
-from dfa_core.feedback import FeedbackSpec
+from dfa_core.feedback.matrix import FeedbackSpec
 from dfa_core.graphed_block import GraphedBlock
 
 pytestmark = pytest.mark.gpu

@@ -5,7 +5,7 @@ import torch
 from networks import NETWORKS, Noise, rule
 from torch import nn
 
-from coordinator.resolve import resolve
+from coordinator.job.resolve import resolve
 from dfa_core import FeedbackSpec, JobError, LearningRule, OptimizerSpec, Reference, alignment
 
 LOSS = nn.functional.cross_entropy

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import Activations, LearningRule, Model, OptimizerSpec, Reference
-from dfa_core.feedback import FeedbackSpec
+from dfa_core.feedback.matrix import FeedbackSpec
 
 
 class Told(nn.Linear):

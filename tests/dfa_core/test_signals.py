@@ -5,9 +5,9 @@ import torch
 from networks import NETWORKS, Noise, rule
 from torch import nn
 
-from coordinator.resolve import resolve
+from coordinator.job.resolve import resolve
 from dfa_core import FeedbackSpec, JobError, LearningRule, Reference, SampleSpec
-from dfa_core.feedback_rules import Kind
+from dfa_core.feedback.rules import Kind
 from dfa_core.signals import broadcast, of_target
 from dfa_tasks.source import as_source, pick
 

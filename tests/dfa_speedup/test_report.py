@@ -7,10 +7,10 @@ from networks import NETWORKS, Noise, rule
 from torch import nn
 
 from dfa_core import profile
-from dfa_speedup.case import Case, Configuration
 from dfa_speedup.compare import Comparison, Measured
 from dfa_speedup.peers import ERRORCAST, LIMIT_BP, LIMIT_DFA, LIMIT_DFA_LOADED, ONE_PROCESS
-from dfa_speedup.report import rows, summary
+from dfa_speedup.results.report import rows, summary
+from dfa_speedup.workload import Case, Configuration
 
 LOSS = nn.functional.cross_entropy
 

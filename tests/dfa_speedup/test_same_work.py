@@ -11,11 +11,10 @@ from networks import NETWORKS, SAMPLES, Noise, dense, rule
 from ray import cloudpickle
 from torch import Tensor, nn
 
-from coordinator.bench import open_feed
-from coordinator.contest import ErrorcastSide
+from coordinator.experiments.errorcast_side import ErrorcastSide
+from coordinator.experiments.workload import open_feed
 from dfa_core import LearningRule, Model, Reference, profile, split
 from dfa_core.trained import TrainedModule
-from dfa_speedup.case import Case, Configuration
 from dfa_speedup.peers import (
     DATA_PARALLEL,
     ONE_PROCESS,
@@ -26,6 +25,7 @@ from dfa_speedup.peers import (
 )
 from dfa_speedup.worker import ContestWorker
 from dfa_speedup.workers import PeerFailed, Workers
+from dfa_speedup.workload import Case, Configuration
 from workers.actor import Meeting, Shipment
 from workers.group import LOOPBACK
 from workers.placement import Share

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfa_speedup.costs import ZERO, Costs, LayerCost, mean_costs
 from dfa_speedup.peers import PIPELINES
-from dfa_speedup.simulator import (
+from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, mean_costs
+from dfa_speedup.simulation.simulator import (
     Link,
     Sizes,
     Task,

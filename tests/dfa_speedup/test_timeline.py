@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dfa_speedup.pictures import draw_speedups, draw_timelines
+from dfa_speedup.results.pictures import draw_speedups, draw_timelines
+from dfa_speedup.results.timeline import chrome_trace
 from dfa_speedup.spans import bubble
-from dfa_speedup.timeline import chrome_trace
 from workers.trace import Span
 
 BLOCK = [

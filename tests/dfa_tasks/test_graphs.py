@@ -15,14 +15,14 @@ from scipy.sparse import csr_matrix
 from torch import nn
 from torch_geometric.nn import ChebConv, GATConv, GCNConv
 
-from coordinator.resolve import resolve
+from coordinator.job.resolve import resolve
 from dfa_core import JobError, LearningRule, Reference
-from dfa_tasks.citations import WholeGraph, node_accuracy, node_loss
-from dfa_tasks.convolutions import MAPS, Kind, SplineMixing
-from dfa_tasks.folds import load_fold
-from dfa_tasks.graph_autoencoder import TEST, TRAIN, VALIDATION, edge_split, load_training_edges
-from dfa_tasks.graph_models import GraphLayer, graph_network
-from dfa_tasks.planetoid import Graph, load_graph
+from dfa_tasks.graphs.autoencoder import TEST, TRAIN, VALIDATION, edge_split, load_training_edges
+from dfa_tasks.graphs.convolutions import MAPS, Kind, SplineMixing
+from dfa_tasks.graphs.folds import load_fold
+from dfa_tasks.graphs.models import GraphLayer, graph_network
+from dfa_tasks.graphs.planetoid import Graph, load_graph
+from dfa_tasks.graphs.tasks import WholeGraph, node_accuracy, node_loss
 
 SIZES = {"cora": (2708, 10556, 1433, 7, 140), "citeseer": (3327, 9104, 3703, 6, 120)}
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.resolve import resolve
+from coordinator.job.resolve import resolve
 from dfa_core import FeedbackSpec, JobError, LearningRule, Reference
 from dfa_core.rule import ErrorAt
-from dfa_tasks.language import Chunks, prepared, token_loss
-from dfa_tasks.text import BytePairs, Characters, lines_of, load_tokenizer
-from dfa_tasks.transformer import Attention, Kind, Points, transformer
+from dfa_tasks.language.tasks import Chunks, prepared, token_loss
+from dfa_tasks.language.text import BytePairs, Characters, lines_of, load_tokenizer
+from dfa_tasks.language.transformer import Attention, Kind, Points, transformer
 
 KINDS: tuple[Kind, ...] = ("standard", "fixed", "dense", "random")
 

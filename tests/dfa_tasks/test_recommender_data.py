@@ -8,9 +8,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from dfa_core import JobError
-from dfa_tasks.criteo import FIELDS, Criteo, binned
-from dfa_tasks.fields import Vocabulary
-from dfa_tasks.movielens import MovieLens
+from dfa_tasks.recommenders.criteo import FIELDS, Criteo, binned
+from dfa_tasks.recommenders.fields import Vocabulary
+from dfa_tasks.recommenders.movielens import MovieLens
 from dfa_tasks.task import Splits
 
 USERS = "1|24|M|technician|85711\n2|53|F|other|94043\n"

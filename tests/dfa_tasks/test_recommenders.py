@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dfa_core import JobError, LearningRule, Model, Reference
-from dfa_tasks.clicks import click_loss
-from dfa_tasks.recommenders import afn, autoint, dcn, deepfm
+from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm
+from dfa_tasks.recommenders.tasks import click_loss
 
 IDS, FIELDS = 40, 4
 WIDE = {"deepfm": deepfm, "autoint": autoint, "afn": afn}

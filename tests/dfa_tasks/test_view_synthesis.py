@@ -14,13 +14,13 @@ from PIL import Image
 
 from dfa_core import FeedbackSpec, JobError, LearningRule, Reference
 from dfa_core.activations import tensors
-from dfa_tasks.blender_scene import read_blender
-from dfa_tasks.camera_paths import orbit, spiral
-from dfa_tasks.llff_scene import read_llff
-from dfa_tasks.nerf import Bounds, Trunk, encoded, nerf
-from dfa_tasks.rays import rays_of, to_ndc
-from dfa_tasks.view_synthesis import both_losses, view_task
-from dfa_tasks.volume import colours, resampled, stratified, weights_of
+from dfa_tasks.view_synthesis.blender_scene import read_blender
+from dfa_tasks.view_synthesis.camera_paths import orbit, spiral
+from dfa_tasks.view_synthesis.llff_scene import read_llff
+from dfa_tasks.view_synthesis.nerf import Bounds, Trunk, encoded, nerf
+from dfa_tasks.view_synthesis.rays import rays_of, to_ndc
+from dfa_tasks.view_synthesis.tasks import both_losses, view_task
+from dfa_tasks.view_synthesis.volume import colours, resampled, stratified, weights_of
 
 BOUNDS = Bounds(2.0, 6.0)
 TRUNKS: tuple[Trunk, ...] = ("plain", "residual")

@@ -18,8 +18,8 @@ from errorcast.v1.event_pb2 import Event
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coordinator.client import Client
-from coordinator.service import own_ray
-from coordinator.service.server import SERVICE
+from coordinator.service.api.server import SERVICE
+from coordinator.service.processes import own_ray
 
 ERRORCAST = Path(sys.executable).parent / "errorcast"
 QUICK = {"task": "digits", "options": {"width": 32}, "log_every": 1, "epochs": 2}

@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.service.admission import Capacity, Waiting, admit
+from coordinator.service.jobs.admission import admit
+from coordinator.service.processes.capacity import Capacity, Waiting
 
 
 def waiting(number: int, workers: int, priority: int = 0, submitted: float = 0.0) -> Waiting:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from coordinator.service.faults import CATALOGUE, Fault, plain
+from coordinator.service.errors import CATALOGUE, Fault, plain
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "service.md"
 

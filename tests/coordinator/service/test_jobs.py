@@ -288,7 +288,7 @@ def test_a_watcher_sees_progress_between_events(client: Client) -> None:
 def test_long_logs_come_in_messages_that_a_client_takes() -> None:
     from errorcast.v1.event_pb2 import LogLine
 
-    from coordinator.service.methods import _of_a_message
+    from coordinator.service.api.methods import _of_a_message
 
     events = [Event(number=n + 1, log=LogLine(text="x" * 60_000)) for n in range(200)]
     sent: list[Event] = []

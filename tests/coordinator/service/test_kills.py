@@ -26,7 +26,7 @@ from running import (
 
 from coordinator import train
 from coordinator.client import Client
-from coordinator.service import own_ray
+from coordinator.service.processes import own_ray
 
 STEPS_AN_EPOCH = 22
 

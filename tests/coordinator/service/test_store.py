@@ -7,9 +7,9 @@ import pytest
 from errorcast.v1.event_pb2 import Event, LogLine
 from errorcast.v1.job_pb2 import JobSpec
 
-from coordinator.service.faults import Fault
-from coordinator.service.states import QUEUED, STARTING
-from coordinator.service.store import Record, Store
+from coordinator.service.errors import Fault
+from coordinator.service.jobs.states import QUEUED, STARTING
+from coordinator.service.jobs.store import Record, Store
 from dfa_core import JobError
 
 SPEC = JobSpec(task="digits", blocks=2)

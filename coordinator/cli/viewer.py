@@ -1,0 +1,118 @@
+"""Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+
+class TerminalViewer:
+    """Follows one run on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("step"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} samples/s  left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._bar: TaskID | None = None
+        self._began = (0, 0.0)
+
+    def __enter__(self) -> "TerminalViewer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Print an event that people want to see."""
+        match event["event"]:
+            case "plan":
+                self._console.print(plan_table(event["layers"]))
+                self._console.print(f"links: {event['links']}")
+            case "warning" | "fault" | "recovered" | "rolled_back" | "rate_cut":
+                self._console.print(event["message"], style="yellow")
+            case "resumed":
+                self._console.print(f"going on from the checkpoint of step {event['step']}")
+            case "evaluation":
+                self._console.print(evaluation_line(event))
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        """Move the bar."""
+        step, now = progress["step"], monotonic()
+        if self._bar is None:
+            self._began = (progress["samples"], now)
+            self._bars.start()
+            self._bar = self._bars.add_task("", total=progress["total"], loss=0.0, speed=0.0)
+        samples, seconds = progress["samples"] - self._began[0], now - self._began[1]
+        speed = samples / seconds if seconds > 0 else 0.0
+        self._bars.update(self._bar, completed=step, loss=progress["loss"], speed=speed)
+
+
+def plan_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the partition as a table: layer, features, parameters, cost, block."""
+    table = Table(title="layers and blocks")
+    for name in ("layer", "features", "parameters", "cost, ms a microbatch", "block"):
+        table.add_column(name, justify="left" if name == "layer" else "right")
+    for row in rows:
+        table.add_row(
+            row["layer"],
+            f"{row['features']:,}",
+            f"{row['parameters']:,}",
+            f"{row['cost_ms']:.2f}",
+            str(row["block"]),
+        )
+    return table
+
+
+def evaluation_line(event: Mapping[str, Any]) -> str:
+    """Return one line about an evaluation."""
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in event["scores"].items())
+    return f"epoch {event['epoch']}/{event['epochs']}  {event['data']} {scores}"
+
+
+def faults_line(summary: Mapping[str, Any]) -> str:
+    """Return one line about what a run recovered from and what its snapshots cost."""
+    faults, snapshots = summary["faults"], summary["snapshots"]
+    line = f"{snapshots['taken']} snapshots, {snapshots['share_of_step']:.1%} of a step"
+    if faults["recovered"]:
+        line += (
+            f"; recovered from {faults['recovered']} faults in {faults['seconds_lost']:.1f} s, "
+            f"{faults['steps_repeated']} steps done again"
+        )
+    return line
+
+
+def result_table(summary: Mapping[str, Any]) -> Table:
+    """Return what a run came to: scores, step time, and how busy each process was."""
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in summary["metrics"].items())
+    table = Table(
+        title=f"test {scores}\nstep {summary['step_ms']:.2f} ms, "
+        f"{summary['samples_per_s']:,.0f} samples/s, {summary['steps']} steps"
+    )
+    for name in ("process", "layers", "busy", "waiting", "bytes sent"):
+        table.add_column(name, justify="left" if name == "process" else "right")
+    for row in summary["processes"]:
+        table.add_row(
+            row["process"],
+            row["layers"],
+            f"{row['busy']:.1%}",
+            f"{row['waiting']:.1%}",
+            f"{row['bytes_sent']:,}",
+        )
+    return table

@@ -1,0 +1,36 @@
+"""How well a model does: loss, metrics and rankings over a whole data set."""
+
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from coordinator.engine.base import Engine
+from dfa_tasks import Task
+
+
+def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]:
+    """Return loss and metrics, each a mean over all samples, and the task's rankings."""
+    sums: dict[str, float] = {"loss": 0.0, **dict.fromkeys(task.metrics, 0.0)}
+    samples, kept = 0, []
+    for output, target in engine.outputs(data, samples_at_once(task, data)):
+        samples += len(target)
+        if task.rankings:
+            kept.append((output, target))
+        for name, measure in {"loss": task.loss, **task.metrics}.items():
+            sums[name] += float(measure(output, target)) * len(target)
+    whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
+    ranked = {name: rank(*whole) for name, rank in task.rankings.items()}
+    means = {name: total / samples for name, total in sums.items()}
+    return means | ranked | {name: of(means["loss"]) for name, of in task.of_loss.items()}
+
+
+def samples_at_once(task: Task, data: Dataset[Any]) -> int:
+    """Return how many samples of the data are to be evaluated at once."""
+    return len(data) if task.whole else task.evaluated_at_once  # type: ignore[arg-type]
+
+
+def part_sizes(data: Dataset[Any], at_once: int) -> list[int]:
+    """Return how many samples each part has."""
+    full, rest = divmod(len(data), at_once)  # type: ignore[arg-type]
+    return [at_once] * full + ([rest] if rest else [])

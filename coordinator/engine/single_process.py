@@ -1,0 +1,85 @@
+"""The engine of the methods `bp` and `shallow`: the reference, in the coordinator's process."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from coordinator.engine.base import LeftOut
+from coordinator.engine.loop import OnStep
+from coordinator.engine.prefetcher import Feed
+from coordinator.runs.checkpoint import Checkpoint
+from dfa_core import Block, Reference
+from dfa_tasks.source import parts
+from workers.state_files import StateFile, write_state
+from workers.storage import Folder
+from workers.trace import Span
+
+
+class SingleProcess:
+    """Trains the whole model here."""
+
+    def __init__(self, reference: Reference, feed: Feed) -> None:
+        self._reference, self._feed = reference, feed
+        self._device = reference.head.device
+
+    def start(self, checkpoint: Checkpoint | None) -> int:
+        """Take over a checkpoint's state."""
+        if checkpoint is None:
+            return 0
+        optimizer = self._reference.rule.cut_at(checkpoint.cuts).optimizer
+        for part in self._reference.parts():
+            part.go_back(optimizer)
+            part.load_state(*checkpoint.parts.read(part.name))
+        return checkpoint.step
+
+    def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:  # noqa: ARG002
+        """Go back to a checkpoint: one process loses no workers."""
+        return self.start(checkpoint)
+
+    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
+        """Train steps first..last-1."""
+        for step in range(first, last):
+            x, target = (tensor.to(self._device) for tensor in self._feed.batch(step))
+            on_step(step, self._reference.train_step(step, x, target))
+        labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
+        parts = zip(labels, self._reference.parts(), strict=True)
+        return [(step, label) for label, part in parts for step in part.taken_left_out()]
+
+    def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (head output, target) of all samples."""
+        for x, target in parts(data, at_once):
+            yield self._reference.evaluate(x.to(self._device)).cpu(), target
+
+    def save(self, folder: Folder) -> list[StateFile]:
+        """Write the state of every layer and of the head."""
+        return [write_state(part, folder) for part in self._reference.parts()]
+
+    def diagnosis(self) -> str | None:
+        """Say which layer holds the first NaN or infinity."""
+        found = Block(self._reference.layers).first_non_finite()
+        return found or f"{self._reference.head.label} or the loss"
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return no rows: one process waits for nobody."""
+        return []
+
+    def loads(self) -> list[dict[str, Any]]:
+        """Return no rows."""
+        return []
+
+    def processes(self) -> list[int]:
+        """Return none."""
+        return []
+
+    def snapshot_cost(self) -> tuple[int, float]:
+        """Return none: nobody could lose one process's memory but itself."""
+        return 0, 0.0
+
+    def trace(self) -> None:
+        """Do nothing: there are no blocks whose work could be laid side by side."""
+
+    def spans(self) -> list[list[Span]]:
+        """Return no rows."""
+        return []

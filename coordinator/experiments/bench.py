@@ -1,0 +1,80 @@
+"""Measures a job against backpropagation: builds the case, runs all sides, gathers the result."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coordinator.experiments.errorcast_side import ErrorcastSide
+from coordinator.experiments.tables import bench_cells
+from coordinator.experiments.workload import timing_case
+from coordinator.job.resolve import Job
+from coordinator.job.user_code import own_folders
+from coordinator.launch.ray_session import ray_for
+from dfa_core import JobError
+from dfa_speedup.compare import Comparison, Progress
+from dfa_speedup.peers import ERRORCAST
+from dfa_speedup.results.page import write_page
+from dfa_speedup.results.pictures import draw_speedups, draw_timelines
+from dfa_speedup.results.report import machine, rows, summary
+from dfa_speedup.results.timeline import chrome_trace
+from dfa_speedup.workers import Workers
+from workers.actor import Shipment
+from workers.placement import Share
+
+
+def measure(
+    job: Job,
+    microbatches: Sequence[int],
+    rounds: int,
+    steps: int,
+    progress: Progress,
+    ray_address: str | None = None,
+) -> tuple[dict[str, Any], Comparison]:
+    """Run every side and return the figures of bench.json, and what they are made of.
+
+    Raises JobError when errorcast itself cannot run the job as given.
+    """
+    resources = job.spec.resources
+    if resources.gpus:
+        raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
+    if job.spec.replicas > 1:
+        raise JobError("replicas: the comparison is of one replica a side; set it to 1")
+    case = timing_case(job, microbatches)
+    share = Share(resources.cpus, resources.gpus, resources.threads)
+    shipment = Shipment.pack(case, own_folders())
+    with ray_for(job.spec.blocks, resources.cpus, ray_address):
+        workers = Workers(shipment, job.spec.blocks, share, resources.timeout_s)
+        ours = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
+        try:
+            comparison = Comparison(case, workers, ours, microbatches, progress)
+            comparison.run(rounds, steps)
+        finally:
+            ours.stop()
+            workers.stop()
+    return {
+        "format": 1,
+        "task": job.task.name,
+        "machine": machine(),
+        "summary": summary(case, comparison),
+        "rows": rows(case, comparison),
+    }, comparison
+
+
+def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -> None:
+    """Write bench.json, timeline.json, both pictures and report.html into the folder."""
+    best = [row for row in found["rows"] if row["best"]]
+    spans = {
+        f"{side.configuration.schedule}, M {side.configuration.microbatches}": comparison.spans[
+            side.configuration
+        ]
+        for side in (comparison.best(ERRORCAST), comparison.best("1F1B"))
+        if side.configuration in comparison.spans
+    }
+    pictures = [out / "speedup.png", out / "timeline.png"]
+    draw_speedups(best, pictures[0], f"errorcast's speedup: {found['task']}")
+    draw_timelines(spans, pictures[1])
+    (out / "bench.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
+    columns, cells = bench_cells(found["rows"], every=True)
+    write_page(out / "report.html", found, columns, cells, pictures)

@@ -1,0 +1,236 @@
+"""Runs a real job while its processes are killed and stopped, and compares it with one left alone.
+
+When and whom is drawn from a seed. A fault strikes when the run has reached a drawn step, a moment
+later; one in eight strikes in the middle of the recovery from the one before.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import monotonic
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from coordinator.job.spec import Settings
+from coordinator.launch.train import Run, Viewer, train
+
+_MOMENT_S = 1.0  # a strike comes at any moment of the second behind its step
+_AGAIN_S = 4.0  # one that follows another in the middle of its recovery
+COORDINATOR = 0
+
+
+@dataclass
+class Strike:
+    """One fault: what is done to whom, from which step on, and what came of it.
+
+    victim: a block from 1, or the coordinator; at once: without waiting for new steps.
+    recovered_s: seconds from the strike to the next step done, None while there is none.
+    """
+
+    action: str
+    victim: int
+    step: int
+    delay_s: float
+    at_once: bool = False
+    process: int = 0
+    struck_at: float | None = None
+    recovered_s: float | None = None
+    repeated: int = 0
+
+    @property
+    def whom(self) -> str:
+        """Return the victim for people."""
+        return f"block {self.victim}" if self.victim else "coordinator"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run under faults came to, beside the one left alone."""
+
+    strikes: list[Strike]
+    same_weights: bool
+    same_losses: bool
+    seconds: float
+    seconds_alone: float
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures: faults, recoveries, times, steps done again, whether all is equal."""
+        struck = [s for s in self.strikes if s.struck_at is not None]
+        times = [s.recovered_s for s in struck if s.recovered_s is not None]
+        return {
+            "faults": len(struck),
+            "planned": len(self.strikes),
+            "recoveries": len(times),
+            "recovery_s": {"median": median(times), "longest": max(times)} if times else None,
+            "seconds_lost": round(self.seconds - self.seconds_alone, 1),
+            "steps_repeated": sum(s.repeated for s in struck),
+            "same_weights": self.same_weights,
+            "same_losses": self.same_losses,
+        }
+
+
+def draw(
+    seed: int, kills: int, stops: int, workers: int, steps: int, coordinator: bool = True
+) -> list[Strike]:
+    """Draw the strikes of a run of so many steps, in order."""
+    rng = random.Random(seed)  # noqa: S311
+    actions = ["kill"] * kills + ["stop"] * stops
+    rng.shuffle(actions)
+    at = sorted(rng.randrange(1, max(2, steps * 9 // 10)) for _ in actions)
+    strikes: list[Strike] = []
+    for action, step in zip(actions, at, strict=True):
+        again = bool(strikes) and not strikes[-1].at_once and rng.random() < 0.125
+        delay_s = rng.uniform(0, _AGAIN_S if again else _MOMENT_S)
+        victim = rng.randrange(COORDINATOR if coordinator else 1, workers + 1)
+        strikes.append(Strike(action, victim, step, delay_s, again))
+    return strikes
+
+
+@dataclass
+class Saboteur:
+    """A viewer that strikes the processes of the run it watches."""
+
+    strikes: Sequence[Strike]
+    stop_s: float
+    tell: Callable[[str], None] = lambda _: None
+    _processes: list[int] = field(default_factory=list)
+    _due: list[Strike] = field(default_factory=list)
+    _next: int = 0
+    _timers: list[threading.Timer] = field(default_factory=list)
+    _stopped: list[int] = field(default_factory=list)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Note who runs now, and what has been recovered."""
+        if event["event"] == "workers":
+            self._processes = [event["coordinator"], *event["processes"]]
+        elif event["event"] == "recovered":
+            self._note_recovered(monotonic(), event["repeated"])
+        if event["event"] in ("fault", "recovered", "warning"):
+            self.tell(event["message"])
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        """Strike when the step is reached and nothing is being recovered."""
+        if not self._due and self._next < len(self.strikes):
+            strike = self.strikes[self._next]
+            if progress["step"] >= strike.step:
+                self._arm(strike)
+
+    def close(self) -> None:
+        """Let go: no strike comes any more, and what was stopped runs on."""
+        for timer in self._timers:
+            timer.cancel()
+        for process in self._stopped:
+            _signal(process, signal.SIGCONT)
+
+    def _note_recovered(self, now: float, repeated: int) -> None:
+        over = [strike for strike in self._due if strike.struck_at is not None]
+        for strike in over:
+            strike.recovered_s = now - (strike.struck_at or now)
+            self._due.remove(strike)
+        if over:
+            over[0].repeated = repeated
+
+    def _arm(self, strike: Strike) -> None:
+        self._next += 1
+        self._due.append(strike)
+        self._after(strike.delay_s, lambda: self._strike(strike))
+
+    def _strike(self, strike: Strike) -> None:
+        number = signal.SIGKILL if strike.action == "kill" else signal.SIGSTOP
+        ranks = range(len(self._processes))
+        for victim in [*ranks[strike.victim :], *ranks[: strike.victim]]:
+            if _signal(self._processes[victim], number):
+                break
+        else:  # all are dead, and none is up again
+            self._after(_MOMENT_S / 4, lambda: self._strike(strike))
+            return
+        strike.victim, strike.process = victim, self._processes[victim]
+        strike.struck_at = monotonic()
+        self.tell(f"{strike.action} {strike.whom} (process {strike.process})")
+        if number == signal.SIGSTOP:
+            self._stopped.append(strike.process)
+            self._after(self.stop_s, lambda: _signal(strike.process, signal.SIGCONT))
+        if self._next < len(self.strikes) and self.strikes[self._next].at_once:
+            self._arm(self.strikes[self._next])
+
+    def _after(self, seconds: float, action: Callable[[], object]) -> None:
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+
+def _signal(process: int, number: int) -> bool:
+    """Send a signal to a process of Ray's; return whether there was one."""
+    with contextlib.suppress(OSError):
+        if "ray::" in Path(f"/proc/{process}/cmdline").read_text():
+            os.kill(process, number)
+            return True
+    return False
+
+
+def run_under_faults(
+    task: str,
+    settings: Settings,
+    folder: Path,
+    kills: int,
+    stops: int,
+    seed: int,
+    stop_s: float,
+    tell: Callable[[str], None],
+    alone: tuple[Run, float] | None = None,
+) -> Outcome:
+    """Train a task twice, left alone and under faults, and compare the two.
+
+    folder: takes both runs' folders.
+    stop_s: after which a stopped process goes on.
+    alone: a run of the same job that was left alone, and its seconds, where there is one already.
+
+    Raises JobError for a job that cannot run, TrainingFailed when the faults ended it.
+    """
+    if alone is None:
+        tell("the run left alone")
+        alone = _timed(task, settings, folder / "alone")
+    undisturbed, seconds_alone = alone
+    workers, steps = len(undisturbed.job.grid), int(undisturbed.summary["steps"])
+    saboteur = Saboteur(draw(seed, kills, stops, workers, steps), stop_s, tell)
+    tell("the run under faults")
+    try:
+        struck, seconds = _timed(task, settings, folder / "faults", saboteur)
+    finally:
+        saboteur.close()
+    return Outcome(
+        list(saboteur.strikes),
+        _weights(undisturbed) == _weights(struck),
+        _losses(undisturbed) == _losses(struck),
+        seconds,
+        seconds_alone,
+    )
+
+
+def _timed(
+    task: str, settings: Settings, folder: Path, viewer: Viewer | None = None
+) -> tuple[Run, float]:
+    began = monotonic()
+    run = train(task, run_dir=folder, viewer=viewer, **settings)
+    return run, monotonic() - began
+
+
+def _weights(run: Run) -> dict[str, tuple[str, bytes]]:
+    """Return type and exact bits of every weight; the file's own bytes depend on a hash's order."""
+    tensors = safetensors.torch.load_file(run.folder / "model.safetensors")
+    bits = {name: t.reshape(-1).view(torch.uint8).numpy().tobytes() for name, t in tensors.items()}
+    return {name: (str(t.dtype), bits[name]) for name, t in tensors.items()}
+
+
+def _losses(run: Run) -> list[dict[str, Any]]:
+    """Return every logged line but for its speed."""
+    return [{k: v for k, v in line.items() if k != "samples_per_s"} for line in run.curves]

@@ -1,0 +1,167 @@
+"""errorcast's own side of a comparison: rank 0 of a pipeline whose blocks are the contest's."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from time import perf_counter
+from typing import Any, cast
+
+import ray
+import torch
+
+from coordinator.engine.evaluation import evaluate
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import Plan
+from coordinator.engine.prefetcher import Feed
+from dfa_core import Head, JobError, TrainingFailed, partition
+from dfa_speedup.compare import Visit
+from dfa_speedup.workers import PeerFailed, Workers
+from dfa_speedup.workload import Case
+from dfa_tasks import Task
+from workers.actor import Shipment
+from workers.placement import Worker
+from workers.trace import TracedHead
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a race goes: until a test score is reached, or to the last epoch."""
+
+    task: Task
+    score: str
+    bound: float
+    steps_per_epoch: int
+    last_epoch: int
+
+    def epochs(self) -> list[tuple[int, int]]:
+        """Return the first step of each epoch, and the step behind its last."""
+        n = self.steps_per_epoch
+        return [(epoch * n, (epoch + 1) * n) for epoch in range(self.last_epoch)]
+
+    def reached(self, scores: dict[str, float]) -> bool:
+        """Say whether the target is reached: a loss from above, another score from below."""
+        value = scores[self.score]
+        return value <= self.bound if self.score == "loss" else value >= self.bound
+
+
+class Rank0:
+    """The coordinator in an actor of its own, as in a real run."""
+
+    def __init__(self, case: Shipment, threads: int, timeout_s: float) -> None:
+        self._threads, self._timeout_s, self._folders = threads, timeout_s, case.folders
+        self._case: Case = case.unpack()
+        self._held: Held | None = None
+
+    def visit(self, workers: list[Worker], microbatches: int, steps: int) -> Visit:
+        """Train the next so many steps; the first of them is not in the seconds."""
+        marks: list[float] = []
+        losses: list[float] = []
+
+        def on_step(_: int, loss: float) -> None:
+            marks.append(perf_counter())
+            losses.append(loss)
+
+        held = self._hold(workers, microbatches)
+        held.head.spans.clear()
+        sent = held.bytes_sent()
+        ray.get([worker.actor.trace.remote() for worker in workers])
+        held.pipeline.train(held.step, held.step + steps, on_step)
+        held.step += steps
+        spans = ray.get([worker.actor.spans.remote() for worker in workers])
+        seconds = [b - a for a, b in pairwise(marks)]
+        each = (held.bytes_sent() - sent) // steps
+        return Visit(seconds, losses, [*spans, list(held.head.spans)], each)
+
+    def race(
+        self, workers: list[Worker], microbatches: int, course: Shipment
+    ) -> list[tuple[float, dict[str, float]]]:
+        """Train to the target or the last epoch; return seconds of training and scores of each."""
+        there: Course = course.unpack()
+        splits, run = there.task.splits(), []
+        pipeline = self._hold(workers, microbatches).pipeline
+        for first, last in there.epochs():
+            start = perf_counter()
+            pipeline.train(first, last, lambda *_: None)
+            seconds = perf_counter() - start
+            run.append((seconds, evaluate(pipeline, there.task, splits.test)))
+            if there.reached(run[-1][1]):
+                break
+        return run
+
+    def forget(self) -> None:
+        """Leave the group that the blocks were joined to; the next visit starts anew."""
+        if self._held is not None:
+            self._held.pipeline.close()
+            self._held.feed.close()
+            self._held = None
+
+    def _hold(self, workers: list[Worker], microbatches: int) -> "Held":
+        """Return the pipeline of this number of microbatches on these workers, built once."""
+        key = (microbatches, *(worker.process for worker in workers))
+        if self._held is None or self._held.key != key:
+            self.forget()
+            torch.set_num_threads(self._threads)
+            case, m = self._case, microbatches
+            rule = replace(case.rule, microbatches=m)
+            ranges = tuple(partition(case.costs, len(workers)))
+            plan = Plan(case.profile, ranges, case.batch_size // m, rule)
+            head = TracedHead(Head(case.model, case.loss, rule))
+            feed = cast(Feed, case.batches(m))
+            model = Shipment.pack(case.model, self._folders)
+            pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)
+            pipeline.start(None)
+            self._held = Held(key, pipeline, head, feed)
+        return self._held
+
+
+@dataclass
+class Held:
+    """A pipeline that stays joined between visits, and its next step."""
+
+    key: tuple[int, ...]
+    pipeline: Pipeline
+    head: TracedHead
+    feed: Feed
+    step: int = 0
+
+    def bytes_sent(self) -> int:
+        """Return the bytes that all its processes have sent in training."""
+        return sum(int(row["bytes_sent"]) for row in self.pipeline.report())
+
+
+class ErrorcastSide:
+    """Drives rank 0."""
+
+    def __init__(self, case: Shipment, threads: int, timeout_s: float) -> None:
+        self._rank0: Any = ray.remote(num_cpus=0)(Rank0).remote(case, threads, timeout_s)
+
+    def visit(self, workers: Workers, microbatches: int, steps: int) -> Visit:
+        """Train so many steps. Raises PeerFailed."""
+        visit: Visit = self._call("visit", workers, microbatches, steps)
+        return visit
+
+    def race(
+        self, workers: Workers, microbatches: int, course: Shipment
+    ) -> list[tuple[float, dict[str, float]]]:
+        """Train to the target; return seconds and scores of each epoch. Raises PeerFailed."""
+        run: list[tuple[float, dict[str, float]]] = self._call(
+            "race", workers, microbatches, course
+        )
+        return run
+
+    def _call(self, method: str, workers: Workers, *arguments: Any) -> Any:
+        try:
+            return ray.get(getattr(self._rank0, method).remote(list(workers.all), *arguments))
+        except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
+            raise PeerFailed(" ".join(str(error).split())) from error
+
+    def first_visit(self, workers: Workers, microbatches: int, steps: int) -> tuple[Visit, float]:
+        """Train so many steps; return also the largest peak over what a worker held before."""
+        before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
+        visit = self.visit(workers, microbatches, steps)
+        peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])
+        ray.get(self._rank0.forget.remote())
+        return visit, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
+
+    def stop(self) -> None:
+        """End rank 0."""
+        ray.kill(self._rank0)

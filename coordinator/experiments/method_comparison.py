@@ -1,0 +1,149 @@
+"""What each method comes to on one task: several seeds of each, in one table."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from coordinator.inspection.saved_run import alignments
+from coordinator.job.resolve import resolve
+from coordinator.job.spec import Settings, merge
+from coordinator.launch.ray_session import ray_for
+from coordinator.launch.train import Run, Viewer, train
+from coordinator.runs.run_folder import RunFolder
+from dfa_core import JobError
+from dfa_core.names import nearest
+from dfa_tasks.source import as_source
+
+# each name says which settings make it; `dfa` is the paper's, whatever the task's own feedback is
+METHODS: Mapping[str, Settings] = {
+    "bp": {"method": "bp"},
+    "dfa": {"method": "dfa", "feedback": {"kind": "random"}},
+    "dfa-identity": {"method": "dfa", "feedback": {"kind": "identity"}},
+    "dfa-sign": {"method": "dfa", "feedback": {"kind": "sign"}},
+    "dkp": {"method": "dfa", "feedback": {"kind": "learned"}},
+    "drtp": {"method": "dfa", "feedback": {"kind": "target"}},
+    "shallow": {"method": "shallow"},
+}
+_LOOKS = 10  # at the alignment, over a run
+
+Cosines = list[tuple[int, list[tuple[str, float]]]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: scores of the test data and seconds, by seed.
+
+    alignment: by seed, after how many steps, the cosine of each layer's DFA update with the exact
+    gradient.
+    """
+
+    method: str
+    scores: Sequence[Mapping[str, float]]
+    steps: Sequence[int]
+    seconds: Sequence[float]
+    curves: Sequence[Sequence[Mapping[str, Any]]]
+    alignment: Sequence[Cosines]
+
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """Return mean and standard deviation of each score over the seeds."""
+        names = self.scores[0]
+        found = {name: [scores[name] for scores in self.scores] for name in names}
+        return {
+            name: (mean(values), stdev(values) if len(values) > 1 else 0.0)
+            for name, values in found.items()
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the curves, which lie in the runs' folders."""
+        sums = {name: {"mean": m, "std": s} for name, (m, s) in self.summary().items()}
+        runs = zip(self.scores, self.steps, self.seconds, strict=True)
+        return {
+            "method": self.method,
+            "test": sums,
+            "seeds": [{"test": dict(s), "steps": n, "seconds": t} for s, n, t in runs],
+            "alignment": [
+                [{"step": step, "layers": dict(cosines)} for step, cosines in looks]
+                for looks in self.alignment
+            ],
+        }
+
+
+def compare(
+    task: str,
+    methods: Sequence[str],
+    seeds: int,
+    settings: Settings,
+    folder: Path,
+    aligned: bool,
+    tell: Callable[[str], None],
+    viewer: Viewer | None = None,
+) -> list[Row]:
+    """Train a task by every method with seeds 0..seeds-1, and return a row a method.
+
+    Runs lie in folder/METHOD-SEED; those that are finished are not run again.
+    settings: of all of them.
+    aligned: also look at the alignment, some ten times over each dfa run.
+
+    Raises JobError for an unknown method, for no seeds, and what train() raises.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise JobError(f"--methods: unknown '{method}'; {nearest(method, METHODS)}")
+    if seeds < 1:
+        raise JobError(f"--seeds: {seeds} must be at least 1")
+    jobs = [merge(settings, METHODS[method]) for method in methods]
+    checked = [resolve(task, job) for job in jobs]
+    rows = []
+    with ray_for(max(len(job.grid) for job in checked), checked[0].spec.resources.cpus):
+        for method, job in zip(methods, jobs, strict=True):
+            looks = aligned and job["method"] == "dfa"
+            every = _between_looks(task, job) if looks else 0
+            more = {"checkpoint": {"every_steps": every, "keep": 100 * _LOOKS}} if looks else {}
+            runs = []
+            for seed in range(seeds):
+                run = _one(
+                    task, merge(job, more, {"seed": seed}), folder / f"{method}-{seed}", viewer
+                )
+                scores = "  ".join(f"{k} {v:.4f}" for k, v in run.metrics.items())
+                tell(f"{method}, seed {seed}: test {scores}")
+                runs.append(run)
+            found = [alignments(run.folder, every) for run in runs] if looks else []
+            rows.append(_row(method, runs, common_looks(found)))
+    return rows
+
+
+def _row(method: str, runs: Sequence[Run], found: Sequence[Cosines]) -> Row:
+    return Row(
+        method,
+        [dict(run.metrics) for run in runs],
+        [run.summary["steps"] for run in runs],
+        [run.summary["seconds"] for run in runs],
+        [run.curves for run in runs],
+        found,
+    )
+
+
+def _one(task: str, settings: Settings, folder: Path, viewer: Viewer | None) -> Run:
+    there = RunFolder(folder)
+    if there.result.exists():
+        summary = json.loads(there.result.read_text(encoding="utf-8"))
+        if summary["finished"]:
+            return Run(folder, resolve(task, settings), summary)
+    return train(task, run_dir=folder, resume=there.job.exists(), viewer=viewer, **settings)
+
+
+def common_looks(found: Sequence[Cosines]) -> list[Cosines]:
+    """Return of each seed's looks those after a step that all seeds came to."""
+    steps = [{step for step, _ in looks} for looks in found]
+    common = set.intersection(*steps) if steps else set()
+    return [[look for look in looks if look[0] in common] for looks in found]
+
+
+def _between_looks(task: str, settings: Settings) -> int:
+    """Return the steps between some ten looks at a whole run."""
+    job = resolve(task, settings)
+    source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
+    return max(1, job.spec.epochs * source.steps_per_epoch // _LOOKS)

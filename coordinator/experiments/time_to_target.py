@@ -1,0 +1,154 @@
+"""Time to a test score: errorcast against the best pipeline, both really trained to it.
+
+Seconds are of training alone; the evaluations between the epochs are in neither side's.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from coordinator.engine.evaluation import evaluate
+from coordinator.engine.prefetcher import Feed
+from coordinator.engine.single_process import SingleProcess
+from coordinator.experiments.errorcast_side import Course, ErrorcastSide
+from coordinator.experiments.workload import open_feed
+from coordinator.job.resolve import Job
+from coordinator.job.user_code import own_folders
+from coordinator.launch.ray_session import ray_for
+from dfa_core import JobError, ModelProfile, Reference
+from dfa_speedup.workers import Workers
+from dfa_speedup.workload import Case, Configuration
+from dfa_tasks import Task
+from dfa_tasks.source import as_source
+from workers.actor import Shipment
+from workers.placement import Share
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """Opens a task's training data in the process that calls it: it does not travel."""
+
+    task: Task
+    batch_size: int
+    seed: int
+
+    def __call__(self, microbatches: int) -> Feed:
+        """Return a feed of the task's batches."""
+        source = as_source(self.task.splits().train, self.batch_size, self.seed)
+        return open_feed(source, self.batch_size, microbatches)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One side: its job, the case its steps are of, and how far it goes."""
+
+    job: Job
+    case: Case
+    course: Course
+
+    @classmethod
+    def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Entry":
+        """Raises JobError for a score that the task does not have."""
+        spec, task = job.spec, job.task
+        if score not in ("loss", *task.metrics):
+            raise JobError(f"--to-{score}: task '{task.name}' has no such score")
+        steps = as_source(task.splits().train, spec.batch_size, spec.seed).steps_per_epoch
+        opened = OpenTask(task, spec.batch_size, spec.seed)
+        case = Case(job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured)
+        return cls(job, case, Course(task, score, bound, steps, spec.epochs))
+
+    @contextmanager
+    def workers(self) -> Iterator[tuple[Workers, Shipment]]:
+        """Start the workers of this side; they end with the block."""
+        resources, shipment = self.job.spec.resources, Shipment.pack(self.case, own_folders())
+        share = Share(resources.cpus, resources.gpus, resources.threads)
+        workers = Workers(shipment, self.job.spec.blocks, share, resources.timeout_s)
+        try:
+            yield workers, shipment
+        finally:
+            workers.stop()
+
+
+def race(
+    job: Job,
+    peer: Job,
+    measured: ModelProfile,
+    ours: int,
+    pipeline: Configuration,
+    score: str,
+    bound: float,
+    ray_address: str | None,
+) -> list[dict[str, Any]]:
+    """Train both sides until the test score is reached or their epochs are over.
+
+    ours: errorcast's number of microbatches. peer: what the pipeline trains: the same task, where
+    other settings may suit it better.
+
+    Returns a row a side: schedule, microbatches, epochs, seconds, reached, the last scores.
+    Raises JobError for a score that the task does not have, and for networks of other layers.
+    """
+    if len(job.model.layers) != len(peer.model.layers):
+        raise JobError(
+            f"--pipeline-set: both sides train one network, but theirs has "
+            f"{len(peer.model.layers)} layers, errorcast's {len(job.model.layers)}"
+        )
+    entry, other = (Entry.of(one, measured, score, bound) for one in (job, peer))
+    with ray_for(job.spec.blocks, job.spec.resources.cpus, ray_address):
+        run, theirs = _errorcast(entry, ours), _peer(other, pipeline)
+    return [
+        _row(Configuration("errorcast", ours), run, entry.course),
+        _row(pipeline, theirs, other.course),
+    ]
+
+
+def _errorcast(entry: Entry, microbatches: int) -> list[tuple[float, dict[str, float]]]:
+    resources = entry.job.spec.resources
+    with entry.workers() as (workers, shipment):
+        side = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
+        try:
+            return side.race(workers, microbatches, Shipment.pack(entry.course, own_folders()))
+        finally:
+            side.stop()
+
+
+def _peer(entry: Entry, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
+    case, course = entry.case, entry.course
+    splits, run = course.task.splits(), []
+    reference = Reference(case.model, case.loss, replace(case.rule, staleness=0), "bp")
+    engine = SingleProcess(reference, Feed(_NoData(), 1, 1))
+    with entry.workers() as (workers, _):
+        for first, last in course.epochs():
+            done = workers.train(pipeline, first, last)
+            seconds = max(sum(worker.seconds) for worker in done)
+            states = workers.states(pipeline)
+            for part in reference.parts():
+                part.load_state(*states[part.name])
+            run.append((seconds, evaluate(engine, course.task, splits.test)))
+            if course.reached(run[-1][1]):
+                break
+    return run
+
+
+class _NoData:
+    """In place of training data where nothing is trained."""
+
+    steps_per_epoch = 1
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        raise AssertionError(f"no step is trained here, but {step} was asked for")
+
+
+def _row(
+    configuration: Configuration, run: list[tuple[float, dict[str, float]]], course: Course
+) -> dict[str, Any]:
+    return {
+        "schedule": configuration.schedule,
+        "microbatches": configuration.microbatches,
+        "epochs": len(run),
+        "seconds": round(sum(seconds for seconds, _ in run), 3),
+        "reached": course.reached(run[-1][1]),
+        "scores": [scores for _, scores in run],
+    }

@@ -1,0 +1,136 @@
+"""Takes a finished run up again in one process, to evaluate or to look into it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from coordinator.engine.evaluation import evaluate, samples_at_once
+from coordinator.engine.prefetcher import Feed
+from coordinator.engine.single_process import SingleProcess
+from coordinator.job.resolve import Job, resolve
+from coordinator.job.spec import to_settings
+from coordinator.runs.checkpoint import Checkpoint, all_whole
+from coordinator.runs.run_folder import RunFolder
+from dfa_core import Activations, JobError, Reference, alignment
+from dfa_core.activations import tensors
+from dfa_tasks import Splits
+from dfa_tasks.source import as_source, parts
+
+
+class SavedRun:
+    """The model of a run's newest checkpoint, and its data."""
+
+    def __init__(
+        self, job: Job, reference: Reference, feed: Feed, splits: Splits, step: int
+    ) -> None:
+        self.job, self.step = job, step
+        self._reference, self._feed, self._splits = reference, feed, splits
+
+    def scores(self) -> dict[str, float]:
+        """Return the test loss and the task's metrics."""
+        engine = SingleProcess(self._reference, self._feed)
+        return evaluate(engine, self.job.task, self._splits.test)
+
+    def alignment(self) -> list[tuple[str, float]]:
+        """Return (layer, cosine with the exact gradient) on the batch of the next step."""
+        cosines = alignment(self._reference, self.step, *self._feed.batch(self.step))
+        labels = [layer.label for layer in self._reference.layers]
+        return list(zip(labels, cosines, strict=True))
+
+    @property
+    def sample(self) -> Tensor:
+        """Return the input of one test sample."""
+        x, _ = next(parts(self._splits.test, 1))
+        return x[0]
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return what the model makes of inputs, (n, ...) -> the head's output."""
+        return self._reference.evaluate(x)
+
+    def hidden(self, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return what a layer makes of the test samples, (n, features), and their classes, (n,).
+
+        layer: from 0; None takes the last. Of a layer with several outputs it is the first.
+
+        Raises JobError when there is no such layer.
+        """
+        layers = self._reference.layers
+        number = len(layers) - 1 if layer is None else layer
+        if not 0 <= number < len(layers):
+            raise JobError(f"--layer: {number} is not between 0 and {len(layers) - 1}")
+        found, classes = [], []
+        for x, target in parts(
+            self._splits.test, samples_at_once(self.job.task, self._splits.test)
+        ):
+            h: Activations = x
+            with torch.no_grad():
+                for one in layers[: number + 1]:
+                    h = one.evaluate(h)
+            found.append(tensors(h)[0].flatten(1).float())
+            classes.append(target if target.dim() == 1 else target[:, 0])
+        return torch.cat(found), torch.cat(classes)
+
+
+def load_model(folder: Path, checkpoint: Checkpoint) -> tuple[Job, Reference]:
+    """Return the job of a run folder, and its whole model as a checkpoint has it.
+
+    Raises JobError when either cannot be read.
+    """
+    settings = to_settings(RunFolder(folder).spec())
+    job = resolve(settings.pop("task"), settings)
+    return job, _reference(job, checkpoint, steps_per_epoch=1)  # the data's is for training alone
+
+
+def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
+    """Load a run's newest checkpoint.
+
+    data_dir: in place of the one the run was started with.
+
+    Raises JobError when there is no run, no checkpoint, or a damaged one.
+    """
+    folder = RunFolder(path.absolute())
+    settings = to_settings(folder.spec())
+    task = settings.pop("task")
+    if data_dir is not None:
+        settings["data_dir"] = data_dir
+    job = resolve(task, settings)
+    newest = folder.best_checkpoint()
+    if newest is None:
+        raise JobError(f"{path}: holds no checkpoint yet")
+    splits = job.task.splits()
+    torch.set_num_threads(job.spec.resources.threads)
+    source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+    feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+    reference = _reference(job, newest, source.steps_per_epoch)
+    return SavedRun(job, reference, feed, splits, newest.step)
+
+
+def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]]]]:
+    """Return (step, (layer, cosine with the exact gradient)) for a run's checkpoints.
+
+    Each on the batch that the run took next; every: of steps that are a multiple of it.
+    """
+    folder = RunFolder(path)
+    settings = to_settings(folder.spec())
+    job = resolve(settings.pop("task"), settings)
+    torch.set_num_threads(job.spec.resources.threads)
+    source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
+    looks = []
+    for checkpoint in all_whole(folder.checkpoints):
+        if checkpoint.step % every:
+            continue
+        reference = _reference(job, checkpoint, source.steps_per_epoch)
+        cosines = alignment(reference, checkpoint.step, *source.batch(checkpoint.step))
+        labels = [layer.label for layer in reference.layers]
+        looks.append((checkpoint.step, list(zip(labels, cosines, strict=True))))
+    return looks
+
+
+def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:
+    rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
+    reference = Reference(job.model, job.task.loss, rule)
+    for part in reference.parts():
+        part.load_state(*checkpoint.parts.read(part.name))
+    return reference

@@ -1,0 +1,1 @@
+"""What was asked for: the job spec, read and checked."""

@@ -1,0 +1,261 @@
+"""`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import safetensors.torch
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from coordinator.job.resolve import Job, resolve
+from coordinator.job.spec import Settings, merge, to_settings
+from coordinator.job.user_code import own_folders
+from coordinator.launch.ray_session import ray_for
+from coordinator.runs.curves import draw_curves
+from coordinator.runs.run_folder import RunFolder
+from coordinator.training.actor import training_actor
+from coordinator.training.recovery import Recovery
+from dfa_core import Chain, JobError, TrainingFailed
+from dfa_tasks import Task
+from workers.actor import Shipment
+
+_POLL_S = 0.2
+
+
+class Viewer(Protocol):
+    """Shows a run to whoever waits for it."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Show an event: plan, workers, fault, recovered, evaluation, checkpoint, finished..."""
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        """Show how far the run is: step, total, samples, loss."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or stopped) run.
+
+    metrics: of the last evaluation: "loss" and the task's own, such as "accuracy".
+    summary: steps, step_ms, samples_per_s, processes (busy and waiting share, bytes sent), ...
+    curves: the lines of metrics.jsonl, as dictionaries.
+    """
+
+    folder: Path
+    job: Job
+    summary: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Return the last evaluation."""
+        metrics: Mapping[str, float] = self.summary["metrics"]
+        return metrics
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """Return all logged losses and evaluations."""
+        return RunFolder(self.folder).curve()
+
+    @property
+    def model(self) -> Chain:
+        """Build the trained model: its layers, then the head, as one nn.Sequential."""
+        model, seed = self.job.model, self.job.spec.seed
+        parts = [model.build_layer(i, seed) for i in range(len(model.layers))]
+        weights = safetensors.torch.load_file(RunFolder(self.folder).model)
+        for index, part in enumerate([*parts, model.build_head(seed)]):
+            prefix = f"layers.{index}." if index < len(parts) else "head."
+            part.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            )
+            if index == len(parts):
+                parts.append(part)
+        return Chain(*parts).eval()
+
+
+def train(
+    task: str | Task,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    ray_address: str | None = None,
+    viewer: Viewer | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a task, one layer block in each Ray actor, and return the run.
+
+    task: an installed task's name, `file.py:function`, or a Task.
+    run_dir: the run's folder; by default a new one under runs/.
+    resume: go on from the newest checkpoint in run_dir, or where checkpoint["path"] says.
+    ray_address: of a cluster to join; by default a Ray of our own is started for the run.
+    settings: fields of the job spec, e.g. blocks=2, epochs=8, optimizer={"lr": 0.001}.
+
+    Raises JobError for a job that cannot run as given, TrainingFailed for one that failed on its
+    way (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
+    """
+    folder = RunFolder(Path(run_dir).absolute() if run_dir else _new_folder(task))
+    if resume and (folder.job.exists() or "checkpoint" not in settings):
+        settings = merge(to_settings(folder.spec()), settings)
+        settings.pop("task", None)
+    job = resolve(task, _absolute(settings))
+    if job.task.fetch is not None:
+        job.task.fetch()
+    folder.prepare(job.spec, resume)
+    shipment = _ship(job.task)
+    resources = job.spec.resources
+    with ray_for(len(job.grid), resources.cpus, ray_address):
+        summary = _run(job, shipment, folder, viewer)
+    folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    draw_curves(folder.curve(), folder.curves, title=_title(job))
+    return Run(folder.path, job, summary)
+
+
+class _CoordinatorDied(TrainingFailed):
+    """The process of the training actor is gone."""
+
+
+def _run(
+    job: Job, shipment: Shipment, folder: RunFolder, viewer: Viewer | None
+) -> Mapping[str, Any]:
+    """Run a training actor to the end of the job, and another one behind each that died."""
+    recovery = Recovery(job.spec.faults.recoveries)
+    packed, spec = ray.put(shipment), job.spec.SerializeToString()
+    timeout_s = job.spec.resources.timeout_s
+    with _noted_interrupts() as noted:
+        while True:
+            actor = training_actor(job.spec.resources.coordinator_gpus)
+            try:
+                actor.run.remote(packed, spec, folder.path)
+                for event in _follow(actor, viewer, recovery, noted, timeout_s):
+                    summary = _ended(event)
+                    if summary is not None:
+                        return summary
+            except _CoordinatorDied as error:
+                try:
+                    wait_s = recovery.fault(error)
+                except TrainingFailed as failure:
+                    raise TrainingFailed(f"{failure}; go on with --resume") from error
+                _show(viewer, {"event": "fault", "message": str(error)})
+                time.sleep(wait_s)
+            finally:
+                ray.kill(actor)
+
+
+def _follow(
+    actor: Any, viewer: Viewer | None, recovery: Recovery, noted: list[int], timeout_s: float
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the actor's events to the last; the first Ctrl-C asks it to stop, the second leaves."""
+    seen, asked, ended = 0, False, False
+    while not ended:
+        if noted and not asked:
+            asked = True
+            actor.stop.remote()
+        try:
+            asked_for = actor.follow.remote(seen, _POLL_S)
+            events, progress = ray.get(asked_for, timeout=_POLL_S + timeout_s)
+        except RayActorError as error:
+            raise _CoordinatorDied("the coordinator's process died") from error
+        except GetTimeoutError as error:
+            raise _CoordinatorDied(
+                f"the coordinator's process hangs: no answer within {timeout_s:g} s"
+            ) from error
+        seen += len(events)
+        if progress:
+            _note(viewer, recovery, progress)
+        for event in events:
+            if event["event"] == "training":
+                recovery.goes_on_from(event["step"])
+            _show(viewer, event)
+            yield event
+            ended = event["event"] in ("finished", "failed")
+
+
+def _note(viewer: Viewer | None, recovery: Recovery, progress: Mapping[str, Any]) -> None:
+    repeated = max(0, recovery.furthest - progress["step"])
+    lost_s = recovery.done(progress["step"])
+    if lost_s is not None:
+        step = progress["step"]
+        message = f"recovered in {lost_s:.1f} s; {repeated} step(s) are done again behind {step}"
+        values = {"seconds": lost_s, "step": step, "repeated": repeated, "message": message}
+        _show(viewer, {"event": "recovered", **values})
+    if viewer is not None:
+        viewer.progress(progress)
+
+
+def _show(viewer: Viewer | None, event: Mapping[str, Any]) -> None:
+    if viewer is not None:
+        viewer.event(event)
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Note the first Ctrl-C, or SIGTERM, in a list; the second interrupts as usual.
+
+    Noted and not raised: an exception that hits the wrong line, such as the end of an object's
+    life, is lost, and the run would go on.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield noted
+        return
+
+    def note(number: int, _: object) -> None:
+        noted.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the summary of a run that ended well; raise what one that failed ended with."""
+    if event["event"] == "finished":
+        return {key: value for key, value in event.items() if key != "event"}
+    if event["event"] == "failed":
+        kind = JobError if event["code"] == 2 else TrainingFailed
+        failure = kind(event["message"])
+        failure.add_note(event["traceback"])
+        raise failure
+    return None
+
+
+def _absolute(settings: Settings) -> Settings:
+    """Make paths independent of the folder the user stands in: Ray's processes stand elsewhere."""
+    if settings.get("data_dir"):
+        settings = {**settings, "data_dir": str(Path(settings["data_dir"]).absolute())}
+    checkpoint = settings.get("checkpoint")
+    place = str(checkpoint.get("path") or "") if isinstance(checkpoint, Mapping) else ""
+    if place and "://" not in place:
+        settings = merge(settings, {"checkpoint": {"path": str(Path(place).absolute())}})
+    return settings
+
+
+def _ship(task: Task) -> Shipment:
+    try:
+        return Shipment.pack(task, own_folders())
+    except Exception as error:
+        raise JobError(
+            f"task '{task.name}' cannot be sent to the workers ({type(error).__name__}: {error}); "
+            f"build what it holds inside its functions"
+        ) from error
+
+
+def _new_folder(task: str | Task) -> Path:
+    name = task if isinstance(task, str) else task.name
+    stem = Path(name.rpartition(":")[2] or name).stem
+    return Path("runs").absolute() / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _title(job: Job) -> str:
+    replicas = f" x {job.spec.replicas} replicas" if job.spec.replicas > 1 else ""
+    return f"{job.task.name}, {job.method}, {job.spec.blocks} blocks{replicas}"

@@ -1,0 +1,66 @@
+"""Writes what happens in a run: metrics.jsonl and TensorBoard events."""
+
+import json
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from coordinator.runs.run_folder import RunFolder
+from workers.storage import LocalFolder
+
+
+class Recorder:
+    """Appends a line a logged step and a line an evaluation; what a resume repeats is dropped.
+
+    A full disk costs no line: they wait in memory, and come to the file in their order as soon as
+    there is room. TensorBoard's events then end.
+    """
+
+    def __init__(self, folder: RunFolder, from_step: int) -> None:
+        """Raises OSError when what was written before cannot be kept."""
+        before = folder.curve()
+        # the last test is made again
+        kept = [line for line in before if line["step"] <= from_step and line["kind"] != "test"]
+        if kept != before or not folder.metrics.exists():
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            LocalFolder(folder.path).write(folder.metrics.name, text.encode())
+        self._file = folder.metrics.open("ab", buffering=0)
+        self._unwritten = b""
+        self._told = False
+        self._board: Any = SummaryWriter(
+            str(folder.tensorboard), purge_step=from_step + 1 if from_step else None
+        )
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> str:
+        """Write the values of `kind` ("train", "evaluation" or "test") after `step` steps.
+
+        Returns what is wrong when the disk takes no more, once, else nothing.
+        """
+        line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
+        self._unwritten += line.encode()
+        try:
+            self._flush()
+            self._told = False
+            if self._board is not None:
+                for name, value in values.items():
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:
+            if self._told:
+                return ""
+            self._told = True
+            return f"step {step} could not be logged yet: {error}; the run goes on"
+        return ""
+
+    def _flush(self) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+
+    def close(self) -> None:
+        """Bring everything to the disk, as far as it goes."""
+        try:
+            self._flush()
+            self._board.close()
+        except OSError:
+            return  # told when it was written
+        finally:
+            self._file.close()

@@ -1,0 +1,260 @@
+"""Jobs and their events on disk: SQLite in the state folder, a transaction for each change."""
+
+import copy
+import fcntl
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from errorcast.v1.event_pb2 import Event, StateChange
+from errorcast.v1.job_pb2 import Job, JobSpec
+
+from coordinator.service.errors import DISK_FULL, REUSED, Fault
+from coordinator.service.jobs.states import FINAL, QUEUED, State, check
+from dfa_core.errors import JobError
+
+Wanted = Literal["run", "pause", "cancel"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  request_id TEXT NOT NULL UNIQUE,
+  request BLOB NOT NULL,           -- the spec as it was submitted
+  job BLOB NOT NULL,               -- errorcast.v1.Job
+  wanted TEXT NOT NULL,
+  wanted_blocks INTEGER NOT NULL,  -- 0: as they are
+  actor TEXT NOT NULL,             -- name of the training actor of the present start
+  followed INTEGER NOT NULL,       -- events of the present start that are stored
+  logged INTEGER NOT NULL,         -- step of the newest metrics
+  losses INTEGER NOT NULL,         -- starts in a row whose actor was lost
+  deleted INTEGER NOT NULL,
+  wanted_replicas INTEGER NOT NULL DEFAULT 0  -- 0: as they are
+) STRICT;
+CREATE TABLE IF NOT EXISTS events (
+  job TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  event BLOB NOT NULL,             -- errorcast.v1.Event
+  PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+"""
+_VERSION = 2
+_FROM_1 = "ALTER TABLE jobs ADD COLUMN wanted_replicas INTEGER NOT NULL DEFAULT 0"
+_RECENT = 256  # events of a job that are kept in memory too
+
+
+@dataclass
+class Record:
+    """A job as the service keeps it."""
+
+    number: int
+    request_id: str
+    request: bytes
+    job: Job
+    wanted: Wanted = "run"
+    wanted_blocks: int = 0
+    actor: str = ""
+    followed: int = 0
+    logged: int = 0
+    losses: int = 0
+    deleted: bool = False
+    wanted_replicas: int = 0
+
+    def copy(self) -> "Record":
+        """Return a copy to be changed and saved."""
+        return copy.deepcopy(self)
+
+    def go_to(self, state: State, reason: str) -> Event:
+        """Take a legal step to another state; return the event that tells of it."""
+        check(self.job.state, state)
+        self.job.state, self.job.reason = state, reason
+        if state in FINAL:
+            self.job.ended.GetCurrentTime()
+        return Event(state=StateChange(state=state, reason=reason))
+
+
+class Store:
+    """All jobs, in memory to be read and on disk to be kept."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create. Raises JobError when the folder is another service's, or unusable."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise JobError(f"state folder {folder} cannot be used: {error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JobError(f"state folder {folder} is used by another service") from error
+        try:
+            self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version not in (0, 1, _VERSION):
+                raise JobError(
+                    f"{folder / 'jobs.sqlite'}: is of format {version}, this version reads "
+                    f"{_VERSION}"
+                )
+            if version == 1:
+                self._db.execute(_FROM_1)
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
+            self._jobs = {record.job.id: record for record in self._read()}
+        except sqlite3.Error as error:
+            raise JobError(f"{folder / 'jobs.sqlite'}: cannot be used: {error}") from error
+        self._recent: dict[str, deque[Event]] = {}
+        self._by_request = {r.request_id: r.job.id for r in self._jobs.values()}
+
+    def _read(self) -> Iterable[Record]:
+        columns = (
+            *("number", "request_id", "request", "job", "wanted", "wanted_blocks"),
+            *("actor", "followed", "logged", "losses", "deleted", "wanted_replicas"),
+        )
+        for row in self._db.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number"):  # noqa: S608
+            named = dict(zip(columns, row, strict=True))
+            named["job"] = Job.FromString(named["job"])
+            yield Record(**named)
+
+    def submitted_as(self, request_id: str, request: bytes) -> Record | None:
+        """Return the job that a request id was used for.
+
+        Raises Fault when it was used for another spec.
+        """
+        if request_id not in self._by_request:
+            return None
+        record = self._jobs[self._by_request[request_id]]
+        if record.request != request:
+            raise Fault(REUSED, f"request id {request_id} was used for another job")
+        return record
+
+    def add(
+        self, spec: JobSpec, request_id: str, request: bytes, stem: str, priority: int
+    ) -> Record:
+        """Put a job into the queue, under an id made of `stem` and its number."""
+        with self._transaction():
+            # the number is taken first, for the id is made of it
+            number: int = self._db.execute(
+                "INSERT INTO jobs (id, request_id, request, job, wanted, wanted_blocks, actor, "
+                "followed, logged, losses, deleted) "
+                "VALUES (?, ?, ?, x'', 'run', 0, '', 0, 0, 0, 0) RETURNING number",
+                (f"new-{request_id}", request_id, request),
+            ).fetchone()[0]
+            job = Job(id=f"{stem}-{number:04d}", spec=spec, state=QUEUED, priority=priority)
+            job.reason = "submitted"
+            job.submitted.GetCurrentTime()
+            record = Record(number, request_id, request, job)
+            self._write(record, [Event(state=StateChange(state=QUEUED, reason="submitted"))])
+        self._jobs[job.id] = record
+        self._by_request[request_id] = job.id
+        return record
+
+    def get(self, job_id: str) -> Record | None:
+        """Return a job that is there and not deleted; `latest` is the newest."""
+        if job_id == "latest":
+            return next(iter(self.newest_first()), None)
+        record = self._jobs.get(job_id)
+        return None if record is None or record.deleted else record
+
+    def was_deleted(self, job_id: str) -> bool:
+        """Return whether there was such a job."""
+        record = self._jobs.get(job_id)
+        return record is not None and record.deleted
+
+    def newest_first(self) -> list[Record]:
+        """Return all jobs that are not deleted."""
+        return [r for r in reversed(self._jobs.values()) if not r.deleted]
+
+    def save(self, record: Record, events: Sequence[Event] = ()) -> None:
+        """Bring a changed record and new events to disk, all or nothing; number the events."""
+        with self._transaction():
+            self._write(record, events)
+        self._jobs[record.job.id] = record
+        if events:
+            recent = self._recent.setdefault(record.job.id, deque(maxlen=_RECENT))
+            recent.extend(events)
+
+    def note_progress(self, record: Record) -> None:
+        """Keep a record of which only the progress is new, in memory alone."""
+        self._jobs[record.job.id] = record
+
+    def delete(self, record: Record) -> None:
+        """Forget a job's events and mark it deleted; its request id stays used."""
+        gone = record.copy()
+        gone.deleted = True
+        with self._transaction():
+            self._db.execute("DELETE FROM events WHERE job = ?", (record.job.id,))
+            self._write(gone, [])
+        self._jobs[record.job.id] = gone
+        self._recent.pop(record.job.id, None)
+
+    def events(self, job_id: str, after: int, limit: int) -> list[Event]:
+        """Return events behind a number, in order."""
+        recent = self._recent.get(job_id)
+        if recent and after >= recent[0].number - 1:  # as most watchers ask
+            return [event for event in recent if event.number > after][:limit]
+        rows = self._db.execute(
+            "SELECT event FROM events WHERE job = ? AND number > ? ORDER BY number LIMIT ?",
+            (job_id, min(after, 2**62), limit),
+        )
+        return [Event.FromString(event) for (event,) in rows]
+
+    def close(self) -> None:
+        """Close the data base and give the folder back."""
+        self._db.close()
+        self._lock.close()
+
+    def _write(self, record: Record, events: Sequence[Event]) -> None:
+        for event in events:
+            record.job.events += 1
+            event.number = record.job.events
+            event.time.FromNanoseconds(time.time_ns())
+            self._db.execute(
+                "INSERT INTO events VALUES (?, ?, ?)",
+                (record.job.id, event.number, event.SerializeToString()),
+            )
+        self._db.execute(
+            "UPDATE jobs SET id = ?, job = ?, wanted = ?, wanted_blocks = ?, actor = ?, "
+            "followed = ?, logged = ?, losses = ?, deleted = ?, wanted_replicas = ? "
+            "WHERE number = ?",
+            (
+                record.job.id,
+                record.job.SerializeToString(),
+                record.wanted,
+                record.wanted_blocks,
+                record.actor,
+                record.followed,
+                record.logged,
+                record.losses,
+                record.deleted,
+                record.wanted_replicas,
+                record.number,
+            ),
+        )
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._db.execute("ROLLBACK" if kind else "COMMIT")
+        except sqlite3.OperationalError as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise Fault(DISK_FULL, f"the state folder takes nothing more: {error}") from error
+        if kind is not None and issubclass(kind, sqlite3.OperationalError):
+            raise Fault(DISK_FULL, "the state folder takes nothing more")

@@ -1,0 +1,182 @@
+"""The service's end of the cluster: asks the process that is the Ray driver, and revives it."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+
+from coordinator.service.processes.capacity import Capacity
+from coordinator.service.processes.child import Child, ChildError, ChildGone
+from coordinator.service.processes.own_ray import token_of
+from coordinator.service.settings import ServiceSettings
+
+_JOIN_S = 90.0
+_AGAIN_S = (1.0, 2.0, 5.0, 10.0)
+_TIMELINE_S = 20.0
+_ANSWER_S = 60.0
+_START_S = 60.0  # a new process imports torch, on a machine that may be busy
+_SPARE = "spare."
+
+logger = logging.getLogger(__name__)
+
+
+class ActorLost(Exception):
+    """A job's training actor is gone."""
+
+
+class ClusterDown(Exception):
+    """The cluster cannot be reached now."""
+
+
+class ClusterLink:
+    """What the supervisor can ask of the Ray cluster."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        environment = {"RAY_USAGE_STATS_ENABLED": "0"}
+        if not settings.ray_address:
+            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_of(settings.state)}
+        folder = settings.state / "empty"
+        self._child = Child("coordinator.service.processes.cluster_process", folder, environment)
+        self._joined = asyncio.Event()
+        self._spare = self._making = ""  # names of a ready actor, and of the newest one
+        self.why_down = "the Ray cluster is being joined"
+
+    @property
+    def up(self) -> bool:
+        """Return whether the cluster answers."""
+        return self._joined.is_set()
+
+    async def keep_joined(self) -> None:
+        """Join, and join again whenever the driver or the cluster died; for ever."""
+        failures = 0
+        while True:
+            try:
+                await self._child.start()
+                await self._child.ask(
+                    {
+                        "do": "join",
+                        "state": str(self._settings.state),
+                        "address": self._settings.ray_address,
+                        "cpus": self._settings.cpus,
+                    },
+                    seconds=_JOIN_S,
+                )
+                failures = 0
+                self._joined.set()
+                logger.info("joined the Ray cluster")
+                await self._child.gone()
+                self._spare = self._making = ""
+                self.why_down = "the Ray cluster was lost and is being joined again"
+            except (ChildGone, ChildError) as error:
+                self.why_down = f"the Ray cluster cannot be joined: {error}"
+            self._joined.clear()
+            logger.warning("%s", self.why_down)
+            await self._child.stop()
+            await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
+            failures += 1
+
+    async def until_up(self) -> None:
+        """Wait for the cluster."""
+        await self._joined.wait()
+
+    async def make_spare(self) -> None:
+        """Have a training actor ready for the next job: it takes seconds to import all it needs.
+
+        To be called while no job is active: the spare one of an earlier service is then taken over.
+        """
+        if not self.up or self._spare:
+            return
+        try:
+            there = (await self._ask({"do": "names"}))[0]["names"]
+            left = [name for name in there if name.startswith(_SPARE)]
+            self._making = left[0] if left else _SPARE + secrets.token_hex(6)
+            if (await self._ask({"do": "spare", "name": self._making}))[0]["free"]:
+                self._spare = self._making
+            else:  # of a job that has ended meanwhile
+                await self.kill(self._making)
+        except (ClusterDown, ActorLost, ChildError) as error:
+            logger.warning("no training actor could be made ready: %s", error)
+
+    def name_for(self, job_id: str, start: int, gpus: float) -> str:
+        """Return the name of the actor for a start of a job: of the spare one, or a new one.
+
+        gpus: of the actor; the spare one has none.
+        """
+        new = f"{job_id}.{start}"
+        if gpus or not self._spare:
+            return new
+        name, self._spare = self._spare, ""
+        return name
+
+    async def capacity(self) -> tuple[Capacity, Capacity]:
+        """Return what the cluster has, and what is free."""
+        answer = (await self._ask({"do": "capacity"}))[0]
+        return Capacity(**answer["total"]), Capacity(**answer["free"])
+
+    async def names(self) -> list[str]:
+        """Return the names of all training actors that have, or had, a job."""
+        names: list[str] = (await self._ask({"do": "names"}))[0]["names"]
+        known = {self._spare, self._making} - {""}
+        return [n for n in names if n not in known and (known or not n.startswith(_SPARE))]
+
+    async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
+        """Let the actor of this name run a job, once; start it if it is not there.
+
+        Raises ActorLost, also when the actor hangs, as one that was kept ready may.
+        """
+        request = {"do": "start", "name": name, "run_dir": str(run_dir), "patience_s": _START_S}
+        await self._ask(request, spec, patience_s=_START_S)
+
+    async def follow(
+        self, name: str, after: int, wait_s: float, patience_s: float
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return events behind a number, and progress.
+
+        Raises ActorLost, also when the actor hangs: it has not answered for `patience_s`.
+        """
+        request = {"do": "follow", "name": name, "after": after, "wait_s": wait_s}
+        header, body = await self._ask({**request, "patience_s": patience_s}, patience_s=patience_s)
+        events: list[dict[str, Any]] = json.loads(body)
+        return events, header["progress"]
+
+    async def stop(self, name: str, patience_s: float) -> None:
+        """Ask a job to save and end. Raises ActorLost, also when the actor hangs."""
+        request = {"do": "stop", "name": name, "patience_s": patience_s}
+        await self._ask(request, patience_s=patience_s)
+
+    async def kill(self, name: str) -> None:
+        """End a training actor and its workers."""
+        await self._ask({"do": "kill", "name": name})
+
+    async def timeline(self, name: str, steps: int) -> str:
+        """Return a Chrome trace of a job's next steps. Raises ActorLost, ChildError."""
+        request = {"do": "timeline", "name": name, "steps": steps, "wait_s": _TIMELINE_S}
+        return (await self._ask(request))[1].decode()
+
+    async def end(self) -> None:
+        """Leave the cluster; end it where it is our own."""
+        if self.up and not self._settings.ray_address:
+            with contextlib.suppress(ClusterDown):  # as soon as it has ended
+                await self._ask({"do": "end_own", "state": str(self._settings.state)})
+        await self._child.stop()
+
+    async def _ask(
+        self, request: dict[str, Any], body: bytes = b"", patience_s: float = 0.0
+    ) -> tuple[dict[str, Any], bytes]:
+        if not self.up:
+            raise ClusterDown(self.why_down)
+        try:
+            return await self._child.ask(request, body, seconds=patience_s + _ANSWER_S)
+        except ChildGone as error:
+            raise ClusterDown(str(error)) from error
+        except ChildError as error:
+            # a name that is unknown is a ValueError
+            if error.kind in ("ValueError", "ActorDiedError", "RayActorError"):
+                raise ActorLost(str(error)) from error
+            if error.kind == "ActorUnavailableError":
+                raise ClusterDown(str(error)) from error
+            raise

@@ -1,0 +1,128 @@
+"""The child processes that hold torch: one checks jobs, one reads trained models."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from errorcast.v1.job_pb2 import JobSpec
+from errorcast.v1.service_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_INT64, DataType, Tensor
+
+from coordinator.service.errors import (
+    BAD_JOB,
+    BAD_REQUEST,
+    DAMAGED,
+    INTERNAL,
+    NO_CHECKPOINT,
+    TOO_MUCH,
+    Fault,
+    Kind,
+)
+from coordinator.service.processes.child import Child, ChildError, ChildGone
+from coordinator.service.processes.frames import Header
+
+_CHECK_S = 100.0
+_MODEL_S = 120.0
+_NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
+_BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
+_DIMENSIONS = 16
+_FAULTS: dict[str, Kind] = {
+    "JobError": BAD_JOB,
+    "NoCheckpoint": NO_CHECKPOINT,
+    "DamagedCheckpoint": DAMAGED,
+    "BadInput": BAD_REQUEST,
+}
+
+
+class Models:
+    """Asks both processes; starts one again when it has died."""
+
+    def __init__(self, state: Path) -> None:
+        self._checker = _Asked(Child("coordinator.service.processes.checker", state / "empty"))
+        self._reader = _Asked(Child("coordinator.service.processes.model_process", state / "empty"))
+        self._exports = state / "exports"
+
+    async def start(self) -> None:
+        """Start the checker, so that the first job need not wait for it."""
+        await self._checker.start()
+
+    async def check(self, spec: JobSpec) -> JobSpec:
+        """Return a spec with every field filled. Raises Fault for one that cannot run."""
+        try:
+            _, resolved = await self._checker.ask({}, spec.SerializeToString(), _CHECK_S)
+        except ChildGone as error:
+            text = "the task could not be built within 10 s of CPU and 8 GiB; make it smaller"
+            raise Fault(BAD_JOB, text) from error
+        return JobSpec.FromString(resolved)
+
+    @contextlib.asynccontextmanager
+    async def exported(self, run_dir: Path) -> AsyncIterator[tuple[Path, int]]:
+        """Have the newest weights as a file inside the block, and their step. Raises Fault."""
+        self._exports.mkdir(exist_ok=True)
+        output = self._exports / f"{run_dir.name}-{id(run_dir):x}.safetensors"
+        try:
+            header, _ = await self._read(
+                {"do": "export", "run_dir": str(run_dir), "output": str(output)}
+            )
+            yield output, header["step"]
+        finally:
+            output.unlink(missing_ok=True)
+
+    async def predict(self, run_dir: Path, samples: Tensor) -> Tensor:
+        """Run samples through the newest weights. Raises Fault."""
+        if samples.type not in _NAMES or not 1 <= len(samples.shape) <= _DIMENSIONS:
+            raise Fault(BAD_REQUEST, "input: give its type, and 1 to 16 dimensions")
+        entries = 1
+        for extent in samples.shape:
+            entries *= extent
+        if entries == 0 or entries * _BYTES[samples.type] != len(samples.data):
+            raise Fault(
+                BAD_REQUEST,
+                f"input: {len(samples.data):,} bytes are not those of {entries:,} entries",
+            )
+        request: Header = {
+            "do": "predict",
+            "run_dir": str(run_dir),
+            "type": _NAMES[samples.type],
+            "shape": list(samples.shape),
+        }
+        header, data = await self._read(request, samples.data)
+        kind: DataType.ValueType = DATA_TYPE_FLOAT32
+        return Tensor(type=kind, shape=header["shape"], data=data)
+
+    async def stop(self) -> None:
+        """End both processes."""
+        await asyncio.gather(self._checker.stop(), self._reader.stop())
+
+    async def _read(self, request: Header, body: bytes = b"") -> tuple[Header, bytes]:
+        try:
+            return await self._reader.ask(request, body, _MODEL_S)
+        except ChildGone as error:
+            raise Fault(TOO_MUCH, "the model could not be held or run in time") from error
+
+
+class _Asked:
+    """A child that answers one request at a time."""
+
+    def __init__(self, child: Child) -> None:
+        self._child, self._lock = child, asyncio.Lock()
+
+    async def start(self) -> None:
+        async with self._lock:
+            if not self._child.alive:
+                await self._child.start()
+
+    async def ask(self, request: Header, body: bytes, seconds: float) -> tuple[Header, bytes]:
+        await self.start()
+        async with self._lock:
+            try:
+                return await self._child.ask(request, body, seconds)
+            except ChildError as error:
+                kind = _FAULTS.get(error.kind, INTERNAL)
+                raise Fault(kind, str(error) if kind is not INTERNAL else error.kind) from error
+            except (ChildGone, asyncio.CancelledError):
+                self._child.kill()  # it may still work on what nobody waits for
+                raise
+
+    async def stop(self) -> None:
+        await self._child.stop()

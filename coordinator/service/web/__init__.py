@@ -1,0 +1,1 @@
+"""The page, its JSON, and Prometheus metrics over HTTP."""

@@ -1,0 +1,1 @@
+"""The story of a run: segments of steps, evaluations, checkpoints, recovery from faults."""

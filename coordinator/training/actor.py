@@ -1,0 +1,281 @@
+"""The training actor: rank 0 of a job, with its data, head and loss, in a Ray actor of its own."""
+
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from coordinator.engine.base import Engine
+from coordinator.engine.memory import check_memory, room_of_nodes
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import Plan, make_plan
+from coordinator.engine.prefetcher import Feed
+from coordinator.engine.single_process import SingleProcess
+from coordinator.job.resolve import Job, resolve
+from coordinator.job.spec import to_settings
+from coordinator.job.user_code import own_folders
+from coordinator.runs.checkpoint import Checkpoint
+from coordinator.runs.run_folder import RunFolder
+from coordinator.training.tracing import TraceRequest
+from coordinator.training.trainer import Training
+from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
+from dfa_tasks.source import as_source
+from workers.actor import Shipment
+from workers.gpu import device_here, gpu_here, gpus_of_this_node
+from workers.grid import Grid
+from workers.placement import Placement, Share, Worker, meeting_host, speeds
+from workers.trace import Span
+from workers.transport import choose, told
+
+Event = dict[str, Any]
+
+_AT_ONCE = 500  # events an answer
+
+
+class TrainingWork:
+    """Runs one job; who started it follows its events and can ask it to stop."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._news = threading.Condition()
+        self._progress: Event = {}
+        self._training: Training | None = None
+        self._thread: threading.Thread | None = None
+        self._run_dir: Path | None = None
+        self._stopped = False
+        if threading.current_thread() is threading.main_thread():  # as Ray makes actors
+            signal.signal(signal.SIGTERM, lambda *_: self.stop())  # a notice of preemption: save
+
+    def warm(self) -> bool:
+        """Import now what the first gradient imports; return whether the actor had no job yet."""
+        torch.autograd.backward(torch.ones(1, requires_grad=True))
+        return self._thread is None
+
+    def begin(self, spec: bytes, run_dir: Path) -> None:
+        """Start to run the task that the spec names, and return; a second call changes nothing.
+
+        On a thread of its own, so that the run outlives whoever asked for it.
+
+        Raises ValueError when the actor has had another job.
+        """
+        if self._thread is not None and self._run_dir != run_dir:
+            raise ValueError("this actor has had another job")
+        if self._thread is None:
+            self._run_dir = run_dir
+            arguments = (None, spec, run_dir)
+            self._thread = threading.Thread(
+                target=self.run, args=arguments, name="run", daemon=True
+            )
+            self._thread.start()
+
+    def run(self, task: Shipment | None, spec: bytes, run_dir: Path) -> None:
+        """Run a job to its end; whatever happens is the last event, `finished` or `failed`.
+
+        task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
+        """
+        self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
+        try:
+            torch.set_num_threads(self._spec.resources.threads)
+            with ExitStack() as at_end:
+                at_end.enter_context(self._folder.locked())
+                placement = self._place(at_end)
+                summary = self._run(self._job(), placement, at_end)
+            self._emit("finished", summary)
+        except JobError as error:
+            self._fail(error, 2, str(error))
+        except TrainingFailed as error:
+            self._fail(error, 1, f"{error}; {self._how_to_go_on()}")
+        except OSError as error:
+            self._fail(error, 1, f"{self._folder.path.name}: {error}; {self._how_to_go_on()}")
+        except Exception as error:  # noqa: BLE001
+            what = (str(error).splitlines() or [""])[-1]
+            self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
+
+    def _job(self) -> Job:
+        if self._task is not None:
+            return Job(self._spec, self._task.unpack())
+        settings = to_settings(self._spec)
+        job = resolve(settings.pop("task"), settings)
+        if job.task.fetch is not None:
+            job.task.fetch()
+        self._folder.prepare(self._spec, resume=self._folder.job.exists())
+        return job
+
+    def _place(self, at_end: ExitStack) -> Placement | None:
+        """Start the workers first: they come up while the data is loaded and the plan is made."""
+        resources = self._spec.resources
+        if resources.coordinator_gpus and device_here().type == "cpu":
+            raise JobError(
+                f"resources.coordinator_gpus: {resources.coordinator_gpus:g} are asked for, and "
+                f"the coordinator's node has {gpus_of_this_node():g} GPU; set it to 0, or start "
+                f"the job on a node with a GPU"
+            )
+        if self._spec.method != METHOD_DFA:
+            return None
+        share = Share(resources.cpus, resources.gpus, resources.threads)
+        grid = Grid(self._spec.blocks, max(1, self._spec.replicas))
+        strategy = to_settings(self._spec)["resources"]["placement"]
+        placement = Placement(grid, share, owner=str(self._folder.path), strategy=strategy)
+        at_end.callback(placement.release)
+        return placement
+
+    def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
+        splits = job.task.splits()
+        self._folder.keep(job.task.files)
+        source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+        rule = job.rule(source.steps_per_epoch)
+        feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+        at_end.callback(feed.close)
+        engine = self._engine(job, rule, feed, placement, at_end)
+        training = Training(
+            job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
+        )
+        self._training = training
+        if self._stopped:
+            training.stop()
+        summary = training.run(self._checkpoint())
+        chosen = self._folder.best_checkpoint()
+        if chosen is not None:
+            self._folder.write_model(chosen, self._folder.model)
+        return summary
+
+    def _engine(
+        self,
+        job: Job,
+        rule: LearningRule,
+        feed: Feed,
+        placement: Placement | None,
+        at_end: ExitStack,
+    ) -> Engine:
+        if placement is not None:
+            pipeline = self._pipeline(job, rule, feed, placement)
+            at_end.callback(pipeline.close)
+            return pipeline
+        reference = Reference(job.model, job.task.loss, rule, job.method)
+        reference.to(device_here())
+        return SingleProcess(reference, feed)
+
+    def _pipeline(self, job: Job, rule: LearningRule, feed: Feed, placement: Placement) -> Pipeline:
+        workers = placement.workers
+        plan = _plan(job, rule, feed, workers)
+        gpus = [gpu_here(), *(worker.gpu for worker in workers)]
+        asked: Any = to_settings(job.spec)["resources"]["transport"]
+        transport = choose(asked, gpus)
+        links = told(transport, gpus, meeting_host(workers))
+        table, weights = plan.table(), plan.profile.head_parameters
+        self._emit("plan", {"layers": table, "head": weights, "links": links})
+        folders = self._task.folders if self._task is not None else own_folders()
+        model = Shipment.pack(job.model, folders)  # alone: workers need no data
+        head = Head(job.model, job.task.loss, rule)
+        head.to(device_here())
+        return Pipeline(
+            workers,
+            plan,
+            model,
+            head,
+            feed,
+            rule,
+            timeout_s=job.spec.resources.timeout_s,
+            transport=transport,
+            snapshot_steps=job.spec.faults.snapshot_steps,
+            placement=placement,
+            cuda_graphs=job.spec.resources.cuda_graphs,
+        )
+
+    def _checkpoint(self) -> Checkpoint | None:
+        newest = self._folder.checkpoint()
+        for damage in self._folder.skipped:
+            self._emit("warning", {"message": f"{damage}; goes on from the checkpoint before it"})
+        if newest is not None:
+            self._emit("resumed", {"step": newest.step})
+        return newest
+
+    def _how_to_go_on(self) -> str:
+        try:
+            newest = self._folder.checkpoint()
+        except JobError as error:
+            return str(error)
+        if newest is None:
+            return "no checkpoint was written yet"
+        saved = f"the last good checkpoint is of step {newest.step}"
+        if self._task is None:  # a service's: its folders are not the user's
+            return saved
+        return f"{saved}: go on with errorcast train {self._folder.path} --resume"
+
+    def _emit(self, kind: str, values: dict[str, Any]) -> None:
+        with self._news:
+            if kind == "progress":
+                self._progress = values
+            else:
+                self._events.append({"event": kind, **values})
+            self._news.notify_all()
+
+    def _fail(self, error: Exception, code: int, message: str) -> None:
+        trace = "".join(traceback.format_exception(error))
+        self._emit("failed", {"code": code, "message": message, "traceback": trace})
+
+    @ray.method(concurrency_group="control")
+    def follow(self, after: int, wait_s: float) -> tuple[list[Event], Event]:
+        """Return the events from number `after` on, and the newest progress.
+
+        Answers at once when there are such events, else when one comes or after `wait_s` seconds.
+        """
+        with self._news:
+            self._news.wait_for(lambda: len(self._events) > after, timeout=wait_s)
+            return self._events[after : after + _AT_ONCE], self._progress
+
+    @ray.method(concurrency_group="control")
+    def stop(self) -> None:
+        """Ask the run to save its state and end."""
+        self._stopped = True
+        if self._training is not None:
+            self._training.stop()
+
+    @ray.method(concurrency_group="control")
+    def timeline(self, steps: int, wait_s: float) -> list[list[Span]]:
+        """Return the spans of the next steps: a row a block, and the head's.
+
+        Raises TrainingFailed when none could be traced in that time.
+        """
+        if self._training is None:
+            raise TrainingFailed("the job does not train yet")
+        request = TraceRequest(steps)
+        self._training.timeline(request)
+        return [list(row) for row in request.wait(wait_s)]
+
+
+def _plan(job: Job, rule: LearningRule, feed: Feed, workers: Sequence[Worker]) -> Plan:
+    """Measure the layers here, and cut the model for these workers.
+
+    Raises JobError where a layer does not fit the data, or a worker its node's memory.
+    """
+    x, target = (tensor.to(device_here()) for tensor in feed.batch(0))
+    grid = job.grid
+    plan = make_plan(job.model, job.task.loss, rule, (x, target), grid.blocks, grid.replicas)
+    plan = plan.on(speeds(workers, grid))
+    check_memory(plan, workers, room_of_nodes())
+    return plan
+
+
+TrainingActor: Any = ray.remote(
+    num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 4}
+)(TrainingWork)
+
+
+def training_actor(gpus: float = 0.0, **options: Any) -> Any:
+    """Start a training actor on the caller's node: there lies the run's folder, and its lock.
+
+    gpus: its share; where the node has less it starts with none, to say so.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    there = gpus if gpus and gpus <= gpus_of_this_node() else 0.0
+    options = {"scheduling_strategy": here, "num_gpus": there, **options}
+    return TrainingActor.options(**options).remote()

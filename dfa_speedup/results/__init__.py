@@ -1,0 +1,1 @@
+"""Turns measurements into rows, pictures and a page."""

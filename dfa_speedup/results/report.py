@@ -1,0 +1,138 @@
+"""What a comparison comes to, as plain data: bench.json, and what tables and pictures show."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from dfa_speedup.compare import Comparison, Measured
+from dfa_speedup.peers import (
+    ERRORCAST,
+    LIMIT_BP,
+    LIMIT_DFA,
+    LIMIT_DFA_LOADED,
+    ONE_PROCESS,
+    ONE_PROCESS_DFA,
+    PEERS,
+)
+from dfa_speedup.simulation.simulator import Link
+from dfa_speedup.workload import Case
+
+_BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
+
+
+def rows(case: Case, comparison: Comparison) -> list[dict[str, Any]]:
+    """Return a row a configuration, errorcast first; its keys are described in docs/bench.md."""
+    return [
+        _row(case, comparison, side)
+        | {"best": side is comparison.best(name), "predicted_ms": _predicted(comparison, side)}
+        for name in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
+        for side in comparison.measured
+        if side.configuration.schedule == name
+    ]
+
+
+def _row(case: Case, comparison: Comparison, side: Measured) -> dict[str, Any]:
+    name = side.configuration.schedule
+    found: dict[str, Any] = {
+        "schedule": name,
+        "microbatches": side.configuration.microbatches,
+        "reason": side.reason or None,
+    }
+    names = ("step_ms", "step_ms_low", "step_ms_high", "samples_per_s", "speedup", "efficiency")
+    if side.reason or not side.tried:
+        return found | dict.fromkeys((*names, "bubble", "bytes_per_step", "peak_memory_mb"))
+    step = median(side.seconds)
+    low, _, high = quantiles(side.seconds, n=4) if len(side.seconds) > 1 else [step] * 3
+    over = speedup(comparison, side)
+    limit = comparison.limits[LIMIT_DFA if name in _BY_DFA else LIMIT_BP]
+    values = (
+        round(1e3 * step, 3),
+        round(1e3 * low, 3),
+        round(1e3 * high, 3),
+        round(case.batch_size / step, 1),
+        round(over, 4),
+        _efficiency(limit, comparison.blocks, over),
+    )
+    return (
+        found
+        | dict(zip(names, values, strict=True))
+        | {
+            "bubble": round(median(side.bubbles), 4) if side.bubbles else None,
+            "bytes_per_step": side.bytes_per_step,
+            "peak_memory_mb": round(side.peak_memory_mb, 1),
+        }
+    )
+
+
+def _predicted(comparison: Comparison, side: Measured) -> float | None:
+    """Return milliseconds; None where the simulator cannot say, or workers outnumber the cores."""
+    if side.reason or comparison.blocks > (os.cpu_count() or 1):
+        return None
+    seconds = comparison.predicted(side.configuration)
+    return None if seconds is None else round(1e3 * seconds, 3)
+
+
+def speedup(comparison: Comparison, side: Measured) -> float:
+    """Return its step over errorcast's at its best: of the rounds, or of the trials."""
+    ours = comparison.best(ERRORCAST)
+    if side is ours:
+        return 1.0
+    return median(side.ratios) if side.ratios else min(side.tried) / min(ours.tried)
+
+
+def summary(case: Case, comparison: Comparison) -> dict[str, Any]:
+    """Return the figures that are not of one configuration."""
+    blocks, limits, best = comparison.blocks, comparison.limits, comparison.best_pipeline()
+    one, one_dfa = comparison.best(ONE_PROCESS), comparison.best(ONE_PROCESS_DFA)
+    return {
+        "batch_size": case.batch_size,
+        "blocks": blocks,
+        "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
+        "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),
+        "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], blocks),
+        "efficiency": _efficiency(limits[LIMIT_DFA], blocks),
+        "efficiency_loaded": _efficiency(limits[LIMIT_DFA_LOADED], blocks),
+        "best_pipeline": best.configuration.schedule if best else None,
+        "speedup_over_best_pipeline": round(median(best.ratios), 4) if best else None,
+        "speedup_of_dfa_in_one_process": (
+            None
+            if one.reason or one_dfa.reason
+            else round(speedup(comparison, one) / speedup(comparison, one_dfa), 4)
+        ),
+    } | ({} if blocks == 1 else _link(comparison.link))
+
+
+def _link(link: Link) -> dict[str, float]:
+    return {
+        "link_latency_us": round(1e6 * link.latency_s, 1),
+        "link_gbit_per_s": round(8e-9 * link.bytes_per_s, 1),
+    }
+
+
+def _limit_ms(limit: Measured, blocks: int) -> float | None:
+    return round(1e3 * median(limit.seconds) / blocks, 3) if limit.seconds else None
+
+
+def _efficiency(limit: Measured, blocks: int, over: float = 1.0) -> float | None:
+    """Return compute alone / K / step; None where one process could not take the whole model.
+
+    over: the side's step over errorcast's, to which the limit was compared.
+    """
+    return round(median(limit.ratios) / blocks / over, 4) if limit.ratios else None
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    packages = ("torch", "ray", "numpy", "errorcast")
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }

@@ -1,0 +1,1 @@
+"""Predicts a step from what layers cost: errorcast and the pipeline schedules."""

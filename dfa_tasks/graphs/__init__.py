@@ -1,0 +1,1 @@
+"""Citation networks: node classification and graph autoencoders."""

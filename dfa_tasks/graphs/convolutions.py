@@ -1,0 +1,158 @@
+"""Graph convolutions, taken apart: linear maps of the nodes, and what goes along the edges.
+
+Either may come first, for what goes along the edges is linear in GCN, Chebyshev and spline
+convolutions: out = sum over k of S_k (x W_k) + b = sum over k of (S_k x) W_k + b. Maps first is
+cheaper where the input is wide. They are torch_geometric's, but for the spline's, which
+there needs a compiled package.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dfa_tasks.graphs.planetoid import Graph
+
+Kind = Literal["gcn", "cheb", "gat", "spline"]
+MAPS: Mapping[Kind, int] = {"gcn": 1, "cheb": 2, "gat": 1, "spline": 3}  # W_k of a convolution
+
+
+class WordMap(nn.Module):
+    """The first layer's linear map: of the words of each node's paper, with dropout of words.
+
+    One word in a hundred is there. To multiply the others by weights, and to draw which of them to
+    drop, took most of a step.
+    """
+
+    words: Tensor
+    values: Tensor
+    starts: Tensor
+
+    def __init__(self, graph: Graph, after: int, dropout: float) -> None:
+        super().__init__()
+        self.bag, self.dropout = (
+            nn.EmbeddingBag(graph.features.shape[1], after),
+            nn.Dropout(dropout),
+        )
+        node, words = graph.features.nonzero(as_tuple=True)
+        counts = torch.bincount(node, minlength=graph.nodes)
+        self.register_buffer("words", words, persistent=False)
+        self.register_buffer("values", graph.features[node, words], persistent=False)
+        self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Numbers of all nodes, in order, (n,) -> (n, after)."""
+        values, weight = self.dropout(self.values), self.bag.weight
+        return nn.functional.embedding_bag(
+            self.words, weight, self.starts, mode="sum", per_sample_weights=values
+        )
+
+
+class _Spline(nn.Module):
+    degree: Tensor
+    u: Tensor
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        degree = torch.bincount(graph.edges[1], minlength=graph.nodes).float()
+        self.register_buffer("degree", degree.clamp(min=1).unsqueeze(1), persistent=False)
+        u = (degree / degree.max())[graph.edges[1]].unsqueeze(1)
+        self.register_buffer("u", u, persistent=False)
+
+    def mean(self, messages: Tensor, edges: Tensor) -> Tensor:
+        """(m, w) of each edge -> (n, w), the mean over the edges that come in."""
+        summed = messages.new_zeros(len(self.degree), messages.shape[1])
+        return summed.index_add(0, edges[1], messages) / self.degree
+
+
+class SplineMixing(_Spline):
+    """Degree-1 B-spline convolution with two control points (Fey 2018), one pseudo-coordinate.
+
+    out_i = x_i W_2 + mean over edges j -> i of (1 - u) x_j W_0 + u x_j W_1 + b, u in [0, 1] being
+    the edge's coordinate: the degree of i over the largest one.
+    """
+
+    def __init__(self, graph: Graph, after: int) -> None:
+        super().__init__(graph)
+        self.bias = nn.Parameter(torch.zeros(after))
+
+    def forward(self, mapped: Tensor, edges: Tensor) -> Tensor:
+        """Three maps of the nodes, (n, 3·after) -> (n, after)."""
+        near, far, own = mapped.chunk(3, dim=1)
+        source = edges[0]
+        messages = (1 - self.u) * near[source] + self.u * far[source]
+        return own + self.mean(messages, edges) + self.bias
+
+
+class SplineGathering(_Spline):
+    """What the maps of such a convolution read."""
+
+    def forward(self, h: Tensor, edges: Tensor) -> Tensor:
+        """(n, w) -> (n, 3·w)."""
+        of_edges = h[edges[0]]
+        near, far = self.mean((1 - self.u) * of_edges, edges), self.mean(self.u * of_edges, edges)
+        return torch.cat([near, far, h], dim=1)
+
+
+class Part(nn.Module):
+    """One of the equal parts that a map's output has."""
+
+    def __init__(self, index: int, parts: int) -> None:
+        super().__init__()
+        self._index, self._parts = index, parts
+
+    def forward(self, mapped: Tensor) -> Tensor:
+        """(n, parts·w) -> (n, w)."""
+        return mapped.chunk(self._parts, dim=1)[self._index]
+
+
+class Place(nn.Module):
+    """Puts its input where one of several equal parts is, and 0 into the others."""
+
+    def __init__(self, index: int, parts: int) -> None:
+        super().__init__()
+        self._before, self._behind = index, parts - 1 - index
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, w) -> (n, parts·w)."""
+        width = h.shape[1]
+        return nn.functional.pad(h, (self._before * width, self._behind * width))
+
+
+def mixing(kind: Kind, after: int, graph: Graph, dropout: float) -> nn.Module:
+    """Return a convolution behind its maps: (n, maps·after), edges (2, m) -> (n, after)."""
+    if kind == "spline":
+        return SplineMixing(graph, after)
+    from torch_geometric.nn import ChebConv, GATConv, GCNConv  # noqa: PLC0415  # takes seconds
+
+    made: Any
+    if kind == "gcn":
+        made = GCNConv(after, after, cached=True)
+        made.lin = nn.Identity()
+    elif kind == "cheb":
+        made = ChebConv(2 * after, after, K=2)
+        made.lins = nn.ModuleList([Part(0, 2), Part(1, 2)])
+    else:
+        heads = 8 if after % 8 == 0 else 1
+        made = GATConv(after, after // heads, heads=heads, dropout=dropout)
+        made.lin = nn.Identity()
+    found: nn.Module = made
+    return found
+
+
+def gathering(kind: Kind, before: int, graph: Graph) -> nn.Module:
+    """Return a convolution before its maps: (n, before), edges (2, m) -> (n, maps·before)."""
+    if kind == "spline":
+        return SplineGathering(graph)
+    from torch_geometric.nn import ChebConv, GCNConv  # noqa: PLC0415  # takes seconds
+
+    made: Any
+    if kind == "gcn":
+        made = GCNConv(before, before, cached=True, bias=False)
+        made.lin = nn.Identity()
+    else:
+        made = ChebConv(before, 2 * before, K=2, bias=False)
+        made.lins = nn.ModuleList([Place(0, 2), Place(1, 2)])
+    found: nn.Module = made
+    return found

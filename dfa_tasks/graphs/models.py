@@ -1,0 +1,202 @@
+"""Graph networks as layers: GCN, Chebyshev, GAT, spline and DNA convolutions.
+
+The graph and its features are loaded by each layer where it lives; what flows between layers is one
+vector a node.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from dfa_core import Activations, JobError, Model
+from dfa_core.model import ModuleFactory
+from dfa_tasks.graphs.convolutions import MAPS, Kind, WordMap, gathering, mixing
+from dfa_tasks.graphs.planetoid import Graph
+
+Load = Callable[[], Graph]
+
+
+class GraphLayer(nn.Module):
+    """Dropout, a convolution, and an activation; the first one looks the features up."""
+
+    edges: Tensor
+
+    def __init__(
+        self,
+        kind: Kind,
+        load: Load,
+        widths: tuple[int | None, int | None],
+        dropout: float,
+        activation: bool = True,
+        residual: bool = False,
+    ) -> None:
+        """widths: before and after; None stands for the graph's features, or its classes.
+
+        residual: the input is added to the output.
+        """
+        super().__init__()
+        graph = load()
+        before, after = widths[0], graph.class_count if widths[1] is None else widths[1]
+        self._activation, self._residual = activation, residual
+        if before is None:
+            words = WordMap(graph, MAPS[kind] * after, dropout)
+            self.map: nn.Module = words
+            weight = words.bag.weight.T
+        else:
+            linear = nn.Linear(before, MAPS[kind] * after, bias=False)
+            self.map = nn.Sequential(nn.Dropout(dropout), linear)
+            weight = linear.weight
+        for one in weight.chunk(MAPS[kind]):
+            nn.init.xavier_uniform_(one)  # as torch_geometric begins
+        self.mix = mixing(kind, after, graph, dropout)
+        self._act = activation_of(kind)
+        self.register_buffer("edges", graph.edges, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, before), or the numbers of the nodes -> (n, after)."""
+        out: Tensor = self.mix(self.map(x), self.edges)
+        out = self._act(out) if self._activation else out
+        return x + out if self._residual else out
+
+
+class GatheredMap(nn.Linear):
+    """A convolution's maps, of what was gathered before them."""
+
+    def __init__(self, kind: Kind, load: Load, before: int, after: int | None) -> None:
+        """after: None stands for the graph's classes."""
+        after = load().class_count if after is None else after
+        super().__init__(MAPS[kind] * before, after)
+        for one in self.weight.chunk(MAPS[kind], dim=1):
+            nn.init.xavier_uniform_(one)
+        nn.init.zeros_(self.bias)
+
+
+class GatheringLayer(nn.Module):
+    """A convolution, its activation, dropout, and what the next convolution's maps read.
+
+    It cuts the network behind the gathering, which has no weights, in place of before it. The error
+    of a node then reaches all the nodes that its output was made of: in the citation graphs one
+    node in twenty has an error at all.
+    """
+
+    edges: Tensor
+
+    def __init__(
+        self, kind: Kind, load: Load, before: int | None, after: int, dropout: float
+    ) -> None:
+        """before: None stands for the graph's features."""
+        super().__init__()
+        graph = load()
+        self.read: nn.Module = (
+            GraphLayer(kind, load, (None, after), dropout, activation=False)
+            if before is None
+            else GatheredMap(kind, load, before, after)
+        )
+        self.dropout, self._act = nn.Dropout(dropout), activation_of(kind)
+        self.gather = gathering(kind, after, graph)
+        self.register_buffer("edges", graph.edges, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, maps·before), or the numbers of the nodes -> (n, maps·after)."""
+        out: Tensor = self.gather(self.dropout(self._act(self.read(x))), self.edges)
+        return out
+
+
+def activation_of(kind: Kind) -> Callable[[Tensor], Tensor]:
+    """Return what follows a convolution, as its authors have it."""
+    return torch.nn.functional.elu if kind in ("gat", "spline") else torch.relu
+
+
+class DnaLayer(nn.Module):
+    """Attends, for each neighbour, to all earlier layers' vectors (Fey 2019); they go along."""
+
+    edges: Tensor
+
+    def __init__(self, load: Load, width: int, heads: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        from torch_geometric.nn import DNAConv  # noqa: PLC0415  # takes seconds
+
+        self.convolution = DNAConv(width, heads, groups, dropout=dropout, cached=True)
+        self.register_buffer("edges", load().edges, persistent=False)
+
+    def forward(self, h: Tensor, *earlier: Tensor) -> Activations:
+        """(n, width) of the layer before, and of all earlier ones -> one more."""
+        history = torch.stack([*reversed(earlier), h], dim=1)
+        return torch.relu(self.convolution(history, self.edges)), h, *earlier
+
+
+class DnaFirst(nn.Module):
+    """The features, mapped to the width."""
+
+    def __init__(self, load: Load, width: int, dropout: float) -> None:
+        super().__init__()
+        self.map, self.dropout = WordMap(load(), width, dropout=0.0), nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.map.bag.weight)
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Numbers of the nodes (n,) -> (n, width)."""
+        out: Tensor = self.dropout(torch.relu(self.map(x) + self.bias))
+        return out
+
+
+class DnaHead(nn.Module):
+    """A linear map of the last layer's vectors."""
+
+    def __init__(self, load: Load, width: int, dropout: float) -> None:
+        super().__init__()
+        self.map, self.dropout = nn.Linear(width, load().class_count), nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, *_: Tensor) -> Tensor:
+        """(n, width) -> (n, classes)."""
+        out: Tensor = self.map(self.dropout(h))
+        return out
+
+
+def graph_network(
+    kind: Kind,
+    load: Load,
+    layers: int = 2,
+    width: int = 16,
+    dropout: float = 0.5,
+    residual: bool = False,
+    gathered: bool = False,
+) -> Model:
+    """Return `layers` convolutions, the last of which is the head.
+
+    residual: of the layers between the first and the head, for identity feedback with the error
+        at the head's input.
+    gathered: the same network, cut behind the gathering in place of before it.
+
+    Raises JobError where a kind cannot be cut so.
+    """
+    if gathered and (residual or kind == "gat"):
+        raise JobError(
+            f"options.gathered: {'a residual' if residual else 'an attention'} network "
+            f"gathers what its layers' weights change; set it to false"
+        )
+    if gathered:
+        along = partial(GatheringLayer, kind, load, dropout=dropout)
+        read = [partial(along, before=None, after=width)]
+        read += [partial(along, before=width, after=width)] * (layers - 2)
+        return Model(read, partial(GatheredMap, kind, load, width, None))
+    layer = partial(GraphLayer, kind, load, dropout=dropout)
+    hidden: list[ModuleFactory] = [partial(layer, widths=(None, width))]
+    hidden += [partial(layer, widths=(width, width), residual=residual)] * (layers - 2)
+    return Model(hidden, partial(layer, widths=(width, None), activation=False))
+
+
+def dna(
+    load: Load,
+    layers: int = 5,
+    width: int = 128,
+    heads: int = 8,
+    groups: int = 16,
+    dropout: float = 0.5,
+) -> Model:
+    """Return a network of DNA convolutions (Fey 2019) between two linear maps."""
+    hidden: list[ModuleFactory] = [partial(DnaFirst, load, width, dropout)]
+    hidden += [partial(DnaLayer, load, width, heads, groups, dropout)] * (layers - 1)
+    return Model(hidden, partial(DnaHead, load, width, dropout))

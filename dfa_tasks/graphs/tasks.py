@@ -1,0 +1,101 @@
+"""Classes of papers in citation graphs: which network, on which graph."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from dfa_tasks.graphs.convolutions import Kind
+from dfa_tasks.graphs.folds import load_fold
+from dfa_tasks.graphs.models import dna, graph_network
+from dfa_tasks.graphs.planetoid import Graph, load_graph
+from dfa_tasks.options import check_options, settings_of
+from dfa_tasks.task import Splits, Task
+
+Network = Kind | Literal["dna"]
+
+
+class WholeGraph:
+    """One batch: all nodes, and the classes of those for training."""
+
+    steps_per_epoch = 1
+
+    def __init__(self, nodes: Tensor, target: Tensor) -> None:
+        self._batch = nodes, target
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the same batch at every step."""
+        return self._batch
+
+
+def citation_task(
+    graph: str, network: Network, method: str = "dfa", data_dir: str = "", **options: Any
+) -> Task:
+    """Return a network that classifies the papers of a graph.
+
+    method: the settings of the paper's authors differ between dfa and bp.
+    options: of the network, e.g. width, layers, dropout; and `fold`, of five stratified ones, in
+        place of the public split.
+
+    Raises JobError for another option.
+    """
+    make: Any = dna if network == "dna" else partial(graph_network, network)
+    known = [n for n in inspect.signature(make).parameters if n not in ("kind", "load")]
+    check_options(f"{graph}-{network}", options, [*known, "fold"])
+    settings = settings_of("graphs")[network]["bp" if method == "bp" else "dfa"]
+    chosen = {**settings["options"], **options}
+    load = _loader(graph, data_dir, chosen.pop("fold", None))
+    residual = bool(chosen.get("residual"))
+    if residual:  # its error reaches a node's neighbours as it is
+        chosen["gathered"] = bool(options.get("gathered"))
+    return Task(
+        model=make(load=load, **chosen),
+        loss=node_loss,
+        data=partial(_splits, load),
+        metrics={"accuracy": node_accuracy},
+        error_at="input" if residual else "output",
+        defaults={
+            **settings["defaults"],
+            "batch_size": load().nodes,
+            "feedback": {"kind": "identity" if residual else "random"},
+        },
+        whole=True,
+    )
+
+
+def _loader(graph: str, data_dir: str, fold: int | None) -> Callable[[], Graph]:
+    if fold is None:
+        return partial(load_graph, graph, data_dir)
+    return partial(load_fold, graph, int(fold), data_dir)
+
+
+def _splits(load: Any) -> Splits:
+    graph: Graph = load()
+    counted = (graph.train, graph.validation, graph.test)
+    return whole_splits(*(torch.stack([graph.classes, part.long()], dim=1) for part in counted))
+
+
+def whole_splits(train: Tensor, validation: Tensor, test: Tensor) -> Splits:
+    """Return the numbers of all nodes, each time with these targets, (n, ...)."""
+    nodes = torch.arange(len(train))
+    return Splits(
+        train=WholeGraph(nodes, train),
+        validation=TensorDataset(nodes, validation),
+        test=TensorDataset(nodes, test),
+    )
+
+
+def node_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy of the nodes that count; target: (n, 2), class and 1 or 0."""
+    counts = target[:, 1] > 0
+    return nn.functional.cross_entropy(output[counts], target[counts, 0])
+
+
+def node_accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Return the share of the nodes that count whose largest output is their class."""
+    counts = target[:, 1] > 0
+    return (output[counts].argmax(dim=1) == target[counts, 0]).float().mean()

@@ -1,0 +1,1 @@
+"""Language modelling: Transformers on Tiny Shakespeare and WikiText."""

@@ -1,0 +1,1 @@
+"""Click-through rate prediction on MovieLens and Criteo."""

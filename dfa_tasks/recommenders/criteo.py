@@ -1,0 +1,156 @@
+"""Criteo's display advertising challenge: train.txt, read in a stream, kept as arrays on disk."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property, partial
+from hashlib import sha256
+from math import log
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch.utils.data import TensorDataset
+
+from dfa_core import JobError
+from dfa_tasks.download import cache_folder, find
+from dfa_tasks.recommenders.fields import Vocabulary
+from dfa_tasks.recommenders.rows import rows
+from dfa_tasks.task import Splits
+
+INTEGERS, CATEGORIES = 13, 26
+FIELDS = tuple(
+    [f"I{i}" for i in range(1, INTEGERS + 1)] + [f"C{i}" for i in range(1, CATEGORIES + 1)]
+)
+_BUCKETS = 1 << 20
+_PARTS = ("train", "validation", "test")
+
+Row = tuple[int, list[str]]
+
+
+def binned(value: str) -> str:
+    """Return the category of an integer: those above 2 as floor(log(v)^2); empty stays empty.
+
+    As the winners of the challenge did (3 Idiots, 2014), and most since.
+    """
+    if not value:
+        return ""
+    number = int(value)
+    return str(int(log(number) ** 2)) if number > 2 else f"={number}"
+
+
+def parse(row: list[str]) -> Row:
+    """Return click and categories of a row. Raises ValueError for what is no number."""
+    if row[0] not in ("0", "1"):
+        raise ValueError(f"the click is '{row[0]}', not 0 or 1")
+    integers = row[1 : 1 + INTEGERS]
+    return int(row[0]), [binned(value) for value in integers] + row[1 + INTEGERS :]
+
+
+class Criteo:
+    """Clicks on advertisements in 39 fields; a tenth each is for validation and for testing.
+
+    Categories seen fewer than `threshold` times count as unknown. What is made of the file is kept
+    in the cache folder: 4 bytes a field and row.
+    """
+
+    def __init__(self, data_dir: str, threshold: int = 10) -> None:
+        """Raises JobError when there is no train.txt, or naming the line that is malformed."""
+        folder = find("criteo", ("train.txt",), data_dir)
+        if folder is None:
+            raise JobError(
+                "criteo is not on this machine, and its terms must be accepted before a download: "
+                "https://ailab.criteo.com/criteo-display-advertising-challenge-dataset/; name the "
+                "folder of its train.txt with --data-dir or ERRORCAST_DATA"
+            )
+        self._path, self._threshold = folder / "train.txt", threshold
+        found = self._path.stat()
+        named = f"{self._path.resolve()} {found.st_size} {found.st_mtime_ns} {threshold}"
+        self._kept = cache_folder() / f"criteo-{sha256(named.encode()).hexdigest()[:16]}"
+        if not self._kept.is_dir():
+            self._prepare()
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Return the categories seen often enough."""
+        known = json.loads((self._kept / "vocabulary.json").read_text(encoding="utf-8"))
+        return Vocabulary({field: tuple(categories) for field, categories in known.items()})
+
+    def splits(self) -> Splits:
+        """Return (ids of each field, click) pairs, mapped from disk."""
+        parts = {}
+        for part in _PARTS:
+            arrays = (np.load(self._kept / f"{part}-{n}.npy", mmap_mode="c") for n in ("x", "y"))
+            parts[part] = TensorDataset(*map(torch.from_numpy, arrays))
+        return Splits(**parts)
+
+    def _rows(self) -> Iterator[Row]:
+        return rows(self._path, 1 + len(FIELDS), parse, least=2 + INTEGERS)
+
+    def _prepare(self) -> None:
+        unfinished = self._kept.with_name(f"{self._kept.name}.{os.getpid()}.part")
+        try:
+            unfinished.mkdir(parents=True, exist_ok=True)
+            vocabulary, samples = self._count()
+            known = json.dumps(vocabulary.known)
+            (unfinished / "vocabulary.json").write_text(known, encoding="utf-8")
+            self._encode(vocabulary, samples, unfinished)
+            unfinished.rename(self._kept)
+        except OSError as error:
+            if not self._kept.is_dir():  # or another process was first
+                raise JobError(f"{self._kept} cannot be written: {error}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _count(self) -> tuple[Vocabulary, int]:
+        """Count every category, in bounded memory.
+
+        The first pass counts buckets that a category falls into by its hash; the second counts only
+        categories of buckets that are full enough, and these alone can be frequent.
+        """
+        buckets = np.zeros((len(FIELDS), _BUCKETS), dtype=np.uint32)
+        samples = 0
+        for _, categories in self._rows():
+            samples += 1
+            for field, category in enumerate(categories):
+                buckets[field, _bucket(category)] += 1
+        full = buckets >= self._threshold
+        counts: list[Counter[str]] = [Counter() for _ in FIELDS]
+        for _, categories in self._rows():
+            for field, category in enumerate(categories):
+                if category and full[field, _bucket(category)]:
+                    counts[field][category] += 1
+        enough = (
+            [category for category, count in counter.items() if count >= self._threshold]
+            for counter in counts
+        )
+        return Vocabulary.of(dict(zip(FIELDS, enough, strict=True))), samples
+
+    def _encode(self, vocabulary: Vocabulary, samples: int, folder: Path) -> None:
+        draws = np.random.Generator(np.random.PCG64(0)).integers(0, 10, samples, dtype=np.uint8)
+        part_of = np.where(draws > 1, 0, 2 - draws)  # 0 is for testing, 1 for validation
+        sizes = np.bincount(part_of, minlength=len(_PARTS))
+        make = partial(open_memmap, mode="w+")
+        arrays = []
+        for part, size in zip(_PARTS, map(int, sizes), strict=True):
+            if size == 0:
+                raise JobError(f"{self._path}: {samples} rows are too few to split")
+            x = make(folder / f"{part}-x.npy", dtype=np.int32, shape=(size, len(FIELDS)))
+            y = make(folder / f"{part}-y.npy", dtype=np.float32, shape=(size,))
+            arrays.append((x, y))
+        filled = [0] * len(_PARTS)
+        for (click, categories), chosen in zip(self._rows(), map(int, part_of), strict=True):
+            x, y = arrays[chosen]
+            x[filled[chosen]], y[filled[chosen]] = vocabulary.encode(categories), click
+            filled[chosen] += 1
+        for pair in arrays:
+            for array in pair:
+                array.flush()
+
+
+def _bucket(category: str) -> int:
+    return crc32(category.encode()) % _BUCKETS

@@ -1,0 +1,85 @@
+"""Recommenders on clicks: which model, on which data."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dfa_core import Model
+from dfa_tasks.options import check_options, settings_of
+from dfa_tasks.recommenders.criteo import Criteo
+from dfa_tasks.recommenders.fields import Vocabulary
+from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_linear, fm
+from dfa_tasks.recommenders.movielens import MovieLens
+from dfa_tasks.task import Splits, Task
+
+
+class Clicks(Protocol):
+    """A data set of categorical fields and clicks."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Return the fields and their categories."""
+
+    def splits(self) -> Splits:
+        """Return (ids of each field, click) pairs."""
+
+
+DATA: Mapping[str, Callable[[str], Clicks]] = {"movielens": MovieLens, "criteo": Criteo}
+MODELS: Mapping[str, Callable[..., Model]] = {
+    "linear": features_linear,
+    "fm": fm,
+    "deepfm": deepfm,
+    "dcn": dcn,
+    "autoint": autoint,
+    "afn": afn,
+}
+
+
+def click_task(
+    data: str, model: str, method: str = "dfa", data_dir: str = "", **options: Any
+) -> Task:
+    """Return a recommender on a data set.
+
+    method: the settings differ between dfa and bp.
+    options: of the model, e.g. size (of an embedding), dropout.
+
+    Raises JobError for an option that the model does not have.
+    """
+    make, found = MODELS[model], DATA[data](data_dir)
+    known = inspect.signature(make).parameters
+    sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
+    check_options(f"{data}-{model}", options, (n for n in known if n not in sizes))
+    of_data = settings_of("recommenders")[data]
+    settings = of_data.get(model, of_data["others"])["bp" if method == "bp" else "dfa"]
+    chosen = {**sizes, **settings["options"], **options}
+    return Task(
+        model=make(**{name: value for name, value in chosen.items() if name in known}),
+        loss=click_loss,
+        error_at="input" if chosen["head_layers"] and "head_layers" in known else "output",
+        data=found.splits,
+        metrics={"accuracy": click_accuracy},
+        rankings={"auc": auc},
+        defaults=settings["defaults"],
+    )
+
+
+def click_loss(logit: Tensor, click: Tensor) -> Tensor:
+    """Return the mean log loss of (n, 1) logits."""
+    return nn.functional.binary_cross_entropy_with_logits(logit.squeeze(-1), click)
+
+
+def click_accuracy(logit: Tensor, click: Tensor) -> Tensor:
+    """Return the share of clicks that were foreseen, and of none."""
+    return ((logit.squeeze(-1) > 0) == (click > 0)).float().mean()
+
+
+def auc(logit: Tensor, click: Tensor) -> float:
+    """Return the area under the ROC curve; NaN where all clicks are alike."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
+
+    if torch.all(click == click[0]):
+        return float("nan")
+    return float(roc_auc_score(click.numpy(), logit.squeeze(-1).numpy()))

@@ -1,0 +1,1 @@
+"""Digits, MNIST and Fashion-MNIST: multilayer perceptrons, residual and convolutional networks."""
