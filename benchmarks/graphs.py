@@ -34,22 +34,22 @@ from dfa_tasks.language.transformer import transformer
 MICROBATCHES, BLOCKS = 4, 2
 KINDS: tuple[type[Block], ...] = (Block, GraphedBlock)
 
-Case = tuple[Model, tuple[Tensor, Tensor]]  # with a microbatch's input and its error
+Workload = tuple[Model, tuple[Tensor, Tensor]]  # with a microbatch's input and its error
 
 
-def tanh_layers(width: int, samples: int) -> Case:
+def tanh_layers(width: int, samples: int) -> Workload:
     """Return 8 tanh layers."""
     model = Model((partial(tanh_layer, width),) * 8, partial(nn.Linear, width, 10))
     return model, (torch.randn(samples, width), torch.randn(samples, 10))
 
 
-def text(samples: int) -> Case:
+def text(samples: int) -> Workload:
     """Return a Transformer of 4 blocks 128 wide, on chunks of 128 of 65 letters."""
     tokens = torch.randint(0, 65, (samples, 128))
     return transformer(65, points="sublayer"), (tokens, torch.randn(samples, 128, 65))
 
 
-CASES: dict[str, Case] = {
+CASES: dict[str, Workload] = {
     "tanh, 256 wide, 128 rows": tanh_layers(256, 128),
     "tanh, 1024 wide, 128 rows": tanh_layers(1024, 128),
     "tanh, 2048 wide, 512 rows": tanh_layers(2048, 512),
@@ -58,9 +58,9 @@ CASES: dict[str, Case] = {
 }
 
 
-def stepping(kind: type[Block], case: Case) -> Callable[[], None]:
+def stepping(kind: type[Block], workload: Workload) -> Callable[[], None]:
     """Return what takes one step of a block, and waits until the GPU is through."""
-    model, (x, error) = case[0], (tensor.cuda() for tensor in case[1])
+    model, (x, error) = workload[0], (tensor.cuda() for tensor in workload[1])
     optimizer = OptimizerSpec("adam", 1e-3)
     rule = LearningRule(optimizer=optimizer, sample_dims=error.dim() - 1, microbatches=MICROBATCHES)
     layers = build_layers(model, 0, len(model.layers), rule)
@@ -103,8 +103,8 @@ def main() -> None:
     table = Table(title=f"a block, {MICROBATCHES} microbatches, {torch.cuda.get_device_name()}")
     for name in ("layers", "launched, ms", "replayed, ms", "launched / replayed (quartiles)"):
         table.add_column(name, justify="right")
-    for name, case in CASES.items():
-        steps = [stepping(kind, case) for kind in KINDS]
+    for name, workload in CASES.items():
+        steps = [stepping(kind, workload) for kind in KINDS]
         for step in steps:
             seconds(step, 3)
         rounds = [[seconds(step, given.steps) for step in steps] for _ in range(given.rounds)]

@@ -21,22 +21,22 @@ from torch import nn
 
 from benchmarks import step
 from benchmarks.step import SIZES, Coordinator, Size, parts
-from coordinator.experiments.workload import open_feed
+from coordinator.experiments.workload import open_prefetcher
 from coordinator.launch.ray_session import ray_for
 from dfa_core import profile, split
+from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.simulation.costs import Costs, mean_costs, total
 from dfa_speedup.simulation.planning import Planner
 from dfa_speedup.simulation.simulator import Link, ring
-from dfa_speedup.workers import Workers
-from dfa_speedup.workload import Case
-from workers.actor import Shipment
-from workers.placement import Share
+from dfa_speedup.workload import Workload
+from workers.actor import PickledPayload
+from workers.placement import WorkerResources
 
 GRIDS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4))  # blocks, replicas
 _MICROBATCHES = 16  # of a batch: no fewer than K + 1 in each replica of the first four
 
 
-def case_of(size: Size) -> Case:
+def case_of(size: Size) -> Workload:
     """Return what costs are measured on."""
     model, rule, data = parts(size)
     x, target = data.batch(0)
@@ -44,21 +44,21 @@ def case_of(size: Size) -> Case:
     measured = profile(
         model, nn.functional.cross_entropy, rule, split(x, cut)[0], split(target, cut)[0]
     )
-    batches = partial(open_feed, data, size.batch)
-    return Case(model, nn.functional.cross_entropy, rule, batches, size.batch, measured)
+    batches = partial(open_prefetcher, data, size.batch)
+    return Workload(model, nn.functional.cross_entropy, rule, batches, size.batch, measured)
 
 
-def predicted(case: Case, costs: Costs, link: Link, size: Size) -> float:
+def predicted(workload: Workload, costs: Costs, link: Link, size: Size) -> float:
     """Return the seconds of a step of this grid."""
     m, samples = size.microbatches, size.batch // size.microbatches
-    planner = Planner(case, costs, link, 0.0)
+    planner = Planner(workload, costs, link, 0.0)
     simulated = planner.errorcast(size.blocks, samples, m // size.replicas, size.replicas)
     cores = os.cpu_count() or 1
     if size.blocks * size.replicas <= cores:
         return simulated
     scaled = costs.scaled(samples)
     layers = total(scaled.layers)
-    summing = sum(ring(size.replicas, 4 * p.parameters, link) for p in case.profile.layers)
+    summing = sum(ring(size.replicas, 4 * p.parameters, link) for p in workload.profile.layers)
     computing = m * (layers.forward + layers.update + scaled.head.update)
     return max(simulated, (computing + size.replicas * (layers.optimizer + summing)) / cores)
 
@@ -76,8 +76,8 @@ def main() -> None:
     measured: list[list[float]] = [[] for _ in sizes]
     expected: list[list[float]] = [[] for _ in sizes]
     with ray_for(workers=sum(k * r for k, r in GRIDS) + at_once, cpus=1.0):
-        case = case_of(base)
-        workers = Workers(Shipment.pack(case), at_once, Share(), 60.0)
+        workload = case_of(base)
+        workers = BenchWorkers(PickledPayload.pack(workload), at_once, WorkerResources(), 60.0)
         sides: list[Any] = [ray.remote(num_cpus=0)(Coordinator).remote() for _ in sizes]
         ray.get([side.start.remote(size) for side, size in zip(sides, sizes, strict=True)])
         costs = [workers.costs(_MICROBATCHES)]
@@ -87,7 +87,7 @@ def main() -> None:
             costs.append(workers.costs(_MICROBATCHES))
             around, link = mean_costs(costs[-2:]), workers.link()
             for index, size in enumerate(sizes):
-                expected[index].append(predicted(case, around, link, size))
+                expected[index].append(predicted(workload, around, link, size))
         ray.get([side.stop.remote() for side in sides])
         workers.stop()
     table = Table(

@@ -24,7 +24,7 @@ from torch import nn
 
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.experiments.workload import OneBatch
 from coordinator.launch.ray_session import ray_for
 from dfa_core import (
@@ -40,10 +40,10 @@ from dfa_core import (
     block_actions,
     build_layers,
 )
-from dfa_core.feedback.rules import Kind
-from workers.actor import Shipment
+from dfa_core.feedback.rules import FeedbackKind
+from workers.actor import PickledPayload
 from workers.grid import Grid
-from workers.placement import Placement, Share
+from workers.placement import Placement, WorkerResources
 
 CLASSES = 10
 
@@ -69,7 +69,7 @@ def tanh_layer(width: int) -> nn.Module:
 
 
 def parts(
-    size: Size, optimizer: str = "sgd", feedback: Kind = "random"
+    size: Size, optimizer: str = "sgd", feedback: FeedbackKind = "random"
 ) -> tuple[Model, LearningRule, OneBatch]:
     """Return what both sides train."""
     model = Model(
@@ -92,7 +92,7 @@ class Coordinator:
         size: Size,
         optimizer: str = "sgd",
         snapshot_steps: int = 0,
-        feedback: Kind = "random",
+        feedback: FeedbackKind = "random",
     ) -> list[tuple[int, int]]:
         """Place and join everything; return the layers of each block."""
         torch.set_num_threads(1)
@@ -101,13 +101,20 @@ class Coordinator:
         each = size.layers // size.blocks  # equal layers: an even cut, whatever was measured
         ranges = tuple((i * each, (i + 1) * each) for i in range(size.blocks))
         plan = Plan(plan.profile, ranges, plan.samples, plan.rule, size.replicas)
-        self.placement = Placement(Grid(size.blocks, size.replicas), Share())
+        self.placement = Placement(Grid(size.blocks, size.replicas), WorkerResources())
         head = Head(model, nn.functional.cross_entropy, rule)
-        feed = Feed(data, size.batch, size.microbatches)
-        shipment = Shipment.pack(model)
+        prefetcher = Prefetcher(data, size.batch, size.microbatches)
+        payload = PickledPayload.pack(model)
         workers = self.placement.workers
         self.pipeline = Pipeline(
-            workers, plan, shipment, head, feed, rule, timeout_s=60, snapshot_steps=snapshot_steps
+            workers,
+            plan,
+            payload,
+            head,
+            prefetcher,
+            rule,
+            timeout_s=60,
+            snapshot_steps=snapshot_steps,
         )
         self.pipeline.start(None)
         self.step = 0

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dfa_core.activations import Activations, FlowSpec, SampleSpec
+    from dfa_core.activations import Activations, ActivationSpec, TensorSpec
     from dfa_core.balance.partitioning import partition
     from dfa_core.balance.profiling import ModelProfile, profile
     from dfa_core.block import Block
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "ActivationSpec",
     "Activations",
     "Block",
     "Chain",
     "ErrorFormat",
     "Feedback",
     "FeedbackSpec",
-    "FlowSpec",
     "Forward",
     "Head",
     "JobError",
@@ -43,8 +43,8 @@ __all__ = [
     "NonFiniteLoss",
     "OptimizerSpec",
     "Reference",
-    "SampleSpec",
     "Step",
+    "TensorSpec",
     "TrainingFailed",
     "Update",
     "alignment",
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "activations": ("Activations", "FlowSpec", "SampleSpec"),
+    "activations": ("Activations", "ActivationSpec", "TensorSpec"),
     "gradient_alignment": ("alignment",),
     "block": ("Block",),
     "feedback.error_format": ("ErrorFormat",),

@@ -13,14 +13,14 @@ Activations = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class SampleSpec:
+class TensorSpec:
     """Shape and dtype of one sample of a tensor whose first dimension counts samples."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, batch: Tensor) -> "SampleSpec":
+    def of(cls, batch: Tensor) -> "TensorSpec":
         """Read the spec off a batch."""
         return cls(tuple(batch.shape[1:]), batch.dtype)
 
@@ -35,20 +35,20 @@ class SampleSpec:
 
 
 @dataclass(frozen=True)
-class FlowSpec:
+class ActivationSpec:
     """What flows at one place between layers, and how it travels: as one message.
 
     parts: of each tensor, the feedback point first.
     narrow: they hold bf16 numbers in fp32, and travel as bf16.
     """
 
-    parts: tuple[SampleSpec, ...]
+    parts: tuple[TensorSpec, ...]
     narrow: bool = False
 
     @classmethod
-    def of(cls, h: Activations, narrow: bool = False) -> "FlowSpec":
+    def of(cls, h: Activations, narrow: bool = False) -> "ActivationSpec":
         """Read the spec off activations. Raises JobError when their dtypes differ."""
-        parts = tuple(map(SampleSpec.of, tensors(h)))
+        parts = tuple(map(TensorSpec.of, tensors(h)))
         if len({part.dtype for part in parts}) > 1:
             found = ", ".join(str(part.dtype) for part in parts)
             raise JobError(f"a layer's tensors travel as one and must be of one dtype, not {found}")
@@ -65,12 +65,12 @@ class FlowSpec:
         return sum(part.bytes for part in self.parts)
 
     @property
-    def message(self) -> SampleSpec:
+    def message(self) -> TensorSpec:
         """Return the spec of the message that pack() makes."""
         dtype = torch.bfloat16 if self.narrow else self.parts[0].dtype
         if len(self.parts) == 1:
-            return SampleSpec(self.parts[0].shape, dtype)
-        return SampleSpec((sum(prod(part.shape) for part in self.parts),), dtype)
+            return TensorSpec(self.parts[0].shape, dtype)
+        return TensorSpec((sum(prod(part.shape) for part in self.parts),), dtype)
 
     def pack(self, h: Activations) -> Tensor:
         """Return activations as one message: a single tensor as it is, several side by side."""

@@ -47,9 +47,9 @@ class Block:
         outputs: list[Tensor] = []
         gradients: list[Tensor] = []
         waiting = self._waiting.pop((step, microbatch))
-        spoilt = left_out(self.layers, error, step)
+        non_finite = skipped(self.layers, error, step)
         for layer, h in zip(self.layers, waiting, strict=True):
-            if not spoilt:
+            if not non_finite:
                 of_layer = layer.learning_signals(error, h)
                 outputs += of_layer[0]
                 gradients += of_layer[1]
@@ -91,7 +91,7 @@ class Block:
         return None
 
 
-def left_out(layers: Sequence[Layer], error: Tensor, step: int) -> bool:
+def skipped(layers: Sequence[Layer], error: Tensor, step: int) -> bool:
     """Let layers that skip non-finite batches leave out one whose error says so; return whether."""
     skips = any(layer.skip_non_finite for layer in layers)
     if not skips or bool(torch.isfinite(error).all()):

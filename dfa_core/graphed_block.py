@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.cuda import CUDAGraph, Stream
 
-from dfa_core.activations import Activations, SampleSpec, copied, detached, tensors
-from dfa_core.block import Block, OnLayer, left_out
+from dfa_core.activations import Activations, TensorSpec, copied, detached, tensors
+from dfa_core.block import Block, OnLayer, skipped
 from dfa_core.errors import JobError
 from dfa_core.layer import Layer
 
 _WARM_UPS = 3  # libraries choose kernels and take memory at their first calls, which no graph holds
 
-Shapes = tuple[tuple[int, SampleSpec], ...]
+Shapes = tuple[tuple[int, TensorSpec], ...]
 
 
 class Slot:
@@ -90,7 +90,7 @@ class GraphedBlock(Block):
         """
         slot = self._taken.pop((step, microbatch))
         del self._waiting[step, microbatch]
-        if not left_out(self.layers, error, step):
+        if not skipped(self.layers, error, step):
             e = slot.take_error(error)
             slot.update = slot.update or self._captured_update(slot, e)
             slot.update.replay()
@@ -160,7 +160,7 @@ def _nothing_drawn(layers: Sequence[Layer]) -> Iterator[None]:
 
 
 def _shapes(x: Activations) -> Shapes:
-    return tuple((len(one), SampleSpec.of(one)) for one in tensors(x))
+    return tuple((len(one), TensorSpec.of(one)) for one in tensors(x))
 
 
 def _warm_up(stream: Stream, work: Callable[[], object]) -> None:

@@ -10,8 +10,8 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, SampleSpec, detached
-from dfa_core.block import left_out
+from dfa_core.activations import Activations, TensorSpec, detached
+from dfa_core.block import skipped
 from dfa_core.head import Head, Loss
 from dfa_core.layer import LearnsBy, build_layers
 from dfa_core.microbatch import split
@@ -74,7 +74,7 @@ class Reference:
                 x = layer.forward(detached(x), step, microbatch)
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
-        if not left_out(self.layers, error, step):
+        if not skipped(self.layers, error, step):
             sent = self._sent(error, target, step, microbatch)
             learning: list[Tensor] = []
             gradients: list[Tensor] = []
@@ -91,7 +91,7 @@ class Reference:
         if self.method != "dfa":
             return error
         sent = message(broadcast(error, target, self.rule), self.rule, step, microbatch)
-        return self.rule.feedback.sent_as.decode(sent, SampleSpec.of(error))
+        return self.rule.feedback.sent_as.decode(sent, TensorSpec.of(error))
 
     def _exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
         for layer in self.layers:

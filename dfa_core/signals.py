@@ -5,13 +5,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-from dfa_core.activations import SampleSpec
+from dfa_core.activations import TensorSpec
 from dfa_core.errors import JobError
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from
 
 
-def foretold(rule: LearningRule) -> bool:
+def known_before_forward(rule: LearningRule) -> bool:
     """Return whether the broadcast is known before the head has run."""
     return rule.feedback.rule.broadcast == "target"
 
@@ -23,8 +23,8 @@ def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:
 
     Raises what of_target() raises.
     """
-    if foretold(rule):
-        return of_target(target, SampleSpec.of(error), rule)
+    if known_before_forward(rule):
+        return of_target(target, TensorSpec.of(error), rule)
     if rule.feedback.rule.broadcast == "sign":
         return error.sign() / (prod(error.shape[: rule.sample_dims]) * rule.microbatches)
     return error
@@ -39,7 +39,7 @@ def message(signal: Tensor, rule: LearningRule, step: int, microbatch: int) -> T
         return form.encode(signal)
 
 
-def of_target(target: Tensor, error: SampleSpec, rule: LearningRule) -> Tensor:
+def of_target(target: Tensor, error: TensorSpec, rule: LearningRule) -> Tensor:
     """Return what is broadcast for the targets of a microbatch, where that needs no error.
 
     target: a class a sample, whole numbers; error: of the global error, whose last dimension is the

@@ -21,7 +21,7 @@ class TrainedModule:
     ) -> None:
         """skip_non_finite: leave out batches whose gradient is NaN or infinite."""
         self.name = name
-        self._left_out: list[int] = []
+        self._skipped: list[int] = []
         self.skip_non_finite = skip_non_finite
         self._bad: set[int] = set()
         self._buffers_before: dict[int, TensorState] = {}
@@ -40,7 +40,7 @@ class TrainedModule:
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step of `step` with the gradients summed so far, and clear them."""
         if self.skip_non_finite and not self._usable(step):
-            self._left_out.append(step)
+            self._skipped.append(step)
             self.clear_gradients()
             self._restore_buffers(step)
             return
@@ -58,15 +58,15 @@ class TrainedModule:
         """Let the batch of `step` change nothing: its loss or its error is not finite."""
         self._bad.add(step)
 
-    def taken_left_out(self) -> list[int]:
+    def take_skipped(self) -> list[int]:
         """Return the steps whose batch changed no weight here, since this was last asked."""
-        steps, self._left_out = self._left_out, []
+        steps, self._skipped = self._skipped, []
         return steps
 
     def go_back(self, spec: OptimizerSpec) -> None:
         """Drop what an unfinished step left here, before load_state(); the rate may be another."""
         self.spec = spec
-        self._left_out.clear()
+        self._skipped.clear()
         self._bad.clear()
         self._buffers_before.clear()
         self.clear_gradients()

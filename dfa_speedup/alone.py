@@ -10,18 +10,18 @@ from dfa_core import Activations, Block
 from dfa_core.activations import tensors
 from dfa_core.trained import TrainedModule
 from dfa_speedup.parts import Parts
-from dfa_speedup.workload import Case, Configuration
+from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
 
 
 class DfaAlone:
     """A DFA step of the whole model: forwards, head, local updates, optimizer."""
 
-    def __init__(self, case: Case, configuration: Configuration, parts: Parts) -> None:
+    def __init__(self, workload: Workload, configuration: Configuration, parts: Parts) -> None:
         self._microbatches, self._parts = configuration.microbatches, parts
         self._block = Block(parts.layers())
-        self._batches = case.batches(configuration.microbatches)
-        self.parts: Sequence[TrainedModule] = parts.stage(0, len(case.model.layers) + 1)
+        self._batches = workload.batches(configuration.microbatches)
+        self.parts: Sequence[TrainedModule] = parts.stage(0, len(workload.model.layers) + 1)
         self.spans: list[Span] = []
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
@@ -54,13 +54,15 @@ class Limit:
     Divided by the number of blocks, it is the step of a pipeline that never waits.
     """
 
-    def __init__(self, case: Case, configuration: Configuration, parts: Parts, method: str) -> None:
+    def __init__(
+        self, workload: Workload, configuration: Configuration, parts: Parts, method: str
+    ) -> None:
         """method: dfa (local updates with their projections) or bp."""
         m, head = configuration.microbatches, parts.head(configuration.microbatches)
         self.parts: Sequence[TrainedModule] = parts.layers()
         self._block = Block(parts.layers())
         self._dfa = method == "dfa"
-        source = case.batches(m)
+        source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []
         for index, (x, target) in enumerate(source.microbatches(0, 1)):
             h = self._block.evaluate(x)

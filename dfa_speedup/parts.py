@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dfa_core import Head, Layer
 from dfa_core.trained import TrainedModule
-from dfa_speedup.workload import Case
+from dfa_speedup.workload import Workload
 
 
 class Parts:
@@ -14,14 +14,17 @@ class Parts:
     Configurations that are only timed share them; clear() makes the next ones new.
     """
 
-    def __init__(self, case: Case) -> None:
-        self._case, self._rule = case, replace(case.rule, staleness=0)  # errorcast's own affair
+    def __init__(self, workload: Workload) -> None:
+        self._workload, self._rule = (
+            workload,
+            replace(workload.rule, staleness=0),
+        )  # errorcast's own affair
         self._layers: dict[int, Layer] = {}
         self._head: Head | None = None
 
     def layers(self, first: int = 0, last: int | None = None) -> list[Layer]:
         """Return layers first..last-1, by default all."""
-        model, rule = self._case.model, self._rule
+        model, rule = self._workload.model, self._rule
         indices = range(first, len(model.layers) if last is None else last)
         for i in indices:
             if i not in self._layers:
@@ -31,13 +34,13 @@ class Parts:
     def head(self, microbatches: int) -> Head:
         """Return the head, set to take a microbatch's share of the mean."""
         if self._head is None:
-            self._head = Head(self._case.model, self._case.loss, self._rule)
+            self._head = Head(self._workload.model, self._workload.loss, self._rule)
         self._head.rule = replace(self._rule, microbatches=microbatches)
         return self._head
 
     def stage(self, first: int, last: int) -> Sequence[TrainedModule]:
         """Return parts first..last-1, where the head counts as the layer behind the last."""
-        layers = len(self._case.model.layers)
+        layers = len(self._workload.model.layers)
         found: list[TrainedModule] = [*self.layers(first, min(last, layers))]
         return [*found, self.head(1)] if last > layers else found
 

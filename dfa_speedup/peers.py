@@ -19,7 +19,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from dfa_core import partition
-from dfa_speedup.workload import Case, Configuration
+from dfa_speedup.workload import Configuration, Workload
 
 Order = Literal["loop", "v"]
 
@@ -77,23 +77,23 @@ LIMIT_DFA_LOADED = "limit, DFA, on every worker at once"
 LIMIT_BP = "limit, backpropagation"
 
 
-def refusal(case: Case, configuration: Configuration, blocks: int) -> str | None:
+def refusal(workload: Workload, configuration: Configuration, blocks: int) -> str | None:
     """Say why a side cannot run a configuration on K workers, or return None."""
-    m, layers = configuration.microbatches, len(case.model.layers)
-    if case.batch_size % m:
-        return f"{m} microbatches do not divide the batch of {case.batch_size}"
+    m, layers = configuration.microbatches, len(workload.model.layers)
+    if workload.batch_size % m:
+        return f"{m} microbatches do not divide the batch of {workload.batch_size}"
     peer = PIPELINES.get(configuration.schedule)
     if peer is not None:
         return "a pipeline needs 2 workers" if blocks == 1 else peer.refusal(layers, blocks, m)
     if configuration.schedule == DATA_PARALLEL:
         if blocks == 1:
             return "needs 2 workers"
-        if case.batch_size % (blocks * m):
-            return f"{blocks} replicas of {m} microbatches do not divide {case.batch_size}"
+        if workload.batch_size % (blocks * m):
+            return f"{blocks} replicas of {m} microbatches do not divide {workload.batch_size}"
     return None
 
 
-def bytes_per_step(case: Case, configuration: Configuration, blocks: int) -> int:
+def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int) -> int:
     """Return the bytes that all workers of a peer send in a step.
 
     A pipeline sends each activation forward and its gradient back wherever two stages are on
@@ -103,18 +103,18 @@ def bytes_per_step(case: Case, configuration: Configuration, blocks: int) -> int
     if peer is not None:
         stages = blocks * peer.stages_a_worker
         between = 0
-        for stage, (_, last) in enumerate(stage_ranges(case, stages)[:-1]):
+        for stage, (_, last) in enumerate(stage_ranges(workload, stages)[:-1]):
             if peer.worker_of(stage, blocks) != peer.worker_of(stage + 1, blocks):
-                between += case.profile.between[last].bytes
-        return 2 * between * case.batch_size
+                between += workload.profile.between[last].bytes
+        return 2 * between * workload.batch_size
     if configuration.schedule == DATA_PARALLEL:
-        return 2 * (blocks - 1) * 4 * case.profile.parameters
+        return 2 * (blocks - 1) * 4 * workload.profile.parameters
     return 0
 
 
-def stage_ranges(case: Case, stages: int) -> list[tuple[int, int]]:
+def stage_ranges(workload: Workload, stages: int) -> list[tuple[int, int]]:
     """Cut layers and head (the layer behind the last) into balanced stages.
 
     Raises JobError when there are too few layers.
     """
-    return partition([*case.costs, case.profile.head_seconds], stages)
+    return partition([*workload.costs, workload.profile.head_seconds], stages)

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dfa_core import Chain, JobError, split
 from dfa_speedup.parts import Parts
-from dfa_speedup.workload import Case, Configuration
+from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
 
 
@@ -18,22 +18,22 @@ class Replica:
 
     def __init__(
         self,
-        case: Case,
+        workload: Workload,
         configuration: Configuration,
         rank: int,
         world: int,
         parts: Parts,
     ) -> None:
         """Build the whole model; a world of more than one is torch's default group."""
-        self._case, self._m = case, configuration.microbatches
-        self._rank, self._share = rank, case.batch_size // world
-        if case.batch_size % (world * self._m):
+        self._workload, self._m = workload, configuration.microbatches
+        self._rank, self._share = rank, workload.batch_size // world
+        if workload.batch_size % (world * self._m):
             raise JobError(
-                f"{world} replicas of {self._m} microbatches do not divide {case.batch_size}"
+                f"{world} replicas of {self._m} microbatches do not divide {workload.batch_size}"
             )
-        self.parts = parts.stage(0, len(case.model.layers) + 1)
+        self.parts = parts.stage(0, len(workload.model.layers) + 1)
         self.spans: list[Span] = []
-        self._batches = case.batches(1)
+        self._batches = workload.batches(1)
         whole = Chain(*(part.module for part in self.parts))
         self._module = DistributedDataParallel(whole) if world > 1 else whole
 
@@ -56,7 +56,7 @@ class Replica:
         total = 0.0
         for index, (x, target) in enumerate(zip(xs, targets, strict=True)):
             with self._apart(index):
-                loss = self._case.loss(self._module(x), target) / self._m
+                loss = self._workload.loss(self._module(x), target) / self._m
                 torch.autograd.backward(loss)
             total += float(loss.detach())
         return total

@@ -12,7 +12,7 @@ from dfa_core import Activations, Chain
 from dfa_core.trained import TrainedModule
 from dfa_speedup.parts import Parts
 from dfa_speedup.peers import PIPELINES, stage_ranges
-from dfa_speedup.workload import Case, Configuration
+from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
 
 
@@ -41,7 +41,7 @@ class TimedStage(PipelineStage):
         self.spans.append(Span("weights", 0, bwd_chunk_id, start, time()))
 
 
-class Gate(nn.Module):
+class ContiguousBoundary(nn.Module):
     """What tensors go through where they come into a stage, and where they leave it.
 
     gloo sends what is contiguous, and so must be values on their way and gradients on theirs.
@@ -61,30 +61,32 @@ class Stages:
     """What one of K workers does in a pipeline of backpropagation."""
 
     def __init__(
-        self, case: Case, configuration: Configuration, rank: int, world: int, parts: Parts
+        self, workload: Workload, configuration: Configuration, rank: int, world: int, parts: Parts
     ) -> None:
         """Build the stages on torch's default group, of which this is rank 0..K-1.
 
         parts: gives the layers; those it gave before are shared.
         """
         peer, m = PIPELINES[configuration.schedule], configuration.microbatches
-        ranges = stage_ranges(case, peer.stages_a_worker * world)
+        ranges = stage_ranges(workload, peer.stages_a_worker * world)
         hosted = peer.stages_of(rank, world)
         self.parts: Sequence[TrainedModule] = []
         self.spans: list[Span] = []
-        self._batches = case.batches(1)
+        self._batches = workload.batches(1)
         self._takes_inputs, self._takes_targets = 0 in hosted, len(ranges) - 1 in hosted
         stages = []
         for index in hosted:
             of_stage = parts.stage(*ranges[index])
             self.parts = [*self.parts, *of_stage]
-            module = Chain(Gate(), *(part.module for part in of_stage), Gate())
+            module = Chain(
+                ContiguousBoundary(), *(part.module for part in of_stage), ContiguousBoundary()
+            )
             stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
             stage.spans = self.spans
             stages.append(stage)
 
         def share_of_the_mean(output: Tensor, target: Tensor) -> Tensor:
-            return case.loss(output, target) / m
+            return workload.loss(output, target) / m
 
         # scaled here and not afterwards by torch, which would cost a pass over all gradients
         make: Any = peer.schedule  # single and multi-stage schedules take different arguments

@@ -21,7 +21,7 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
-class Case:
+class Workload:
     """The same model, initial weights, data and optimizer for all.
 
     rule: its `microbatches` is each configuration's own.

@@ -12,7 +12,7 @@ from dfa_core.head import Loss
 from dfa_core.rule import ErrorAt
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-Ranking = Callable[[Tensor, Tensor], float]
+GlobalMetric = Callable[[Tensor, Tensor], float]
 
 
 class BatchSource(Protocol):
@@ -52,11 +52,11 @@ class Task:
     loss: (head output, targets) -> mean loss over the samples given, a scalar.
     data: called in the process that feeds the pipeline, never in the workers; or the data itself.
     metrics: of the test data; each returns a mean over the samples given.
-    rankings: of the test data; each returns a number for all outputs and targets at once.
-    of_loss: what else is shown of the mean loss of data, e.g. {"perplexity": math.exp}.
+    global_metrics: of the test data; each returns a number for all outputs and targets at once.
+    derived_metrics: what else is shown of the mean loss of data, e.g. {"perplexity": math.exp}.
     error_at: where the global error is taken, at the head's output or at its input.
     sample_dims: leading dimensions of the global error that count samples.
-    whole: the samples belong together, as a graph's nodes: never cut, nor for an evaluation.
+    full_batch: the samples belong together, as a graph's nodes: never cut, nor for an evaluation.
     evaluated_at_once: samples that an evaluation runs through the blocks together.
     files: texts that are kept beside the model, by name, e.g. a tokenizer.
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
@@ -67,11 +67,11 @@ class Task:
     loss: Loss
     data: Splits | Callable[[], Splits]
     metrics: Mapping[str, Metric] = field(default_factory=lambda: {"accuracy": accuracy})
-    rankings: Mapping[str, Ranking] = field(default_factory=dict)
-    of_loss: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+    global_metrics: Mapping[str, GlobalMetric] = field(default_factory=dict)
+    derived_metrics: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
     error_at: ErrorAt = "output"
     sample_dims: int = 1
-    whole: bool = False
+    full_batch: bool = False
     evaluated_at_once: int = 1024
     files: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import torch
 
 from coordinator.launch.ray_session import ray_for
 from workers.grid import Grid
-from workers.placement import Placement, Share, Worker
+from workers.placement import Placement, Worker, WorkerResources
 
 torch.set_num_threads(1)
 
@@ -44,6 +44,6 @@ def a_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def four_workers(a_ray: None) -> Iterator[list[Worker]]:
     """Four block actors, which tests build and join again and again."""
-    placement = Placement(Grid(4), Share())
+    placement = Placement(Grid(4), WorkerResources())
     yield placement.workers
     placement.release()

@@ -54,7 +54,7 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
 def test_every_command_runs_in_its_order(
     name: str, as_in_a_checkout: Path, real_data: Path
 ) -> None:
-    # what asks a service is run by tests/coordinator/service/test_documents.py
+    # what asks a service is run by tests/coordinator/service/api/test_documents.py
     asking = {verb.__name__ for verb in ON_A_SERVICE}
     here = [words for words in commands(ROOT / name) if words[0] == "errorcast"]
     shown = [words for words in here if words[1] not in asking]

@@ -23,7 +23,7 @@ from workers.group import (
     open_store,
     replica_store,
 )
-from workers.loop import Meter, SegmentStats, Wiring, evaluate_segment, train_segment
+from workers.loop import Meter, SegmentStats, StageContext, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
 from workers.nccl_group import ring
 from workers.replicas import ReplicaSum
@@ -31,13 +31,13 @@ from workers.snapshots import PartState, pack, restore
 from workers.state_files import SavedParts, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedBlock
-from workers.transport import Place, Transport, join
+from workers.transport import RankContext, Transport, join
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15
 
 
 @dataclass(frozen=True)
-class Shipment:
+class PickledPayload:
     """Something of the user's, pickled by the driver, and the folders its modules lie in.
 
     The folders go to the end of a worker's path: a workers.py or coordinator.py that happens to lie
@@ -48,7 +48,7 @@ class Shipment:
     folders: tuple[str, ...]
 
     @classmethod
-    def pack(cls, thing: Any, folders: Sequence[str] = ()) -> "Shipment":
+    def pack(cls, thing: Any, folders: Sequence[str] = ()) -> "PickledPayload":
         """Pickle something in the driver, for its own actors."""
         return cls(cloudpickle.dumps(thing), tuple(folders))
 
@@ -59,7 +59,7 @@ class Shipment:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Where the ranks of one group meet: rank 0's store, and the longest wait for a message.
 
     transport: how tensors then travel.
@@ -92,7 +92,7 @@ class BlockWorker:
 
     def build(
         self,
-        model: Shipment,
+        model: PickledPayload,
         first: int,
         last: int,
         rule: LearningRule,
@@ -111,19 +111,19 @@ class BlockWorker:
         self._blocks = GraphedBlock if cuda_graphs else Block
         self._block, self._step = self._blocks(layers), 0
 
-    def join(self, meeting: Meeting, wiring: Wiring) -> None:
+    def join(self, rendezvous: Rendezvous, stage: StageContext) -> None:
         """Leave the group of before, and join this one as rank `wiring.block`."""
         for group in self._groups:
             group.close()
-        self._wiring, self._generation = wiring, meeting.generation
-        store = open_store(meeting.host, meeting.port, meeting.world, None)
-        host = LOOPBACK if meeting.host == LOOPBACK else ray.util.get_node_ip_address()
-        at, by = Place(host, self._device, meeting.timeout_s), meeting.transport
-        k, r, world = wiring.block, wiring.replica, wiring.blocks + 1
+        self._stage, self._generation = stage, rendezvous.generation
+        store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
+        host = LOOPBACK if rendezvous.host == LOOPBACK else ray.util.get_node_ip_address()
+        at, by = RankContext(host, self._device, rendezvous.timeout_s), rendezvous.transport
+        k, r, world = stage.block, stage.replica, stage.blocks + 1
         self._group = join(by, at, k, world, replica_store(store, r), ring(world))
         self._replicas = None
-        if wiring.replicas > 1:
-            self._replicas = join(by, at, r, wiring.replicas, block_store(store, k))
+        if stage.replicas > 1:
+            self._replicas = join(by, at, r, stage.replicas, block_store(store, k))
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the group, so that no peer waits.
@@ -136,18 +136,18 @@ class BlockWorker:
         self._step, meter = None, Meter(self._groups)
         replicas = None if self._replicas is None else ReplicaSum(self._replicas)
         try:
-            train_segment(self._block, group, replicas, self._wiring, first, last)
+            train_segment(self._block, group, replicas, self._stage, first, last)
         except BaseException:
             self._leave()
             raise
         self._step = last
-        return replace(meter.read(), snapshot_s=put_off, left_out=self._left_out())
+        return replace(meter.read(), snapshot_s=put_off, skipped=self._skipped())
 
     def evaluate(self, generation: int, sizes: Sequence[int]) -> None:
         """Run parts of these sizes forward."""
         group = self._joined(generation)
         try:
-            evaluate_segment(self._block, group, self._wiring, sizes)
+            evaluate_segment(self._block, group, self._stage, sizes)
         except BaseException:
             self._leave()
             raise
@@ -193,9 +193,9 @@ class BlockWorker:
         began, self._snapshot_began = self._snapshot_began, None
         return 0.0 if began is None else perf_counter() - began
 
-    def _left_out(self) -> tuple[tuple[int, str], ...]:
+    def _skipped(self) -> tuple[tuple[int, str], ...]:
         layers = self._block.layers
-        return tuple((step, layer.label) for layer in layers for step in layer.taken_left_out())
+        return tuple((step, layer.label) for layer in layers for step in layer.take_skipped())
 
     def trace(self) -> None:
         """Begin to note what the block computes, and when."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch._C._distributed_c10d import ProcessGroupGloo, Store
 
-from dfa_core import SampleSpec
+from dfa_core import TensorSpec
 from workers.group import GroupLeft, Read, await_all, first_line
 from workers.staging import Staging
 
@@ -65,7 +65,7 @@ class GlooGroup:
         message, copied = self._staging.to_host(tensor)
         return self._start(lambda: self._gloo.send([message], to, 0), message, copied)
 
-    def buffer(self, spec: SampleSpec, samples: int) -> Tensor:
+    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
         """Return memory that messages of so many samples can be received into."""
         return self._staging.buffer(spec, samples)
 

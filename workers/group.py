@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from dfa_core import SampleSpec, TrainingFailed
+from dfa_core import TensorSpec, TrainingFailed
 
 LOOPBACK = "127.0.0.1"
 _JOIN_S = 8.0  # so long is a rank waited for that died before they all met
@@ -48,7 +48,7 @@ class Group(Protocol):
     def send(self, tensor: Tensor, to: int) -> Transfer:
         """Start to send; the tensor must stay as it is until the transfer is over."""
 
-    def buffer(self, spec: SampleSpec, samples: int) -> Tensor:
+    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
         """Return memory that messages of so many samples can be received into."""
 
     def receive(self, into: Tensor, source: int, read: Read | None = None) -> Transfer:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from dfa_core import SampleSpec
+from dfa_core import TensorSpec
 from workers.group import Group, Read, Transfer
 
 
@@ -21,7 +21,7 @@ class Inbox:
     """
 
     def __init__(
-        self, group: Group, source: int, spec: SampleSpec, sizes: Sequence[int], slots: int
+        self, group: Group, source: int, spec: TensorSpec, sizes: Sequence[int], slots: int
     ) -> None:
         """sizes: samples of each message to come."""
         self._group, self._source, self._sizes = group, source, sizes
@@ -78,7 +78,7 @@ class ErrorInbox:
 
     _AHEAD = 2
 
-    def __init__(self, group: Group, spec: SampleSpec, samples: int, messages: int) -> None:
+    def __init__(self, group: Group, spec: TensorSpec, samples: int, messages: int) -> None:
         self._group, self._left = group, messages
         self._posted: deque[Transfer] = deque()
         self._taken: deque[tuple[Tensor, Read | None]] = deque()

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from dfa_core import (
+    ActivationSpec,
     Block,
     ErrorFormat,
-    FlowSpec,
     Forward,
-    SampleSpec,
     Step,
+    TensorSpec,
     Update,
     block_actions,
     in_flight,
@@ -21,7 +21,7 @@ from workers.replicas import ReplicaSum
 
 
 @dataclass(frozen=True)
-class Wiring:
+class StageContext:
     """Where a block stands in the pipeline and what flows through it.
 
     block: k of K, which is also its rank; samples: of one microbatch; arriving, leaving: the
@@ -36,9 +36,9 @@ class Wiring:
     microbatches: int
     staleness: int
     samples: int
-    arriving: FlowSpec
-    leaving: FlowSpec
-    error: SampleSpec
+    arriving: ActivationSpec
+    leaving: ActivationSpec
+    error: TensorSpec
     sent_as: ErrorFormat
     replica: int = 0
     replicas: int = 1
@@ -60,7 +60,7 @@ class SegmentStats:
     waiting_s: float
     bytes_sent: int
     snapshot_s: float = 0.0
-    left_out: tuple[tuple[int, str], ...] = ()
+    skipped: tuple[tuple[int, str], ...] = ()
 
     def __add__(self, other: "SegmentStats") -> "SegmentStats":
         return SegmentStats(
@@ -93,7 +93,7 @@ def train_segment(
     block: Block,
     group: Group,
     replicas: ReplicaSum | None,
-    wiring: Wiring,
+    stage: StageContext,
     first: int,
     last: int,
 ) -> None:
@@ -101,26 +101,26 @@ def train_segment(
 
     group: of the coordinator and the blocks of this replica; replicas: None where there is but one.
     """
-    k, blocks, microbatches = wiring.block, wiring.blocks, wiring.microbatches
+    k, blocks, microbatches = stage.block, stage.blocks, stage.microbatches
     messages = (last - first) * microbatches
-    waiting = in_flight(blocks, microbatches, wiring.staleness)
+    waiting = in_flight(blocks, microbatches, stage.staleness)
 
-    arriving, sizes = wiring.arriving, [wiring.samples] * messages
+    arriving, sizes = stage.arriving, [stage.samples] * messages
     inputs = Inbox(group, k - 1, arriving.message, sizes, slots=waiting + 2)
     outputs = Outbox(group, (k + 1) % (blocks + 1))
-    form, error = wiring.sent_as, wiring.error
-    errors = ErrorInbox(group, form.message(error), wiring.samples, messages)
+    form, error = stage.sent_as, stage.error
+    errors = ErrorInbox(group, form.message(error), stage.samples, messages)
 
-    for action in block_actions(blocks, microbatches, first, last, wiring.staleness):
+    for action in block_actions(blocks, microbatches, first, last, stage.staleness):
         match action:
             case Forward(step, m):
                 x = arriving.unpack(inputs.take())
-                h = block.forward(x, step, wiring.microbatch(m))
-                outputs.send(wiring.leaving.pack(h))
+                h = block.forward(x, step, stage.microbatch(m))
+                outputs.send(stage.leaving.pack(h))
             case Update(step, m):
                 e = form.decode(errors.take(), error)
                 each = replicas.begin if replicas and m == microbatches - 1 else None
-                block.update(e, step, wiring.microbatch(m), each)
+                block.update(e, step, stage.microbatch(m), each)
                 errors.release()
                 inputs.release()
                 outputs.keep(at_most=waiting)
@@ -131,14 +131,14 @@ def train_segment(
         replicas.finish()
 
 
-def evaluate_segment(block: Block, group: Group, wiring: Wiring, sizes: Sequence[int]) -> None:
+def evaluate_segment(block: Block, group: Group, stage: StageContext, sizes: Sequence[int]) -> None:
     """Run parts of these sizes forward through the block, in evaluation mode."""
-    arriving = wiring.arriving
-    inputs = Inbox(group, wiring.block - 1, arriving.message, sizes, slots=2)
-    outputs = Outbox(group, (wiring.block + 1) % (wiring.blocks + 1))
+    arriving = stage.arriving
+    inputs = Inbox(group, stage.block - 1, arriving.message, sizes, slots=2)
+    outputs = Outbox(group, (stage.block + 1) % (stage.blocks + 1))
     for _ in sizes:
         x = arriving.unpack(inputs.take())
-        outputs.send(wiring.leaving.pack(block.evaluate(x)))
+        outputs.send(stage.leaving.pack(block.evaluate(x)))
         inputs.release()
         outputs.keep(at_most=2)
     outputs.keep(at_most=0)

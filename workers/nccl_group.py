@@ -14,10 +14,10 @@ import torch.distributed
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store
 
-from dfa_core import SampleSpec
+from dfa_core import TensorSpec
 from workers.group import GroupLeft, Read, await_all, first_line
 
-Link = tuple[int, int]  # from a rank to a rank
+RankPair = tuple[int, int]  # from a rank to a rank
 Backend = Any  # torch's, of any library: they have one interface
 MakeBackend = Callable[[Store, int, int, float], Backend]  # of a rank, of how many, timeout in s
 
@@ -30,7 +30,7 @@ def nccl(store: Store, rank: int, world: int, timeout_s: float) -> Backend:
     return kind(store, rank, world, options)
 
 
-def ring(world: int) -> list[Link]:
+def ring(world: int) -> list[RankPair]:
     """Return how activations go: from the coordinator through the blocks, and back to it."""
     return [(rank, (rank + 1) % world) for rank in range(world)]
 
@@ -43,7 +43,7 @@ class NcclGroup:
         store: Store,
         rank: int,
         world: int,
-        links: Sequence[Link],
+        links: Sequence[RankPair],
         timeout_s: float,
         device: torch.device,
         make: MakeBackend = nccl,
@@ -60,7 +60,7 @@ class NcclGroup:
         self.bytes_sent = 0
         self.wait_s = 0.0
         self._device, self._store, self._make, self._timeout_s = device, store, make, timeout_s
-        self._links: dict[Link, Backend] = {}
+        self._links: dict[RankPair, Backend] = {}
         try:
             await_all(store, rank, world)
             for link in links:  # in one order everywhere: each meets the next when it has met one
@@ -85,7 +85,7 @@ class NcclGroup:
         tensor = self._here(tensor)
         return _started(lambda: self._links[self.rank, to].send([tensor], 1, 0), tensor)
 
-    def buffer(self, spec: SampleSpec, samples: int) -> Tensor:
+    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
         """Return memory that messages of so many samples can be received into."""
         return spec.empty(samples).to(self._device)
 

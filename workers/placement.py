@@ -36,7 +36,7 @@ Strategy = Literal["pack", "spread"]
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerResources:
     """What one worker is given: CPUs (whole or a fraction), GPUs (whole or a fraction), threads."""
 
     cpus: float = 1.0
@@ -60,7 +60,7 @@ class Placement:
     def __init__(
         self,
         grid: Grid,
-        share: Share,
+        share: WorkerResources,
         actor: Any = BlockActor,
         owner: str = "",
         strategy: Strategy = "pack",
@@ -224,19 +224,19 @@ def _answers(node: str, alive: Collection[str]) -> bool:
         return False
 
 
-def meeting_host(workers: Sequence[Worker]) -> str:
+def rendezvous_host(workers: Sequence[Worker]) -> str:
     """Return where this process and these workers meet: loopback if all are on this node."""
     here = ray.get_runtime_context().get_node_id()
     one_node = all(worker.node == here for worker in workers)
     return LOOPBACK if one_node else str(ray.util.get_node_ip_address())
 
 
-def _needs(workers: int, share: Share) -> str:
+def _needs(workers: int, share: WorkerResources) -> str:
     gpus = f" and {share.gpus:g} GPU" if share.gpus else ""
     return f"the job needs {workers} worker(s) x {share.cpus:g} CPU{gpus}"
 
 
-def _check_fits(workers: int, share: Share) -> None:
+def _check_fits(workers: int, share: WorkerResources) -> None:
     there = ray.cluster_resources()
     cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
     if cpus < workers * share.cpus or gpus < workers * share.gpus:

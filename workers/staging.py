@@ -7,7 +7,7 @@ beside the computing; the host waits for a copy only before it reads, or writes 
 import torch
 from torch import Tensor
 
-from dfa_core import SampleSpec
+from dfa_core import TensorSpec
 from workers.group import Read
 
 
@@ -20,7 +20,7 @@ class Staging:
             self._out = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._in = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def buffer(self, spec: SampleSpec, samples: int) -> Tensor:
+    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
         """Return host memory for a message to come."""
         shape = (samples, *spec.shape)
         return torch.empty(shape, dtype=spec.dtype, pin_memory=self._gpu)

@@ -70,9 +70,9 @@ def write_state(part: TrainedModule, folder: Folder) -> StateFile:
 
     Raises OSError when the disk does not take it, NonFiniteWeights when there is nothing to keep.
     """
-    spoilt = part.first_non_finite()
-    if spoilt is not None:
-        raise NonFiniteWeights(f"{part.name}: {spoilt} is not finite")
+    non_finite = part.first_non_finite()
+    if non_finite is not None:
+        raise NonFiniteWeights(f"{part.name}: {non_finite} is not finite")
     tensors, scalars = part.state()
     data = safetensors.torch.save(tensors, {"scalars": json.dumps(scalars)})
     folder.write(file_name(part.name), data)

@@ -12,13 +12,13 @@ from dfa_core import JobError
 from workers.gloo_group import GlooGroup
 from workers.gpu import Gpu
 from workers.group import Group
-from workers.nccl_group import Link, NcclGroup
+from workers.nccl_group import NcclGroup, RankPair
 
 Transport = Literal["gloo", "nccl"]
 
 
 @dataclass(frozen=True)
-class Place:
+class RankContext:
     """Where a rank is: its node's address, its device; and its longest wait for one message."""
 
     host: str
@@ -51,7 +51,7 @@ def _hindered(gpus: Sequence[Gpu | None]) -> str:
     return f"{ranks} ranks share {identity}" if ranks > 1 else ""
 
 
-def told(transport: Transport, gpus: Sequence[Gpu | None], host: str) -> str:
+def describe_links(transport: Transport, gpus: Sequence[Gpu | None], host: str) -> str:
     """Return for people how tensors travel, and where ranks meet."""
     if transport == "nccl":
         return f"NCCL between GPUs; the ranks meet at {host}"
@@ -60,7 +60,12 @@ def told(transport: Transport, gpus: Sequence[Gpu | None], host: str) -> str:
 
 
 def join(
-    transport: Transport, at: Place, rank: int, world: int, store: Store, links: Sequence[Link] = ()
+    transport: Transport,
+    at: RankContext,
+    rank: int,
+    world: int,
+    store: Store,
+    links: Sequence[RankPair] = (),
 ) -> Group:
     """Join the ranks that meet in the store, as rank `rank` of `world`.
 

@@ -42,8 +42,8 @@ def bench(
     from rich.progress import Progress
 
     from coordinator.experiments.bench import measure, write_results
-    from coordinator.experiments.tables import bench_table, race_table
-    from coordinator.experiments.time_to_target import race
+    from coordinator.experiments.tables import bench_table, target_table
+    from coordinator.experiments.time_to_target import time_to_target
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import assignment, given, merge, whole_numbers
     from dfa_core import JobError
@@ -81,10 +81,10 @@ def bench(
             ours, pipeline = comparison.best(ERRORCAST), comparison.best_pipeline()
             if pipeline is None:
                 raise JobError("no pipeline could run, so there is none to race against")
-            found["race"] = race(
+            found["race"] = time_to_target(
                 job,
                 peer,
-                comparison.case.profile,
+                comparison.workload.profile,
                 ours.configuration.microbatches,
                 pipeline.configuration,
                 score,
@@ -94,6 +94,6 @@ def bench(
     found["command"] = shlex.join(["errorcast", *sys.argv[1:]])
     console.print(bench_table(found, every))
     if "race" in found:
-        console.print(race_table(found["race"]))
+        console.print(target_table(found["race"]))
     write_results(out, found, comparison)
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")

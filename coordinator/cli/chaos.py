@@ -49,8 +49,8 @@ def chaos(
     found = run_under_faults(task, settings, folder, kills, stops, seed, stop_s, console.print)
     summary = {**found.summary(), "folder": str(folder)}
     if form == "json":
-        print(json.dumps({**summary, "strikes": [asdict(s) for s in found.strikes]}, indent=1))
+        print(json.dumps({**summary, "strikes": [asdict(s) for s in found.faults]}, indent=1))
     else:
-        Console().print(chaos_table(found.strikes, summary))
+        Console().print(chaos_table(found.faults, summary))
     if not (found.same_weights and found.same_losses):
         raise typer.Exit(1)

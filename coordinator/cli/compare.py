@@ -36,7 +36,7 @@ def compare(
 
     from rich.console import Console
 
-    from coordinator.experiments.method_comparison import compare as train_all
+    from coordinator.experiments.method_comparison import compare_methods as train_all
     from coordinator.experiments.plots import draw_alignment, draw_comparison
     from coordinator.experiments.tables import alignment_table, method_table
     from coordinator.job.spec import assignment, given, merge

@@ -19,7 +19,7 @@ def generate(
     data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
 ) -> None:
     """Let a trained language model go on with a text."""
-    from coordinator.inspection.generation import go_on
+    from coordinator.inspection.generation import continue_text
     from coordinator.inspection.saved_run import open_run
     from dfa_core import JobError
     from dfa_tasks.language.text import load_tokenizer
@@ -30,6 +30,6 @@ def generate(
     tokenizer = load_tokenizer(path.read_text(encoding="utf-8"))
     run = open_run(run_dir, data_dir)
     print(prompt, end="", flush=True)
-    for text in go_on(run, tokenizer, prompt, tokens, temperature, seed):
+    for text in continue_text(run, tokenizer, prompt, tokens, temperature, seed):
         print(text, end="", flush=True)
     print()

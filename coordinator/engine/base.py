@@ -12,7 +12,7 @@ from workers.state_files import StateFile
 from workers.storage import Folder
 from workers.trace import Span
 
-LeftOut: TypeAlias = tuple[int, str]  # the step and the layer that its batch changed nothing in
+SkippedStep: TypeAlias = tuple[int, str]  # the step and the layer that its batch changed nothing in
 
 
 class Engine(Protocol):
@@ -24,7 +24,7 @@ class Engine(Protocol):
     def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:
         """Replace the workers of lost blocks and go back; return the step to go on from."""
 
-    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
+    def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1; return whose batches were left out where."""
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,19 +15,19 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
     samples, kept = 0, []
     for output, target in engine.outputs(data, samples_at_once(task, data)):
         samples += len(target)
-        if task.rankings:
+        if task.global_metrics:
             kept.append((output, target))
         for name, measure in {"loss": task.loss, **task.metrics}.items():
             sums[name] += float(measure(output, target)) * len(target)
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
-    ranked = {name: rank(*whole) for name, rank in task.rankings.items()}
+    ranked = {name: rank(*whole) for name, rank in task.global_metrics.items()}
     means = {name: total / samples for name, total in sums.items()}
-    return means | ranked | {name: of(means["loss"]) for name, of in task.of_loss.items()}
+    return means | ranked | {name: of(means["loss"]) for name, of in task.derived_metrics.items()}
 
 
 def samples_at_once(task: Task, data: Dataset[Any]) -> int:
     """Return how many samples of the data are to be evaluated at once."""
-    return len(data) if task.whole else task.evaluated_at_once  # type: ignore[arg-type]
+    return len(data) if task.full_batch else task.evaluated_at_once  # type: ignore[arg-type]
 
 
 def part_sizes(data: Dataset[Any], at_once: int) -> list[int]:

@@ -6,19 +6,21 @@ from itertools import count, cycle
 
 from torch import Tensor
 
-from coordinator.engine.prefetcher import Feed
-from dfa_core import FlowSpec, Head, SampleSpec, in_flight
-from dfa_core.signals import broadcast, foretold, message, of_target
+from coordinator.engine.prefetcher import Prefetcher
+from dfa_core import ActivationSpec, Head, TensorSpec, in_flight
+from dfa_core.signals import broadcast, known_before_forward, message, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
 
 OnStep = Callable[[int, float], None]
 
 
-class Lane:
+class ReplicaLinks:
     """Rank 0's links with the blocks of one replica."""
 
-    def __init__(self, group: Group, arriving: FlowSpec, sizes: Sequence[int], slots: int) -> None:
+    def __init__(
+        self, group: Group, arriving: ActivationSpec, sizes: Sequence[int], slots: int
+    ) -> None:
         """sizes: samples of each message that the last block will send."""
         self.inputs = Outbox(group, to=1)
         self.outputs = Inbox(group, group.world - 1, arriving.message, sizes, slots)
@@ -28,9 +30,9 @@ class Lane:
 def train_segment(
     head: Head,
     groups: Sequence[Group],
-    feed: Feed,
-    arriving: FlowSpec,
-    error: SampleSpec,
+    prefetcher: Prefetcher,
+    arriving: ActivationSpec,
+    error: TensorSpec,
     first: int,
     last: int,
     on_step: OnStep,
@@ -44,25 +46,25 @@ def train_segment(
     Raises NonFiniteLoss, and GroupLeft when a block is gone.
     """
     microbatches, replicas, blocks = head.rule.microbatches, len(groups), groups[0].world - 1
-    sizes = [feed.samples] * ((last - first) * microbatches // replicas)
+    sizes = [prefetcher.samples] * ((last - first) * microbatches // replicas)
     # as many as block 1 has receives posted
     ahead = in_flight(blocks, microbatches // replicas, head.rule.staleness) + 2
 
-    lanes = [Lane(group, arriving, sizes, slots=3) for group in groups]
-    sending, taking = cycle(lanes), cycle(lanes)
-    coming = feed.microbatches(first, last)
+    all_links = [ReplicaLinks(group, arriving, sizes, slots=3) for group in groups]
+    sending, taking = cycle(all_links), cycle(all_links)
+    coming = prefetcher.microbatches(first, last)
     targets: deque[Tensor] = deque()
     rule, numbers = head.rule, count(first * microbatches)
 
     def send_next() -> None:
         x_and_target = next(coming, None)
         if x_and_target is not None:
-            (x, target), lane, number = x_and_target, next(sending), next(numbers)
-            lane.inputs.send(x)
+            (x, target), links, number = x_and_target, next(sending), next(numbers)
+            links.inputs.send(x)
             targets.append(target)
-            if foretold(rule):
+            if known_before_forward(rule):
                 signal = of_target(target, error, rule)
-                lane.errors.send(message(signal, rule, *divmod(number, microbatches)))
+                links.errors.send(message(signal, rule, *divmod(number, microbatches)))
 
     for _ in range(ahead * replicas):
         send_next()
@@ -70,27 +72,27 @@ def train_segment(
         losses = []
         for microbatch in range(microbatches):
             send_next()
-            lane = next(taking)
-            h = arriving.unpack(lane.outputs.take())
+            links = next(taking)
+            h = arriving.unpack(links.outputs.take())
             target = targets.popleft().to(head.device, non_blocking=True)
             loss, e = head.error(h, target, step, microbatch)
-            if not foretold(rule):
-                lane.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
-            lane.outputs.release()
+            if not known_before_forward(rule):
+                links.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
+            links.outputs.release()
             losses.append(loss)
-            lane.inputs.keep(at_most=ahead + 1)
-            lane.errors.keep(at_most=2)
+            links.inputs.keep(at_most=ahead + 1)
+            links.errors.keep(at_most=2)
         head.apply_gradients(step)
         on_step(step, sum(losses) / len(losses))
-    for lane in lanes:
-        lane.inputs.keep(at_most=0)
-        lane.errors.keep(at_most=0)
+    for links in all_links:
+        links.inputs.keep(at_most=0)
+        links.errors.keep(at_most=0)
 
 
 def evaluate_segment(
     head: Head,
     groups: Sequence[Group],
-    arriving: FlowSpec,
+    arriving: ActivationSpec,
     parts: Iterator[tuple[Tensor, Tensor]],
     sizes: Sequence[int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -99,8 +101,10 @@ def evaluate_segment(
     groups: one a replica; they take the parts in turn.
     """
     replicas, ahead = len(groups), groups[0].world + 1
-    lanes = [Lane(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)]
-    sending, taking = cycle(lanes), cycle(lanes)
+    all_links = [
+        ReplicaLinks(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)
+    ]
+    sending, taking = cycle(all_links), cycle(all_links)
     targets: deque[Tensor] = deque()
     for index in range(len(sizes) + ahead * replicas):
         if index < len(sizes):
@@ -108,9 +112,9 @@ def evaluate_segment(
             next(sending).inputs.send(x)
             targets.append(target)
         if index >= ahead * replicas:
-            lane = next(taking)
-            yield head.evaluate(arriving.unpack(lane.outputs.take())).cpu(), targets.popleft()
-            lane.outputs.release()
-            lane.inputs.keep(at_most=ahead)
-    for lane in lanes:
-        lane.inputs.keep(at_most=0)
+            links = next(taking)
+            yield head.evaluate(arriving.unpack(links.outputs.take())).cpu(), targets.popleft()
+            links.outputs.release()
+            links.inputs.keep(at_most=ahead)
+    for links in all_links:
+        links.inputs.keep(at_most=0)

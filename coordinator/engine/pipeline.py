@@ -10,26 +10,26 @@ from ray.exceptions import RayError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordinator.engine.base import LeftOut
+from coordinator.engine.base import SkippedStep
 from coordinator.engine.evaluation import part_sizes
 from coordinator.engine.loop import OnStep, evaluate_segment, train_segment
 from coordinator.engine.plan import Plan
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.snapshots import Snapshot, Snapshots
-from coordinator.engine.worker_group import Crew, PipelineBroken
+from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head, LearningRule
 from dfa_tasks.source import parts
-from workers.actor import Meeting, Shipment
+from workers.actor import PickledPayload, Rendezvous
 from workers.group import Group, listen, open_store, replica_store
 from workers.loop import Meter, SegmentStats
 from workers.nccl_group import ring
-from workers.placement import Placement, Worker, meeting_host
+from workers.placement import Placement, Worker, rendezvous_host
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, TracedHead
-from workers.transport import Place, Transport, join
+from workers.transport import RankContext, Transport, join
 
 _ANSWER_S = 5.0
 _generations = itertools.count(time.time_ns())  # no two groups of a worker share a number
@@ -46,9 +46,9 @@ class Pipeline:
         self,
         workers: Sequence[Worker],
         plan: Plan,
-        model: Shipment,
+        model: PickledPayload,
         head: Head,
-        feed: Feed,
+        prefetcher: Prefetcher,
         rule: LearningRule,
         timeout_s: float,
         transport: Transport = "gloo",
@@ -66,12 +66,12 @@ class Pipeline:
         placement: where lost workers are replaced; without it they cannot be.
         cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
         """
-        self._plan, self._head, self._feed, self._rule = plan, head, feed, rule
+        self._plan, self._head, self._prefetcher, self._rule = plan, head, prefetcher, rule
         self._timeout_s, self._snapshot_steps = timeout_s, snapshot_steps
         self._transport = transport
         self._placement, self._cuda_graphs = placement, cuda_graphs
         self._model = ray.put(model)
-        self._crew = Crew(workers, plan.grid, timeout_s, self._abort)
+        self._worker_group = WorkerGroup(workers, plan.grid, timeout_s, self._abort)
         self._built: set[int] = set()
         self._snapshots = Snapshots()
         self._groups: list[Group] = []  # one a replica
@@ -103,7 +103,7 @@ class Pipeline:
         gone: set[str] = set()
         if lost and self._placement is not None:
             workers, gone = self._placement.replace(lost)
-            self._crew = Crew(workers, self._plan.grid, self._timeout_s, self._abort)
+            self._worker_group = WorkerGroup(workers, self._plan.grid, self._timeout_s, self._abort)
         snapshot = self._snapshots.newest(lost, gone)
         try:
             return self._assemble(snapshot, checkpoint)
@@ -111,23 +111,27 @@ class Pipeline:
             if gone:  # it has served, or cannot
                 self._snapshots.drop()
 
-    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
+    def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
         groups = self._joined()
         if self._snapshot_steps and self._snapshots.due(first, self._snapshot_steps):
             self._snapshots.take(self._first_replica(), self._head, self._generation, first)
         meter = Meter(groups)
-        calls = [w.actor.train.remote(self._generation, first, last) for w in self._crew.workers]
-        with self._crew.watching(calls):
+        calls = [
+            w.actor.train.remote(self._generation, first, last) for w in self._worker_group.workers
+        ]
+        with self._worker_group.watching(calls):
             measured = self._plan.profile
             arriving, error = measured.between[-1], measured.error
-            train_segment(self._head, groups, self._feed, arriving, error, first, last, on_step)
-            blocks: list[SegmentStats] = self._crew.all_of(calls)
+            train_segment(
+                self._head, groups, self._prefetcher, arriving, error, first, last, on_step
+            )
+            blocks: list[SegmentStats] = self._worker_group.all_of(calls)
         self._newest = [*blocks, meter.read()]
         self._all = [a + b for a, b in zip(self._all, self._newest, strict=True)]
-        head = [(step, self._head.label) for step in self._head.taken_left_out()]
+        head = [(step, self._head.label) for step in self._head.take_skipped()]
         once = blocks[: self._plan.grid.blocks]  # every replica leaves out the same
-        return [*(one for stats in once for one in stats.left_out), *head]
+        return [*(one for stats in once for one in stats.skipped), *head]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples, run through the same pipeline."""
@@ -135,23 +139,23 @@ class Pipeline:
         groups, grid = self._joined(), self._plan.grid
         calls = [
             w.actor.evaluate.remote(self._generation, sizes[grid.replica_of(i) :: grid.replicas])
-            for i, w in enumerate(self._crew.workers, start=1)
+            for i, w in enumerate(self._worker_group.workers, start=1)
         ]
-        with self._crew.watching(calls):
+        with self._worker_group.watching(calls):
             arriving = self._plan.profile.between[-1]
             yield from evaluate_segment(self._head, groups, arriving, parts(data, at_once), sizes)
-            self._crew.all_of(calls)
+            self._worker_group.all_of(calls)
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Let every block write its layers, all at once; write the head."""
         calls = [w.actor.save.remote(folder) for w in self._first_replica()]
         head = write_state(self._head, folder)
-        return [file for files in self._crew.all_of(calls) for file in files] + [head]
+        return [file for files in self._worker_group.all_of(calls) for file in files] + [head]
 
     def diagnosis(self) -> str | None:
         """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
         try:
-            calls = [w.actor.first_non_finite.remote() for w in self._crew.workers]
+            calls = [w.actor.first_non_finite.remote() for w in self._worker_group.workers]
             found = ray.get(calls, timeout=_ANSWER_S)
         except RayError:
             return None
@@ -167,7 +171,7 @@ class Pipeline:
 
     def processes(self) -> list[int]:
         """Return the process ids of the workers."""
-        return [worker.process for worker in self._crew.workers]
+        return [worker.process for worker in self._worker_group.workers]
 
     def snapshot_cost(self) -> tuple[int, float]:
         """Return how many snapshots were taken, and their share of the busiest block's time."""
@@ -176,13 +180,13 @@ class Pipeline:
 
     def trace(self) -> None:
         """Let the workers and the head note what they compute."""
-        self._crew.all_of([w.actor.trace.remote() for w in self._crew.workers])
+        self._worker_group.all_of([w.actor.trace.remote() for w in self._worker_group.workers])
         self._head = TracedHead(self._head)
 
     def spans(self) -> list[list[Span]]:
         """End the tracing; return the spans of each block, then those of the head."""
-        rows: list[list[Span]] = self._crew.all_of(
-            [w.actor.spans.remote() for w in self._crew.workers]
+        rows: list[list[Span]] = self._worker_group.all_of(
+            [w.actor.spans.remote() for w in self._worker_group.workers]
         )
         if isinstance(self._head, TracedHead):
             rows.append(self._head.spans)
@@ -208,9 +212,9 @@ class Pipeline:
         ]
 
     def _assemble(self, snapshot: Snapshot | None, checkpoint: Checkpoint | None) -> int:
-        missing = set(range(1, len(self._crew.workers) + 1)) - self._built
+        missing = set(range(1, len(self._worker_group.workers) + 1)) - self._built
         calls = [self._build(worker) for worker in sorted(missing)]
-        self._crew.all_of(calls, sorted(missing))
+        self._worker_group.all_of(calls, sorted(missing))
         self._built |= missing
         if snapshot is not None and (checkpoint is None or snapshot.step >= checkpoint.step):
             step = self._restore(snapshot)
@@ -222,26 +226,29 @@ class Pipeline:
         return step
 
     def _build(self, worker: int) -> Any:
-        actor, (first, last) = self._crew.workers[worker - 1].actor, self._plan.layers(worker)
+        actor, (first, last) = (
+            self._worker_group.workers[worker - 1].actor,
+            self._plan.layers(worker),
+        )
         return actor.build.remote(self._model, first, last, self._rule, self._cuda_graphs)
 
     def _restore(self, snapshot: Snapshot) -> int:
         step, optimizer = snapshot.step, self._rule.optimizer
         states_of_all = snapshot.blocks * self._plan.replicas  # replicas are alike
-        pairs = zip(self._crew.workers, states_of_all, strict=True)
+        pairs = zip(self._worker_group.workers, states_of_all, strict=True)
         calls = [w.actor.restore.remote(step, states, optimizer) for w, states in pairs]
         self._go_back()
         restore([self._head], snapshot.head)
-        self._crew.all_of(calls)
+        self._worker_group.all_of(calls)
         return step
 
     def _load(self, checkpoint: Checkpoint) -> int:
         self._rule = self._rule.cut_at(checkpoint.cuts)
         step, saved, optimizer = checkpoint.step, checkpoint.parts, self._rule.optimizer
-        calls = [w.actor.load.remote(step, saved, optimizer) for w in self._crew.workers]
+        calls = [w.actor.load.remote(step, saved, optimizer) for w in self._worker_group.workers]
         self._go_back()
         self._head.load_state(*saved.read(self._head.name))
-        self._crew.all_of(calls)
+        self._worker_group.all_of(calls)
         return step
 
     def _go_back(self) -> None:
@@ -252,28 +259,28 @@ class Pipeline:
     def _meet(self) -> None:
         """Open the store on one address alone, and join all ranks."""
         self._generation = next(_generations)
-        workers, world = self._crew.workers, len(self._crew.workers) + 1
-        host = meeting_host(workers)
+        workers, world = self._worker_group.workers, len(self._worker_group.workers) + 1
+        host = rendezvous_host(workers)
         listener = listen(host)
         port = listener.getsockname()[1]
         store = open_store(host, port, world, listener)
-        at, by = Place(host, self._head.device, self._timeout_s), self._transport
-        meeting = Meeting(host, port, world, at.timeout_s, by, self._generation)
+        at, by = RankContext(host, self._head.device, self._timeout_s), self._transport
+        rendezvous = Rendezvous(host, port, world, at.timeout_s, by, self._generation)
         calls = [
-            worker.actor.join.remote(meeting, self._plan.wiring(number))
+            worker.actor.join.remote(rendezvous, self._plan.stage(number))
             for number, worker in enumerate(workers, start=1)
         ]
         grid = self._plan.grid
-        with self._crew.watching(calls):
+        with self._worker_group.watching(calls):
             for r in range(grid.replicas):
                 of_replica = replica_store(store, r)
                 ranks = grid.blocks + 1
                 self._groups.append(join(by, at, 0, ranks, of_replica, ring(ranks)))
-            self._crew.all_of(calls)
+            self._worker_group.all_of(calls)
 
     def _first_replica(self) -> list[Worker]:
         """Return the workers whose state stands for that of all."""
-        return self._crew.workers[: self._plan.grid.blocks]
+        return self._worker_group.workers[: self._plan.grid.blocks]
 
     def _joined(self) -> list[Group]:
         if not self._groups:
@@ -286,5 +293,5 @@ class Pipeline:
         for group in groups:
             group.close()
         if groups:
-            for worker in self._crew.workers:
+            for worker in self._worker_group.workers:
                 worker.actor.abort.remote(self._generation)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dfa_core import LearningRule, Model, ModelProfile, partition, profile, split
 from dfa_core.head import Loss
 from workers.grid import Grid
-from workers.loop import Wiring
+from workers.loop import StageContext
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Plan:
         """Return which layers (first, last + 1) a worker hosts."""
         return self.ranges[self.grid.block_of(worker) - 1]
 
-    def wiring(self, worker: int) -> Wiring:
+    def stage(self, worker: int) -> StageContext:
         """Return where a worker stands in the pipeline."""
         first, last = self.layers(worker)
-        return Wiring(
+        return StageContext(
             block=self.grid.block_of(worker),
             blocks=len(self.ranges),
             microbatches=self.rule.microbatches // self.replicas,

@@ -13,7 +13,7 @@ Microbatches = list[tuple[Tensor, Tensor]]
 _AHEAD = 2
 
 
-class Feed:
+class Prefetcher:
     """Microbatches of any run of steps, made ahead by a thread."""
 
     def __init__(self, source: BatchSource, batch_size: int, microbatches: int) -> None:

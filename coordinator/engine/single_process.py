@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordinator.engine.base import LeftOut
+from coordinator.engine.base import SkippedStep
 from coordinator.engine.loop import OnStep
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
 from dfa_tasks.source import parts
@@ -20,8 +20,8 @@ from workers.trace import Span
 class SingleProcess:
     """Trains the whole model here."""
 
-    def __init__(self, reference: Reference, feed: Feed) -> None:
-        self._reference, self._feed = reference, feed
+    def __init__(self, reference: Reference, prefetcher: Prefetcher) -> None:
+        self._reference, self._prefetcher = reference, prefetcher
         self._device = reference.head.device
 
     def start(self, checkpoint: Checkpoint | None) -> int:
@@ -38,14 +38,14 @@ class SingleProcess:
         """Go back to a checkpoint: one process loses no workers."""
         return self.start(checkpoint)
 
-    def train(self, first: int, last: int, on_step: OnStep) -> list[LeftOut]:
+    def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1."""
         for step in range(first, last):
-            x, target = (tensor.to(self._device) for tensor in self._feed.batch(step))
+            x, target = (tensor.to(self._device) for tensor in self._prefetcher.batch(step))
             on_step(step, self._reference.train_step(step, x, target))
         labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
         parts = zip(labels, self._reference.parts(), strict=True)
-        return [(step, label) for label, part in parts for step in part.taken_left_out()]
+        return [(step, label) for label, part in parts for step in part.take_skipped()]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""

@@ -25,7 +25,7 @@ class PipelineBroken(TrainingFailed):
         self.lost = tuple(lost)
 
 
-class Crew:
+class WorkerGroup:
     """Workers of all blocks; whatever fails breaks off their group, and is told with its cause."""
 
     def __init__(

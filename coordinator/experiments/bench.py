@@ -7,20 +7,20 @@ from typing import Any
 
 from coordinator.experiments.errorcast_side import ErrorcastSide
 from coordinator.experiments.tables import bench_cells
-from coordinator.experiments.workload import timing_case
+from coordinator.experiments.workload import timing_workload
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import own_folders
 from coordinator.launch.ray_session import ray_for
 from dfa_core import JobError
-from dfa_speedup.compare import Comparison, Progress
+from dfa_speedup.bench_workers import BenchWorkers
+from dfa_speedup.comparison import Comparison, Progress
 from dfa_speedup.peers import ERRORCAST
 from dfa_speedup.results.page import write_page
 from dfa_speedup.results.pictures import draw_speedups, draw_timelines
 from dfa_speedup.results.report import machine, rows, summary
 from dfa_speedup.results.timeline import chrome_trace
-from dfa_speedup.workers import Workers
-from workers.actor import Shipment
-from workers.placement import Share
+from workers.actor import PickledPayload
+from workers.placement import WorkerResources
 
 
 def measure(
@@ -40,14 +40,14 @@ def measure(
         raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
     if job.spec.replicas > 1:
         raise JobError("replicas: the comparison is of one replica a side; set it to 1")
-    case = timing_case(job, microbatches)
-    share = Share(resources.cpus, resources.gpus, resources.threads)
-    shipment = Shipment.pack(case, own_folders())
+    workload = timing_workload(job, microbatches)
+    share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+    payload = PickledPayload.pack(workload, own_folders())
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
-        workers = Workers(shipment, job.spec.blocks, share, resources.timeout_s)
-        ours = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
+        workers = BenchWorkers(payload, job.spec.blocks, share, resources.timeout_s)
+        ours = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:
-            comparison = Comparison(case, workers, ours, microbatches, progress)
+            comparison = Comparison(workload, workers, ours, microbatches, progress)
             comparison.run(rounds, steps)
         finally:
             ours.stop()
@@ -56,8 +56,8 @@ def measure(
         "format": 1,
         "task": job.task.name,
         "machine": machine(),
-        "summary": summary(case, comparison),
-        "rows": rows(case, comparison),
+        "summary": summary(workload, comparison),
+        "rows": rows(workload, comparison),
     }, comparison
 
 

@@ -28,7 +28,7 @@ COORDINATOR = 0
 
 
 @dataclass
-class Strike:
+class Fault:
     """One fault: what is done to whom, from which step on, and what came of it.
 
     victim: a block from 1, or the coordinator; at once: without waiting for new steps.
@@ -55,7 +55,7 @@ class Strike:
 class Outcome:
     """What a run under faults came to, beside the one left alone."""
 
-    strikes: list[Strike]
+    faults: list[Fault]
     same_weights: bool
     same_losses: bool
     seconds: float
@@ -63,11 +63,11 @@ class Outcome:
 
     def summary(self) -> dict[str, Any]:
         """Return the figures: faults, recoveries, times, steps done again, whether all is equal."""
-        struck = [s for s in self.strikes if s.struck_at is not None]
+        struck = [s for s in self.faults if s.struck_at is not None]
         times = [s.recovered_s for s in struck if s.recovered_s is not None]
         return {
             "faults": len(struck),
-            "planned": len(self.strikes),
+            "planned": len(self.faults),
             "recoveries": len(times),
             "recovery_s": {"median": median(times), "longest": max(times)} if times else None,
             "seconds_lost": round(self.seconds - self.seconds_alone, 1),
@@ -79,30 +79,30 @@ class Outcome:
 
 def draw(
     seed: int, kills: int, stops: int, workers: int, steps: int, coordinator: bool = True
-) -> list[Strike]:
+) -> list[Fault]:
     """Draw the strikes of a run of so many steps, in order."""
     rng = random.Random(seed)  # noqa: S311
     actions = ["kill"] * kills + ["stop"] * stops
     rng.shuffle(actions)
     at = sorted(rng.randrange(1, max(2, steps * 9 // 10)) for _ in actions)
-    strikes: list[Strike] = []
+    faults: list[Fault] = []
     for action, step in zip(actions, at, strict=True):
-        again = bool(strikes) and not strikes[-1].at_once and rng.random() < 0.125
+        again = bool(faults) and not faults[-1].at_once and rng.random() < 0.125
         delay_s = rng.uniform(0, _AGAIN_S if again else _MOMENT_S)
         victim = rng.randrange(COORDINATOR if coordinator else 1, workers + 1)
-        strikes.append(Strike(action, victim, step, delay_s, again))
-    return strikes
+        faults.append(Fault(action, victim, step, delay_s, again))
+    return faults
 
 
 @dataclass
-class Saboteur:
+class FaultInjector:
     """A viewer that strikes the processes of the run it watches."""
 
-    strikes: Sequence[Strike]
+    faults: Sequence[Fault]
     stop_s: float
     tell: Callable[[str], None] = lambda _: None
     _processes: list[int] = field(default_factory=list)
-    _due: list[Strike] = field(default_factory=list)
+    _due: list[Fault] = field(default_factory=list)
     _next: int = 0
     _timers: list[threading.Timer] = field(default_factory=list)
     _stopped: list[int] = field(default_factory=list)
@@ -118,10 +118,10 @@ class Saboteur:
 
     def progress(self, progress: Mapping[str, Any]) -> None:
         """Strike when the step is reached and nothing is being recovered."""
-        if not self._due and self._next < len(self.strikes):
-            strike = self.strikes[self._next]
-            if progress["step"] >= strike.step:
-                self._arm(strike)
+        if not self._due and self._next < len(self.faults):
+            fault = self.faults[self._next]
+            if progress["step"] >= fault.step:
+                self._arm(fault)
 
     def close(self) -> None:
         """Let go: no strike comes any more, and what was stopped runs on."""
@@ -131,35 +131,35 @@ class Saboteur:
             _signal(process, signal.SIGCONT)
 
     def _note_recovered(self, now: float, repeated: int) -> None:
-        over = [strike for strike in self._due if strike.struck_at is not None]
-        for strike in over:
-            strike.recovered_s = now - (strike.struck_at or now)
-            self._due.remove(strike)
+        over = [fault for fault in self._due if fault.struck_at is not None]
+        for fault in over:
+            fault.recovered_s = now - (fault.struck_at or now)
+            self._due.remove(fault)
         if over:
             over[0].repeated = repeated
 
-    def _arm(self, strike: Strike) -> None:
+    def _arm(self, fault: Fault) -> None:
         self._next += 1
-        self._due.append(strike)
-        self._after(strike.delay_s, lambda: self._strike(strike))
+        self._due.append(fault)
+        self._after(fault.delay_s, lambda: self._inject(fault))
 
-    def _strike(self, strike: Strike) -> None:
-        number = signal.SIGKILL if strike.action == "kill" else signal.SIGSTOP
+    def _inject(self, fault: Fault) -> None:
+        number = signal.SIGKILL if fault.action == "kill" else signal.SIGSTOP
         ranks = range(len(self._processes))
-        for victim in [*ranks[strike.victim :], *ranks[: strike.victim]]:
+        for victim in [*ranks[fault.victim :], *ranks[: fault.victim]]:
             if _signal(self._processes[victim], number):
                 break
         else:  # all are dead, and none is up again
-            self._after(_MOMENT_S / 4, lambda: self._strike(strike))
+            self._after(_MOMENT_S / 4, lambda: self._inject(fault))
             return
-        strike.victim, strike.process = victim, self._processes[victim]
-        strike.struck_at = monotonic()
-        self.tell(f"{strike.action} {strike.whom} (process {strike.process})")
+        fault.victim, fault.process = victim, self._processes[victim]
+        fault.struck_at = monotonic()
+        self.tell(f"{fault.action} {fault.whom} (process {fault.process})")
         if number == signal.SIGSTOP:
-            self._stopped.append(strike.process)
-            self._after(self.stop_s, lambda: _signal(strike.process, signal.SIGCONT))
-        if self._next < len(self.strikes) and self.strikes[self._next].at_once:
-            self._arm(self.strikes[self._next])
+            self._stopped.append(fault.process)
+            self._after(self.stop_s, lambda: _signal(fault.process, signal.SIGCONT))
+        if self._next < len(self.faults) and self.faults[self._next].at_once:
+            self._arm(self.faults[self._next])
 
     def _after(self, seconds: float, action: Callable[[], object]) -> None:
         timer = threading.Timer(seconds, action)
@@ -201,14 +201,14 @@ def run_under_faults(
         alone = _timed(task, settings, folder / "alone")
     undisturbed, seconds_alone = alone
     workers, steps = len(undisturbed.job.grid), int(undisturbed.summary["steps"])
-    saboteur = Saboteur(draw(seed, kills, stops, workers, steps), stop_s, tell)
+    injector = FaultInjector(draw(seed, kills, stops, workers, steps), stop_s, tell)
     tell("the run under faults")
     try:
-        struck, seconds = _timed(task, settings, folder / "faults", saboteur)
+        struck, seconds = _timed(task, settings, folder / "faults", injector)
     finally:
-        saboteur.close()
+        injector.close()
     return Outcome(
-        list(saboteur.strikes),
+        list(injector.faults),
         _weights(undisturbed) == _weights(struck),
         _losses(undisturbed) == _losses(struck),
         seconds,

@@ -11,19 +11,19 @@ import torch
 from coordinator.engine.evaluation import evaluate
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from dfa_core import Head, JobError, TrainingFailed, partition
-from dfa_speedup.compare import Visit
-from dfa_speedup.workers import PeerFailed, Workers
-from dfa_speedup.workload import Case
+from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
+from dfa_speedup.comparison import Trial
+from dfa_speedup.workload import Workload
 from dfa_tasks import Task
-from workers.actor import Shipment
+from workers.actor import PickledPayload
 from workers.placement import Worker
 from workers.trace import TracedHead
 
 
 @dataclass(frozen=True)
-class Course:
+class StopCriterion:
     """How far a race goes: until a test score is reached, or to the last epoch."""
 
     task: Task
@@ -46,12 +46,12 @@ class Course:
 class Rank0:
     """The coordinator in an actor of its own, as in a real run."""
 
-    def __init__(self, case: Shipment, threads: int, timeout_s: float) -> None:
-        self._threads, self._timeout_s, self._folders = threads, timeout_s, case.folders
-        self._case: Case = case.unpack()
-        self._held: Held | None = None
+    def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
+        self._threads, self._timeout_s, self._folders = threads, timeout_s, workload.folders
+        self._workload: Workload = workload.unpack()
+        self._joined_pipeline: JoinedPipeline | None = None
 
-    def visit(self, workers: list[Worker], microbatches: int, steps: int) -> Visit:
+    def trial(self, workers: list[Worker], microbatches: int, steps: int) -> Trial:
         """Train the next so many steps; the first of them is not in the seconds."""
         marks: list[float] = []
         losses: list[float] = []
@@ -60,24 +60,24 @@ class Rank0:
             marks.append(perf_counter())
             losses.append(loss)
 
-        held = self._hold(workers, microbatches)
-        held.head.spans.clear()
-        sent = held.bytes_sent()
+        joined = self._join(workers, microbatches)
+        joined.head.spans.clear()
+        sent = joined.bytes_sent()
         ray.get([worker.actor.trace.remote() for worker in workers])
-        held.pipeline.train(held.step, held.step + steps, on_step)
-        held.step += steps
+        joined.pipeline.train(joined.step, joined.step + steps, on_step)
+        joined.step += steps
         spans = ray.get([worker.actor.spans.remote() for worker in workers])
         seconds = [b - a for a, b in pairwise(marks)]
-        each = (held.bytes_sent() - sent) // steps
-        return Visit(seconds, losses, [*spans, list(held.head.spans)], each)
+        each = (joined.bytes_sent() - sent) // steps
+        return Trial(seconds, losses, [*spans, list(joined.head.spans)], each)
 
-    def race(
-        self, workers: list[Worker], microbatches: int, course: Shipment
+    def time_to_target(
+        self, workers: list[Worker], microbatches: int, criterion: PickledPayload
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target or the last epoch; return seconds of training and scores of each."""
-        there: Course = course.unpack()
+        there: StopCriterion = criterion.unpack()
         splits, run = there.task.splits(), []
-        pipeline = self._hold(workers, microbatches).pipeline
+        pipeline = self._join(workers, microbatches).pipeline
         for first, last in there.epochs():
             start = perf_counter()
             pipeline.train(first, last, lambda *_: None)
@@ -89,38 +89,38 @@ class Rank0:
 
     def forget(self) -> None:
         """Leave the group that the blocks were joined to; the next visit starts anew."""
-        if self._held is not None:
-            self._held.pipeline.close()
-            self._held.feed.close()
-            self._held = None
+        if self._joined_pipeline is not None:
+            self._joined_pipeline.pipeline.close()
+            self._joined_pipeline.prefetcher.close()
+            self._joined_pipeline = None
 
-    def _hold(self, workers: list[Worker], microbatches: int) -> "Held":
+    def _join(self, workers: list[Worker], microbatches: int) -> "JoinedPipeline":
         """Return the pipeline of this number of microbatches on these workers, built once."""
         key = (microbatches, *(worker.process for worker in workers))
-        if self._held is None or self._held.key != key:
+        if self._joined_pipeline is None or self._joined_pipeline.key != key:
             self.forget()
             torch.set_num_threads(self._threads)
-            case, m = self._case, microbatches
-            rule = replace(case.rule, microbatches=m)
-            ranges = tuple(partition(case.costs, len(workers)))
-            plan = Plan(case.profile, ranges, case.batch_size // m, rule)
-            head = TracedHead(Head(case.model, case.loss, rule))
-            feed = cast(Feed, case.batches(m))
-            model = Shipment.pack(case.model, self._folders)
-            pipeline = Pipeline(workers, plan, model, head, feed, rule, self._timeout_s)
+            workload, m = self._workload, microbatches
+            rule = replace(workload.rule, microbatches=m)
+            ranges = tuple(partition(workload.costs, len(workers)))
+            plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
+            head = TracedHead(Head(workload.model, workload.loss, rule))
+            prefetcher = cast(Prefetcher, workload.batches(m))
+            model = PickledPayload.pack(workload.model, self._folders)
+            pipeline = Pipeline(workers, plan, model, head, prefetcher, rule, self._timeout_s)
             pipeline.start(None)
-            self._held = Held(key, pipeline, head, feed)
-        return self._held
+            self._joined_pipeline = JoinedPipeline(key, pipeline, head, prefetcher)
+        return self._joined_pipeline
 
 
 @dataclass
-class Held:
+class JoinedPipeline:
     """A pipeline that stays joined between visits, and its next step."""
 
     key: tuple[int, ...]
     pipeline: Pipeline
     head: TracedHead
-    feed: Feed
+    prefetcher: Prefetcher
     step: int = 0
 
     def bytes_sent(self) -> int:
@@ -131,36 +131,38 @@ class Held:
 class ErrorcastSide:
     """Drives rank 0."""
 
-    def __init__(self, case: Shipment, threads: int, timeout_s: float) -> None:
-        self._rank0: Any = ray.remote(num_cpus=0)(Rank0).remote(case, threads, timeout_s)
+    def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
+        self._rank0: Any = ray.remote(num_cpus=0)(Rank0).remote(workload, threads, timeout_s)
 
-    def visit(self, workers: Workers, microbatches: int, steps: int) -> Visit:
+    def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
         """Train so many steps. Raises PeerFailed."""
-        visit: Visit = self._call("visit", workers, microbatches, steps)
-        return visit
+        trial: Trial = self._call("trial", workers, microbatches, steps)
+        return trial
 
-    def race(
-        self, workers: Workers, microbatches: int, course: Shipment
+    def time_to_target(
+        self, workers: BenchWorkers, microbatches: int, criterion: PickledPayload
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target; return seconds and scores of each epoch. Raises PeerFailed."""
         run: list[tuple[float, dict[str, float]]] = self._call(
-            "race", workers, microbatches, course
+            "time_to_target", workers, microbatches, criterion
         )
         return run
 
-    def _call(self, method: str, workers: Workers, *arguments: Any) -> Any:
+    def _call(self, method: str, workers: BenchWorkers, *arguments: Any) -> Any:
         try:
             return ray.get(getattr(self._rank0, method).remote(list(workers.all), *arguments))
         except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
             raise PeerFailed(" ".join(str(error).split())) from error
 
-    def first_visit(self, workers: Workers, microbatches: int, steps: int) -> tuple[Visit, float]:
+    def first_trial(
+        self, workers: BenchWorkers, microbatches: int, steps: int
+    ) -> tuple[Trial, float]:
         """Train so many steps; return also the largest peak over what a worker held before."""
         before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
-        visit = self.visit(workers, microbatches, steps)
+        trial = self.trial(workers, microbatches, steps)
         peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])
         ray.get(self._rank0.forget.remote())
-        return visit, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
+        return trial, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
 
     def stop(self) -> None:
         """End rank 0."""

@@ -71,7 +71,7 @@ class Row:
         }
 
 
-def compare(
+def compare_methods(
     task: str,
     methods: Sequence[str],
     seeds: int,

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from coordinator.experiments.workload import OneBatch, open_feed
+from coordinator.experiments.workload import OneBatch, open_prefetcher
 from coordinator.job.resolve import Job
-from dfa_core import Activations, FlowSpec, Head, Layer, ModelProfile, SampleSpec
+from dfa_core import Activations, ActivationSpec, Head, Layer, ModelProfile, TensorSpec
 from dfa_core.activations import detached
 from dfa_core.balance.profiling import LayerProfile
 from dfa_core.optimizer import state_per_weight
 from dfa_speedup.simulation.costs import Costs, head_cost, layer_cost
 from dfa_speedup.simulation.planning import Planned, Planner
 from dfa_speedup.simulation.simulator import Link
-from dfa_speedup.workload import Case
+from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
 _SAMPLES = 128  # of the microbatch that layers are measured with
@@ -35,7 +35,7 @@ def _planner(job: Job, link: Link) -> Planner:
     rule = job.rule(source.steps_per_epoch)
     model, loss = job.model, job.task.loss
     kinds: dict[Any, tuple[Layer, Any, Any]] = {}  # what a layer is made of -> layer, input, output
-    keys, between = [], [FlowSpec.of(x)]
+    keys, between = [], [ActivationSpec.of(x)]
     h: Activations = x
     for index, factory in enumerate(model.layers):
         key = (repr(factory), between[-1])  # equal partials read alike; a lambda is its own
@@ -44,7 +44,7 @@ def _planner(job: Job, link: Link) -> Planner:
             kinds[key] = (layer, h, detached(layer.forward(h, 0, 0)))
         h = kinds[key][2]
         keys.append(key)
-        between.append(FlowSpec.of(h, narrow=rule.narrow))
+        between.append(ActivationSpec.of(h, narrow=rule.narrow))
     head = Head(model, loss, rule)
     _, error = head.error(h, target, 0, 0)
     of_kind = {key: layer_cost(layer, before, error) for key, (layer, before, _) in kinds.items()}
@@ -61,12 +61,12 @@ def _planner(job: Job, link: Link) -> Planner:
     )
     weights = sum(p.numel() for p in head.module.parameters())
     measured = ModelProfile(
-        layers, tuple(between), SampleSpec.of(error), weights, costs.head.update
+        layers, tuple(between), TensorSpec.of(error), weights, costs.head.update
     )
     batches = _open(OneBatch(x, target), len(x))
-    case = Case(model, loss, rule, batches, spec.batch_size, measured)
-    return Planner(case, costs, link, state_per_weight(rule.optimizer))
+    workload = Workload(model, loss, rule, batches, spec.batch_size, measured)
+    return Planner(workload, costs, link, state_per_weight(rule.optimizer))
 
 
 def _open(source: OneBatch, batch_size: int) -> Any:
-    return lambda microbatches: open_feed(source, batch_size, microbatches)
+    return lambda microbatches: open_prefetcher(source, batch_size, microbatches)

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 if TYPE_CHECKING:  # torch's pipelines take 2 s to import
-    from coordinator.experiments.chaos import Strike
+    from coordinator.experiments.chaos import Fault
     from coordinator.experiments.method_comparison import Row
     from dfa_speedup.simulation.planning import Planned
 
@@ -32,13 +32,13 @@ def bench_cells(
         "MB sent",
         "peak MB",
     ]
-    return columns, [_bench_row(row) for row in _told(rows, every)]
+    return columns, [_bench_row(row) for row in _reported_rows(rows, every)]
 
 
-def _told(rows: Sequence[Mapping[str, Any]], every: bool) -> list[Mapping[str, Any]]:
+def _reported_rows(rows: Sequence[Mapping[str, Any]], every: bool) -> list[Mapping[str, Any]]:
     first = {(row["schedule"], row["reason"]): row for row in reversed(rows)}
-    told = [row for row in rows if every or row["best"] or not row["speedup"]]
-    return [r for r in told if not r["reason"] or r is first[r["schedule"], r["reason"]]]
+    reported = [row for row in rows if every or row["best"] or not row["speedup"]]
+    return [r for r in reported if not r["reason"] or r is first[r["schedule"], r["reason"]]]
 
 
 def _bench_row(row: Mapping[str, Any]) -> list[str]:
@@ -62,7 +62,7 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def race_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return how long each side trained to the target."""
     table = Table(title="time to the target, training alone", box=SIMPLE_HEAD)
     for name in ("schedule", "M", "seconds", "epochs", "reached", "last scores"):
@@ -121,8 +121,8 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    told = _told(found["rows"], every)
-    columns, cells = bench_cells([row for row in told if not row["reason"]], every)
+    reported = _reported_rows(found["rows"], every)
+    columns, cells = bench_cells([row for row in reported if not row["reason"]], every)
     for name in columns:
         justify: Any = "left" if name == "schedule" else "right"
         table.add_column(name, justify=justify, overflow="fold")
@@ -131,7 +131,7 @@ def bench_table(found: Mapping[str, Any], every: bool) -> Table:
     table.caption_justify = "left"
     table.caption = "\n".join(
         f"{row['schedule']}, M {row['microbatches']}: {row['reason']}"
-        for row in told
+        for row in reported
         if row["reason"]
     )
     return table
@@ -168,7 +168,7 @@ def alignment_table(row: "Row") -> Table:
     return table
 
 
-def chaos_table(strikes: "Sequence[Strike]", sums: Mapping[str, Any]) -> Table:
+def chaos_table(faults: "Sequence[Fault]", sums: Mapping[str, Any]) -> Table:
     """Return the faults of a run and what came of them."""
     times = sums["recovery_s"]
     longest = f", median {times['median']:.1f} s, longest {times['longest']:.1f} s" if times else ""
@@ -181,8 +181,8 @@ def chaos_table(strikes: "Sequence[Strike]", sums: Mapping[str, Any]) -> Table:
     )
     for name in ("behind step", "what", "whom", "recovered, s", "steps again"):
         table.add_column(name, justify="left" if name in ("what", "whom") else "right")
-    for strike in strikes:
-        seconds = "" if strike.recovered_s is None else f"{strike.recovered_s:.1f}"
-        what = strike.action if strike.struck_at is not None else "(the run had ended)"
-        table.add_row(str(strike.step), what, strike.whom, seconds, str(strike.repeated))
+    for fault in faults:
+        seconds = "" if fault.recovered_s is None else f"{fault.recovered_s:.1f}"
+        what = fault.action if fault.struck_at is not None else "(the run had ended)"
+        table.add_row(str(fault.step), what, fault.whom, seconds, str(fault.repeated))
     return table

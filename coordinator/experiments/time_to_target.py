@@ -11,20 +11,20 @@ from typing import Any
 from torch import Tensor
 
 from coordinator.engine.evaluation import evaluate
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
-from coordinator.experiments.errorcast_side import Course, ErrorcastSide
-from coordinator.experiments.workload import open_feed
+from coordinator.experiments.errorcast_side import ErrorcastSide, StopCriterion
+from coordinator.experiments.workload import open_prefetcher
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import own_folders
 from coordinator.launch.ray_session import ray_for
 from dfa_core import JobError, ModelProfile, Reference
-from dfa_speedup.workers import Workers
-from dfa_speedup.workload import Case, Configuration
+from dfa_speedup.bench_workers import BenchWorkers
+from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
 from dfa_tasks.source import as_source
-from workers.actor import Shipment
-from workers.placement import Share
+from workers.actor import PickledPayload
+from workers.placement import WorkerResources
 
 
 @dataclass(frozen=True)
@@ -35,44 +35,49 @@ class OpenTask:
     batch_size: int
     seed: int
 
-    def __call__(self, microbatches: int) -> Feed:
+    def __call__(self, microbatches: int) -> Prefetcher:
         """Return a feed of the task's batches."""
         source = as_source(self.task.splits().train, self.batch_size, self.seed)
-        return open_feed(source, self.batch_size, microbatches)
+        return open_prefetcher(source, self.batch_size, microbatches)
 
 
 @dataclass(frozen=True)
-class Entry:
+class Contender:
     """One side: its job, the case its steps are of, and how far it goes."""
 
     job: Job
-    case: Case
-    course: Course
+    workload: Workload
+    criterion: StopCriterion
 
     @classmethod
-    def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Entry":
+    def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Contender":
         """Raises JobError for a score that the task does not have."""
         spec, task = job.spec, job.task
         if score not in ("loss", *task.metrics):
             raise JobError(f"--to-{score}: task '{task.name}' has no such score")
         steps = as_source(task.splits().train, spec.batch_size, spec.seed).steps_per_epoch
         opened = OpenTask(task, spec.batch_size, spec.seed)
-        case = Case(job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured)
-        return cls(job, case, Course(task, score, bound, steps, spec.epochs))
+        workload = Workload(
+            job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured
+        )
+        return cls(job, workload, StopCriterion(task, score, bound, steps, spec.epochs))
 
     @contextmanager
-    def workers(self) -> Iterator[tuple[Workers, Shipment]]:
+    def workers(self) -> Iterator[tuple[BenchWorkers, PickledPayload]]:
         """Start the workers of this side; they end with the block."""
-        resources, shipment = self.job.spec.resources, Shipment.pack(self.case, own_folders())
-        share = Share(resources.cpus, resources.gpus, resources.threads)
-        workers = Workers(shipment, self.job.spec.blocks, share, resources.timeout_s)
+        resources, payload = (
+            self.job.spec.resources,
+            PickledPayload.pack(self.workload, own_folders()),
+        )
+        share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+        workers = BenchWorkers(payload, self.job.spec.blocks, share, resources.timeout_s)
         try:
-            yield workers, shipment
+            yield workers, payload
         finally:
             workers.stop()
 
 
-def race(
+def time_to_target(
     job: Job,
     peer: Job,
     measured: ModelProfile,
@@ -95,39 +100,41 @@ def race(
             f"--pipeline-set: both sides train one network, but theirs has "
             f"{len(peer.model.layers)} layers, errorcast's {len(job.model.layers)}"
         )
-    entry, other = (Entry.of(one, measured, score, bound) for one in (job, peer))
+    contender, other = (Contender.of(one, measured, score, bound) for one in (job, peer))
     with ray_for(job.spec.blocks, job.spec.resources.cpus, ray_address):
-        run, theirs = _errorcast(entry, ours), _peer(other, pipeline)
+        run, theirs = _errorcast(contender, ours), _peer(other, pipeline)
     return [
-        _row(Configuration("errorcast", ours), run, entry.course),
-        _row(pipeline, theirs, other.course),
+        _row(Configuration("errorcast", ours), run, contender.criterion),
+        _row(pipeline, theirs, other.criterion),
     ]
 
 
-def _errorcast(entry: Entry, microbatches: int) -> list[tuple[float, dict[str, float]]]:
-    resources = entry.job.spec.resources
-    with entry.workers() as (workers, shipment):
-        side = ErrorcastSide(shipment, resources.threads, resources.timeout_s)
+def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dict[str, float]]]:
+    resources = contender.job.spec.resources
+    with contender.workers() as (workers, payload):
+        side = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:
-            return side.race(workers, microbatches, Shipment.pack(entry.course, own_folders()))
+            return side.time_to_target(
+                workers, microbatches, PickledPayload.pack(contender.criterion, own_folders())
+            )
         finally:
             side.stop()
 
 
-def _peer(entry: Entry, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
-    case, course = entry.case, entry.course
-    splits, run = course.task.splits(), []
-    reference = Reference(case.model, case.loss, replace(case.rule, staleness=0), "bp")
-    engine = SingleProcess(reference, Feed(_NoData(), 1, 1))
-    with entry.workers() as (workers, _):
-        for first, last in course.epochs():
+def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
+    workload, criterion = contender.workload, contender.criterion
+    splits, run = criterion.task.splits(), []
+    reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0), "bp")
+    engine = SingleProcess(reference, Prefetcher(_NoData(), 1, 1))
+    with contender.workers() as (workers, _):
+        for first, last in criterion.epochs():
             done = workers.train(pipeline, first, last)
             seconds = max(sum(worker.seconds) for worker in done)
             states = workers.states(pipeline)
             for part in reference.parts():
                 part.load_state(*states[part.name])
-            run.append((seconds, evaluate(engine, course.task, splits.test)))
-            if course.reached(run[-1][1]):
+            run.append((seconds, evaluate(engine, criterion.task, splits.test)))
+            if criterion.reached(run[-1][1]):
                 break
     return run
 
@@ -142,13 +149,15 @@ class _NoData:
 
 
 def _row(
-    configuration: Configuration, run: list[tuple[float, dict[str, float]]], course: Course
+    configuration: Configuration,
+    run: list[tuple[float, dict[str, float]]],
+    criterion: StopCriterion,
 ) -> dict[str, Any]:
     return {
         "schedule": configuration.schedule,
         "microbatches": configuration.microbatches,
         "epochs": len(run),
         "seconds": round(sum(seconds for seconds, _ in run), 3),
-        "reached": course.reached(run[-1][1]),
+        "reached": criterion.reached(run[-1][1]),
         "scores": [scores for _, scores in run],
     }

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.resolve import Job
 from dfa_core import JobError, profile, split
-from dfa_speedup.workload import Case
+from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
 
@@ -27,7 +27,7 @@ class OneBatch:
         return self.x, self.target
 
 
-def timing_case(job: Job, microbatches: Sequence[int]) -> Case:
+def timing_workload(job: Job, microbatches: Sequence[int]) -> Workload:
     """Return the case that steps are timed on: the job's first batch, again and again."""
     spec = job.spec
     for m in microbatches:
@@ -38,10 +38,10 @@ def timing_case(job: Job, microbatches: Sequence[int]) -> Case:
     rule = job.rule(source.steps_per_epoch)
     cut = min(microbatches)
     measured = profile(job.model, job.task.loss, rule, split(x, cut)[0], split(target, cut)[0])
-    batches = partial(open_feed, OneBatch(x, target), spec.batch_size)
-    return Case(job.model, job.task.loss, rule, batches, spec.batch_size, measured)
+    batches = partial(open_prefetcher, OneBatch(x, target), spec.batch_size)
+    return Workload(job.model, job.task.loss, rule, batches, spec.batch_size, measured)
 
 
-def open_feed(source: Any, batch_size: int, microbatches: int) -> Feed:
+def open_prefetcher(source: Any, batch_size: int, microbatches: int) -> Prefetcher:
     """Open a source in the process that calls this."""
-    return Feed(source, batch_size, microbatches)
+    return Prefetcher(source, batch_size, microbatches)

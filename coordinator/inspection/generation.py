@@ -10,7 +10,7 @@ from dfa_core import JobError
 from dfa_tasks.language.text import Tokenizer
 
 
-def go_on(
+def continue_text(
     run: SavedRun, tokenizer: Tokenizer, prompt: str, tokens: int, temperature: float, seed: int
 ) -> Iterator[str]:
     """Yield what comes behind the prompt, piece by piece: so many tokens in all.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from coordinator.engine.evaluation import evaluate, samples_at_once
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import to_settings
@@ -23,19 +23,19 @@ class SavedRun:
     """The model of a run's newest checkpoint, and its data."""
 
     def __init__(
-        self, job: Job, reference: Reference, feed: Feed, splits: Splits, step: int
+        self, job: Job, reference: Reference, prefetcher: Prefetcher, splits: Splits, step: int
     ) -> None:
         self.job, self.step = job, step
-        self._reference, self._feed, self._splits = reference, feed, splits
+        self._reference, self._prefetcher, self._splits = reference, prefetcher, splits
 
     def scores(self) -> dict[str, float]:
         """Return the test loss and the task's metrics."""
-        engine = SingleProcess(self._reference, self._feed)
+        engine = SingleProcess(self._reference, self._prefetcher)
         return evaluate(engine, self.job.task, self._splits.test)
 
     def alignment(self) -> list[tuple[str, float]]:
         """Return (layer, cosine with the exact gradient) on the batch of the next step."""
-        cosines = alignment(self._reference, self.step, *self._feed.batch(self.step))
+        cosines = alignment(self._reference, self.step, *self._prefetcher.batch(self.step))
         labels = [layer.label for layer in self._reference.layers]
         return list(zip(labels, cosines, strict=True))
 
@@ -102,9 +102,9 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     splits = job.task.splits()
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
-    feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
+    prefetcher = Prefetcher(source, job.spec.batch_size, job.spec.microbatches)
     reference = _reference(job, newest, source.steps_per_epoch)
-    return SavedRun(job, reference, feed, splits, newest.step)
+    return SavedRun(job, reference, prefetcher, splits, newest.step)
 
 
 def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]]]]:

@@ -106,12 +106,12 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
 def _check_together(job: Job) -> None:
     """Raise JobError where task and settings, each right alone, do not go together."""
     spec, task, rule = job.spec, job.task, job.rule(steps_per_epoch=1)
-    if task.whole and spec.microbatches > 1:
+    if task.full_batch and spec.microbatches > 1:
         raise JobError(
             f"microbatches: {spec.microbatches}: the samples of this task belong together and are "
             f"not cut; set it to 1"
         )
-    known = ["", "loss", *task.metrics, *task.rankings, *task.of_loss]
+    known = ["", "loss", *task.metrics, *task.global_metrics, *task.derived_metrics]
     if spec.stopping.metric not in known:
         hint = nearest(spec.stopping.metric, known[1:])
         raise JobError(f"stopping.metric: unknown '{spec.stopping.metric}'; {hint}")
@@ -152,7 +152,7 @@ def _check_optimizer(job: Job) -> None:
         build_optimizer(optimizer.of(part), [torch.nn.Parameter(torch.zeros(1))])
 
 
-def identity(spec: JobSpec) -> Settings:
+def fingerprint(spec: JobSpec) -> Settings:
     """Return what a run's numbers depend on; two runs of equal identity are one job.
 
     The numbers of blocks and replicas are not in it, nor where a job runs; the number of epochs is

@@ -24,7 +24,7 @@ from coordinator.training.actor import training_actor
 from coordinator.training.recovery import Recovery
 from dfa_core import Chain, JobError, TrainingFailed
 from dfa_tasks import Task
-from workers.actor import Shipment
+from workers.actor import PickledPayload
 
 _POLL_S = 0.2
 
@@ -107,10 +107,10 @@ def train(
     if job.task.fetch is not None:
         job.task.fetch()
     folder.prepare(job.spec, resume)
-    shipment = _ship(job.task)
+    payload = _pickled(job.task)
     resources = job.spec.resources
     with ray_for(len(job.grid), resources.cpus, ray_address):
-        summary = _run(job, shipment, folder, viewer)
+        summary = _run(job, payload, folder, viewer)
     folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     draw_curves(folder.curve(), folder.curves, title=_title(job))
     return Run(folder.path, job, summary)
@@ -121,11 +121,11 @@ class _CoordinatorDied(TrainingFailed):
 
 
 def _run(
-    job: Job, shipment: Shipment, folder: RunFolder, viewer: Viewer | None
+    job: Job, payload: PickledPayload, folder: RunFolder, viewer: Viewer | None
 ) -> Mapping[str, Any]:
     """Run a training actor to the end of the job, and another one behind each that died."""
     recovery = Recovery(job.spec.faults.recoveries)
-    packed, spec = ray.put(shipment), job.spec.SerializeToString()
+    packed, spec = ray.put(payload), job.spec.SerializeToString()
     timeout_s = job.spec.resources.timeout_s
     with _noted_interrupts() as noted:
         while True:
@@ -240,9 +240,9 @@ def _absolute(settings: Settings) -> Settings:
     return settings
 
 
-def _ship(task: Task) -> Shipment:
+def _pickled(task: Task) -> PickledPayload:
     try:
-        return Shipment.pack(task, own_folders())
+        return PickledPayload.pack(task, own_folders())
     except Exception as error:
         raise JobError(
             f"task '{task.name}' cannot be sent to the workers ({type(error).__name__}: {error}); "

@@ -13,7 +13,7 @@ from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
 
 from coordinator.runs.checkpoint import Checkpoint, newest_whole
-from coordinator.job.resolve import identity
+from coordinator.job.resolve import fingerprint
 from coordinator.job.spec import DEFAULTS, Settings, merge, parse, read_yaml, to_yaml
 from dfa_core import JobError
 from workers.storage import Folder, LocalFolder, open_folder
@@ -56,7 +56,7 @@ class RunFolder:
                 f"{'checkpoint.path' if place else '--run-dir'}"
             )
         if resume and self.job.exists():
-            self._check_same(identity(self.spec()), spec)
+            self._check_same(fingerprint(self.spec()), spec)
         elif resume and not saved:  # where checkpoints lie elsewhere, they are enough
             raise JobError(f"{self.path}: holds no run to resume (there is no job.yaml)")
         try:
@@ -77,7 +77,7 @@ class RunFolder:
             LocalFolder(self.path).write(name, text.encode())
 
     def _check_same(self, there: Settings, spec: JobSpec) -> None:
-        asked, there = identity(spec), merge(DEFAULTS, there)  # an older one lacks newer fields
+        asked, there = fingerprint(spec), merge(DEFAULTS, there)  # an older one lacks newer fields
         different = [name for name in asked if there.get(name) != asked[name]]
         if different:
             name = different[0]

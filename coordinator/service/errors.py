@@ -9,7 +9,7 @@ import grpc
 
 
 @dataclass(frozen=True)
-class Kind:
+class ErrorKind:
     """An error of the catalogue; `about` is for the documentation."""
 
     name: str
@@ -18,21 +18,31 @@ class Kind:
 
 
 _CODE = grpc.StatusCode
-MALFORMED = Kind("MALFORMED", _CODE.INVALID_ARGUMENT, "the bytes are no message of this method")
-BAD_REQUEST = Kind("BAD_REQUEST", _CODE.INVALID_ARGUMENT, "a field has no sensible value")
-BAD_JOB = Kind("BAD_JOB", _CODE.INVALID_ARGUMENT, "the job cannot run as given; the text says why")
-NO_TOKEN = Kind("NO_TOKEN", _CODE.UNAUTHENTICATED, "the call bears no valid token")
-NOT_ALLOWED = Kind("NOT_ALLOWED", _CODE.PERMISSION_DENIED, "a path or code outside what is open")
-NO_JOB = Kind("NO_JOB", _CODE.NOT_FOUND, "there is no such job")
-NO_CHECKPOINT = Kind("NO_CHECKPOINT", _CODE.NOT_FOUND, "the job has saved nothing yet")
-REUSED = Kind("REUSED", _CODE.ALREADY_EXISTS, "the request id was used for another job")
-WRONG_STATE = Kind("WRONG_STATE", _CODE.FAILED_PRECONDITION, "the job's state does not allow it")
-DAMAGED = Kind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint is not what was written")
-TOO_MUCH = Kind("TOO_MUCH", _CODE.RESOURCE_EXHAUSTED, "a limit of the service is reached")
-DISK_FULL = Kind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder takes nothing more")
-NO_CLUSTER = Kind("NO_CLUSTER", _CODE.UNAVAILABLE, "the Ray cluster does not answer; try again")
-STOPPING = Kind("STOPPING", _CODE.UNAVAILABLE, "the service is stopping; try again")
-INTERNAL = Kind("INTERNAL", _CODE.INTERNAL, "a fault of the service; its log has the detail")
+MALFORMED = ErrorKind(
+    "MALFORMED", _CODE.INVALID_ARGUMENT, "the bytes are no message of this method"
+)
+BAD_REQUEST = ErrorKind("BAD_REQUEST", _CODE.INVALID_ARGUMENT, "a field has no sensible value")
+BAD_JOB = ErrorKind(
+    "BAD_JOB", _CODE.INVALID_ARGUMENT, "the job cannot run as given; the text says why"
+)
+NO_TOKEN = ErrorKind("NO_TOKEN", _CODE.UNAUTHENTICATED, "the call bears no valid token")
+NOT_ALLOWED = ErrorKind(
+    "NOT_ALLOWED", _CODE.PERMISSION_DENIED, "a path or code outside what is open"
+)
+NO_JOB = ErrorKind("NO_JOB", _CODE.NOT_FOUND, "there is no such job")
+NO_CHECKPOINT = ErrorKind("NO_CHECKPOINT", _CODE.NOT_FOUND, "the job has saved nothing yet")
+REUSED = ErrorKind("REUSED", _CODE.ALREADY_EXISTS, "the request id was used for another job")
+WRONG_STATE = ErrorKind(
+    "WRONG_STATE", _CODE.FAILED_PRECONDITION, "the job's state does not allow it"
+)
+DAMAGED = ErrorKind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint is not what was written")
+TOO_MUCH = ErrorKind("TOO_MUCH", _CODE.RESOURCE_EXHAUSTED, "a limit of the service is reached")
+DISK_FULL = ErrorKind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder takes nothing more")
+NO_CLUSTER = ErrorKind(
+    "NO_CLUSTER", _CODE.UNAVAILABLE, "the Ray cluster does not answer; try again"
+)
+STOPPING = ErrorKind("STOPPING", _CODE.UNAVAILABLE, "the service is stopping; try again")
+INTERNAL = ErrorKind("INTERNAL", _CODE.INTERNAL, "a fault of the service; its log has the detail")
 
 CATALOGUE = (
     MALFORMED,
@@ -53,10 +63,10 @@ CATALOGUE = (
 )
 
 
-class Fault(Exception):
+class ServiceError(Exception):
     """An error that a client is shown, as `NAME: text`."""
 
-    def __init__(self, kind: Kind, text: str) -> None:
+    def __init__(self, kind: ErrorKind, text: str) -> None:
         super().__init__(f"{kind.name}: {plain(text)}")
         self.kind = kind
 

@@ -17,7 +17,7 @@ from coordinator.engine.base import Engine
 from coordinator.engine.memory import check_memory, room_of_nodes
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
-from coordinator.engine.prefetcher import Feed
+from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import to_settings
@@ -28,12 +28,12 @@ from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
-from workers.actor import Shipment
+from workers.actor import PickledPayload
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
-from workers.placement import Placement, Share, Worker, meeting_host, speeds
+from workers.placement import Placement, Worker, WorkerResources, rendezvous_host, speeds
 from workers.trace import Span
-from workers.transport import choose, told
+from workers.transport import choose, describe_links
 
 Event = dict[str, Any]
 
@@ -76,7 +76,7 @@ class TrainingWork:
             )
             self._thread.start()
 
-    def run(self, task: Shipment | None, spec: bytes, run_dir: Path) -> None:
+    def run(self, task: PickledPayload | None, spec: bytes, run_dir: Path) -> None:
         """Run a job to its end; whatever happens is the last event, `finished` or `failed`.
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
@@ -120,7 +120,7 @@ class TrainingWork:
             )
         if self._spec.method != METHOD_DFA:
             return None
-        share = Share(resources.cpus, resources.gpus, resources.threads)
+        share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
         grid = Grid(self._spec.blocks, max(1, self._spec.replicas))
         strategy = to_settings(self._spec)["resources"]["placement"]
         placement = Placement(grid, share, owner=str(self._folder.path), strategy=strategy)
@@ -132,9 +132,9 @@ class TrainingWork:
         self._folder.keep(job.task.files)
         source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
         rule = job.rule(source.steps_per_epoch)
-        feed = Feed(source, job.spec.batch_size, job.spec.microbatches)
-        at_end.callback(feed.close)
-        engine = self._engine(job, rule, feed, placement, at_end)
+        prefetcher = Prefetcher(source, job.spec.batch_size, job.spec.microbatches)
+        at_end.callback(prefetcher.close)
+        engine = self._engine(job, rule, prefetcher, placement, at_end)
         training = Training(
             job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
         )
@@ -151,29 +151,31 @@ class TrainingWork:
         self,
         job: Job,
         rule: LearningRule,
-        feed: Feed,
+        prefetcher: Prefetcher,
         placement: Placement | None,
         at_end: ExitStack,
     ) -> Engine:
         if placement is not None:
-            pipeline = self._pipeline(job, rule, feed, placement)
+            pipeline = self._pipeline(job, rule, prefetcher, placement)
             at_end.callback(pipeline.close)
             return pipeline
         reference = Reference(job.model, job.task.loss, rule, job.method)
         reference.to(device_here())
-        return SingleProcess(reference, feed)
+        return SingleProcess(reference, prefetcher)
 
-    def _pipeline(self, job: Job, rule: LearningRule, feed: Feed, placement: Placement) -> Pipeline:
+    def _pipeline(
+        self, job: Job, rule: LearningRule, prefetcher: Prefetcher, placement: Placement
+    ) -> Pipeline:
         workers = placement.workers
-        plan = _plan(job, rule, feed, workers)
+        plan = _plan(job, rule, prefetcher, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         asked: Any = to_settings(job.spec)["resources"]["transport"]
         transport = choose(asked, gpus)
-        links = told(transport, gpus, meeting_host(workers))
+        links = describe_links(transport, gpus, rendezvous_host(workers))
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit("plan", {"layers": table, "head": weights, "links": links})
         folders = self._task.folders if self._task is not None else own_folders()
-        model = Shipment.pack(job.model, folders)  # alone: workers need no data
+        model = PickledPayload.pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
         head.to(device_here())
         return Pipeline(
@@ -181,7 +183,7 @@ class TrainingWork:
             plan,
             model,
             head,
-            feed,
+            prefetcher,
             rule,
             timeout_s=job.spec.resources.timeout_s,
             transport=transport,
@@ -252,12 +254,12 @@ class TrainingWork:
         return [list(row) for row in request.wait(wait_s)]
 
 
-def _plan(job: Job, rule: LearningRule, feed: Feed, workers: Sequence[Worker]) -> Plan:
+def _plan(job: Job, rule: LearningRule, prefetcher: Prefetcher, workers: Sequence[Worker]) -> Plan:
     """Measure the layers here, and cut the model for these workers.
 
     Raises JobError where a layer does not fit the data, or a worker its node's memory.
     """
-    x, target = (tensor.to(device_here()) for tensor in feed.batch(0))
+    x, target = (tensor.to(device_here()) for tensor in prefetcher.batch(0))
     grid = job.grid
     plan = make_plan(job.model, job.task.loss, rule, (x, target), grid.blocks, grid.replicas)
     plan = plan.on(speeds(workers, grid))

@@ -37,7 +37,7 @@ class Recovery:
         self._at = 0
         self._tries = 0
         self._since: float | None = None
-        self._spoilt_at, self._spoilt_times = 0, 0
+        self._non_finite_at, self._non_finite_times = 0, 0
 
     def begins(self, step: int) -> None:
         """Note the step that the run begins at, or that it was rolled back to.
@@ -66,15 +66,15 @@ class Recovery:
             else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (self._tries - 2))
         )
 
-    def spoilt(self, step: int, cause: Exception) -> None:
+    def non_finite(self, step: int, cause: Exception) -> None:
         """Note that the numbers of a step are not finite.
 
         Raises TrainingFailed when that has come too often with no further step reached.
         """
-        if step > self._spoilt_at:
-            self._spoilt_at, self._spoilt_times = step, 0
-        self._spoilt_times += 1
-        if self._spoilt_times > self._limit:
+        if step > self._non_finite_at:
+            self._non_finite_at, self._non_finite_times = step, 0
+        self._non_finite_times += 1
+        if self._non_finite_times > self._limit:
             self._give_up(cause, "roll-backs")
 
     def goes_on_from(self, step: int) -> int:

@@ -11,11 +11,11 @@ from coordinator.engine.base import Engine
 from coordinator.engine.evaluation import evaluate
 from coordinator.engine.loop import OnStep
 from coordinator.engine.worker_group import PipelineBroken
-from coordinator.job.resolve import Job, identity
+from coordinator.job.resolve import Job, fingerprint
 from coordinator.job.spec import to_settings
 from coordinator.runs.checkpoint import Checkpoint, write_checkpoint
 from coordinator.runs.early_stopping import EarlyStopping
-from coordinator.runs.plateau import Plateau, go_on
+from coordinator.runs.plateau import Plateau, next_plateau
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.recovery import Recovery
 from coordinator.training.reports import Emit, Reports
@@ -25,7 +25,7 @@ from dfa_tasks import Splits
 from workers.state_files import NonFiniteWeights
 
 _SEGMENT_S = 1.0  # so long may a request to stop wait
-_MOST_LEFT_OUT = 100
+_MOST_SKIPPED = 100
 
 
 class Training:
@@ -56,7 +56,7 @@ class Training:
         self._plateau: Plateau | None = None
         self._rolled_back_to: Checkpoint | None = None
         self._saved = self._evaluated = -1  # at which step
-        self._left_out = 0  # batches in a row
+        self._skipped = 0  # batches in a row
 
     def stop(self) -> None:
         """Ask the run to save and end at the next segment boundary; from any thread."""
@@ -169,7 +169,7 @@ class Training:
         if to_settings(self._job.spec)["faults"]["non_finite"] != "roll_back":
             raise TrainingFailed(what) from fault
         at = fault.step if isinstance(fault, NonFiniteLoss) else step
-        self._recovery.spoilt(at, TrainingFailed(what))
+        self._recovery.non_finite(at, TrainingFailed(what))
         target = self._folder.checkpoint(lambda c: c.step % self._every == 0 and c.step <= at)
         if target is None:
             raise TrainingFailed(f"{what}; there is no checkpoint to go back to") from fault
@@ -220,9 +220,9 @@ class Training:
                     "processes": loads,
                 },
             )
-            self._left_out = 0 if isfinite(loss) else self._left_out + 1
-            if self._left_out > _MOST_LEFT_OUT:
-                raise TrainingFailed(f"{self._left_out} batches in a row have a loss of {loss}")
+            self._skipped = 0 if isfinite(loss) else self._skipped + 1
+            if self._skipped > _MOST_SKIPPED:
+                raise TrainingFailed(f"{self._skipped} batches in a row have a loss of {loss}")
             if not isfinite(loss):
                 self._reports.warn(f"the loss is {loss} at step {step}: its batch changed nothing")
             elif new and (done % self._job.spec.log_every == 0 or done == self._total):
@@ -272,7 +272,7 @@ class Training:
     def _watch(self, step: int, epoch: int, loss: float) -> None:
         """Cut the learning rate from here on, where the loss has not fallen for so long."""
         patience = self._job.spec.optimizer.patience
-        self._plateau, cut = go_on(self._plateau, epoch, loss, patience)
+        self._plateau, cut = next_plateau(self._plateau, epoch, loss, patience)
         if not cut or step >= self._total:
             return
         self._cuts = (*self._cuts, step)
@@ -291,7 +291,7 @@ class Training:
         """
         if step == self._saved:
             return True
-        keep, job = self._job.spec.checkpoint.keep, identity(self._job.spec)
+        keep, job = self._job.spec.checkpoint.keep, fingerprint(self._job.spec)
         folder, cuts = self._folder.checkpoints, self._cuts
         try:
             best = self._early.best

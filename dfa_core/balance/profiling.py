@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, FlowSpec, SampleSpec, detached
+from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
 from dfa_core.block import Block
 from dfa_core.head import Head, Loss
 from dfa_core.layer import Layer
@@ -16,7 +16,7 @@ from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 
 _REPEATS = 3
-Kind = tuple[str, tuple[tuple[int, ...], ...], FlowSpec]
+LayerKind = tuple[str, tuple[tuple[int, ...], ...], ActivationSpec]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ModelProfile:
     """
 
     layers: tuple[LayerProfile, ...]
-    between: tuple[FlowSpec, ...]
-    error: SampleSpec
+    between: tuple[ActivationSpec, ...]
+    error: TensorSpec
     head_parameters: int
     head_seconds: float
 
@@ -61,17 +61,17 @@ def profile(
 
     Raises JobError when a layer, the head or the feedback does not fit.
     """
-    between = [FlowSpec.of(x)]
+    between = [ActivationSpec.of(x)]
     h: Activations = x
     for layer in _one_by_one(model, rule, x.device):
         h = detached(layer.forward(detached(h), 0, 0))
-        between.append(FlowSpec.of(h, narrow=rule.narrow))
+        between.append(ActivationSpec.of(h, narrow=rule.narrow))
     head = Head(model, loss, rule)
     head.to(x.device)
     _, error = head.error(h, target, 0, 0)
     head_seconds = _fastest(lambda: head.error(h, target, 0, 0))
     layers, kinds, h = [], [], x
-    fastest: dict[Kind, float] = {}
+    fastest: dict[LayerKind, float] = {}
     for layer in _one_by_one(model, rule, x.device):
         kinds.append(_kind(layer, between[layer.index]))
         seconds, h = _cost(layer, h, error)
@@ -84,13 +84,13 @@ def profile(
             replace(layer, seconds=fastest[kind]) for layer, kind in zip(layers, kinds, strict=True)
         ),
         between=tuple(between),
-        error=SampleSpec.of(error),
+        error=TensorSpec.of(error),
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=head_seconds,
     )
 
 
-def _kind(layer: Layer, before: FlowSpec) -> Kind:
+def _kind(layer: Layer, before: ActivationSpec) -> LayerKind:
     """Return what layers of equal cost have in common.
 
     Equal layers must come out equal: a machine whose speed drifts while they are measured would

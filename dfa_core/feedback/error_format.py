@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dfa_core.activations import SampleSpec
+from dfa_core.activations import TensorSpec
 
 ErrorKind = Literal["fp32", "bf16", "int8", "ternary", "topk"]
 
@@ -52,7 +52,7 @@ class ErrorFormat:
             case "topk":
                 return _join(*self._largest(error))
 
-    def decode(self, message: Tensor, error: SampleSpec) -> Tensor:
+    def decode(self, message: Tensor, error: TensorSpec) -> Tensor:
         """Return the error of a message, float32; error: of one sample."""
         rows = (len(message), *error.shape[:-1])
         match self.kind:
@@ -75,10 +75,10 @@ class ErrorFormat:
                 whole = torch.zeros(*rows, error.shape[-1], device=message.device)
                 return whole.scatter_(-1, places.long(), values)
 
-    def message(self, error: SampleSpec) -> SampleSpec:
+    def message(self, error: TensorSpec) -> TensorSpec:
         """Return the spec of the message for an error."""
         made = self.encode(torch.zeros(1, *error.shape, dtype=error.dtype))
-        return SampleSpec.of(made)
+        return TensorSpec.of(made)
 
     def _kept(self, features: int) -> int:
         return min(features, max(1, -int(-self.keep * features // 1)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfa_core.errors import JobError
 from dfa_core.feedback.error_format import ErrorFormat
-from dfa_core.feedback.rules import FEEDBACK_RULES, FeedbackRule, Kind
+from dfa_core.feedback.rules import FEEDBACK_RULES, FeedbackKind, FeedbackRule
 from dfa_core.seeding import derive
 
 Distribution = Literal["uniform", "gaussian", "rademacher"]
@@ -28,7 +28,7 @@ class FeedbackSpec:
         and 1.0 is how torch initialises a linear head of that width; for `identity`, by scale.
     """
 
-    kind: Kind = "random"
+    kind: FeedbackKind = "random"
     distribution: Distribution = "uniform"
     shared: bool = False
     scale: float = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["random", "identity", "sign", "target", "learned"]
+FeedbackKind = Literal["random", "identity", "sign", "target", "learned"]
 Broadcast = Literal["error", "sign", "target"]
 Matrix = Literal["random", "identity", "learned"]
 
@@ -27,7 +27,7 @@ class FeedbackRule:
     source: str
 
 
-FEEDBACK_RULES: Mapping[Kind, FeedbackRule] = {
+FEEDBACK_RULES: Mapping[FeedbackKind, FeedbackRule] = {
     "random": FeedbackRule("error", "random", "DFA: Nøkland 2016, eq. 7; arXiv 2006.12878"),
     "identity": FeedbackRule("error", "identity", "for residual streams: Nøkland 2016, eq. 7, B=I"),
     "sign": FeedbackRule("sign", "random", "error-sign DFA: Frenkel 2021, eq. 6"),

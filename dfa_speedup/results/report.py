@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from dfa_speedup.compare import Comparison, Measured
+from dfa_speedup.comparison import Comparison, Measured
 from dfa_speedup.peers import (
     ERRORCAST,
     LIMIT_BP,
@@ -18,15 +18,15 @@ from dfa_speedup.peers import (
     PEERS,
 )
 from dfa_speedup.simulation.simulator import Link
-from dfa_speedup.workload import Case
+from dfa_speedup.workload import Workload
 
 _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
 
 
-def rows(case: Case, comparison: Comparison) -> list[dict[str, Any]]:
+def rows(workload: Workload, comparison: Comparison) -> list[dict[str, Any]]:
     """Return a row a configuration, errorcast first; its keys are described in docs/bench.md."""
     return [
-        _row(case, comparison, side)
+        _row(workload, comparison, side)
         | {"best": side is comparison.best(name), "predicted_ms": _predicted(comparison, side)}
         for name in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
         for side in comparison.measured
@@ -34,7 +34,7 @@ def rows(case: Case, comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _row(case: Case, comparison: Comparison, side: Measured) -> dict[str, Any]:
+def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str, Any]:
     name = side.configuration.schedule
     found: dict[str, Any] = {
         "schedule": name,
@@ -52,7 +52,7 @@ def _row(case: Case, comparison: Comparison, side: Measured) -> dict[str, Any]:
         round(1e3 * step, 3),
         round(1e3 * low, 3),
         round(1e3 * high, 3),
-        round(case.batch_size / step, 1),
+        round(workload.batch_size / step, 1),
         round(over, 4),
         _efficiency(limit, comparison.blocks, over),
     )
@@ -83,12 +83,12 @@ def speedup(comparison: Comparison, side: Measured) -> float:
     return median(side.ratios) if side.ratios else min(side.tried) / min(ours.tried)
 
 
-def summary(case: Case, comparison: Comparison) -> dict[str, Any]:
+def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
     """Return the figures that are not of one configuration."""
     blocks, limits, best = comparison.blocks, comparison.limits, comparison.best_pipeline()
     one, one_dfa = comparison.best(ONE_PROCESS), comparison.best(ONE_PROCESS_DFA)
     return {
-        "batch_size": case.batch_size,
+        "batch_size": workload.batch_size,
         "blocks": blocks,
         "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
         "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),

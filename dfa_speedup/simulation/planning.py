@@ -23,7 +23,7 @@ from dfa_speedup.simulation.simulator import (
     pipeline_step,
     ring,
 )
-from dfa_speedup.workload import Case, Configuration
+from dfa_speedup.workload import Configuration, Workload
 
 _SIMULATED = 32
 
@@ -53,19 +53,19 @@ class Planner:
     costs: of any microbatch; state: numbers that the optimizer keeps for each weight.
     """
 
-    case: Case
+    workload: Workload
     costs: Costs
     link: Link
     state: float
 
     def plan(self, blocks: int, replicas: int) -> Planned | str:
         """Return the prediction for K blocks of R replicas, or why there is none."""
-        layers = len(self.case.model.layers)
+        layers = len(self.workload.model.layers)
         if blocks > layers:
             return f"the model has {layers} layers"
-        if self.case.batch_size % replicas:
-            return f"{replicas} replicas do not divide the batch of {self.case.batch_size}"
-        batch = self.case.batch_size // replicas
+        if self.workload.batch_size % replicas:
+            return f"{replicas} replicas do not divide the batch of {self.workload.batch_size}"
+        batch = self.workload.batch_size // replicas
         tried = [m for m in self._microbatches(blocks) if batch % m == 0]
         if not tried:
             return f"a batch of {batch} is too small for {blocks} blocks"
@@ -92,11 +92,11 @@ class Planner:
     def errorcast(self, blocks: int, samples: int, m: int, replicas: int = 1) -> float:
         """Return the seconds of errorcast's step; m: microbatches of each replica."""
         costs = self.costs.scaled(samples)
-        between, error = self.case.profile.between, self.case.error_bytes
+        between, error = self.workload.profile.between, self.workload.error_bytes
         ranges = partition([c.forward + c.update for c in costs.layers], blocks)
         sizes = Sizes(max(between[last].message.bytes for _, last in ranges), error)
         parts = [total(costs.layers[a:b]) for a, b in ranges]
-        late, link, head = self.case.rule.staleness, self.link, costs.head
+        late, link, head = self.workload.rule.staleness, self.link, costs.head
         sums = [self._sums(a, b, replicas) for a, b in ranges] if replicas > 1 else []
         if blocks * replicas <= _SIMULATED:
             return errorcast_step(parts, head, samples, m, sizes, link, late, sums, replicas)
@@ -114,16 +114,16 @@ class Planner:
         self, name: str, blocks: int, samples: int, m: int, replicas: int = 1
     ) -> float | None:
         """Return the seconds of a step of one of torch's schedules, or None where it cannot run."""
-        if refusal(self.case, Configuration(name, m), blocks) is not None:
+        if refusal(self.workload, Configuration(name, m), blocks) is not None:
             return None
         costs = self.costs.scaled(samples)
         each = [*costs.layers, costs.head]
         stages = [
             total(each[a:b])
-            for a, b in stage_ranges(self.case, blocks * PIPELINES[name].stages_a_worker)
+            for a, b in stage_ranges(self.workload, blocks * PIPELINES[name].stages_a_worker)
         ]
-        hop = max(spec.bytes for spec in self.case.profile.between[1:])
-        weights = 4 * self.case.profile.parameters / blocks
+        hop = max(spec.bytes for spec in self.workload.profile.between[1:])
+        weights = 4 * self.workload.profile.parameters / blocks
         # hidden as far as the last microbatch's backward pass goes, as ours behind the last update
         behind = max(0.0, ring(replicas, weights, self.link) - total(stages).backward / blocks)
         if blocks <= _SIMULATED:
@@ -146,15 +146,15 @@ class Planner:
 
     def _sums(self, first: int, last: int, replicas: int) -> list[float]:
         """Return how long the sum over the replicas takes, of each of these layers."""
-        layers = self.case.profile.layers[first:last]
+        layers = self.workload.profile.layers[first:last]
         return [ring(replicas, 4 * layer.parameters, self.link) for layer in layers]
 
     def _memory_mb(self, blocks: int, samples: int, m: int) -> float:
         """Weights, gradients and optimizer state; inputs and outputs of layers that wait."""
-        layers, between = self.case.profile.layers, self.case.profile.between
+        layers, between = self.workload.profile.layers, self.workload.profile.between
         waiting = min(m, blocks + 1)
         largest = 0.0
-        for first, last in partition(self.case.costs, blocks):
+        for first, last in partition(self.workload.costs, blocks):
             weights = 4 * sum(layer.parameters for layer in layers[first:last])
             kept = sum(spec.bytes for spec in between[first : last + 1])
             largest = max(largest, weights * (2 + self.state) + kept * samples * waiting)
@@ -162,8 +162,8 @@ class Planner:
 
     def _bytes(self, blocks: int, replicas: int) -> float:
         """Inputs and activations once, the error to every block, gradients round the rings."""
-        between, error = self.case.profile.between, self.case.error_bytes
-        ranges = partition(self.case.costs, blocks)
+        between, error = self.workload.profile.between, self.workload.error_bytes
+        ranges = partition(self.workload.costs, blocks)
         passed = between[0].bytes + sum(between[last].message.bytes for _, last in ranges)
-        rings = 2 * (replicas - 1) * 4 * self.case.profile.parameters
-        return self.case.batch_size * (passed + blocks * error) + rings
+        rings = 2 * (replicas - 1) * 4 * self.workload.profile.parameters
+        return self.workload.batch_size * (passed + blocks * error) + rings

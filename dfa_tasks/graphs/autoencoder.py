@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dfa_core import Model
 from dfa_tasks.graphs.models import GraphLayer
 from dfa_tasks.graphs.planetoid import Graph, load_graph
-from dfa_tasks.graphs.tasks import whole_splits
+from dfa_tasks.graphs.tasks import full_batch_splits
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.task import Splits, Task
 
@@ -76,12 +76,12 @@ def autoencoder_task(graph: str, data_dir: str = "", **options: Any) -> Task:
         loss=PairLoss(pairs),
         data=partial(_splits, load),
         metrics={},
-        rankings={
+        global_metrics={
             "auc": partial(rank, pairs, "roc_auc_score"),
             "average_precision": partial(rank, pairs, "average_precision_score"),
         },
         defaults={**settings["defaults"], "batch_size": load().nodes},
-        whole=True,
+        full_batch=True,
     )
 
 
@@ -97,7 +97,7 @@ def autoencoder(load: Any, hidden: int, size: int, dropout: float) -> Model:
 def _splits(load: Any) -> Splits:
     classes = load().classes
     parts = (torch.full_like(classes, part) for part in (TRAIN, VALIDATION, TEST))
-    return whole_splits(*(torch.stack([classes, part], dim=1) for part in parts))
+    return full_batch_splits(*(torch.stack([classes, part], dim=1) for part in parts))
 
 
 class PairLoss:

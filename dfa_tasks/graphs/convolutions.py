@@ -14,8 +14,13 @@ from torch import Tensor, nn
 
 from dfa_tasks.graphs.planetoid import Graph
 
-Kind = Literal["gcn", "cheb", "gat", "spline"]
-MAPS: Mapping[Kind, int] = {"gcn": 1, "cheb": 2, "gat": 1, "spline": 3}  # W_k of a convolution
+ConvolutionKind = Literal["gcn", "cheb", "gat", "spline"]
+MAPS: Mapping[ConvolutionKind, int] = {
+    "gcn": 1,
+    "cheb": 2,
+    "gat": 1,
+    "spline": 3,
+}  # W_k of a convolution
 
 
 class WordMap(nn.Module):
@@ -107,7 +112,7 @@ class Part(nn.Module):
         return mapped.chunk(self._parts, dim=1)[self._index]
 
 
-class Place(nn.Module):
+class InputPosition(nn.Module):
     """Puts its input where one of several equal parts is, and 0 into the others."""
 
     def __init__(self, index: int, parts: int) -> None:
@@ -120,7 +125,7 @@ class Place(nn.Module):
         return nn.functional.pad(h, (self._before * width, self._behind * width))
 
 
-def mixing(kind: Kind, after: int, graph: Graph, dropout: float) -> nn.Module:
+def mixing(kind: ConvolutionKind, after: int, graph: Graph, dropout: float) -> nn.Module:
     """Return a convolution behind its maps: (n, maps·after), edges (2, m) -> (n, after)."""
     if kind == "spline":
         return SplineMixing(graph, after)
@@ -141,7 +146,7 @@ def mixing(kind: Kind, after: int, graph: Graph, dropout: float) -> nn.Module:
     return found
 
 
-def gathering(kind: Kind, before: int, graph: Graph) -> nn.Module:
+def gathering(kind: ConvolutionKind, before: int, graph: Graph) -> nn.Module:
     """Return a convolution before its maps: (n, before), edges (2, m) -> (n, maps·before)."""
     if kind == "spline":
         return SplineGathering(graph)
@@ -153,6 +158,6 @@ def gathering(kind: Kind, before: int, graph: Graph) -> nn.Module:
         made.lin = nn.Identity()
     else:
         made = ChebConv(before, 2 * before, K=2, bias=False)
-        made.lins = nn.ModuleList([Place(0, 2), Place(1, 2)])
+        made.lins = nn.ModuleList([InputPosition(0, 2), InputPosition(1, 2)])
     found: nn.Module = made
     return found

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfa_core import Activations, JobError, Model
 from dfa_core.model import ModuleFactory
-from dfa_tasks.graphs.convolutions import MAPS, Kind, WordMap, gathering, mixing
+from dfa_tasks.graphs.convolutions import MAPS, ConvolutionKind, WordMap, gathering, mixing
 from dfa_tasks.graphs.planetoid import Graph
 
 Load = Callable[[], Graph]
@@ -25,7 +25,7 @@ class GraphLayer(nn.Module):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ConvolutionKind,
         load: Load,
         widths: tuple[int | None, int | None],
         dropout: float,
@@ -64,7 +64,7 @@ class GraphLayer(nn.Module):
 class GatheredMap(nn.Linear):
     """A convolution's maps, of what was gathered before them."""
 
-    def __init__(self, kind: Kind, load: Load, before: int, after: int | None) -> None:
+    def __init__(self, kind: ConvolutionKind, load: Load, before: int, after: int | None) -> None:
         """after: None stands for the graph's classes."""
         after = load().class_count if after is None else after
         super().__init__(MAPS[kind] * before, after)
@@ -84,7 +84,7 @@ class GatheringLayer(nn.Module):
     edges: Tensor
 
     def __init__(
-        self, kind: Kind, load: Load, before: int | None, after: int, dropout: float
+        self, kind: ConvolutionKind, load: Load, before: int | None, after: int, dropout: float
     ) -> None:
         """before: None stands for the graph's features."""
         super().__init__()
@@ -104,7 +104,7 @@ class GatheringLayer(nn.Module):
         return out
 
 
-def activation_of(kind: Kind) -> Callable[[Tensor], Tensor]:
+def activation_of(kind: ConvolutionKind) -> Callable[[Tensor], Tensor]:
     """Return what follows a convolution, as its authors have it."""
     return torch.nn.functional.elu if kind in ("gat", "spline") else torch.relu
 
@@ -156,7 +156,7 @@ class DnaHead(nn.Module):
 
 
 def graph_network(
-    kind: Kind,
+    kind: ConvolutionKind,
     load: Load,
     layers: int = 2,
     width: int = 16,

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from dfa_tasks.graphs.convolutions import Kind
+from dfa_tasks.graphs.convolutions import ConvolutionKind
 from dfa_tasks.graphs.folds import load_fold
 from dfa_tasks.graphs.models import dna, graph_network
 from dfa_tasks.graphs.planetoid import Graph, load_graph
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.task import Splits, Task
 
-Network = Kind | Literal["dna"]
+Network = ConvolutionKind | Literal["dna"]
 
 
 class WholeGraph:
@@ -63,7 +63,7 @@ def citation_task(
             "batch_size": load().nodes,
             "feedback": {"kind": "identity" if residual else "random"},
         },
-        whole=True,
+        full_batch=True,
     )
 
 
@@ -76,10 +76,12 @@ def _loader(graph: str, data_dir: str, fold: int | None) -> Callable[[], Graph]:
 def _splits(load: Any) -> Splits:
     graph: Graph = load()
     counted = (graph.train, graph.validation, graph.test)
-    return whole_splits(*(torch.stack([graph.classes, part.long()], dim=1) for part in counted))
+    return full_batch_splits(
+        *(torch.stack([graph.classes, part.long()], dim=1) for part in counted)
+    )
 
 
-def whole_splits(train: Tensor, validation: Tensor, test: Tensor) -> Splits:
+def full_batch_splits(train: Tensor, validation: Tensor, test: Tensor) -> Splits:
     """Return the numbers of all nodes, each time with these targets, (n, ...)."""
     nodes = torch.arange(len(train))
     return Splits(

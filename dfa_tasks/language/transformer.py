@@ -25,7 +25,7 @@ from dfa_core.model import ModuleFactory, chain
 from dfa_core.names import nearest
 
 Points = Literal["block", "sublayer", "micro"] | int
-Kind = Literal["standard", "fixed", "dense", "random"]
+AttentionKind = Literal["standard", "fixed", "dense", "random"]
 
 
 class Embedding(nn.Module):
@@ -57,7 +57,9 @@ class Attention(nn.Module):
 
     scores: Tensor
 
-    def __init__(self, kind: Kind, width: int, heads: int, length: int, dropout: float) -> None:
+    def __init__(
+        self, kind: AttentionKind, width: int, heads: int, length: int, dropout: float
+    ) -> None:
         super().__init__()
         self._kind, self._heads, self._dropout = kind, heads, dropout
         self.values = nn.Linear(width, (3 if kind == "standard" else 1) * width)
@@ -168,7 +170,7 @@ def transformer(
     hidden: int = 512,
     dropout: float = 0.1,
     points: Points = "block",
-    attention: Kind = "standard",
+    attention: AttentionKind = "standard",
     norm_first: bool = True,
     embedding_point: bool = False,
     spread: float = 0.3,
@@ -181,8 +183,8 @@ def transformer(
 
     Raises JobError for unknown attention or points, also a number that does not divide the blocks.
     """
-    if attention not in get_args(Kind):
-        hint = nearest(str(attention), get_args(Kind))
+    if attention not in get_args(AttentionKind):
+        hint = nearest(str(attention), get_args(AttentionKind))
         raise JobError(f"options.attention: unknown '{attention}'; {hint}")
     inner = partial(Attention, attention, width, heads, length, dropout)
     looks = partial(Residual, inner, width, dropout, norm_first)

@@ -61,7 +61,7 @@ def click_task(
         error_at="input" if chosen["head_layers"] and "head_layers" in known else "output",
         data=found.splits,
         metrics={"accuracy": click_accuracy},
-        rankings={"auc": auc},
+        global_metrics={"auc": auc},
         defaults=settings["defaults"],
     )
 

@@ -65,7 +65,7 @@ def view_task(trunk: Trunk, data_dir: str = "", method: str = "dfa", **options: 
         loss=both_losses,
         data=photographs,
         metrics={},
-        rankings={
+        global_metrics={
             "psnr": partial(mean_of_views, "peak_signal_noise_ratio", photographs),
             "ssim": partial(mean_of_views, "structural_similarity", photographs),
         },

@@ -156,10 +156,10 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def test_dashboard_and_scrape_know_the_services_own_names() -> None:
-    from coordinator.service.web import metrics as instruments
+    from coordinator.service.web import metrics
 
-    assert instruments.__file__ is not None
-    source = Path(instruments.__file__).read_text(encoding="utf-8")
+    assert metrics.__file__ is not None
+    source = Path(metrics.__file__).read_text(encoding="utf-8")
     known = set(re.findall(r'"(errorcast_[a-z_]+)"', source))
     text = (DEPLOY / "monitoring" / "grafana-dashboard.json").read_text(encoding="utf-8")
     used = {name.removesuffix("_bucket") for name in re.findall(r"errorcast_[a-z_]+", text)}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import NETWORKS, Noise, dense, rule
+from support.networks import NETWORKS, Noise, dense, rule
 from torch import Tensor, nn
 
 from dfa_core import (

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from networks import NETWORKS
+from support.networks import NETWORKS
 from torch import nn
 
 from dfa_core import JobError, Model, as_model

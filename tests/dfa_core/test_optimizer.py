@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import NETWORKS, Noise
+from support.networks import NETWORKS, Noise
 from torch import nn
 
 from dfa_core import JobError, LearningRule, OptimizerSpec, Reference

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from networks import NETWORKS, OPTIMIZERS, Noise, dense, rule
+from support.networks import NETWORKS, OPTIMIZERS, Noise, dense, rule
 from torch import nn
 
 from dfa_core import Block, FeedbackSpec, Head, LearningRule, Model, Reference, build_layers

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import (
+    ActivationSpec,
     Block,
-    FlowSpec,
     Head,
     JobError,
     LearningRule,
@@ -106,7 +106,7 @@ def test_blocks_that_pass_messages_equal_the_reference(cut: tuple[int, ...]) -> 
             h = x[4 * m : 4 * m + 4]
             for block, end in zip(blocks, ends, strict=True):
                 h = block.forward(h, step, m)
-                message = FlowSpec.of(h).pack(h)
+                message = ActivationSpec.of(h).pack(h)
                 assert message.shape[1:] == measured.between[end].message.shape
                 h = measured.between[end].unpack(message.clone())
             _, error = head.error(h, target[4 * m : 4 * m + 4], step, m)
@@ -123,7 +123,7 @@ def test_blocks_that_pass_messages_equal_the_reference(cut: tuple[int, ...]) -> 
 
 def test_a_message_gives_back_each_tensor() -> None:
     h = (torch.randn(5, 2, 3), torch.randn(5, 1), torch.randn(5, 4))
-    spec = FlowSpec.of(h)
+    spec = ActivationSpec.of(h)
     assert spec.bytes == 4 * 11
     back = spec.unpack(spec.pack(h))
     assert all(torch.equal(a, b) and b.is_contiguous() for a, b in zip(h, back, strict=True))
@@ -131,17 +131,17 @@ def test_a_message_gives_back_each_tensor() -> None:
 
 def test_a_narrow_message_has_half_the_bytes() -> None:
     h = tuple(t.bfloat16().float() for t in (torch.randn(5, 2, 3), torch.randn(5, 4)))
-    spec = FlowSpec.of(h, narrow=True)
+    spec = ActivationSpec.of(h, narrow=True)
     assert (spec.bytes, spec.message.bytes) == (40, 20)
     back = spec.unpack(spec.pack(h))
     assert all(torch.equal(a, b) and b.dtype == a.dtype for a, b in zip(h, back, strict=True))
     whole = torch.ones(5, 2, dtype=torch.int64)  # tokens: they are what they are
-    assert not FlowSpec.of(whole, narrow=True).narrow
+    assert not ActivationSpec.of(whole, narrow=True).narrow
 
 
 def test_two_dtypes_cannot_travel_together() -> None:
     with pytest.raises(JobError, match="one dtype, not torch.float32, torch.int64"):
-        FlowSpec.of((torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.int64)))
+        ActivationSpec.of((torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.int64)))
 
 
 def test_what_learns_by_the_error_must_have_its_shape() -> None:

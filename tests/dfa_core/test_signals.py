@@ -2,19 +2,19 @@
 
 import pytest
 import torch
-from networks import NETWORKS, Noise, rule
+from support.networks import NETWORKS, Noise, rule
 from torch import nn
 
 from coordinator.job.resolve import resolve
-from dfa_core import FeedbackSpec, JobError, LearningRule, Reference, SampleSpec
-from dfa_core.feedback.rules import Kind
+from dfa_core import FeedbackSpec, JobError, LearningRule, Reference, TensorSpec
+from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.signals import broadcast, of_target
 from dfa_tasks.source import as_source, pick
 
 LOSS = nn.functional.cross_entropy
 
 
-def signal(kind: Kind) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def signal(kind: FeedbackKind) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return what is broadcast for one of two microbatches, its error, and the targets."""
     _, target = Noise().batch(0)
     error = torch.randn(12, 10, generator=torch.Generator().manual_seed(1))
@@ -35,7 +35,7 @@ def test_the_target_stands_for_the_error() -> None:
 def test_the_target_is_known_before_the_head_has_run() -> None:
     sent, _, target = signal("target")
     r = rule(microbatches=2, feedback=FeedbackSpec(kind="target"))
-    assert torch.equal(of_target(target, SampleSpec((10,), torch.float32), r), sent)
+    assert torch.equal(of_target(target, TensorSpec((10,), torch.float32), r), sent)
 
 
 def test_projected_targets_train_digits_better_than_the_head_alone() -> None:
@@ -58,7 +58,7 @@ def test_projected_targets_train_digits_better_than_the_head_alone() -> None:
 )
 def test_other_targets_than_classes_are_refused(target: torch.Tensor) -> None:
     with pytest.raises(JobError, match="needs one class a sample"):
-        of_target(target, SampleSpec((3,), torch.float32), LearningRule())
+        of_target(target, TensorSpec((3,), torch.float32), LearningRule())
 
 
 def test_a_batch_cannot_be_left_out_without_its_error() -> None:

@@ -4,17 +4,19 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-import networks
 import pytest
 import torch
-from networks import NETWORKS, SAMPLES, Noise, dense, rule
 from ray import cloudpickle
+from support import networks
+from support.networks import NETWORKS, SAMPLES, Noise, dense, rule
 from torch import Tensor, nn
 
 from coordinator.experiments.errorcast_side import ErrorcastSide
-from coordinator.experiments.workload import open_feed
+from coordinator.experiments.workload import open_prefetcher
 from dfa_core import LearningRule, Model, Reference, profile, split
 from dfa_core.trained import TrainedModule
+from dfa_speedup.bench_worker import BenchWorker
+from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.peers import (
     DATA_PARALLEL,
     ONE_PROCESS,
@@ -23,59 +25,57 @@ from dfa_speedup.peers import (
     PIPELINES,
     refusal,
 )
-from dfa_speedup.worker import ContestWorker
-from dfa_speedup.workers import PeerFailed, Workers
-from dfa_speedup.workload import Case, Configuration
-from workers.actor import Meeting, Shipment
+from dfa_speedup.workload import Configuration, Workload
+from workers.actor import PickledPayload, Rendezvous
 from workers.group import LOOPBACK
-from workers.placement import Share
+from workers.placement import WorkerResources
 from workers.trace import Span
 
 LOSS = nn.functional.cross_entropy
 STEPS, M = 3, 4
-ALONE = Meeting(LOOPBACK, port=0, world=1, timeout_s=10)
+ALONE = Rendezvous(LOOPBACK, port=0, world=1, timeout_s=10)
 cloudpickle.register_pickle_by_value(networks)
 
 
-def case_of(model: Model, r: LearningRule) -> Case:
+def case_of(model: Model, r: LearningRule) -> Workload:
     x, target = (split(part, M)[0] for part in Noise().batch(0))
     measured = profile(model, LOSS, r, x, target)
-    return Case(model, LOSS, r, partial(open_feed, Noise(), SAMPLES), SAMPLES, measured)
+    return Workload(model, LOSS, r, partial(open_prefetcher, Noise(), SAMPLES), SAMPLES, measured)
 
 
-def reference(case: Case, method: str, microbatches: int) -> list[float]:
+def reference(workload: Workload, method: str, microbatches: int) -> list[float]:
     r = rule("sgd", microbatches)
-    trainer = Reference(case.model, LOSS, r, method)  # type: ignore[arg-type]
+    trainer = Reference(workload.model, LOSS, r, method)  # type: ignore[arg-type]
     return [trainer.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
 
 
 @pytest.fixture(scope="module")
-def sides(a_ray: None) -> Iterator[tuple[Case, Workers, ErrorcastSide]]:
-    case = case_of(NETWORKS["mlp"], rule("sgd", M))
-    shipment = Shipment.pack(case)
-    workers = Workers(shipment, 2, Share(), timeout_s=60)
-    ours = ErrorcastSide(shipment, threads=1, timeout_s=60)
-    yield case, workers, ours
+def sides(a_ray: None) -> Iterator[tuple[Workload, BenchWorkers, ErrorcastSide]]:
+    workload = case_of(NETWORKS["mlp"], rule("sgd", M))
+    payload = PickledPayload.pack(workload)
+    workers = BenchWorkers(payload, 2, WorkerResources(), timeout_s=60)
+    ours = ErrorcastSide(payload, threads=1, timeout_s=60)
+    yield workload, workers, ours
     ours.stop()
     workers.stop()
 
 
 @pytest.mark.parametrize("schedule", [*PEERS, ONE_PROCESS_DFA])
 def test_three_steps_have_the_references_losses(
-    sides: tuple[Case, Workers, ErrorcastSide], schedule: str
+    sides: tuple[Workload, BenchWorkers, ErrorcastSide], schedule: str
 ) -> None:
-    case, workers, _ = sides
+    workload, workers, _ = sides
     workers.forget()
     configuration = Configuration(schedule, M)
-    assert refusal(case, configuration, 2) is None
+    assert refusal(workload, configuration, 2) is None
     done = workers.train(configuration, 0, STEPS)
     told = [worker.losses for worker in done if worker.losses]
     losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
-    expected = reference(case, "dfa" if schedule == ONE_PROCESS_DFA else "bp", M)
+    expected = reference(workload, "dfa" if schedule == ONE_PROCESS_DFA else "bp", M)
     assert losses == pytest.approx(expected, rel=2e-6)
     others = {"dfa", "bp", "shallow"} - {"dfa" if schedule == ONE_PROCESS_DFA else "bp"}
     for other in others:  # the bound tells the methods apart
-        assert losses != pytest.approx(reference(case, other, M), rel=1e-5)
+        assert losses != pytest.approx(reference(workload, other, M), rel=1e-5)
     if schedule in PIPELINES:
         assert all(worker.spans for worker in done)
 
@@ -116,22 +116,22 @@ class Ends(nn.Module):
 @pytest.mark.parametrize("schedule", ["GPipe", "1F1B", "interleaved 1F1B"])
 def test_pipelines_carry_gradients_that_are_parts_of_others(a_ray: None, schedule: str) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    case = case_of(Model((Forks, Joins, Joins), Ends), rule("sgd", M))
-    workers = Workers(Shipment.pack(case), 2, Share(), timeout_s=60)
+    workload = case_of(Model((Forks, Joins, Joins), Ends), rule("sgd", M))
+    workers = BenchWorkers(PickledPayload.pack(workload), 2, WorkerResources(), timeout_s=60)
     try:
         done = workers.train(Configuration(schedule, M), 0, STEPS)
     finally:
         workers.stop()
     told = [worker.losses for worker in done if worker.losses]
     losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
-    assert losses == pytest.approx(reference(case, "bp", M), rel=2e-6)
+    assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)
 
 
 def test_every_worker_of_a_peer_ends_with_the_references_weights(
-    sides: tuple[Case, Workers, ErrorcastSide],
+    sides: tuple[Workload, BenchWorkers, ErrorcastSide],
 ) -> None:
-    case, workers, _ = sides
-    trained = Reference(case.model, LOSS, rule("sgd", M), "bp")
+    workload, workers, _ = sides
+    trained = Reference(workload.model, LOSS, rule("sgd", M), "bp")
     for step in range(STEPS):
         trained.train_step(step, *Noise().batch(step))
     for schedule in (*PIPELINES, DATA_PARALLEL, ONE_PROCESS):
@@ -146,20 +146,20 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
 
 
 def test_errorcasts_side_has_the_bits_of_the_dfa_reference(
-    sides: tuple[Case, Workers, ErrorcastSide],
+    sides: tuple[Workload, BenchWorkers, ErrorcastSide],
 ) -> None:
-    case, workers, ours = sides
-    visit, _ = ours.first_visit(workers, M, STEPS)
-    assert visit.losses == reference(case, "dfa", M)
-    kinds = [[span.what for span in row] for row in visit.spans]
+    workload, workers, ours = sides
+    trial, _ = ours.first_trial(workers, M, STEPS)
+    assert trial.losses == reference(workload, "dfa", M)
+    kinds = [[span.what for span in row] for row in trial.spans]
     assert [row.count("forward") for row in kinds] == [STEPS * M, STEPS * M, 0]
     assert [row.count("update") for row in kinds] == [STEPS * M, STEPS * M, 0]
     assert [row.count("head") for row in kinds] == [0, 0, STEPS * M]
 
 
 def test_a_peer_with_all_threads_gives_them_back(a_ray: None) -> None:
-    worker = ContestWorker(threads=1)
-    worker.enter(Shipment.pack(case_of(NETWORKS["mlp"], rule("sgd", M))), ALONE, rank=0)
+    worker = BenchWorker(threads=1)
+    worker.enter(PickledPayload.pack(case_of(NETWORKS["mlp"], rule("sgd", M))), ALONE, rank=0)
     worker._world = 3  # as if two more were there
     threads = []
     worker._build_peer = lambda _: Watching(threads)  # type: ignore[method-assign]
@@ -197,15 +197,15 @@ def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
         (dense(64, 16), partial(nn.Sequential, Exploding(), nn.Linear(16, 16))),
         partial(nn.Linear, 16, 10),
     )
-    case = case_of(model, rule("sgd", M))
+    workload = case_of(model, rule("sgd", M))
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    shipment = Shipment.pack(case)
-    workers = Workers(shipment, 2, Share(), timeout_s=60)
-    ours = ErrorcastSide(shipment, threads=1, timeout_s=60)
+    payload = PickledPayload.pack(workload)
+    workers = BenchWorkers(payload, 2, WorkerResources(), timeout_s=60)
+    ours = ErrorcastSide(payload, threads=1, timeout_s=60)
     try:
         with pytest.raises(PeerFailed, match="out of memory"):
             workers.train(Configuration("1F1B", M), 0, 1)
-        assert len(ours.visit(workers, M, 2).seconds) == 1
+        assert len(ours.trial(workers, M, 2).seconds) == 1
     finally:
         ours.stop()
         workers.stop()
@@ -214,7 +214,12 @@ def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
 def test_steps_may_take_longer_together_than_the_longest_wait(a_ray: None) -> None:
     """An epoch of a race does."""
     within_s = 5.0
-    workers = Workers(Shipment.pack(case_of(NETWORKS["mlp"], rule("sgd", M))), 2, Share(), within_s)
+    workers = BenchWorkers(
+        PickledPayload.pack(case_of(NETWORKS["mlp"], rule("sgd", M))),
+        2,
+        WorkerResources(),
+        within_s,
+    )
     try:
         configuration = Configuration("1F1B", M)
         first, steps, seconds = 0, 50, 0.0
@@ -238,7 +243,7 @@ def test_steps_may_take_longer_together_than_the_longest_wait(a_ray: None) -> No
 def test_what_a_peer_cannot_run_is_said(
     schedule: str, blocks: int, microbatches: int, why: str
 ) -> None:
-    case = case_of(NETWORKS["mlp"], rule("sgd", M))
-    found = refusal(case, Configuration(schedule, microbatches), blocks)
+    workload = case_of(NETWORKS["mlp"], rule("sgd", M))
+    found = refusal(workload, Configuration(schedule, microbatches), blocks)
     assert found is not None
     assert why in found

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._C._distributed_c10d import ProcessGroupGloo
 
-from dfa_core import Forward, SampleSpec, Step, Update, block_actions, in_flight
+from dfa_core import Forward, Step, TensorSpec, Update, block_actions, in_flight
 from workers.gloo_group import GlooGroup
 from workers.group import Group, GroupLeft, listen, open_store
 from workers.links import ErrorInbox, Inbox, Outbox
@@ -83,7 +83,7 @@ def test_every_message_arrives_in_its_place(
     host: str, join: Join, blocks: int, microbatches: int, steps: int, staleness: int
 ) -> None:
     """Numbers travel in place of activations: block k adds k, the error is what came out."""
-    spec, samples = SampleSpec((5,), torch.float32), 3
+    spec, samples = TensorSpec((5,), torch.float32), 3
     messages = steps * microbatches
     total = blocks * (blocks + 1) / 2
 
@@ -133,7 +133,7 @@ def test_every_message_arrives_in_its_place(
 
 def test_parts_of_several_sizes() -> None:
     sizes = [4, 4, 1]
-    spec = SampleSpec((2,), torch.int64)
+    spec = TensorSpec((2,), torch.int64)
 
     def work(group: Group) -> None:
         if group.rank == 0:

@@ -4,7 +4,7 @@ import pytest
 
 from dfa_core import JobError
 from workers.gpu import Gpu
-from workers.transport import choose, told
+from workers.transport import choose, describe_links
 
 A, B, C = (Gpu(name, 8e10) for name in ("GPU-a", "GPU-b", "GPU-c"))
 
@@ -38,6 +38,6 @@ def test_nccl_that_cannot_be_is_refused(gpus: list[Gpu | None], why: str) -> Non
 
 
 def test_people_are_told_where_ranks_meet_and_how() -> None:
-    assert told("gloo", [None, None], "127.0.0.1") == "gloo; the ranks meet at 127.0.0.1"
-    assert "pinned memory" in told("gloo", [None, A], "10.0.0.1")
-    assert told("nccl", [A, B], "10.0.0.1").startswith("NCCL")
+    assert describe_links("gloo", [None, None], "127.0.0.1") == "gloo; the ranks meet at 127.0.0.1"
+    assert "pinned memory" in describe_links("gloo", [None, A], "10.0.0.1")
+    assert describe_links("nccl", [A, B], "10.0.0.1").startswith("NCCL")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from errorcast.v1.job_pb2 import JobSpec
 
-from coordinator.service.errors import NOT_ALLOWED, Fault
+from coordinator.service.errors import NOT_ALLOWED, ServiceError
 
 
-def confine(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
+def check_allowed_paths(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
     """Make a spec's paths absolute, symlinks followed, and check where they lead.
 
     Raises Fault for a task file outside the code folders, or data outside the data folders, or
@@ -19,14 +19,18 @@ def confine(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
         found = _inside(path if colon else spec.task, code)
         if found is None:
             opened = "in a folder that --allow-code opens" if code else "installed (--allow-code)"
-            raise Fault(NOT_ALLOWED, f"task: {spec.task} is not {opened}")
+            raise ServiceError(NOT_ALLOWED, f"task: {spec.task} is not {opened}")
         spec.task = f"{found}:{function}"
     if spec.checkpoint.path:
-        raise Fault(NOT_ALLOWED, "checkpoint.path: a service keeps its jobs' checkpoints itself")
+        raise ServiceError(
+            NOT_ALLOWED, "checkpoint.path: a service keeps its jobs' checkpoints itself"
+        )
     if spec.data_dir:
         there = _inside(spec.data_dir, data)
         if there is None:
-            raise Fault(NOT_ALLOWED, f"data_dir: {spec.data_dir} is in no folder of --data-root")
+            raise ServiceError(
+                NOT_ALLOWED, f"data_dir: {spec.data_dir} is in no folder of --data-root"
+            )
         spec.data_dir = str(there)
 
 

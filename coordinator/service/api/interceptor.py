@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from coordinator.service.errors import INTERNAL, MALFORMED, NO_TOKEN, Fault
+from coordinator.service.errors import INTERNAL, MALFORMED, NO_TOKEN, ServiceError
 from coordinator.service.web.metrics import CALL_SECONDS
 
 _OPEN = "/grpc.health.v1.Health/"  # probes have no token
@@ -28,7 +28,7 @@ class _Undecodable:
     """Stands for bytes that are no message."""
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Stands before all methods, reflection included."""
 
     def __init__(self, token: str | None) -> None:
@@ -40,7 +40,7 @@ class Gate(grpc.aio.ServerInterceptor):
         """Return the method's handler, wrapped; or one that refuses."""
         method = handler_call_details.method
         if not method.startswith(_OPEN) and not self._bears_token(handler_call_details):
-            return _refusal(Fault(NO_TOKEN, "give the service's token (--token-file)"))
+            return _refusal(ServiceError(NO_TOKEN, "give the service's token (--token-file)"))
         handler = await continuation(handler_call_details)
         return _guarded(handler, method) if handler is not None else handler
 
@@ -53,9 +53,9 @@ class Gate(grpc.aio.ServerInterceptor):
         return hmac.compare_digest(text.encode(), expected.encode())
 
 
-def _refusal(fault: Fault) -> Handler:
+def _refusal(error: ServiceError) -> Handler:
     async def refuse(_: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        await context.abort(fault.kind.status, str(fault))
+        await context.abort(error.kind.status, str(error))
         yield  # an async generator, as a stream's handler must be
 
     return grpc.stream_stream_rpc_method_handler(refuse)
@@ -118,7 +118,7 @@ def _decoder(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | 
 
 def _check(request: Any) -> None:
     if isinstance(request, _Undecodable):
-        raise Fault(MALFORMED, "the bytes are no message of this method")
+        raise ServiceError(MALFORMED, "the bytes are no message of this method")
 
 
 async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -131,8 +131,8 @@ async def _abort(error: Exception, context: Context, method: str) -> None:
     """End the call with an error; whatever nobody foresaw goes to the log alone."""
     if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
         raise error
-    if not isinstance(error, Fault):
+    if not isinstance(error, ServiceError):
         entry = secrets.token_hex(4)
         logger.error("%s failed, entry %s", method, entry, exc_info=error)
-        error = Fault(INTERNAL, f"a fault of the service; its log has entry {entry}")
+        error = ServiceError(INTERNAL, f"a fault of the service; its log has entry {entry}")
     await context.abort(error.kind.status, str(error))

@@ -16,7 +16,7 @@ from errorcast.v1 import service_pb2_grpc
 from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import JobSpec, JobState
 
-from coordinator.service.api.allowed_paths import confine
+from coordinator.service.api.allowed_paths import check_allowed_paths
 from coordinator.service.errors import (
     BAD_JOB,
     BAD_REQUEST,
@@ -25,15 +25,15 @@ from coordinator.service.errors import (
     STOPPING,
     TOO_MUCH,
     WRONG_STATE,
-    Fault,
+    ServiceError,
 )
-from coordinator.service.jobs.notifier import Bell
+from coordinator.service.jobs.notifier import JobNotifier
 from coordinator.service.jobs.states import ACTIVE, FINAL, PAUSED, QUEUED, RUNNING, name
 from coordinator.service.jobs.store import Record, Store
 from coordinator.service.jobs.supervisor import Supervisor, replicas_of, rescaled, stop_now
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
-from coordinator.service.processes.model_client import Models
+from coordinator.service.processes.model_client import ModelClient
 from coordinator.service.settings import ServiceSettings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -55,12 +55,12 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         store: Store,
         supervisor: Supervisor,
         cluster: ClusterLink,
-        models: Models,
-        bell: Bell,
+        models: ModelClient,
+        notifier: JobNotifier,
     ) -> None:
         self._settings, self._limits = settings, settings.limits
         self._store, self._supervisor, self._cluster = store, supervisor, cluster
-        self._models, self._bell = models, bell
+        self._models, self._notifier = models, notifier
         self._streams: Counter[str] = Counter()
         self.stopping = False
 
@@ -72,7 +72,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         if known is None:
             spec = JobSpec()
             spec.CopyFrom(request.spec)
-            confine(spec, self._settings.code, self._settings.data)
+            check_allowed_paths(spec, self._settings.code, self._settings.data)
             spec = await self._models.check(spec)
             # another call with the same id may have come first meanwhile
             known = self._store.submitted_as(request.request_id, sent)
@@ -90,11 +90,11 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         """Return a page of jobs, newest first."""
         size = request.page_size or _PAGE
         if size > _LARGEST_PAGE:
-            raise Fault(BAD_REQUEST, f"page_size: {size} is above {_LARGEST_PAGE}")
+            raise ServiceError(BAD_REQUEST, f"page_size: {size} is above {_LARGEST_PAGE}")
         below = _page(request.page_token)
         unknown = [s for s in request.states if s not in JobState.values() or s == 0]
         if unknown:
-            raise Fault(BAD_REQUEST, f"states: {unknown[0]} is no state of a job")
+            raise ServiceError(BAD_REQUEST, f"states: {unknown[0]} is no state of a job")
         found = [
             record
             for record in self._store.newest_first()
@@ -110,7 +110,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         """Send what has happened behind a number, and what happens."""
         record = self._job(request.job_id)
         job_id, seen = record.job.id, request.after
-        with self._stream_of(context), self._bell.listener(job_id) as news:
+        with self._stream_of(context), self._notifier.listener(job_id) as news:
             shown = 0.0
             loop = asyncio.get_running_loop()
             while True:
@@ -126,7 +126,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
                 if current.state in FINAL and seen >= current.events:
                     return
                 if self.stopping:
-                    raise Fault(STOPPING, "the service is stopping; watch again from here")
+                    raise ServiceError(STOPPING, "the service is stopping; watch again from here")
                 if current.state in ACTIVE and loop.time() - shown >= _PROGRESS_S:
                     yield pb.WatchJobResponse(progress=current.progress)
                     shown = loop.time()
@@ -157,7 +157,9 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             events = rescaled(changed)
             self._store.save(changed, [*events, changed.go_to(QUEUED, "resumed")])
         elif record.wanted == "pause":
-            raise Fault(WRONG_STATE, f"{record.job.id} is being paused; resume it when it is")
+            raise ServiceError(
+                WRONG_STATE, f"{record.job.id} is being paused; resume it when it is"
+            )
         self._supervisor.changed(record.job.id)
         return pb.ResumeJobResponse(job=self._job(record.job.id).job)
 
@@ -169,7 +171,9 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         replicas = request.replicas or record.wanted_replicas or replicas_of(record.job.spec)
         if not 1 <= request.blocks <= self._limits.blocks // replicas:
             most = self._limits.blocks
-            raise Fault(BAD_REQUEST, f"blocks: there must be 1 to {most} of all replicas together")
+            raise ServiceError(
+                BAD_REQUEST, f"blocks: there must be 1 to {most} of all replicas together"
+            )
         wanted = JobSpec()
         wanted.CopyFrom(record.job.spec)
         wanted.blocks, wanted.replicas = request.blocks, replicas
@@ -204,7 +208,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         if record.job.state not in FINAL:
             raise _wrong_state(record, "be deleted; cancel it first")
         self._store.delete(record)
-        self._bell.ring(record.job.id)
+        self._notifier.ring(record.job.id)
         await asyncio.to_thread(shutil.rmtree, self._supervisor.folder(record.job.id), True)
         return pb.DeleteJobResponse()
 
@@ -243,49 +247,57 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         record = self._job(request.job_id)
         steps = request.steps or 3
         if steps > 10:
-            raise Fault(BAD_REQUEST, f"steps: {steps} is above 10")
+            raise ServiceError(BAD_REQUEST, f"steps: {steps} is above 10")
         if record.job.state != RUNNING:
             raise _wrong_state(record, "be traced")
         try:
             trace = await self._cluster.timeline(record.actor, steps)
         except (ActorLost, ClusterDown) as error:
-            raise Fault(NO_CLUSTER, str(error)) from error
+            raise ServiceError(NO_CLUSTER, str(error)) from error
         except ChildError as error:
-            raise Fault(WRONG_STATE, f"{record.job.id}: {error}") from error
+            raise ServiceError(WRONG_STATE, f"{record.job.id}: {error}") from error
         return pb.GetTimelineResponse(chrome_trace_json=trace)
 
     def _job(self, job_id: str) -> Record:
         record = self._store.get(job_id)
         if record is None:
             what = "there is no job yet" if job_id == "latest" else f"there is no job '{job_id}'"
-            raise Fault(NO_JOB, what)
+            raise ServiceError(NO_JOB, what)
         return record
 
     def _check_submission(self, request: pb.SubmitJobRequest) -> None:
         if self.stopping:
-            raise Fault(STOPPING, "the service is stopping; submit again with the same request id")
+            raise ServiceError(
+                STOPPING, "the service is stopping; submit again with the same request id"
+            )
         if not _REQUEST_ID.fullmatch(request.request_id):
-            raise Fault(BAD_REQUEST, "request_id: must be 8 to 64 of A-Z a-z 0-9 _ -")
+            raise ServiceError(BAD_REQUEST, "request_id: must be 8 to 64 of A-Z a-z 0-9 _ -")
         if request.priority not in _PRIORITIES:
-            raise Fault(BAD_REQUEST, f"priority: {request.priority} is not between -100 and 100")
+            raise ServiceError(
+                BAD_REQUEST, f"priority: {request.priority} is not between -100 and 100"
+            )
         if request.spec.ByteSize() > self._limits.spec_bytes:
-            raise Fault(TOO_MUCH, f"spec: is larger than {self._limits.spec_bytes:,} bytes")
+            raise ServiceError(TOO_MUCH, f"spec: is larger than {self._limits.spec_bytes:,} bytes")
         if not request.spec.task:
-            raise Fault(BAD_JOB, "task: is missing")
+            raise ServiceError(BAD_JOB, "task: is missing")
         blocks = request.spec.blocks * replicas_of(request.spec)
         if blocks > self._limits.blocks:
             most = self._limits.blocks
-            raise Fault(BAD_JOB, f"blocks: {blocks} is above {most}, of all replicas together")
+            raise ServiceError(
+                BAD_JOB, f"blocks: {blocks} is above {most}, of all replicas together"
+            )
         queued = sum(r.job.state == QUEUED for r in self._store.newest_first())
         if queued >= self._limits.queued_jobs:
-            raise Fault(TOO_MUCH, f"{queued} jobs are waiting already; submit when some have run")
+            raise ServiceError(
+                TOO_MUCH, f"{queued} jobs are waiting already; submit when some have run"
+            )
 
     @contextmanager
     def _stream_of(self, context: Context) -> Iterator[None]:
         """Count a client's open streams. Raises Fault when it has too many."""
         client = str(context.peer()).rpartition(":")[0]  # its address, any port
         if self._streams[client] >= self._limits.streams_per_client:
-            raise Fault(TOO_MUCH, f"{self._streams[client]} streams of this client are open")
+            raise ServiceError(TOO_MUCH, f"{self._streams[client]} streams of this client are open")
         self._streams[client] += 1
         try:
             yield
@@ -305,8 +317,10 @@ def _of_a_message(events: list[Event]) -> list[Event]:
     return events
 
 
-def _wrong_state(record: Record, what: str) -> Fault:
-    return Fault(WRONG_STATE, f"{record.job.id} is {name(record.job.state)} and cannot {what}")
+def _wrong_state(record: Record, what: str) -> ServiceError:
+    return ServiceError(
+        WRONG_STATE, f"{record.job.id} is {name(record.job.state)} and cannot {what}"
+    )
 
 
 def _stem(task: str) -> str:
@@ -318,7 +332,7 @@ def _page(token: str) -> int | None:
     if not token:
         return None
     if not token.isascii() or not token.isdecimal() or len(token) > 18:
-        raise Fault(BAD_REQUEST, "page_token: take it from the response before")
+        raise ServiceError(BAD_REQUEST, "page_token: take it from the response before")
     return int(token)
 
 

@@ -14,13 +14,13 @@ from errorcast.v1 import service_pb2, service_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coordinator.service.api.interceptor import Gate
+from coordinator.service.api.interceptor import AuthInterceptor
 from coordinator.service.api.methods import Methods
-from coordinator.service.jobs.notifier import Bell
+from coordinator.service.jobs.notifier import JobNotifier
 from coordinator.service.jobs.store import Store
 from coordinator.service.jobs.supervisor import Supervisor
 from coordinator.service.processes.cluster import ClusterLink
-from coordinator.service.processes.model_client import Models
+from coordinator.service.processes.model_client import ModelClient
 from coordinator.service.settings import ServiceSettings
 from dfa_core.errors import JobError
 
@@ -51,13 +51,13 @@ class Service:
         """
         async with AsyncExitStack() as at_end:
             at_end.callback(self._store.close)
-            settings, bell = self._settings, Bell()
-            cluster, models = ClusterLink(settings), Models(settings.state)
+            settings, notifier = self._settings, JobNotifier()
+            cluster, models = ClusterLink(settings), ModelClient(settings.state)
             at_end.push_async_callback(models.stop)
             at_end.push_async_callback(cluster.end)
-            supervisor = Supervisor(self._store, cluster, bell, settings.state / "jobs")
+            supervisor = Supervisor(self._store, cluster, notifier, settings.state / "jobs")
             at_end.push_async_callback(supervisor.leave)
-            methods = Methods(settings, self._store, supervisor, cluster, models, bell)
+            methods = Methods(settings, self._store, supervisor, cluster, models, notifier)
             server, status = self._server(methods)
             port = self._listen(server)
             page = await self._page(cluster, at_end)
@@ -73,7 +73,7 @@ class Service:
             await server.start()
             announce(f"{settings.listen.rpartition(':')[0]}:{port}", page)
             ended, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            await self._finish(server, status, methods, supervisor, bell)
+            await self._finish(server, status, methods, supervisor, notifier)
             for task in ended:
                 task.result()  # raises what ended it, if it was no signal
 
@@ -83,14 +83,14 @@ class Service:
         status: health.aio.HealthServicer,
         methods: Methods,
         supervisor: Supervisor,
-        bell: Bell,
+        notifier: JobNotifier,
     ) -> None:
         """Let calls end, watchers know, and jobs save what they have where Ray ends with us."""
         logger.info("stops")
         methods.stopping = True
         for name in ("", SERVICE):
             await status.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-        bell.ring_all()
+        notifier.ring_all()
         await server.stop(_GRACE_S)
         if not self._settings.ray_address:
             await supervisor.drain(_DRAIN_S)
@@ -109,7 +109,7 @@ class Service:
     def _server(self, methods: Methods) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
         limit = self._settings.limits.message_bytes
         server = grpc.aio.server(
-            interceptors=[Gate(self._settings.token)],
+            interceptors=[AuthInterceptor(self._settings.token)],
             options=[
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", limit),

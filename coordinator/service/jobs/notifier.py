@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Bell:
+class JobNotifier:
     """One for all jobs; a listener that was woken looks for itself what is new."""
 
     def __init__(self) -> None:

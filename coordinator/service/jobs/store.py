@@ -13,7 +13,7 @@ from typing import Literal
 from errorcast.v1.event_pb2 import Event, StateChange
 from errorcast.v1.job_pb2 import Job, JobSpec
 
-from coordinator.service.errors import DISK_FULL, REUSED, Fault
+from coordinator.service.errors import DISK_FULL, REUSED, ServiceError
 from coordinator.service.jobs.states import FINAL, QUEUED, State, check
 from dfa_core.errors import JobError
 
@@ -131,7 +131,7 @@ class Store:
             return None
         record = self._jobs[self._by_request[request_id]]
         if record.request != request:
-            raise Fault(REUSED, f"request id {request_id} was used for another job")
+            raise ServiceError(REUSED, f"request id {request_id} was used for another job")
         return record
 
     def add(
@@ -255,6 +255,8 @@ class _Transaction:
         except sqlite3.OperationalError as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise Fault(DISK_FULL, f"the state folder takes nothing more: {error}") from error
+            raise ServiceError(
+                DISK_FULL, f"the state folder takes nothing more: {error}"
+            ) from error
         if kind is not None and issubclass(kind, sqlite3.OperationalError):
-            raise Fault(DISK_FULL, "the state folder takes nothing more")
+            raise ServiceError(DISK_FULL, "the state folder takes nothing more")

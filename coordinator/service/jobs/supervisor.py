@@ -15,10 +15,10 @@ from typing import Any
 from errorcast.v1.event_pb2 import Event, Scaling
 from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
 
-from coordinator.service.errors import Fault, plain
-from coordinator.service.jobs import events as telling
+from coordinator.service.errors import ServiceError, plain
+from coordinator.service.jobs import events as job_events
 from coordinator.service.jobs.admission import admit
-from coordinator.service.jobs.notifier import Bell
+from coordinator.service.jobs.notifier import JobNotifier
 from coordinator.service.jobs.states import (
     ACTIVE,
     CANCELLED,
@@ -49,9 +49,11 @@ logger = logging.getLogger(__name__)
 class Supervisor:
     """Starts, follows and ends the jobs of a store on a cluster."""
 
-    def __init__(self, store: Store, cluster: ClusterLink, bell: Bell, jobs: Path) -> None:
+    def __init__(
+        self, store: Store, cluster: ClusterLink, notifier: JobNotifier, jobs: Path
+    ) -> None:
         """jobs: the folder of the jobs' run folders."""
-        self._store, self._cluster, self._bell, self._jobs = store, cluster, bell, jobs
+        self._store, self._cluster, self._notifier, self._jobs = store, cluster, notifier, jobs
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._preparing: asyncio.Task[None] | None = None
@@ -64,7 +66,7 @@ class Supervisor:
 
     def changed(self, job_id: str) -> None:
         """Look at a job whose record was changed, and tell its watchers."""
-        self._bell.ring(job_id)
+        self._notifier.ring(job_id)
         self._wake.set()
 
     async def run(self) -> None:
@@ -83,7 +85,7 @@ class Supervisor:
                     self._prepare()
                 elif not self._stopping:
                     self._explain({r.job.id: self._cluster.why_down for r in self._queued()})
-            except (ClusterDown, ChildError, Fault) as error:
+            except (ClusterDown, ChildError, ServiceError) as error:
                 logger.warning("the queue waits: %s", error)
             try:
                 await asyncio.wait_for(self._wake.wait(), _QUEUE_S)
@@ -166,7 +168,7 @@ class Supervisor:
         if not changed.job.HasField("started"):
             changed.job.started.GetCurrentTime()
         self._save(changed, [changed.go_to(STARTING, "its workers are being started")])
-        self._bell.ring(record.job.id)
+        self._notifier.ring(record.job.id)
         self._take_up(changed)
 
     def _explain(self, reasons: dict[str, str]) -> None:
@@ -175,9 +177,9 @@ class Supervisor:
             if record is not None and record.job.state == QUEUED and record.job.reason != reason:
                 changed = record.copy()
                 changed.job.reason = reason
-                told = telling.log(telling.SEVERITY_INFO, f"waits: {reason}")
+                told = job_events.log(job_events.SEVERITY_INFO, f"waits: {reason}")
                 self._save(changed, [told])
-                self._bell.ring(job_id)
+                self._notifier.ring(job_id)
 
     def _prepare(self) -> None:
         """Have an actor ready for the next job; made while none runs, for it takes a core."""
@@ -216,7 +218,7 @@ class Supervisor:
                 self._lost(job_id, actor, str(error))
             except ClusterDown:
                 await self._cluster.until_up()
-            except Fault as error:  # the disk is full; what was told is told again
+            except ServiceError as error:  # the disk is full; what was told is told again
                 logger.error("%s: %s", job_id, error)
                 await asyncio.sleep(_QUEUE_S)
             except ChildError as error:
@@ -248,19 +250,19 @@ class Supervisor:
             return
         changed = record.copy()
         if progress:
-            changed.job.progress.CopyFrom(telling.progress_of(progress))
+            changed.job.progress.CopyFrom(job_events.progress_of(progress))
         if not told:
             self._store.note_progress(changed)
         else:
             changed.followed += len(told)
             events = [event for one in told for event in self._events(changed, one)]
             self._save(changed, events)
-        self._bell.ring(job_id)
+        self._notifier.ring(job_id)
 
     def _events(self, record: Record, told: dict[str, Any]) -> list[Event]:
         if told["event"] == "metrics" and told["step"] <= record.logged:
             return []  # done again, with the same bits, after a start that was lost
-        events = list(telling.events_of(told))
+        events = list(job_events.events_of(told))
         match told["event"]:
             case "training" if record.job.state == STARTING:
                 events.append(record.go_to(RUNNING, f"trains from step {told['step']}"))
@@ -292,7 +294,7 @@ class Supervisor:
             events = [changed.go_to(FAILED, reason)]
         else:
             text = "its training actor was lost; goes on from its newest checkpoint"
-            events = [telling.log(telling.SEVERITY_WARNING, f"{text} ({plain(why)})")]
+            events = [job_events.log(job_events.SEVERITY_WARNING, f"{text} ({plain(why)})")]
             events.append(changed.go_to(QUEUED, text))
         self._save(changed, events)
         self.changed(job_id)

@@ -15,8 +15,8 @@ from coordinator.service.errors import (
     INTERNAL,
     NO_CHECKPOINT,
     TOO_MUCH,
-    Fault,
-    Kind,
+    ErrorKind,
+    ServiceError,
 )
 from coordinator.service.processes.child import Child, ChildError, ChildGone
 from coordinator.service.processes.frames import Header
@@ -26,7 +26,7 @@ _MODEL_S = 120.0
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
 _DIMENSIONS = 16
-_FAULTS: dict[str, Kind] = {
+_FAULTS: dict[str, ErrorKind] = {
     "JobError": BAD_JOB,
     "NoCheckpoint": NO_CHECKPOINT,
     "DamagedCheckpoint": DAMAGED,
@@ -34,7 +34,7 @@ _FAULTS: dict[str, Kind] = {
 }
 
 
-class Models:
+class ModelClient:
     """Asks both processes; starts one again when it has died."""
 
     def __init__(self, state: Path) -> None:
@@ -52,7 +52,7 @@ class Models:
             _, resolved = await self._checker.ask({}, spec.SerializeToString(), _CHECK_S)
         except ChildGone as error:
             text = "the task could not be built within 10 s of CPU and 8 GiB; make it smaller"
-            raise Fault(BAD_JOB, text) from error
+            raise ServiceError(BAD_JOB, text) from error
         return JobSpec.FromString(resolved)
 
     @contextlib.asynccontextmanager
@@ -71,12 +71,12 @@ class Models:
     async def predict(self, run_dir: Path, samples: Tensor) -> Tensor:
         """Run samples through the newest weights. Raises Fault."""
         if samples.type not in _NAMES or not 1 <= len(samples.shape) <= _DIMENSIONS:
-            raise Fault(BAD_REQUEST, "input: give its type, and 1 to 16 dimensions")
+            raise ServiceError(BAD_REQUEST, "input: give its type, and 1 to 16 dimensions")
         entries = 1
         for extent in samples.shape:
             entries *= extent
         if entries == 0 or entries * _BYTES[samples.type] != len(samples.data):
-            raise Fault(
+            raise ServiceError(
                 BAD_REQUEST,
                 f"input: {len(samples.data):,} bytes are not those of {entries:,} entries",
             )
@@ -98,7 +98,7 @@ class Models:
         try:
             return await self._reader.ask(request, body, _MODEL_S)
         except ChildGone as error:
-            raise Fault(TOO_MUCH, "the model could not be held or run in time") from error
+            raise ServiceError(TOO_MUCH, "the model could not be held or run in time") from error
 
 
 class _Asked:
@@ -119,7 +119,9 @@ class _Asked:
                 return await self._child.ask(request, body, seconds)
             except ChildError as error:
                 kind = _FAULTS.get(error.kind, INTERNAL)
-                raise Fault(kind, str(error) if kind is not INTERNAL else error.kind) from error
+                raise ServiceError(
+                    kind, str(error) if kind is not INTERNAL else error.kind
+                ) from error
             except (ChildGone, asyncio.CancelledError):
                 self._child.kill()  # it may still work on what nobody waits for
                 raise

@@ -21,7 +21,7 @@ class BadInput(Exception):
     """The samples do not fit the model."""
 
 
-class Models:
+class ModelReader:
     """Answers requests; keeps the model that was used last."""
 
     def __init__(self) -> None:
@@ -76,4 +76,4 @@ def main() -> None:
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    answer_one_by_one(Models().answer)
+    answer_one_by_one(ModelReader().answer)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Running, serving, until_cluster
+from support.running import Running, serving, until_cluster
 
 from coordinator.client import Client
 

@@ -1,0 +1,160 @@
+"""The Ray actor of a comparison: hosts errorcast's block and every peer's part, in turn.
+
+One process for all sides: the same place, the same threads, whatever is measured.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from statistics import median
+from time import perf_counter
+from typing import Any, Protocol
+
+import ray
+import torch
+import torch.distributed as dist
+
+from dfa_core import Block
+from dfa_core.trained import ScalarState, TensorState, TrainedModule
+from dfa_speedup.alone import DfaAlone, Limit
+from dfa_speedup.parts import Parts
+from dfa_speedup.peers import DATA_PARALLEL, LIMIT_BP, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
+from dfa_speedup.replica import Replica
+from dfa_speedup.simulation.costs import Costs, measure_costs
+from dfa_speedup.stages import Stages
+from dfa_speedup.workload import Configuration, Workload
+from workers.actor import BlockWorker, PickledPayload, Rendezvous
+from workers.group import LOOPBACK, open_store
+from workers.memory import peak_mb, reset_peak
+from workers.trace import Span
+
+
+class Trainer(Protocol):
+    """One side's part in this process."""
+
+    parts: Sequence[TrainedModule]
+    spans: list[Span]
+
+    def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
+        """Train steps first..last-1; return seconds and, where they are known, losses."""
+
+    def close(self) -> None:
+        """Stop making batches."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a worker did: seconds of each step, losses, spans of computing."""
+
+    seconds: list[float]
+    losses: list[float]
+    spans: list[Span]
+
+
+class BenchWorker(BlockWorker):
+    """A BlockWorker that can also take a peer's part."""
+
+    def enter(self, workload: PickledPayload, rendezvous: Rendezvous, rank: int) -> None:
+        """Take the case, and join torch's process-wide default group, which its peers want."""
+        self._workload: Workload = workload.unpack()
+        self._parts = Parts(self._workload)
+        self._trainers: dict[Configuration, Trainer] = {}
+        self._rank, self._world = rank, rendezvous.world
+        if rendezvous.world > 1:
+            if rendezvous.host == LOOPBACK:
+                os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+            dist.init_process_group(
+                "gloo",
+                store=open_store(rendezvous.host, rendezvous.port, rendezvous.world, None),
+                rank=rank,
+                world_size=rendezvous.world,
+                timeout=timedelta(seconds=rendezvous.timeout_s),
+            )
+
+    def prepare(self, configuration: Configuration, steps: int) -> tuple[Trained, float]:
+        """Build a peer's part anew and train so many steps; return also the peak memory, MB.
+
+        The peak is over what the process held before, so it is weights, gradients, optimizer state,
+        activations and buffers.
+        """
+        self.forget()
+        before = reset_peak()
+        trained = self.train_peer(configuration, 0, steps)
+        return trained, peak_mb() - before
+
+    def train_peer(self, configuration: Configuration, first: int, last: int) -> Trained:
+        """Train steps first..last-1 of a peer's part, which is built when it is not there."""
+        every = self._threads * self._world
+        alone = configuration.schedule in (ONE_PROCESS, ONE_PROCESS_DFA)
+        torch.set_num_threads(every if alone else self._threads)
+        try:
+            if configuration not in self._trainers:
+                self._trainers[configuration] = self._build_peer(configuration)
+            trainer = self._trainers[configuration]
+            trainer.spans.clear()
+            seconds, losses = trainer.train(first, last)
+            return Trained(seconds, losses, list(trainer.spans))
+        finally:
+            torch.set_num_threads(self._threads)  # for errorcast's block, which comes next
+
+    def _build_peer(self, configuration: Configuration) -> Trainer:
+        workload, parts, rank, world = self._workload, self._parts, self._rank, self._world
+        schedule = configuration.schedule
+        if schedule in PIPELINES:
+            return Stages(workload, configuration, rank, world, parts)
+        if schedule == DATA_PARALLEL:
+            return Replica(workload, configuration, rank, world, parts)
+        if schedule == ONE_PROCESS:
+            return Replica(workload, configuration, 0, 1, parts)
+        if schedule == ONE_PROCESS_DFA:
+            return DfaAlone(workload, configuration, parts)
+        return Limit(workload, configuration, parts, "bp" if schedule == LIMIT_BP else "dfa")
+
+    def costs(self, microbatches: int) -> Costs:
+        """Measure every layer and the head, for a microbatch of that cut."""
+        torch.set_num_threads(self._threads)
+        source = self._workload.batches(microbatches)
+        x, target = next(iter(source.microbatches(0, 1)))
+        found = measure_costs(self._parts.layers(), self._parts.head(microbatches), x, target)
+        source.close()
+        return found
+
+    def round_trip(self, size: int, times: int) -> float:
+        """Return the median seconds of a message of so many bytes between workers 0 and 1."""
+        message, seconds = torch.empty(size, dtype=torch.uint8), []
+        for _ in range(times):
+            start = perf_counter()
+            for sender in (0, 1):
+                if self._rank == sender:
+                    dist.send(message, 1 - sender)
+                else:
+                    dist.recv(message, sender)
+            seconds.append((perf_counter() - start) / 2)
+        return median(seconds)
+
+    def sum(self, size: int, times: int) -> float:
+        """Return the median seconds of a sum over all workers of so many bytes of numbers."""
+        numbers, seconds = torch.zeros(size // 4), []
+        for _ in range(times):
+            start = perf_counter()
+            dist.all_reduce(numbers)
+            seconds.append(perf_counter() - start)
+        return median(seconds)
+
+    def forget(self) -> None:
+        """Drop all peers' parts, and errorcast's block."""
+        for trainer in self._trainers.values():
+            trainer.close()
+        self._trainers.clear()
+        self._parts.clear()
+        self._block = Block([])
+
+    def states(self, configuration: Configuration) -> list[tuple[str, TensorState, ScalarState]]:
+        """Return (name, tensors, scalars) of every layer of a peer's part."""
+        return [(part.name, *part.state()) for part in self._trainers[configuration].parts]
+
+
+BenchActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})(
+    BenchWorker
+)

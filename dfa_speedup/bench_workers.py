@@ -1,0 +1,133 @@
+"""The K workers of a comparison, started anew when one of them fails."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from dfa_core import JobError, TrainingFailed
+from dfa_speedup.bench_worker import BenchActor, Trained
+from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
+from dfa_speedup.simulation.costs import Costs, mean_costs
+from dfa_speedup.simulation.simulator import Link
+from dfa_speedup.workload import Configuration
+from workers.actor import PickledPayload, Rendezvous
+from workers.grid import Grid
+from workers.group import listen, open_store
+from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
+
+_STEPS_IN_TIME = 10  # take the longest wait for one message at most
+
+
+class PeerFailed(TrainingFailed):
+    """A configuration could not run; the comparison goes on without it."""
+
+
+class BenchWorkers:
+    """K workers that run one side after the other."""
+
+    def __init__(
+        self, workload: PickledPayload, blocks: int, share: WorkerResources, timeout_s: float
+    ) -> None:
+        """Place and start them. Raises JobError when the cluster is too small."""
+        self._workload, self._blocks, self._share, self._timeout_s = (
+            workload,
+            blocks,
+            share,
+            timeout_s,
+        )
+        self._start()
+
+    @property
+    def all(self) -> Sequence[Worker]:
+        """Return the workers that run now."""
+        return self._placement.workers
+
+    def train(self, configuration: Configuration, first: int, last: int) -> list[Trained]:
+        """Train steps first..last-1 on as many workers as the side takes.
+
+        Raises PeerFailed, after all workers were started anew, when one of them fails.
+        """
+        there, steps = self._those_of(configuration), last - first
+        return self._call("train_peer", there, configuration, first, last, steps=steps)
+
+    def prepare(self, configuration: Configuration, steps: int) -> tuple[list[Trained], float]:
+        """Build the side's parts anew and train; return also the largest worker's peak memory."""
+        there = self._those_of(configuration)
+        done = self._call("prepare", there, configuration, steps, steps=steps)
+        return [trained for trained, _ in done], float(max(peak for _, peak in done))
+
+    def costs(self, microbatches: int) -> Costs:
+        """Return the costs of all layers, measured by all workers at once: their mean."""
+        found: list[Costs] = self._call("costs", self.all, microbatches)
+        return mean_costs(found)
+
+    def link(self) -> Link:
+        """Return latency and bandwidth between two workers, and in a sum of all, measured."""
+        workers = len(self.all)
+        if workers < 2:
+            return Link(0.0, float("inf"))
+        small, large = 8, 4 << 20
+        latency = max(self._call("round_trip", self.all[:2], small, 200))
+        seconds = max(self._call("round_trip", self.all[:2], large, 20))
+        messages = 2 * (workers - 1)
+        summing = max(self._call("sum", self.all, large, 20)) - messages * latency
+        summed = messages * large / workers / max(1e-9, summing)
+        return Link(latency, large / max(1e-9, seconds - latency), summed)
+
+    def states(self, configuration: Configuration) -> dict[str, Any]:
+        """Return the weights of every layer and the head, by name."""
+        calls = self._call("states", self._those_of(configuration), configuration)
+        return {name: (tensors, scalars) for part in calls for name, tensors, scalars in part}
+
+    def forget(self) -> None:
+        """Drop what all workers have built."""
+        self._call("forget", self.all)
+
+    def stop(self) -> None:
+        """Give the workers back."""
+        self._placement.release()
+
+    def _those_of(self, configuration: Configuration) -> Sequence[Worker]:
+        together = configuration.schedule in (*PIPELINES, DATA_PARALLEL, LIMIT_DFA_LOADED)
+        return self.all if together else self.all[:1]
+
+    def _start(self) -> None:
+        self._placement = Placement(Grid(self._blocks), self._share, BenchActor)
+        host = rendezvous_host(self.all)
+        listener = listen(host)
+        port = listener.getsockname()[1]
+        self._store = open_store(host, port, self._blocks, listener)
+        rendezvous = Rendezvous(host, port, self._blocks, self._timeout_s)
+        ray.get(
+            [w.actor.enter.remote(self._workload, rendezvous, i) for i, w in enumerate(self.all)]
+        )
+
+    def _call(
+        self, method: str, workers: Sequence[Worker], *arguments: Any, steps: int = 1
+    ) -> list[Any]:
+        # a worker that hangs fails its peers' waits; this is for the case that all of them do
+        within_s = self._timeout_s * max(1.0, steps / _STEPS_IN_TIME)
+        calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
+        try:
+            pending = calls
+            while pending:  # the first failure counts: its peers would wait for their deadline
+                done, pending = ray.wait(pending, timeout=within_s)
+                if not done:
+                    raise GetTimeoutError(f"no answer within {within_s:.0f} s")
+                ray.get(done)
+            results: list[Any] = ray.get(calls)
+            return results
+        except (RayError, JobError, TrainingFailed) as error:
+            why = _cause(error)
+            self.stop()
+            self._start()
+            raise PeerFailed(why) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RayActorError):
+        return "a worker's process died (out of memory?)"
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]

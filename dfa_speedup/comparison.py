@@ -1,0 +1,220 @@
+"""The comparison: every side on the same workers, each visit of a peer between two of errorcast's.
+
+First every side is tried at every number of microbatches; its best is the one of its fastest step,
+for other work on the machine can only add to a time. Then come rounds of the bests: each peer is
+visited between two visits of errorcast, and the ratio is taken to those two, because a machine's
+speed drifts from minute to minute. What is reported is the median of those ratios.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from dfa_core import JobError, TrainingFailed
+from dfa_speedup.bench_worker import Trained
+from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
+from dfa_speedup.peers import (
+    DATA_PARALLEL,
+    ERRORCAST,
+    LIMIT_BP,
+    LIMIT_DFA,
+    LIMIT_DFA_LOADED,
+    ONE_PROCESS,
+    ONE_PROCESS_DFA,
+    PEERS,
+    PIPELINES,
+    bytes_per_step,
+    refusal,
+)
+from dfa_speedup.simulation.costs import Costs, mean_costs
+from dfa_speedup.simulation.prediction import predicted_step
+from dfa_speedup.simulation.simulator import Link
+from dfa_speedup.spans import bubble
+from dfa_speedup.workload import Configuration, Workload
+from workers.trace import Span
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Some steps: seconds of each but the first, losses, spans of each worker, bytes of all."""
+
+    seconds: list[float]
+    losses: list[float]
+    spans: list[list[Span]]
+    bytes_per_step: int
+
+
+class Errorcast(Protocol):
+    """errorcast's own side, on the same workers."""
+
+    def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
+        """Train so many steps. Raises PeerFailed."""
+
+    def first_trial(
+        self, workers: BenchWorkers, microbatches: int, steps: int
+    ) -> tuple[Trial, float]:
+        """Train so many steps; return also the largest worker's peak memory, MB."""
+
+
+@dataclass
+class Measured:
+    """One configuration: what its steps took; why it could not run, if so.
+
+    tried: seconds of the steps of the first visit. rounds: of each later one. ratios: a round's
+    median step over that of errorcast's visits before and behind it.
+    """
+
+    configuration: Configuration
+    tried: list[float] = field(default_factory=list)
+    rounds: list[list[float]] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    bubbles: list[float] = field(default_factory=list)
+    peak_memory_mb: float = 0.0
+    bytes_per_step: int = 0
+    reason: str = ""
+
+    @property
+    def seconds(self) -> list[float]:
+        """Return the seconds of all steps of the rounds, or of the trial where there were none."""
+        return [s for steps in self.rounds for s in steps] or self.tried
+
+
+class Comparison:
+    """Measures all sides of a case on the same workers."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        workers: BenchWorkers,
+        errorcast: Errorcast,
+        microbatches: Sequence[int],
+        progress: Progress,
+    ) -> None:
+        self.workload, self._workers, self._errorcast = workload, workers, errorcast
+        self._progress = progress
+        self.blocks = len(workers.all)
+        self.measured = [
+            Measured(Configuration(schedule, m))
+            for schedule in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
+            for m in _microbatches_of(schedule, microbatches)
+        ]
+        self.limits: dict[str, Measured] = {}
+        self.costs: dict[int, list[Costs]] = {}
+        self.link = Link(0.0, float("inf"))
+        self.spans: dict[Configuration, list[list[Span]]] = {}
+
+    def run(self, rounds: int, steps: int) -> None:
+        """Try all configurations, then measure each side's best, and what layers cost, in rounds.
+
+        Raises JobError when errorcast itself cannot run, TrainingFailed when it fails later.
+        """
+        for index, side in enumerate(self.measured):
+            self._progress(side.configuration.schedule, index, len(self.measured))
+            self._try(side, steps)
+        ours = self.best(ERRORCAST)
+        if ours.reason:
+            raise JobError(f"errorcast cannot run this: {ours.reason}")
+        m = ours.configuration.microbatches
+        names = (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP)
+        self.limits = {name: Measured(Configuration(name, m)) for name in names}
+        peers = [self.best(name) for name in (*PEERS, ONE_PROCESS_DFA)]
+        self._trial(ours, steps)
+        for number in range(rounds):
+            for side in (*peers, *self.limits.values()):
+                self._progress(f"round {number + 1} of {rounds}", number, rounds)
+                if not side.reason:
+                    self._trial(side, steps)
+                    self._trial(ours, steps)
+                    if ours.reason:
+                        raise TrainingFailed(f"errorcast failed on its way: {ours.reason}")
+                    self._compare(side, ours)
+            for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
+                self.costs.setdefault(cut, []).append(self._workers.costs(cut))
+        self.link = self._workers.link()
+
+    def predicted(self, configuration: Configuration) -> float | None:
+        """Return the predicted seconds of a step, where the simulator knows the side.
+
+        It takes a core (or GPU) for every worker for granted.
+        """
+        measured = self.costs.get(configuration.microbatches)
+        if measured is None:
+            return None
+        costs = mean_costs(measured)
+        return predicted_step(self.workload, costs, configuration, self.blocks, self.link)
+
+    def _try(self, side: Measured, steps: int) -> None:
+        """Run a configuration for the first time, for its memory too; or note why it cannot run."""
+        configuration = side.configuration
+        side.reason = refusal(self.workload, configuration, self.blocks) or ""
+        if side.reason:
+            return
+        try:
+            if configuration.schedule == ERRORCAST:
+                cut = configuration.microbatches
+                trial, peak = self._errorcast.first_trial(self._workers, cut, steps + 1)
+                side.bytes_per_step = trial.bytes_per_step
+                side.tried, spans = trial.seconds, trial.spans
+            else:
+                done, peak = self._workers.prepare(configuration, steps + 1)
+                side.bytes_per_step = bytes_per_step(self.workload, configuration, self.blocks)
+                side.tried, spans = period(done), [worker.spans for worker in done]
+            side.peak_memory_mb = peak
+            self._keep_spans(side, spans)
+        except PeerFailed as error:
+            side.reason = str(error)
+        finally:
+            self._workers.forget()
+
+    def _trial(self, side: Measured, steps: int) -> None:
+        """Train a few steps; the first is left out: it finds another side's data in the caches."""
+        configuration, first = side.configuration, len(side.rounds) * (steps + 1)
+        try:
+            if configuration.schedule == ERRORCAST:
+                trial = self._errorcast.trial(self._workers, configuration.microbatches, steps + 1)
+                side.rounds.append(trial.seconds)
+                self._keep_spans(side, trial.spans)
+                return
+            done = self._workers.train(configuration, first, first + steps + 1)
+        except PeerFailed as error:
+            side.reason = str(error)
+            return
+        side.rounds.append(period(done))
+        self._keep_spans(side, [worker.spans for worker in done])
+
+    def _compare(self, side: Measured, ours: Measured) -> None:
+        if not side.reason:
+            before, behind = (median(steps) for steps in ours.rounds[-2:])
+            side.ratios.append(median(side.rounds[-1]) / ((before + behind) / 2))
+
+    def _keep_spans(self, side: Measured, spans: list[list[Span]]) -> None:
+        if side.configuration.schedule in (ERRORCAST, *PIPELINES):
+            side.bubbles.append(bubble(spans))
+            self.spans[side.configuration] = spans
+
+    def best(self, schedule: str) -> Measured:
+        """Return a side at its own best number of microbatches (or one that says why not)."""
+        sides = [side for side in self.measured if side.configuration.schedule == schedule]
+        ran = [side for side in sides if side.tried and not side.reason]
+        return min(ran, key=lambda side: min(side.tried), default=sides[0])
+
+    def best_pipeline(self) -> Measured | None:
+        """Return the fastest of all pipelines at their best, or None where none could run."""
+        sides = [self.best(name) for name in PIPELINES]
+        ran = [side for side in sides if side.ratios and not side.reason]
+        return min(ran, key=lambda side: median(side.ratios), default=None)
+
+
+def _microbatches_of(schedule: str, asked: Sequence[int]) -> Sequence[int]:
+    # these need no microbatches: they are slower with more, unless memory is short
+    uncut = schedule in (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
+    return sorted({1, min(asked)}) if uncut else asked
+
+
+def period(done: Sequence[Trained]) -> list[float]:
+    """Return the seconds of each step but the first: in step, all workers' periods are one."""
+    each = zip(*(worker.seconds[1:] for worker in done), strict=True)
+    return [sum(seconds) / len(done) for seconds in each]

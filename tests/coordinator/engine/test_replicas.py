@@ -1,0 +1,178 @@
+"""Replicas of every block: the reference's numbers, and the same bits however a run goes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.networks import NETWORKS, Noise, rule
+from test_exact import LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from coordinator.experiments.chaos import run_under_faults
+from coordinator.job.resolve import resolve
+from dfa_core import JobError, Reference, split
+from dfa_core.activations import Activations, detached
+from workers.grid import Grid
+from workers.placement import Worker
+
+REPLICAS = 2
+
+
+class Replicated(Reference):
+    """The single-process reference of two replicas: a layer sums each one's gradients, then both.
+
+    Two: gloo adds more in an order of its own, and a sum of two has but one.
+    """
+
+    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> list[float]:
+        m, losses = self.rule.microbatches, []
+        waiting: list[tuple[Tensor, list[Activations]]] = []
+        for g, (x_g, target_g) in enumerate(zip(split(x, m), split(target, m), strict=True)):
+            h: Activations = x_g
+            outputs: list[Activations] = []
+            for layer in self.layers:
+                h = layer.forward(detached(h), step, g)
+                outputs.append(h)
+            loss, error = self.head.error(h, target_g, step, g)
+            losses.append(loss)
+            waiting.append((error, outputs))
+        for index, layer in enumerate(self.layers):
+            sums = []
+            for r in range(REPLICAS):
+                layer.clear_gradients()
+                for error, outputs in waiting[r::REPLICAS]:
+                    torch.autograd.backward(*layer.learning_signals(error, outputs[index]))
+                sums.append([p.grad for p in layer.parameters.values()])
+            for parameter, one, other in zip(layer.parameters.values(), *sums, strict=True):
+                assert one is not None
+                assert other is not None
+                parameter.grad = one + other
+        return losses
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("network", ["mlp", "norm-dropout", "several-tensors", "conv"])
+def test_two_replicas_of_any_number_of_blocks_give_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, network: str, optimizer: str
+) -> None:
+    for microbatches in (2, 4):
+        r = rule(optimizer, microbatches)
+        reference = Replicated(NETWORKS[network], LOSS, r)
+        expected = train(reference, 0, STEPS)
+        for blocks in (1, 2):
+            folder = tmp_path / f"{microbatches}-{blocks}"
+            with pipeline(four_workers, network, r, blocks, REPLICAS) as engine:
+                engine.start(None)
+                losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+                save(engine, folder, STEPS)
+            assert losses == expected
+            assert_same_state(folder, reference.parts())
+
+
+@pytest.mark.parametrize("network", ["norm-dropout", "batch-norm"])
+def test_four_replicas_come_to_the_references_numbers_and_always_to_the_same_bits(
+    four_workers: list[Worker], tmp_path: Path, network: str
+) -> None:
+    r = rule("sgd", 4)
+    expected = train(Reference(NETWORKS[network], LOSS, r), 0, STEPS)
+    runs = []
+    for time in ("one", "two"):
+        with pipeline(four_workers, network, r, 1, 4) as engine:
+            engine.start(None)
+            runs.append(train(engine, 0, STEPS))
+            save(engine, tmp_path / time, STEPS)
+    assert runs[0] == runs[1]
+    assert runs[0] == pytest.approx(expected, rel=1e-4)
+    one, two = (saved(tmp_path / time).parts for time in ("one", "two"))
+    for part in one.files:
+        again = two.read(part)[0]
+        assert all(torch.equal(t, again[name]) for name, t in one.read(part)[0].items())
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_a_checkpoint_of_two_replicas_goes_on_on_any_grid(
+    four_workers: list[Worker], tmp_path: Path, staleness: int
+) -> None:
+    """In delayed mode it holds gradients that are still open: summed, not one replica's."""
+    r = rule("adam", 2, staleness=staleness)
+    with pipeline(four_workers, "norm-dropout", r, 2, 2) as engine:
+        engine.start(None)
+        expected = train(engine, 0, 7)
+        save(engine, tmp_path / "half", 7)
+        expected += train(engine, 7, STEPS)
+    for blocks, replicas in ((1, 2), (2, 1)):
+        with pipeline(four_workers, "norm-dropout", r, blocks, replicas) as engine:
+            engine.start(saved(tmp_path / "half"))
+            assert train(engine, 7, STEPS) == pytest.approx(expected[7:], rel=1e-4)
+
+
+def test_replicas_share_an_evaluation_and_agree_about_what_they_leave_out(
+    four_workers: list[Worker],
+) -> None:
+    r = rule("sgd", 4, skip_non_finite=True)
+    data = TensorDataset(torch.randn(2500, 64), torch.randint(0, 10, (2500,)))
+
+    class Spoilt(Noise):
+        def batch(self, step: int) -> tuple[Tensor, Tensor]:
+            x, target = super().batch(step)
+            if step == 3:
+                x[-1] = torch.inf  # of the last microbatch: the second replica's
+            return x, target
+
+    reference = Reference(NETWORKS["mlp"], LOSS, r)
+    expected = [reference.train_step(step, *Spoilt().batch(step)) for step in range(STEPS)]
+    with pipeline(four_workers, "mlp", r, 2, 2, Spoilt()) as engine:
+        engine.start(None)
+        losses: list[float] = []
+        skipped = engine.train(0, STEPS, lambda _, loss: losses.append(loss))
+        outputs, targets = zip(*engine.outputs(data, 600), strict=True)
+        names = [row["process"] for row in engine.report()]
+    assert losses == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    assert sorted({step for step, _ in skipped}) == [3]
+    assert len(skipped) == 5  # each of four layers, once, and the head
+    assert [len(part) for part in outputs] == [600] * 4 + [100]
+    assert torch.equal(torch.cat(targets), data.tensors[1])
+    parts = [reference.evaluate(part) for part in data.tensors[0].split(600)]
+    assert torch.allclose(torch.cat(outputs), torch.cat(parts), atol=1e-4)
+    replicas = [f"block {k} of replica {n}" for n in (1, 2) for k in (1, 2)]
+    assert names == [*replicas, "coordinator"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_killed_replicas_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"blocks": 2, "replicas": 2, "epochs": 12, "log_every": 5}
+    outcome = run_under_faults("digits", settings, tmp_path, 2, 0, 4, 1.0, print)
+    assert [strike.whom for strike in outcome.faults] == ["block 3"] * 2  # a second replica's
+    assert outcome.same_weights
+    assert outcome.same_losses
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replicas": 3}, "replicas: 3 does not divide microbatches 4, which replicas share"),
+        ({"replicas": 0}, "replicas: 0 must be at least 1"),
+        (
+            {
+                "replicas": 2,
+                "feedback": {"kind": "learned"},
+                "faults": {"non_finite": "skip"},
+            },
+            "or one replica",
+        ),
+    ],
+)
+def test_what_does_not_go_with_replicas_is_said(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        resolve("digits", settings)
+
+
+def test_workers_are_numbered_replica_by_replica() -> None:
+    grid = Grid(blocks=3, replicas=2)
+    seats = [(grid.replica_of(n), grid.block_of(n)) for n in range(1, len(grid) + 1)]
+    assert seats == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert Grid(2).label(2) == "block 2"
+    assert grid.label(5) == "block 2 of replica 2"

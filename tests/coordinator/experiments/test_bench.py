@@ -1,0 +1,138 @@
+"""`errorcast bench` and `errorcast plan`, run as people run them, at a small size."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import errorcast
+
+from coordinator.cli.main import main
+from coordinator.cli.units import bits_per_second, doubling, seconds
+from coordinator.experiments.time_to_target import Contender, time_to_target
+from coordinator.experiments.workload import timing_workload
+from coordinator.job.resolve import resolve
+from dfa_core import JobError
+from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, PEERS
+from dfa_speedup.workload import Configuration
+
+SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
+
+
+@pytest.mark.timeout(240)
+def test_bench_measures_every_side_and_writes_what_it_found(tmp_path: Path) -> None:
+    done = errorcast("bench", *SMALL, "--microbatches", "2,4", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
+    rows = found["rows"]
+    assert [row["schedule"] for row in rows if row["best"]] == [ERRORCAST, *PEERS, ONE_PROCESS_DFA]
+    for row in rows:
+        figures = [row[k] for k in ("step_ms", "speedup", "efficiency", "peak_memory_mb")]
+        if row["reason"]:
+            assert figures == [None] * 4
+        else:
+            assert all(figure > 0 for figure in figures), row
+            assert row["step_ms_low"] <= row["step_ms"] <= row["step_ms_high"]
+            assert row["samples_per_s"] == pytest.approx(32e3 / row["step_ms"], rel=1e-3)
+    ours = next(row for row in rows if row["schedule"] == ERRORCAST and row["best"])
+    assert ours["speedup"] == 1
+    # inputs, two activations and two errors a sample, each of 4 bytes a feature
+    assert ours["bytes_per_step"] == 32 * 4 * (48 + 48 + 48 + 10 + 10)
+    refused = {(r["schedule"], r["microbatches"]): r["reason"] for r in rows if r["reason"]}
+    assert refused == {("DualPipeV", 2): "needs at least 4 microbatches"}
+    assert found["command"].startswith("errorcast bench --width 48")
+    assert found["machine"]["cores"] >= 1
+    trace = json.loads((tmp_path / "out" / "timeline.json").read_text(encoding="utf-8"))
+    kinds = {event["name"] for event in trace["traceEvents"]}
+    assert {"forward", "update", "backward", "optimizer", "broadcast"} <= kinds
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    assert found["command"] in page
+    for text in ("errorcast", "ZBV zero bubble", "speedup"):
+        assert text in done.stdout
+
+
+@pytest.mark.timeout(240)
+def test_time_to_accuracy_trains_both_sides_to_it(tmp_path: Path) -> None:
+    arguments = ("--rounds", "1", "--steps", "1", "--microbatches", "2", "--batch-size", "64")
+    target = ("--to-accuracy", "85", "--set", "epochs=8", "--out", "out")
+    done = errorcast("bench", "digits", *arguments, *target, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
+    ours, theirs = found["race"]
+    assert ours["schedule"] == ERRORCAST
+    assert theirs["schedule"] == found["summary"]["best_pipeline"]
+    for side in (ours, theirs):
+        assert side["reached"]
+        assert side["seconds"] > 0
+        assert side["scores"][-1]["accuracy"] >= 0.85
+        assert all(scores["accuracy"] < 0.85 for scores in side["scores"][:-1])
+
+
+def test_each_side_of_a_race_has_its_own_settings() -> None:
+    ours = resolve("digits", {"epochs": 8})
+    theirs = resolve("digits", {"epochs": 3, "optimizer": {"lr": 0.5, "schedule": "cosine"}})
+    measured = timing_workload(ours, [2]).profile
+    entries = [Contender.of(job, measured, "accuracy", 0.9) for job in (ours, theirs)]
+    assert [len(entry.criterion.epochs()) for entry in entries] == [8, 3]
+    assert [entry.workload.rule.optimizer.lr for entry in entries] == [ours.spec.optimizer.lr, 0.5]
+    steps = entries[1].criterion.steps_per_epoch
+    assert entries[1].workload.rule.optimizer.total_steps == 3 * steps
+    other = resolve("digits", {"options": {"layers": 5}})
+    with pytest.raises(JobError, match="theirs has 5 layers, errorcast's 3"):
+        time_to_target(ours, other, measured, 2, Configuration("1F1B", 2), "accuracy", 0.9, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["bench", "--microbatches", "3"],
+            "microbatches: 3 does not divide batch_size 512; 2 does",
+        ),
+        (["bench", "--microbatches", "2,x"], "microbatches: '2,x' must be whole numbers above 0"),
+        (["bench", "--blocks", "9"], "blocks: 9 is not between 1 and the model's 8 layer(s)"),
+        (["bench", "--width", "0"], "options.width: 0 is not a whole number above 0"),
+        (["bench", "mpl"], "task: unknown 'mpl'; did you mean mlp"),
+        (["bench", "--out", "file/out"], "--out file/out cannot be written"),
+        (["bench", "--set", "resources.gpus=1"], "the comparison runs on CPUs"),
+        (["plan", "--blocks", "0,2"], "blocks: '0,2' must be whole numbers above 0"),
+        (["plan", "--link", "fast"], "link: 'fast' must be a number and a unit, such as 100Gb/s"),
+        (["plan", "--latency", "5"], "latency: '5' must be a number and a unit, such as 5us"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["errorcast", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    errors = capfd.readouterr().err
+    assert ended.value.code == 2, errors
+    assert message in errors
+    assert errors.count("\n") == 1, errors
+
+
+def test_plan_goes_up_to_a_thousand_blocks(tmp_path: Path) -> None:
+    done = errorcast("plan", "--width", "64", "--blocks", "1,2,4,...,1024", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    planned = {int(words[0]): words for words in lines if words and words[0].isdigit()}
+    assert sorted(planned) == [2**i for i in range(11)]
+    assert "1F1B" in done.stdout
+    assert "assumes" in done.stdout
+
+
+def test_numbers_and_units_as_people_write_them() -> None:
+    assert doubling("blocks", "1,2,...,12") == [1, 2, 4, 8, 12]
+    assert doubling("blocks", "3") == [3]
+    assert bits_per_second("link", "25 Gb/s") == 25e9
+    assert seconds("latency", "0.1ms") == pytest.approx(1e-4)
+    with pytest.raises(JobError):
+        seconds("latency", "-5us")

@@ -1,0 +1,121 @@
+"""A job under kills and stops ends with the bits of one left alone."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from test_cli import errorcast
+
+from coordinator.experiments.chaos import (
+    COORDINATOR,
+    Fault,
+    FaultInjector,
+    Outcome,
+    draw,
+    run_under_faults,
+)
+from coordinator.launch.train import train
+
+QUICK: dict[str, Any] = {"log_every": 1, "resources": {"timeout_s": 10}}
+
+
+def all_recovered(found: Outcome) -> dict[str, Any]:
+    sums = found.summary()
+    assert sums["same_weights"]
+    assert sums["same_losses"]
+    assert sums["faults"] == sums["planned"] == sums["recoveries"], found.faults
+    return sums
+
+
+def under_faults(
+    folder: Path, task: str, kills: int, stops: int, seed: int, **settings: Any
+) -> Outcome:
+    told: list[str] = []
+    return run_under_faults(
+        task, {**QUICK, **settings}, folder, kills, stops, seed, stop_s=20, tell=told.append
+    )
+
+
+def test_the_same_seed_draws_the_same_faults() -> None:
+    once, again = (draw(5, 7, 3, 3, 600) for _ in range(2))
+    assert once == again
+    assert once != draw(6, 7, 3, 3, 600)
+    assert sorted(s.action for s in once) == ["kill"] * 7 + ["stop"] * 3
+    assert all(COORDINATOR <= s.victim <= 3 and 0 < s.step < 600 for s in once)
+    assert [s.step for s in once] == sorted(s.step for s in once)
+
+
+@pytest.mark.timeout(400)
+def test_ten_kills_and_the_same_bits(a_ray: None, tmp_path: Path) -> None:
+    """Workers and the coordinator's process of a job on three blocks."""
+    found = under_faults(
+        tmp_path, "digits", kills=10, stops=0, seed=3, blocks=3, epochs=60, options={"width": 64}
+    )
+    sums = all_recovered(found)
+    assert {s.victim for s in found.faults} >= {COORDINATOR, 1, 2}
+    assert sums["recovery_s"]["longest"] < 60  # a bound against hanging; the figures are measured
+
+
+@pytest.mark.timeout(240)
+def test_a_stopped_worker_hangs_and_is_replaced(a_ray: None, tmp_path: Path) -> None:
+    found = under_faults(
+        tmp_path, "digits", kills=0, stops=2, seed=1, blocks=2, epochs=20, options={"width": 64}
+    )
+    all_recovered(found)
+    assert {s.victim > 0 for s in found.faults} == {True, False}  # a worker, the coordinator
+
+
+@pytest.mark.timeout(240)
+def test_the_command_prints_what_came_of_it(tmp_path: Path) -> None:
+    done = errorcast(
+        "chaos", "digits", "--kills", "2", "--seed", "2", "--epochs", "12", "--format", "json",
+        "--out", "both", "--set", "options.width=32", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["faults"] == found["recoveries"] == 2
+    assert found["same_weights"] and found["same_losses"]  # noqa: PT018
+    assert found["steps_repeated"] == sum(s["repeated"] for s in found["strikes"])
+    assert "(raylet)" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "both" / "faults" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.endurance
+@pytest.mark.timeout(3000)
+def test_two_hundred_kills_and_the_same_bits(a_ray: None, tmp_path: Path, real_data: Path) -> None:
+    """Digits and Fashion-MNIST on 2 to 4 blocks; the service's kills are in test_kills.py."""
+    seconds = []
+    jobs: list[tuple[str, int, int, dict[str, Any]]] = [
+        ("digits", 2, 50, {"epochs": 240}),
+        ("digits", 3, 50, {"epochs": 240}),
+        ("digits", 4, 50, {"epochs": 240, "options": {"layers": 4}}),
+        ("fashion-mnist", 2, 25, {"epochs": 6, "batch_size": 256}),
+        ("fashion-mnist", 3, 25, {"epochs": 6, "batch_size": 256}),
+    ]
+    for number, (task, blocks, kills, settings) in enumerate(jobs):
+        folder, data = tmp_path / f"{number}", {"data_dir": str(real_data)}
+        found = under_faults(
+            folder, task, kills, 0, seed=number, blocks=blocks, **settings,
+            **({} if task == "digits" else data),
+        )  # fmt: skip
+        all_recovered(found)
+        seconds += [s.recovered_s for s in found.faults if s.recovered_s is not None]
+    assert len(seconds) == 200
+    print(f"recovery: median {median(seconds):.1f} s, longest {max(seconds):.1f} s")  # noqa: T201
+
+
+def test_without_snapshots_a_run_goes_back_to_its_checkpoint(a_ray: None, tmp_path: Path) -> None:
+    injector = FaultInjector([Fault("kill", 1, 30, 0.0)], 1.0)
+    run = train(
+        "digits", run_dir=tmp_path / "run", viewer=injector, epochs=4, log_every=1,
+        options={"width": 64}, faults={"snapshot_steps": 0}, checkpoint={"every_steps": 25},
+    )  # fmt: skip
+    assert run.summary["faults"]["recovered"] == 1
+    assert run.summary["snapshots"]["taken"] == 0
+    steps = [line["step"] for line in run.curves if line["kind"] == "train"]
+    assert steps == list(range(1, 4 * 22 + 1))
+    assert injector.faults[0].repeated > 0

@@ -1,0 +1,92 @@
+"""A whole node is lost, killed or cut off: what it held comes back from a neighbour's memory."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import safetensors.torch
+from support import nodes
+from support.hosts import Host, hosts
+
+from coordinator import train
+
+TOKEN = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def messages(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    for line in process.stdout or []:
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def assert_like_on_one_node(folder: Path, tmp_path: Path) -> None:
+    alone = train("digits", run_dir=tmp_path / "alone", **nodes.JOB)
+    ours, theirs = (
+        safetensors.torch.load_file(run / "model.safetensors") for run in (folder, alone.folder)
+    )
+    assert {k: v.numpy().tobytes() for k, v in ours.items()} == {
+        k: v.numpy().tobytes() for k, v in theirs.items()
+    }
+    steps = [
+        json.loads(line)["step"]
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+        if '"train"' in line
+    ]
+    assert steps == list(range(1, 30 * 22 + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["killed", "cut off"])
+def test_a_host_is_lost_and_the_bits_are_the_same(a_ray: None, tmp_path: Path, how: str) -> None:
+    lost: Host | None = None
+    told, where = list[dict[str, Any]](), list[Host]()
+    with hosts(3) as there:
+        head = there[0]
+        for host in there:
+            host.join(head, TOKEN["RAY_AUTH_TOKEN"])
+        program = ("python", nodes.__file__, f"{head.address}:6379", str(tmp_path))
+        for message in messages(head.start(*program, **TOKEN)):
+            told.append(message)
+            if "workers" in message:
+                where = [host for pid in message["workers"] for host in there if host.runs(pid)]
+                assert len({host.name for host in where}) == 2, "a worker on each of two hosts"
+                assert lost not in where
+            if message.get("step", 0) > 100 and lost is None:
+                lost = next(host for host in where if host is not head)
+                lost.kill() if how == "killed" else lost.cut_off()
+    assert told[-1]["finished"], told[-1]
+    assert lost
+    assert any(message.get("event") == "recovered" for message in told)
+    assert_like_on_one_node(tmp_path / "run", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_killed_ray_node_of_this_host_is_replaced(a_ray: None, tmp_path: Path) -> None:
+    program = [sys.executable, nodes.__file__, "cluster", str(tmp_path)]
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, text=True, env={**os.environ, **TOKEN}
+    ) as run:
+        try:
+            told = list(messages(run))
+        finally:
+            for child in psutil.Process(run.pid).children(recursive=True) if run.poll() else []:
+                child.kill()
+            run.kill()
+    assert told[-1]["finished"], told[-1]
+    kinds = [message.get("event") for message in told]
+    assert {"lost": "node"} in told
+    assert "recovered" in kinds
+    assert_like_on_one_node(tmp_path / "run", tmp_path)

@@ -1,0 +1,301 @@
+"""Jobs on a real service: what they do, and that they end with the bits of `errorcast train`."""
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from errorcast.v1.event_pb2 import Event
+from errorcast.v1.job_pb2 import (
+    JOB_STATE_CANCELLED,
+    JOB_STATE_FAILED,
+    JOB_STATE_PAUSED,
+    JOB_STATE_QUEUED,
+    JOB_STATE_RUNNING,
+    JOB_STATE_STARTING,
+    JOB_STATE_SUCCEEDED,
+    Progress,
+)
+from support.running import ERRORCAST, QUICK, Running, events_to_end, states_of, wait_for, weights
+
+from coordinator import train
+from coordinator.client import Client, ServiceRefused
+
+LONG: dict[str, Any] = {**QUICK, "epochs": 4000}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, a_ray: None) -> Path:
+    """The weights of QUICK with 30 epochs, by the embedded `train`."""
+    run = train(**{**QUICK, "epochs": 30}, run_dir=tmp_path_factory.mktemp("run"), blocks=2)
+    return run.folder / "model.safetensors"
+
+
+def test_a_job_has_the_weights_of_errorcast_train(
+    client: Client, undisturbed: Path, tmp_path: Path
+) -> None:
+    job = client.submit(**{**QUICK, "epochs": 30}, blocks=2)
+    events = events_to_end(client, job.id)
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    assert states_of(events) == [
+        JOB_STATE_QUEUED,
+        JOB_STATE_STARTING,
+        JOB_STATE_RUNNING,
+        JOB_STATE_SUCCEEDED,
+    ]
+    losses = [event.metrics.step for event in events if event.HasField("metrics")]
+    assert losses == list(range(1, 30 * 22 + 1))
+    done = client.job(job.id)
+    assert done.metrics["accuracy"] > 0.9
+    assert done.progress.step == done.progress.total_steps == 660
+    assert {load.process for load in done.progress.processes} == {
+        "block 1",
+        "block 2",
+        "coordinator",
+    }
+    assert client.download(job.id, tmp_path / "model.safetensors") == 660
+    assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
+
+
+def test_paused_scaled_and_resumed_it_has_the_same_weights(
+    client: Client, undisturbed: Path, tmp_path: Path
+) -> None:
+    job = client.submit(**{**QUICK, "epochs": 30}, blocks=1)
+    wait_for(client, job.id, "metrics")
+    client.scale(job.id, blocks=3)
+    scaled = wait_for(client, job.id, "scaling")
+    assert (scaled.scaling.from_blocks, scaled.scaling.to_blocks) == (1, 3)
+    wait_for(client, job.id, "metrics", scaled.number)
+    client.pause(job.id)
+    for news in client.watch(job.id, scaled.number):
+        if isinstance(news, Event) and news.state.state == JOB_STATE_PAUSED:
+            break
+    client.scale(job.id, blocks=2)  # of a paused job: at once
+    assert client.job(job.id).spec.blocks == 2
+    for _ in range(2):
+        client.resume(job.id)
+    events = events_to_end(client, job.id)
+    steps = [event.metrics.step for event in events if event.HasField("metrics")]
+    assert steps == list(range(1, 661)), "each step is told once"
+    assert client.job(job.id).state == JOB_STATE_SUCCEEDED
+    client.download(job.id, tmp_path / "model.safetensors")
+    assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
+
+
+def test_predict_gives_what_the_model_gives(
+    client: Client, undisturbed: Path, tmp_path: Path
+) -> None:
+    job = client.submit(**QUICK)
+    events_to_end(client, job.id)
+    client.download(job.id, tmp_path / "model.safetensors")
+    w = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    x = torch.randn(9000, 64)  # above one request
+    h = x
+    for layer in range(3):
+        h = torch.tanh(h @ w[f"layers.{layer}.0.weight"].T + w[f"layers.{layer}.0.bias"])
+    expected = h @ w["head.weight"].T + w["head.bias"]
+    found = client.predict(job.id, x.numpy())
+    assert found.shape == (9000, 10)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+    with pytest.raises(ServiceRefused, match="BAD_REQUEST: input: .*layer 0"):
+        client.predict(job.id, np.zeros((3, 65), np.float32))
+
+
+def test_a_job_that_fails_shows_the_workers_own_trace(client: Client, tasks: Path) -> None:
+    job = client.submit(task="mytask.py:make_failing", epochs=50, blocks=2, microbatches=1)
+    events = events_to_end(client, job.id)
+    assert states_of(events)[-1] == JOB_STATE_FAILED
+    failed = client.job(job.id)
+    assert "the layer gives up" in failed.reason
+    text = "\n".join(event.log.text for event in events)
+    assert "raise ArithmeticError" in text
+    assert "mytask.py" in text
+    shown = subprocess.run(
+        [ERRORCAST, "logs", job.id, "--address", client.address],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "raise ArithmeticError" in shown.stdout
+
+
+def test_what_does_not_fit_waits_and_says_why(client: Client) -> None:
+    job = client.submit(**QUICK, blocks=3, resources={"cpus": 2})
+    with Client(client.address) as other:
+        for news in other.watch(job.id):
+            if isinstance(news, Event) and "waits: needs" in news.log.text:
+                break
+    waiting = client.job(job.id)
+    assert waiting.state == JOB_STATE_QUEUED
+    assert waiting.reason == "needs 3 workers x 2 CPU, the cluster has 4 CPU"
+    quick = client.submit(**QUICK)  # not held back by what can never fit
+    events_to_end(client, quick.id)
+    assert client.pause(job.id).state == JOB_STATE_PAUSED
+    assert client.cancel(job.id).state == JOB_STATE_CANCELLED
+
+
+def test_cancelled_twice_deleted_twice(client: Client, service: Running) -> None:
+    job = client.submit(**LONG)
+    wait_for(client, job.id, "checkpoint")
+    assert (service.state / "jobs" / job.id / "job.yaml").exists()
+    with pytest.raises(ServiceRefused, match="WRONG_STATE"):
+        client.delete(job.id)
+    for _ in range(2):
+        assert client.cancel(job.id).state == JOB_STATE_CANCELLED
+    assert states_of(events_to_end(client, job.id))[-1] == JOB_STATE_CANCELLED
+    for refused in (client.pause, client.resume):
+        with pytest.raises(ServiceRefused, match=f"WRONG_STATE: {job.id} is CANCELLED"):
+            refused(job.id)
+    for _ in range(2):
+        client.delete(job.id)
+    assert not (service.state / "jobs" / job.id).exists()
+    with pytest.raises(ServiceRefused, match="NO_JOB"):
+        client.job(job.id)
+
+
+def test_one_request_id_is_one_job(client: Client) -> None:
+    made = []
+    threads = [
+        threading.Thread(
+            target=lambda: made.append(
+                client.submit(**QUICK, blocks=3, request_id="twice-the-same")
+            )
+        )
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({job.id for job in made}) == 1
+    with pytest.raises(ServiceRefused, match="REUSED"):
+        client.submit(**QUICK, blocks=2, request_id="twice-the-same")
+    client.cancel(made[0].id)
+
+
+def test_the_timeline_of_a_running_job(client: Client) -> None:
+    job = client.submit(**LONG, blocks=2)
+    wait_for(client, job.id, "metrics")
+    trace = json.loads(client.timeline(job.id, steps=2))
+    computed = [e for e in trace["traceEvents"] if e["ph"] == "X" and e["name"] != "wait"]
+    assert {e["tid"] for e in computed} == {0, 1, 2}
+    steps = sorted({e["args"]["step"] for e in computed})
+    assert len(steps) == 2
+    for thread in (0, 1):
+        mine = [e["name"] for e in computed if e["tid"] == thread]
+        assert mine.count("forward") == mine.count("update") == 2 * 4
+    client.cancel(job.id)
+    with pytest.raises(ServiceRefused, match="WRONG_STATE"):
+        client.timeline(job.id)
+
+
+def test_pages_and_latest(client: Client) -> None:
+    ids = [client.submit(**QUICK, blocks=3, resources={"cpus": 9}).id for _ in range(3)]
+    assert client.job("latest").id == ids[-1]
+    stub, pb = client._stub, __import__("errorcast.v1.service_pb2").v1.service_pb2
+    first = stub.ListJobs(pb.ListJobsRequest(page_size=2))
+    assert [job.id for job in first.jobs] == ids[:0:-1]
+    second = stub.ListJobs(pb.ListJobsRequest(page_size=2, page_token=first.next_page_token))
+    assert second.jobs[0].id == ids[0]
+    waiting = {job.id for job in client.jobs([JOB_STATE_QUEUED])}
+    assert waiting >= set(ids)
+    for job_id in ids:
+        client.cancel(job_id)
+    assert not waiting & {job.id for job in client.jobs([JOB_STATE_QUEUED])}
+
+
+BAD = {
+    "task": ({"task": "digist"}, "BAD_JOB: task: unknown 'digist'; did you mean digits"),
+    "blocks": ({"task": "digits", "blocks": 0}, "BAD_JOB: blocks: 0 is not between 1 and"),
+    "too many blocks": (
+        {"task": "digits", "blocks": 2**31},
+        "BAD_JOB: blocks: 2147483648 is above",
+    ),
+    "microbatches": ({"task": "digits", "microbatches": 3}, "BAD_JOB: microbatches: 3 does not"),
+    "option": ({"task": "digits", "options": {"widht": 3}}, "BAD_JOB: options: .*no 'widht'"),
+    "huge": ({"task": "digits", "options": {"layers": 1e9}}, "BAD_JOB: .*8 GiB"),
+    "no task": ({}, "BAD_JOB: task: is missing"),
+    "code": ({"task": "/etc/passwd.py:f"}, "NOT_ALLOWED: task: /etc/passwd.py:f is not"),
+    "traversal": ({"task": "../../x.py:f"}, "NOT_ALLOWED"),
+    "data": ({"task": "mnist", "data_dir": "/etc"}, "NOT_ALLOWED: data_dir: /etc is in no folder"),
+    "nul": ({"task": "a\0b.py:f"}, "NOT_ALLOWED"),
+    "hangs": ({"task": "mytask.py:make_hanging"}, "BAD_JOB: the task could not be built"),
+    "dies": ({"task": "mytask.py:make_dying"}, "BAD_JOB: the task could not be built"),
+    "large": ({"task": "digits", "options": {"x": "y" * 70000}}, "TOO_MUCH: spec"),
+}
+
+
+@pytest.mark.parametrize("settings", BAD.values(), ids=BAD)
+def test_bad_jobs_are_refused_in_one_line(
+    client: Client, settings: tuple[dict[str, Any], str]
+) -> None:
+    with pytest.raises(ServiceRefused, match=settings[1]) as refused:
+        client.submit(**settings[0])
+    assert "\n" not in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_job_goes_on_with_replicas(client: Client) -> None:
+    job = client.submit(**{**QUICK, "epochs": 15}, blocks=1)
+    wait_for(client, job.id, "metrics")
+    client.scale(job.id, blocks=2, replicas=2)
+    s = wait_for(client, job.id, "scaling").scaling
+    assert (s.from_blocks, s.from_replicas, s.to_blocks, s.to_replicas) == (1, 1, 2, 2)
+    events = events_to_end(client, job.id)
+    steps = [event.metrics.step for event in events if event.HasField("metrics")]
+    assert steps == list(range(1, 331)), "each step is told once"
+    ended = client.job(job.id)
+    assert ended.state == JOB_STATE_SUCCEEDED
+    assert ended.metrics["accuracy"] > 0.9
+    assert [load.process for load in ended.progress.processes][2:4] == [
+        "block 1 of replica 2",
+        "block 2 of replica 2",
+    ]
+
+
+def test_a_scale_that_cannot_be_is_refused(client: Client) -> None:
+    job = client.submit(**QUICK, blocks=3, resources={"cpus": 9})
+    with pytest.raises(ServiceRefused, match="BAD_JOB: replicas: 3 does not divide microbatches"):
+        client.scale(job.id, blocks=1, replicas=3)
+    with pytest.raises(ServiceRefused, match="BAD_REQUEST: blocks: there must be 1 to 4096"):
+        client.scale(job.id, blocks=3, replicas=2048)
+    assert client.scale(job.id, blocks=2, replicas=4).spec.replicas == 4
+    assert client.scale(job.id, blocks=3).spec.replicas == 4  # as they are
+    with pytest.raises(
+        ServiceRefused, match="BAD_JOB: blocks: 4 is not between 1 and the model's 3"
+    ):
+        client.scale(job.id, blocks=4)
+    client.cancel(job.id)
+
+
+def test_a_watcher_sees_progress_between_events(client: Client) -> None:
+    job = client.submit(**{**LONG, "log_every": 100000})
+    seen = []
+    for news in client.watch(job.id):
+        if isinstance(news, Progress) and news.step > 0:
+            seen.append(news)
+            if len(seen) == 3:
+                break
+    assert seen[0].step < seen[-1].step
+    client.cancel(job.id)
+
+
+def test_long_logs_come_in_messages_that_a_client_takes() -> None:
+    from errorcast.v1.event_pb2 import LogLine
+
+    from coordinator.service.api.methods import _of_a_message
+
+    events = [Event(number=n + 1, log=LogLine(text="x" * 60_000)) for n in range(200)]
+    sent: list[Event] = []
+    while len(sent) < 200:
+        message = _of_a_message(events[len(sent) :])
+        assert message
+        assert sum(event.ByteSize() for event in message) <= 1 << 20
+        sent += message
+    assert sent == events
+    assert _of_a_message([Event(log=LogLine(text="x" * (3 << 20)))])

@@ -1,0 +1,73 @@
+"""A cluster of several hosts, each with an address of its own: blocks on all of them."""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.hosts import Host, hosts
+from support.running import weights
+
+from coordinator import train
+
+CERTIFICATES = Path(__file__).parents[4] / "deploy" / "certs" / "make_test_ca.sh"
+JOB: dict[str, Any] = {"epochs": 20, "options": {"width": 32, "layers": 4}, "log_every": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> None:
+    undisturbed = train("digits", blocks=1, run_dir=tmp_path / "alone", **JOB)
+    token, ray_token = secrets.token_hex(16), secrets.token_hex(32)
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    with hosts(4) as there:
+        head = there[0]
+        subprocess.run([CERTIFICATES, tmp_path / "certs", head.address], check=True)
+        for host in there[:3]:
+            host.join(head, ray_token)
+        service = head.start(
+            "errorcast",
+            "serve",
+            *("--listen", f"{head.address}:7070", "--state", str(tmp_path / "state")),
+            *("--ray-address", f"{head.address}:6379", "--token-file", str(tmp_path / "token")),
+            *("--tls-cert", str(tmp_path / "certs" / "service.pem")),
+            *("--tls-key", str(tmp_path / "certs" / "service-key.pem")),
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN=ray_token,
+        )
+        assert service.stdout is not None
+        said = service.stdout.readline()
+        assert f"listens on {head.address}:7070" in said
+
+        access = {
+            "ERRORCAST_ADDRESS": f"{head.address}:7070",
+            "ERRORCAST_TOKEN": token,
+            "ERRORCAST_TLS_CA": str(tmp_path / "certs" / "ca.pem"),
+        }
+        user = there[1]
+        settings = ("blocks=3", "epochs=20", "options.width=32", "options.layers=4", "log_every=1")
+        user.run("errorcast", "submit", "digits", *(f"--set={s}" for s in settings), **access)
+        watching = user.start("errorcast", "watch", "latest", "--format", "json", **access)
+        assert watching.stdout is not None
+        events = map(json.loads, watching.stdout)
+        next(event for event in events if "metrics" in event)
+        assert blocks_on(there) == [1, 1, 1, 0]
+        user.run("errorcast", "pause", "latest", **access)
+        next(e for e in events if e.get("state", {}).get("state") == "JOB_STATE_PAUSED")
+        there[3].join(head, ray_token)
+        user.run("errorcast", "scale", "latest", "--blocks", "4", **access)
+        user.run("errorcast", "resume", "latest", **access)
+        step = next(int(event["metrics"]["step"]) for event in events if "metrics" in event)
+        assert blocks_on(there) == [1, 1, 1, 1]
+        steps = [int(event["metrics"]["step"]) for event in events if "metrics" in event]
+        assert steps == list(range(step + 1, undisturbed.summary["steps"] + 1))
+        assert watching.wait(30) == 0
+        user.run("errorcast", "download", "latest", "-o", str(tmp_path / "there"), **access)
+    assert weights(tmp_path / "there") == weights(undisturbed.folder / "model.safetensors")
+
+
+def blocks_on(there: Sequence[Host]) -> list[int]:
+    return [host.count("ray::BlockWorker") for host in there]

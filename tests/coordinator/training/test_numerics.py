@@ -1,0 +1,192 @@
+"""NaN and infinity: stop, leave the batch out, or roll back with a lower rate; on any blocks."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray import cloudpickle
+from support import networks
+from support.networks import NETWORKS, Noise, dense, rule, stack
+from test_exact import LOSS, assert_same_state, pipeline, save, train
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import coordinator
+from coordinator.engine.prefetcher import Prefetcher
+from dfa_core import JobError, Model, Reference, TrainingFailed
+from dfa_core.block import Block
+from dfa_core.layer import build_layers
+from dfa_tasks import Splits, Task
+from workers.placement import Worker
+
+cloudpickle.register_pickle_by_value(networks)
+SPOILT = (3, 7, 8)
+STEPS = 12
+
+
+class SpoiltNoise(Noise):
+    """Three batches have a NaN in one sample, in another microbatch each."""
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        x, target = super().batch(step)
+        if step in SPOILT:
+            x = x.clone()
+            x[(step * 5) % len(x), 0] = float("nan")
+        return x, target
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_left_out_batches_change_nothing_on_any_number_of_blocks(
+    four_workers: list[Worker], tmp_path: Path, staleness: int
+) -> None:
+    r = rule("adam", 2, staleness=staleness, skip_non_finite=True)
+    model = NETWORKS["batch-norm"]
+    reference = Reference(model, LOSS, r)
+    expected = [reference.train_step(s, *SpoiltNoise().batch(s)) for s in range(STEPS)]
+    assert [s for s in range(STEPS) if expected[s] != expected[s]] == list(SPOILT)
+    for part in reference.parts():
+        assert part.first_non_finite() is None
+        assert part.take_skipped() == list(SPOILT)
+    for blocks in (1, 2, 4):
+        with pipeline(four_workers, "batch-norm", r, blocks) as engine:
+            engine._prefetcher = Prefetcher(SpoiltNoise(), networks.SAMPLES, 2)
+            engine.start(None)
+            losses: list[float] = []
+            note = partial(lambda losses, _, loss: losses.append(loss), losses)
+            skipped = engine.train(0, 5, note) + engine.train(5, STEPS, note)
+            save(engine, tmp_path / f"{blocks}", STEPS)
+            engine._prefetcher.close()
+        assert [str(loss) for loss in losses] == [str(loss) for loss in expected]
+        assert {step for step, _ in skipped} == set(SPOILT)
+        assert len(skipped) == len(SPOILT) * 5  # four layers and the head
+        assert_same_state(tmp_path / f"{blocks}", reference.parts())
+
+
+def test_without_spoilt_batches_the_policy_changes_no_bit(four_workers: list[Worker]) -> None:
+    skips, stops = (
+        Reference(NETWORKS["conv"], LOSS, rule("adam", 2, skip_non_finite=skip))
+        for skip in (True, False)
+    )
+    assert train(skips, 0, 5) == train(stops, 0, 5)
+
+
+class Root(nn.Module):
+    """Its output is finite where its slope is not: at 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.abs().sqrt()
+
+
+def test_a_layer_whose_gradient_alone_is_not_finite_leaves_the_batch_out_alone() -> None:
+    zero = partial(nn.Linear, 20, 20, bias=False)
+    model = Model((dense(64, 20), partial(stack, zero, partial(Root))), partial(nn.Linear, 20, 10))
+    r = rule("sgd", 1, skip_non_finite=True)
+    layers = build_layers(model, 0, 2, r)
+    with torch.no_grad():
+        next(layers[1].module.parameters()).zero_()
+    block, before = Block(layers), [layer.state()[0] for layer in layers]
+    x = torch.randn(6, 64)
+    assert torch.isfinite(block.forward(x, 0, 0)).all()
+    block.update(torch.randn(6, 10), 0, 0)
+    block.step(0)
+    after = [layer.state()[0] for layer in layers]
+    assert [layer.take_skipped() for layer in layers] == [[], [0]]
+    name = next(key for key in before[0] if key.startswith("weights/"))
+    assert not torch.equal(before[0][name], after[0][name])
+    assert all(torch.equal(before[1][k], after[1][k]) for k in before[1])
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, Any]] = []
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+    def progress(self, progress: Mapping[str, Any]) -> None:
+        pass
+
+    def messages(self, kind: str) -> list[str]:
+        return [event["message"] for event in self.events if event["event"] == kind]
+
+
+def a_task(non_finite: float | None = None) -> Task:
+    x = torch.randn(256, 6, generator=torch.Generator().manual_seed(0))
+    target = (x.sum(1) > 0).long()
+    if non_finite is not None:
+        x[17, 2] = non_finite
+    torch.manual_seed(0)
+    test = TensorDataset(x[64:128], target[64:128])
+    net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    data = Splits(TensorDataset(x, target), test)
+    return Task(model=net, loss=nn.functional.cross_entropy, data=data, name="sums")
+
+
+QUICK: dict[str, Any] = {"batch_size": 32, "epochs": 3, "microbatches": 2, "log_every": 1}
+
+
+def test_a_spoilt_sample_stops_the_run_or_costs_its_batch(a_ray: None, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match=r"the loss is nan at step \d, microbatch"):
+        coordinator.train(a_task(float("nan")), run_dir=tmp_path / "stop", **QUICK)
+    listener = Listener()
+    run = coordinator.train(
+        a_task(float("nan")),
+        run_dir=tmp_path / "skip",
+        viewer=listener,
+        faults={"non_finite": "skip"},
+        **QUICK,
+    )
+    said = [m for m in listener.messages("warning") if m.startswith("the loss is nan at step ")]
+    assert len(said) == 3  # one batch an epoch
+    assert all(torch.isfinite(t).all() for t in run.model.state_dict().values())
+    logged = [line["step"] for line in run.curves if line["kind"] == "train"]
+    assert len(logged) == 3 * 8 - 3
+    assert all(line["loss"] == line["loss"] for line in run.curves)
+    # infinity comes to an end in a tanh: the loss is finite, the first layer's gradient is not
+    listener = Listener()
+    settings = {**QUICK, "faults": {"non_finite": "skip"}, "run_dir": tmp_path / "layer"}
+    coordinator.train(a_task(float("inf")), viewer=listener, **settings)
+    said = listener.messages("warning")
+    assert len(said) == 3
+    assert all(m.startswith("layer 0 (Linear+Tanh): the batch of step ") for m in said)
+
+
+def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_path: Path) -> None:
+    """On any blocks, and interrupted and resumed behind it, with the same bits."""
+    job: dict[str, Any] = {
+        **QUICK,
+        "optimizer": {"name": "sgd", "lr": 1e38},
+        "faults": {"non_finite": "roll_back", "rate_factor": 1e-39},
+    }
+    listener = Listener()
+    once = coordinator.train(a_task(), run_dir=tmp_path / "a", viewer=listener, blocks=2, **job)
+    told = listener.messages("rolled_back")
+    assert len(told) == 1
+    assert "the loss is nan at step 1" in told[0]
+    assert told[-1].endswith("rolled back to step 0, learning rate 0.1 from there")
+    logged = [line for line in once.curves if line["kind"] == "train"]
+    assert [line["step"] for line in logged] == list(range(1, 25))
+    assert [line["lr"] for line in logged] == pytest.approx([0.1] * 24)
+    other = {**job, "epochs": 1, "run_dir": tmp_path / "b"}
+    coordinator.train(a_task(), blocks=1, **other)
+    again = coordinator.train(a_task(), blocks=1, resume=True, **{**other, "epochs": 3})
+    assert {line["lr"] for line in again.curves if line["kind"] == "train"} == {logged[0]["lr"]}
+    ours, theirs = once.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    for method in ("bp", "shallow"):
+        run = coordinator.train(a_task(), method=method, run_dir=tmp_path / method, **job)
+        assert run.summary["finished"]
+
+
+def test_a_run_that_always_blows_up_comes_to_its_end(a_ray: None, tmp_path: Path) -> None:
+    job = {**QUICK, "faults": {"non_finite": "roll_back", "recoveries": 2}}
+    with pytest.raises(TrainingFailed, match="gave up after 2 roll-backs in a row"):
+        coordinator.train(a_task(float("nan")), run_dir=tmp_path / "a", **job)
+
+
+def test_a_factor_that_lowers_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"faults.rate_factor: 1 must be below 1"):
+        coordinator.train("digits", run_dir=tmp_path / "a", faults={"rate_factor": 1})
