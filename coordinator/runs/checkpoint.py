@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from coordinator.job.spec import Settings
 from coordinator.runs.early_stopping import Best
 from coordinator.runs.plateau import Plateau
-from coordinator.job.spec import Settings
 from dfa_core import JobError
 from workers.state_files import SavedParts, StateFile
 from workers.storage import Folder

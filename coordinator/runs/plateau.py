@@ -11,7 +11,9 @@ class Plateau:
     epoch: int
 
 
-def next_plateau(before: Plateau | None, epoch: int, loss: float, patience: int) -> tuple[Plateau, bool]:
+def next_plateau(
+    before: Plateau | None, epoch: int, loss: float, patience: int
+) -> tuple[Plateau, bool]:
     """Return where a run stands after an epoch's evaluation, and whether its rate is to be cut.
 
     patience: epochs in a row without a lower loss, after which it is. It follows from the

@@ -12,9 +12,9 @@ import safetensors.torch
 from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
 
-from coordinator.runs.checkpoint import Checkpoint, newest_whole
 from coordinator.job.resolve import fingerprint
 from coordinator.job.spec import DEFAULTS, Settings, merge, parse, read_yaml, to_yaml
+from coordinator.runs.checkpoint import Checkpoint, newest_whole
 from dfa_core import JobError
 from workers.storage import Folder, LocalFolder, open_folder
 

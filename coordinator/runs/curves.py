@@ -1,0 +1,40 @@
+"""A picture of one run: losses and metrics over the steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_curves(curve: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw training and test loss on the left, the task's metrics on the right, as a PNG.
+
+    curve: the lines of metrics.jsonl.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss_axes, metric_axes = figure.subplots(1, 2)
+    trained = [line for line in curve if line["kind"] == "train"]
+    evaluated = [line for line in curve if line["kind"] == "evaluation"]
+    steps = [line["step"] for line in trained]
+    loss_axes.plot(steps, [line["loss"] for line in trained], linewidth=0.8, label="training")
+    marks = [line["step"] for line in evaluated]
+    loss_axes.plot(marks, [line["loss"] for line in evaluated], marker=".", label="evaluation")
+    loss_axes.set(xlabel="step", ylabel="loss", yscale="log")
+    loss_axes.legend()
+    names = [
+        n
+        for n in (evaluated[-1] if evaluated else {})
+        if n not in ("kind", "step", "epoch", "loss")
+    ]
+    for name in names:
+        metric_axes.plot(marks, [line[name] for line in evaluated], marker=".", label=name)
+    metric_axes.set(xlabel="step", ylabel=", ".join(names))
+    if names:
+        metric_axes.legend()
+    for axes in (loss_axes, metric_axes):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
