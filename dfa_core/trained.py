@@ -1,6 +1,7 @@
 """A module with its own optimizer: what a layer and the head have in common."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,9 +64,12 @@ class TrainedModule:
         steps, self._skipped = self._skipped, []
         return steps
 
-    def go_back(self, spec: OptimizerSpec) -> None:
-        """Drop what an unfinished step left here, before load_state(); the rate may be another."""
-        self.spec = spec
+    def set_cuts(self, cuts: tuple[int, ...]) -> None:
+        """Cut the learning rate at these steps from now on."""
+        self.spec = replace(self.spec, cuts=cuts)
+
+    def go_back(self) -> None:
+        """Drop what an unfinished step left here, before load_state()."""
         self._skipped.clear()
         self._bad.clear()
         self._buffers_before.clear()

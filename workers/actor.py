@@ -12,7 +12,7 @@ import ray
 import torch
 from ray import cloudpickle
 
-from dfa_core import Block, LearningRule, Model, OptimizerSpec, build_layers
+from dfa_core import Block, LearningRule, Model, build_layers
 from dfa_core.graphed_block import GraphedBlock
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.group import (
@@ -164,9 +164,14 @@ class BlockWorker:
         self._snapshot_began = perf_counter()
         return True, pack(self._block.layers)
 
-    def restore(self, step: int, states: Sequence[PartState], optimizer: OptimizerSpec) -> None:
-        """Take every layer's state from a snapshot."""
-        self._go_back(optimizer)
+    def set_cuts(self, cuts: tuple[int, ...]) -> None:
+        """Cut the learning rate of every layer at these steps from now on."""
+        for layer in self._block.layers:
+            layer.set_cuts(cuts)
+
+    def restore(self, step: int, states: Sequence[PartState], cuts: tuple[int, ...]) -> None:
+        """Take every layer's state from a snapshot; the learning rate is cut at these steps."""
+        self._go_back(cuts)
         restore(self._block.layers, states)
         self._step = step
 
@@ -174,19 +179,20 @@ class BlockWorker:
         """Write every layer's state into the folder."""
         return [write_state(layer, folder) for layer in self._block.layers]
 
-    def load(self, step: int, saved: SavedParts, optimizer: OptimizerSpec) -> None:
-        """Take every layer's state from a checkpoint."""
-        self._go_back(optimizer)
+    def load(self, step: int, saved: SavedParts, cuts: tuple[int, ...]) -> None:
+        """Take every layer's state from a checkpoint; the learning rate is cut at these steps."""
+        self._go_back(cuts)
         for layer in self._block.layers:
             layer.load_state(*saved.read(layer.name))
         self._step = step
 
-    def _go_back(self, optimizer: OptimizerSpec) -> None:
-        """Drop what an unfinished segment left; the learning rate may be another one now."""
+    def _go_back(self, cuts: tuple[int, ...]) -> None:
+        """Drop what an unfinished segment left; the learning rate may have other cuts now."""
         self._step = self._snapshot_began = None
         self._block = self._blocks(self._block.layers)  # not traced any more
         for layer in self._block.layers:
-            layer.go_back(optimizer)
+            layer.go_back()
+        self.set_cuts(cuts)
 
     def _put_off(self) -> float:
         """Return the seconds since a snapshot was asked for, which came just before."""

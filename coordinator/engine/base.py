@@ -24,6 +24,12 @@ class Engine(Protocol):
     def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:
         """Replace the workers of lost blocks and go back; return the step to go on from."""
 
+    def set_cuts(self, cuts: tuple[int, ...]) -> None:
+        """Cut the learning rate at these steps from now on; call it between two segments.
+
+        Raises PipelineBroken when a worker is gone; recover() then completes it.
+        """
+
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1; return whose batches were left out where."""
 

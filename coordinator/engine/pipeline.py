@@ -111,6 +111,17 @@ class Pipeline:
             if gone:  # it has served, or cannot
                 self._snapshots.drop()
 
+    def set_cuts(self, cuts: tuple[int, ...]) -> None:
+        """Cut the learning rate at these steps from now on: one call a worker, nothing is rebuilt.
+
+        Raises PipelineBroken when a worker is gone. recover() then gives the cuts to all workers,
+        unless it takes other ones from a checkpoint.
+        """
+        self._rule = self._rule.cut_at(cuts)
+        self._head.set_cuts(cuts)
+        calls = [w.actor.set_cuts.remote(cuts) for w in self._worker_group.workers]
+        self._worker_group.all_of(calls)
+
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
         groups = self._joined()
@@ -233,10 +244,10 @@ class Pipeline:
         return actor.build.remote(self._model, first, last, self._rule, self._cuda_graphs)
 
     def _restore(self, snapshot: Snapshot) -> int:
-        step, optimizer = snapshot.step, self._rule.optimizer
+        step, cuts = snapshot.step, self._rule.optimizer.cuts
         states_of_all = snapshot.blocks * self._plan.replicas  # replicas are alike
         pairs = zip(self._worker_group.workers, states_of_all, strict=True)
-        calls = [w.actor.restore.remote(step, states, optimizer) for w, states in pairs]
+        calls = [w.actor.restore.remote(step, states, cuts) for w, states in pairs]
         self._go_back()
         restore([self._head], snapshot.head)
         self._worker_group.all_of(calls)
@@ -244,8 +255,8 @@ class Pipeline:
 
     def _load(self, checkpoint: Checkpoint) -> int:
         self._rule = self._rule.cut_at(checkpoint.cuts)
-        step, saved, optimizer = checkpoint.step, checkpoint.parts, self._rule.optimizer
-        calls = [w.actor.load.remote(step, saved, optimizer) for w in self._worker_group.workers]
+        step, saved, cuts = checkpoint.step, checkpoint.parts, checkpoint.cuts
+        calls = [w.actor.load.remote(step, saved, cuts) for w in self._worker_group.workers]
         self._go_back()
         self._head.load_state(*saved.read(self._head.name))
         self._worker_group.all_of(calls)
@@ -254,7 +265,8 @@ class Pipeline:
     def _go_back(self) -> None:
         if isinstance(self._head, TracedHead):  # the segment that it traced was broken off
             self._head = self._head.untraced
-        self._head.go_back(self._rule.optimizer)
+        self._head.go_back()
+        self._head.set_cuts(self._rule.optimizer.cuts)
 
     def _meet(self) -> None:
         """Open the store on one address alone, and join all ranks."""

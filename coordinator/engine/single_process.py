@@ -28,15 +28,20 @@ class SingleProcess:
         """Take over a checkpoint's state."""
         if checkpoint is None:
             return 0
-        optimizer = self._reference.rule.cut_at(checkpoint.cuts).optimizer
+        self.set_cuts(checkpoint.cuts)
         for part in self._reference.parts():
-            part.go_back(optimizer)
+            part.go_back()
             part.load_state(*checkpoint.parts.read(part.name))
         return checkpoint.step
 
     def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:  # noqa: ARG002
         """Go back to a checkpoint: one process loses no workers."""
         return self.start(checkpoint)
+
+    def set_cuts(self, cuts: tuple[int, ...]) -> None:
+        """Cut the learning rate at these steps from now on."""
+        for part in self._reference.parts():
+            part.set_cuts(cuts)
 
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1."""

@@ -41,7 +41,7 @@ def test_a_layer_goes_back_to_its_snapshot_and_does_the_same_again() -> None:
     step(1)
     once = layer.state()[0]
     layer.forward(torch.randn(5, 4), 2, 0).sum().backward()  # a step that is not finished
-    layer.go_back(rule.optimizer)
+    layer.go_back()
     restore([layer], snapshot)
     step(1)
     again = layer.state()[0]

@@ -45,6 +45,7 @@ def pipeline(
     blocks: int,
     replicas: int = 1,
     source: BatchSource | None = None,
+    snapshot_steps: int = 0,
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
     model = NETWORKS[network]
@@ -53,7 +54,8 @@ def pipeline(
     plan = Plan(measured.profile, tuple(CUTS[blocks]), samples, r, replicas)
     prefetcher, head = Prefetcher(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
     crew = workers[: blocks * replicas]
-    made = Pipeline(crew, plan, PickledPayload.pack(model), head, prefetcher, r, timeout_s=30)
+    packed = PickledPayload.pack(model)
+    made = Pipeline(crew, plan, packed, head, prefetcher, r, 30, snapshot_steps=snapshot_steps)
     try:
         yield made
     finally:
@@ -133,6 +135,27 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
             again = tmp_path / f"{step}-end"
             save(engine, again, end)
         assert_same_state(again, reference.parts())
+
+
+def test_a_rate_cut_between_segments_gives_the_references_bits_also_after_a_recovery(
+    four_workers: list[Worker], tmp_path: Path
+) -> None:
+    r = rule("adam", 2)
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r.cut_at((7, 12)))
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, "norm-dropout", r, 2, snapshot_steps=1) as engine:
+        engine.start(None)
+        losses = train(engine, 0, 7)
+        engine.set_cuts((7,))
+        losses += train(engine, 7, 12)
+        engine.set_cuts((7, 12))
+        losses += train(engine, 12, 14)
+        assert losses == expected[:14]
+        step = engine.recover((), None)
+        assert step > 0
+        assert train(engine, step, STEPS) == expected[step:]
+        save(engine, tmp_path, STEPS)
+    assert_same_state(tmp_path, reference.parts())
 
 
 @pytest.mark.parametrize("kind", ["sign", "target", "learned"])
