@@ -10,11 +10,11 @@ train: .venv/.installed  ## train digits on two blocks
 test: .venv/.installed  ## the tests; those on real data need ERRORCAST_DATA
 	$(BIN)/python -m pytest -m "not endurance"
 
-endurance: .venv/.installed  ## 200 kills, 50 recoveries, all of Fashion-MNIST: most of an hour
+endurance: .venv/.installed  ## what takes long: every combination, hundreds of kills, whole data sets
 	$(BIN)/python -m pytest -m endurance
 
-quick: .venv/.installed  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+quick: .venv/.installed  ## the tests without processes: about a minute
+	$(BIN)/python -m pytest -m unit
 
 check: .venv/.installed  ## lint, import arrows, types, generated code
 	$(BIN)/ruff check .

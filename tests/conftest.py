@@ -15,12 +15,22 @@ from workers.placement import Placement, Worker, WorkerResources
 torch.set_num_threads(1)
 
 
+COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
+BY_FIXTURE = {"service": "service", "a_ray": "ray"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
-    if torch.cuda.is_available():
-        return
+    """Mark each test with what it costs, where it does not say so itself; skip what has no GPU."""
     for item in items:
-        if item.get_closest_marker("gpu"):
+        marks = {mark.name for mark in item.iter_markers()} & {*COSTS}
+        if not marks:
+            fixtures = getattr(item, "fixturenames", ())
+            found = (cost for fixture, cost in BY_FIXTURE.items() if fixture in fixtures)
+            item.add_marker(next(found, "unit"))
+        elif len(marks) > 1:
+            raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
+        if "gpu" in marks and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 

@@ -48,7 +48,7 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.host
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md"])
 def test_every_command_runs_in_its_order(
@@ -74,7 +74,7 @@ def test_makes_targets_are_there(document: Path) -> None:
             run(["make", "--dry-run", *words[1:]], ROOT)
 
 
-@pytest.mark.slow
+@pytest.mark.host
 def test_the_readmes_python_runs(as_in_a_checkout: Path) -> None:
     for code in blocks(README, "python"):
         assert "accuracy" in run([sys.executable, "-c", code], as_in_a_checkout)

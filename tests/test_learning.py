@@ -12,7 +12,6 @@ def accuracy(run: Run) -> float:
     return 100 * run.metrics["accuracy"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_digits(a_ray: None, tmp_path: Path) -> None:
     """>= 97% test accuracy (mean of 3 seeds); training the head alone is >= 3 points worse."""
@@ -29,7 +28,6 @@ def test_digits(a_ray: None, tmp_path: Path) -> None:
     assert scores["shallow"] <= scores["dfa"] - 3
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("method", "least", "most"),
@@ -49,7 +47,6 @@ def test_fashion_mnist(
     assert least <= accuracy(run) <= most
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_residual_identity_against_random_feedback(
     a_ray: None, real_data: Path, tmp_path: Path

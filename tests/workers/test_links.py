@@ -71,9 +71,9 @@ def run_ranks(
 @pytest.mark.parametrize(
     ("host", "join"),
     [
-        pytest.param(HOST, GlooGroup, id="gloo"),
-        pytest.param(HOST_V6, GlooGroup, id="gloo-ipv6"),
-        pytest.param(HOST, over_gloo_a_link, id="a-communicator-a-link"),
+        pytest.param(HOST, GlooGroup, id="gloo", marks=pytest.mark.blocks),
+        pytest.param(HOST_V6, GlooGroup, id="gloo-ipv6", marks=pytest.mark.blocks),
+        pytest.param(HOST, over_gloo_a_link, id="a-communicator-a-link", marks=pytest.mark.blocks),
         pytest.param(HOST, from_a_gpu, id="gloo-from-a-gpu", marks=pytest.mark.gpu),
     ],
 )
@@ -131,6 +131,7 @@ def test_every_message_arrives_in_its_place(
     assert run_ranks(blocks + 1, work, host=host, join=join) == [None] * (blocks + 1)
 
 
+@pytest.mark.blocks
 def test_parts_of_several_sizes() -> None:
     sizes = [4, 4, 1]
     spec = TensorSpec((2,), torch.int64)
@@ -150,6 +151,7 @@ def test_parts_of_several_sizes() -> None:
     assert run_ranks(2, work) == [None, None]
 
 
+@pytest.mark.blocks
 def test_abort_ends_every_wait_at_once() -> None:
     def work(group: Group) -> None:
         if group.rank == 1:
@@ -167,6 +169,7 @@ def test_abort_ends_every_wait_at_once() -> None:
     assert isinstance(raised[1], GroupLeft)
 
 
+@pytest.mark.blocks
 def test_a_silent_peer_is_given_up_after_the_deadline() -> None:
     release = threading.Event()
 
@@ -185,6 +188,7 @@ def test_a_silent_peer_is_given_up_after_the_deadline() -> None:
     assert isinstance(raised[0], GroupLeft)
 
 
+@pytest.mark.blocks
 def test_connections_of_others_are_left_alone() -> None:
     """abort() shuts the group's own connections and no other of this process."""
     server = listen(HOST)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.host
 def test_neighbours_are_on_one_node_as_far_as_can_be() -> None:
     program = Path(__file__).parents[1] / "support" / "two_nodes.py"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}

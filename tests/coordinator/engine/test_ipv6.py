@@ -10,7 +10,7 @@ from support.running import weights
 from coordinator import train
 
 
-@pytest.mark.slow
+@pytest.mark.host
 @pytest.mark.timeout(200)
 def test_blocks_on_two_hosts_without_ipv4(tmp_path: Path) -> None:
     alone = train("digits", blocks=1, epochs=1, run_dir=tmp_path / "alone")

@@ -140,7 +140,6 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_leave_out(
     assert names == [*replicas, "coordinator"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_killed_replicas_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"blocks": 2, "replicas": 2, "epochs": 12, "log_every": 5}

@@ -83,7 +83,6 @@ def test_the_command_prints_what_came_of_it(tmp_path: Path) -> None:
     assert (tmp_path / "both" / "faults" / "model.safetensors").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.endurance
 @pytest.mark.timeout(3000)
 def test_two_hundred_kills_and_the_same_bits(a_ray: None, tmp_path: Path, real_data: Path) -> None:

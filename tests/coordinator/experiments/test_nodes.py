@@ -46,7 +46,7 @@ def assert_like_on_one_node(folder: Path, tmp_path: Path) -> None:
     assert steps == list(range(1, 30 * 22 + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.host
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["killed", "cut off"])
 def test_a_host_is_lost_and_the_bits_are_the_same(a_ray: None, tmp_path: Path, how: str) -> None:
@@ -72,7 +72,7 @@ def test_a_host_is_lost_and_the_bits_are_the_same(a_ray: None, tmp_path: Path, h
     assert_like_on_one_node(tmp_path / "run", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.host
 @pytest.mark.timeout(300)
 def test_a_killed_ray_node_of_this_host_is_replaced(a_ray: None, tmp_path: Path) -> None:
     program = [sys.executable, nodes.__file__, "cluster", str(tmp_path)]

@@ -48,7 +48,6 @@ class KillsBlock1:
         return process.memory_info().rss >> 20, process.num_fds(), process.num_threads()
 
 
-@pytest.mark.slow
 @pytest.mark.endurance
 @pytest.mark.timeout(900)
 def test_fifty_recoveries_leave_nothing_behind(a_ray: None, tmp_path: Path) -> None:

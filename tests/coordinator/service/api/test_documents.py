@@ -32,7 +32,7 @@ def lines() -> list[list[str]]:
     return [words for words in shown if words and words[0] == "errorcast" and words[1] in asking]
 
 
-@pytest.mark.slow
+@pytest.mark.service
 @pytest.mark.timeout(400)
 def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")

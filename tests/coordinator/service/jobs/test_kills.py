@@ -50,7 +50,6 @@ class Watcher(threading.Thread):
             self.failure = error
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("jobs", [2, pytest.param(5, marks=pytest.mark.endurance)])
 def test_killed_four_times_during_each_job(tmp_path: Path, a_ray: None, jobs: int) -> None:
@@ -113,7 +112,6 @@ def kill_actors(running: Running) -> None:
             process.kill()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_killed_training_actor_or_cluster_costs_no_job(tmp_path: Path, a_ray: None) -> None:
     with serving(tmp_path / "state", "--cpus", "2") as running, running.client() as client:

@@ -17,7 +17,7 @@ CERTIFICATES = Path(__file__).parents[4] / "deploy" / "certs" / "make_test_ca.sh
 JOB: dict[str, Any] = {"epochs": 20, "options": {"width": 32, "layers": 4}, "log_every": 1}
 
 
-@pytest.mark.slow
+@pytest.mark.host
 @pytest.mark.timeout(400)
 def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> None:
     undisturbed = train("digits", blocks=1, run_dir=tmp_path / "alone", **JOB)
