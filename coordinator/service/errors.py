@@ -1,6 +1,6 @@
-"""The catalogue of errors that a client can be shown: name, gRPC status, public text.
+"""All errors that a client can see: name, gRPC status, public text.
 
-docs/service.md lists them, and a test holds the list to this file.
+docs/service.md lists them, and a test compares that list with this file.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import grpc
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """An error of the catalogue; `about` is for the documentation."""
+    """An error of CATALOGUE; `about` is its text in the documentation."""
 
     name: str
     status: grpc.StatusCode
@@ -19,30 +19,30 @@ class ErrorKind:
 
 _CODE = grpc.StatusCode
 MALFORMED = ErrorKind(
-    "MALFORMED", _CODE.INVALID_ARGUMENT, "the bytes are no message of this method"
+    "MALFORMED", _CODE.INVALID_ARGUMENT, "the bytes are not a message of this method"
 )
-BAD_REQUEST = ErrorKind("BAD_REQUEST", _CODE.INVALID_ARGUMENT, "a field has no sensible value")
+BAD_REQUEST = ErrorKind("BAD_REQUEST", _CODE.INVALID_ARGUMENT, "a field has an invalid value")
 BAD_JOB = ErrorKind(
     "BAD_JOB", _CODE.INVALID_ARGUMENT, "the job cannot run as given; the text says why"
 )
-NO_TOKEN = ErrorKind("NO_TOKEN", _CODE.UNAUTHENTICATED, "the call bears no valid token")
+NO_TOKEN = ErrorKind("NO_TOKEN", _CODE.UNAUTHENTICATED, "the call has no valid token")
 NOT_ALLOWED = ErrorKind(
-    "NOT_ALLOWED", _CODE.PERMISSION_DENIED, "a path or code outside what is open"
+    "NOT_ALLOWED", _CODE.PERMISSION_DENIED, "a path or task file outside the allowed folders"
 )
 NO_JOB = ErrorKind("NO_JOB", _CODE.NOT_FOUND, "there is no such job")
-NO_CHECKPOINT = ErrorKind("NO_CHECKPOINT", _CODE.NOT_FOUND, "the job has saved nothing yet")
-REUSED = ErrorKind("REUSED", _CODE.ALREADY_EXISTS, "the request id was used for another job")
+NO_CHECKPOINT = ErrorKind("NO_CHECKPOINT", _CODE.NOT_FOUND, "the job has no checkpoint yet")
+REUSED = ErrorKind("REUSED", _CODE.ALREADY_EXISTS, "the request id belongs to another job")
 WRONG_STATE = ErrorKind(
     "WRONG_STATE", _CODE.FAILED_PRECONDITION, "the job's state does not allow it"
 )
-DAMAGED = ErrorKind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint is not what was written")
+DAMAGED = ErrorKind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint is damaged")
 TOO_MUCH = ErrorKind("TOO_MUCH", _CODE.RESOURCE_EXHAUSTED, "a limit of the service is reached")
-DISK_FULL = ErrorKind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder takes nothing more")
+DISK_FULL = ErrorKind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder cannot be written")
 NO_CLUSTER = ErrorKind(
     "NO_CLUSTER", _CODE.UNAVAILABLE, "the Ray cluster does not answer; try again"
 )
 STOPPING = ErrorKind("STOPPING", _CODE.UNAVAILABLE, "the service is stopping; try again")
-INTERNAL = ErrorKind("INTERNAL", _CODE.INTERNAL, "a fault of the service; its log has the detail")
+INTERNAL = ErrorKind("INTERNAL", _CODE.INTERNAL, "an error of the service; its log has the details")
 
 CATALOGUE = (
     MALFORMED,
@@ -64,7 +64,7 @@ CATALOGUE = (
 
 
 class ServiceError(Exception):
-    """An error that a client is shown, as `NAME: text`."""
+    """An error that a client sees as `NAME: text`."""
 
     def __init__(self, kind: ErrorKind, text: str) -> None:
         super().__init__(f"{kind.name}: {plain(text)}")
@@ -72,6 +72,6 @@ class ServiceError(Exception):
 
 
 def plain(text: str) -> str:
-    """Return a text on one line, without control characters, of a length that a header takes."""
+    """Return a text as one line of at most 1000 printable characters, which fits a header."""
     visible = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(visible.split())[:1000]

@@ -1,5 +1,6 @@
-"""What an operator sets for a service, checked before anything listens."""
+"""The settings of a service, checked before it listens, and the check of its token."""
 
+import hmac
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from dfa_core.errors import JobError
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what clients may ask for."""
+    """Limits on what clients may request."""
 
     message_bytes: int = 4 << 20
     spec_bytes: int = 64 << 10
@@ -23,12 +24,15 @@ class ServiceSettings:
     """How a service runs.
 
     state: folder of jobs, logs and checkpoints.
-    listen, web: host:port; web is the page and the metrics, None has neither.
-    ray_address: of a cluster, or auto; empty runs a Ray of our own with so many `cpus`.
-    token: shared secret of all clients, None asks for none.
-    certificate, key: PEM files; client_ca: PEM file, then clients must show a certificate of it.
-    code: folders whose task files jobs may name; data: folders that a job's data_dir may lie in.
-    insecure: listen beyond loopback without TLS and a token.
+    listen: host:port of gRPC.
+    web: host:port of the page and the metrics; None serves neither.
+    ray_address: of a cluster, or "auto"; empty runs a Ray of the service's own with `cpus` CPUs.
+    token: secret that all clients share; None requires no token.
+    certificate, key: PEM files of the service.
+    client_ca: PEM file; clients must then show a certificate that this authority signed.
+    code: folders whose task files jobs may name.
+    data: folders in which a job's data_dir may be.
+    insecure: listen on other addresses than loopback without TLS and a token.
     """
 
     state: Path
@@ -46,9 +50,9 @@ class ServiceSettings:
     limits: Limits = field(default_factory=Limits)
 
     def check(self) -> None:
-        """Raise JobError for settings that do not go together."""
+        """Raise JobError for settings that contradict each other."""
         if (self.certificate is None) != (self.key is None):
-            raise JobError("--tls-cert and --tls-key go together")
+            raise JobError("--tls-cert and --tls-key: give both or neither")
         if self.client_ca is not None and self.certificate is None:
             raise JobError("--tls-client-ca needs --tls-cert and --tls-key")
         for name, address in {"--listen": self.listen, "--web": self.web}.items():
@@ -56,13 +60,13 @@ class ServiceSettings:
                 continue
             if self.token is None:
                 raise JobError(
-                    f"{name} {address}: beyond loopback the service asks for --token-file; "
-                    f"--insecure goes without"
+                    f"{name} {address}: an address beyond loopback needs --token-file, "
+                    f"or --insecure to go without"
                 )
             if self.certificate is None:
                 raise JobError(
-                    f"{name} {address}: beyond loopback the service asks for --tls-cert and "
-                    f"--tls-key; --insecure goes without"
+                    f"{name} {address}: an address beyond loopback needs --tls-cert and --tls-key, "
+                    f"or --insecure to go without"
                 )
 
 
@@ -75,22 +79,27 @@ def split_address(name: str, address: str) -> tuple[str, int]:
 
 
 def is_loopback(name: str, address: str) -> bool:
-    """Return whether only this machine reaches an address. Raises JobError when it is none."""
+    """Return whether only this machine can reach an address. Raises JobError if it is invalid."""
     host, _ = split_address(name, address)
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError as error:
-        raise JobError(f"{name} {address}: '{host}' is no IP address") from error
+        raise JobError(f"{name} {address}: '{host}' is not an IP address") from error
 
 
 def read_secret(name: str, path: Path) -> str:
-    """Return the token in a file. Raises JobError when there is none, or one easily guessed."""
+    """Return the token in a file. Raises JobError when it is missing or too easy to guess."""
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{name} {path}: cannot be read: {error}") from error
     if len(secret) < 16 or not secret.isascii() or not secret.isprintable():
-        raise JobError(f"{name} {path}: a token has at least 16 visible ASCII characters")
+        raise JobError(f"{name} {path}: a token must have at least 16 visible ASCII characters")
     return secret
+
+
+def bears_token(token: str | None, authorization: bytes) -> bool:
+    """Return whether an Authorization header has the service's token; takes constant time."""
+    return token is None or hmac.compare_digest(authorization, f"Bearer {token}".encode())

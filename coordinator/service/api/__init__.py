@@ -1,1 +1,1 @@
-"""The gRPC surface: who may call, what each method does, which paths a job may name."""
+"""The gRPC API: who may call, what each method does, which paths a job may name."""

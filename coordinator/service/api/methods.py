@@ -1,8 +1,7 @@
-"""The methods of TrainingService: checks what is asked, changes the store, tells the supervisor."""
+"""The methods of TrainingService: check a request, change the store, wake the supervisor."""
 
 import asyncio
 import hashlib
-import re
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -13,12 +12,17 @@ from typing import Any
 import grpc
 from errorcast.v1 import service_pb2 as pb
 from errorcast.v1 import service_pb2_grpc
-from errorcast.v1.event_pb2 import Event
-from errorcast.v1.job_pb2 import JobSpec, JobState
+from errorcast.v1.job_pb2 import JobSpec
 
 from coordinator.service.api.allowed_paths import check_allowed_paths
+from coordinator.service.api.requests import (
+    check_scaling,
+    check_submission,
+    fitting_events,
+    id_stem,
+    page_of,
+)
 from coordinator.service.errors import (
-    BAD_JOB,
     BAD_REQUEST,
     NO_CLUSTER,
     NO_JOB,
@@ -28,26 +32,25 @@ from coordinator.service.errors import (
     ServiceError,
 )
 from coordinator.service.jobs.notifier import JobNotifier
-from coordinator.service.jobs.states import ACTIVE, FINAL, PAUSED, QUEUED, RUNNING, name
-from coordinator.service.jobs.store import Record, Store
-from coordinator.service.jobs.supervisor import Supervisor, replicas_of, rescaled, stop_now
+from coordinator.service.jobs.record import Record, replicas_of
+from coordinator.service.jobs.states import ACTIVE, CANCELLED, FINAL, PAUSED, QUEUED, RUNNING, name
+from coordinator.service.jobs.store import Store
+from coordinator.service.jobs.supervisor import Supervisor
+from coordinator.service.jobs.transitions import cancel_now, rescale
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
 from coordinator.service.processes.model_client import ModelClient
 from coordinator.service.settings import ServiceSettings
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_PAGE, _LARGEST_PAGE = 50, 200
 _CHUNK = 1 << 20
-_BATCH = 200  # events a message
+_BATCH = 200  # most events of a message
 _PROGRESS_S = 0.5
-_PRIORITIES = range(-100, 101)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Methods(service_pb2_grpc.TrainingServiceServicer):
-    """Each method may be called twice and has one effect."""
+    """Implements the methods; a repeated call changes nothing more."""
 
     def __init__(
         self,
@@ -66,7 +69,14 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, _: Context) -> pb.SubmitJobResponse:  # noqa: N802
         """Check a job and put it into the queue."""
-        self._check_submission(request)
+        if self.stopping:
+            raise ServiceError(
+                STOPPING, "the service is stopping; submit again with the same request id"
+            )
+        check_submission(request, self._limits)
+        queued = sum(r.job.state == QUEUED for r in self._store.newest_first())
+        if queued >= self._limits.queued_jobs:
+            raise ServiceError(TOO_MUCH, f"{queued} jobs are waiting; submit when some have run")
         sent = request.spec.SerializeToString(deterministic=True)
         known = self._store.submitted_as(request.request_id, sent)
         if known is None:
@@ -74,10 +84,10 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             spec.CopyFrom(request.spec)
             check_allowed_paths(spec, self._settings.code, self._settings.data)
             spec = await self._models.check(spec)
-            # another call with the same id may have come first meanwhile
+            # during the check another call with the same id may have added the job
             known = self._store.submitted_as(request.request_id, sent)
             if known is None:
-                stem = _stem(spec.task)
+                stem = id_stem(spec.task)
                 known = self._store.add(spec, request.request_id, sent, stem, request.priority)
                 self._supervisor.changed(known.job.id)
         return pb.SubmitJobResponse(job=known.job)
@@ -88,26 +98,12 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, _: Context) -> pb.ListJobsResponse:  # noqa: N802
         """Return a page of jobs, newest first."""
-        size = request.page_size or _PAGE
-        if size > _LARGEST_PAGE:
-            raise ServiceError(BAD_REQUEST, f"page_size: {size} is above {_LARGEST_PAGE}")
-        below = _page(request.page_token)
-        unknown = [s for s in request.states if s not in JobState.values() or s == 0]
-        if unknown:
-            raise ServiceError(BAD_REQUEST, f"states: {unknown[0]} is no state of a job")
-        found = [
-            record
-            for record in self._store.newest_first()
-            if (below is None or record.number < below)
-            and (not request.states or record.job.state in request.states)
-        ]
-        more = str(found[size - 1].number) if len(found) > size else ""
-        return pb.ListJobsResponse(jobs=[r.job for r in found[:size]], next_page_token=more)
+        return page_of(request, self._store.newest_first())
 
     async def WatchJob(  # noqa: N802
         self, request: pb.WatchJobRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobResponse]:
-        """Send what has happened behind a number, and what happens."""
+        """Send the events after a number, then each new one until the job ends."""
         record = self._job(request.job_id)
         job_id, seen = record.job.id, request.after
         with self._stream_of(context), self._notifier.listener(job_id) as news:
@@ -116,7 +112,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             while True:
                 news.clear()
                 read = self._store.events(job_id, seen, _BATCH)
-                events = _of_a_message(read)
+                events = fitting_events(read)
                 if events:
                     yield pb.WatchJobResponse(events=events)
                     seen = events[-1].number
@@ -126,7 +122,9 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
                 if current.state in FINAL and seen >= current.events:
                     return
                 if self.stopping:
-                    raise ServiceError(STOPPING, "the service is stopping; watch again from here")
+                    raise ServiceError(
+                        STOPPING, "the service is stopping; watch again from the last event"
+                    )
                 if current.state in ACTIVE and loop.time() - shown >= _PROGRESS_S:
                     yield pb.WatchJobResponse(progress=current.progress)
                     shown = loop.time()
@@ -150,15 +148,15 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         """Put a paused job back into the queue."""
         record = self._job(request.job_id)
         if record.job.state in FINAL:
-            raise _wrong_state(record, "go on")
+            raise _wrong_state(record, "be resumed")
         if record.job.state == PAUSED:
             changed = record.copy()
             changed.wanted = "run"
-            events = rescaled(changed)
+            events = rescale(changed)
             self._store.save(changed, [*events, changed.go_to(QUEUED, "resumed")])
         elif record.wanted == "pause":
             raise ServiceError(
-                WRONG_STATE, f"{record.job.id} is being paused; resume it when it is"
+                WRONG_STATE, f"{record.job.id} is being paused; resume it once it is PAUSED"
             )
         self._supervisor.changed(record.job.id)
         return pb.ResumeJobResponse(job=self._job(record.job.id).job)
@@ -169,11 +167,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         if record.job.state in FINAL:
             raise _wrong_state(record, "be scaled")
         replicas = request.replicas or record.wanted_replicas or replicas_of(record.job.spec)
-        if not 1 <= request.blocks <= self._limits.blocks // replicas:
-            most = self._limits.blocks
-            raise ServiceError(
-                BAD_REQUEST, f"blocks: there must be 1 to {most} of all replicas together"
-            )
+        check_scaling(request.blocks, replicas, self._limits)
         wanted = JobSpec()
         wanted.CopyFrom(record.job.spec)
         wanted.blocks, wanted.replicas = request.blocks, replicas
@@ -183,7 +177,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         coming = changed.wanted_blocks or now[0], changed.wanted_replicas or now[1]
         if coming != (request.blocks, replicas):
             changed.wanted_blocks, changed.wanted_replicas = request.blocks, replicas
-            events = rescaled(changed) if changed.job.state not in ACTIVE else []
+            events = rescale(changed) if changed.job.state not in ACTIVE else []
             self._store.save(changed, events)
             self._supervisor.changed(record.job.id)
         return pb.ScaleJobResponse(job=self._job(record.job.id).job)
@@ -192,11 +186,11 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         """End a job."""
         record = self._job(request.job_id)
         changed = record.copy()
-        events = stop_now(changed)
+        events = cancel_now(changed)
         if events:
             self._store.save(changed, events)
             self._supervisor.changed(record.job.id)
-        elif name(record.job.state) != "CANCELLED":
+        elif record.job.state != CANCELLED:
             raise _wrong_state(record, "be cancelled")
         return pb.CancelJobResponse(job=self._job(record.job.id).job)
 
@@ -208,7 +202,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         if record.job.state not in FINAL:
             raise _wrong_state(record, "be deleted; cancel it first")
         self._store.delete(record)
-        self._notifier.ring(record.job.id)
+        self._notifier.notify(record.job.id)
         await asyncio.to_thread(shutil.rmtree, self._supervisor.folder(record.job.id), True)
         return pb.DeleteJobResponse()
 
@@ -218,10 +212,8 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         """Send the weights of the newest checkpoint."""
         record = self._job(request.job_id)
         with self._stream_of(context):
-            async with self._models.exported(self._supervisor.folder(record.job.id)) as (
-                path,
-                step,
-            ):
+            export = self._models.exported(self._supervisor.folder(record.job.id))
+            async with export as (path, step):
                 digest = await asyncio.to_thread(_sha256, path)
                 header = pb.ModelHeader(bytes=path.stat().st_size, sha256=digest, step=step)
                 yield pb.DownloadModelResponse(header=header)
@@ -232,7 +224,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
     async def Predict(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PredictRequest], context: Context
     ) -> AsyncIterator[pb.PredictResponse]:
-        """Answer each request with the outputs for its samples."""
+        """Answer each request with the outputs of its samples."""
         folder: Path | None = None
         with self._stream_of(context):
             async for request in request_iterator:
@@ -265,37 +257,10 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             raise ServiceError(NO_JOB, what)
         return record
 
-    def _check_submission(self, request: pb.SubmitJobRequest) -> None:
-        if self.stopping:
-            raise ServiceError(
-                STOPPING, "the service is stopping; submit again with the same request id"
-            )
-        if not _REQUEST_ID.fullmatch(request.request_id):
-            raise ServiceError(BAD_REQUEST, "request_id: must be 8 to 64 of A-Z a-z 0-9 _ -")
-        if request.priority not in _PRIORITIES:
-            raise ServiceError(
-                BAD_REQUEST, f"priority: {request.priority} is not between -100 and 100"
-            )
-        if request.spec.ByteSize() > self._limits.spec_bytes:
-            raise ServiceError(TOO_MUCH, f"spec: is larger than {self._limits.spec_bytes:,} bytes")
-        if not request.spec.task:
-            raise ServiceError(BAD_JOB, "task: is missing")
-        blocks = request.spec.blocks * replicas_of(request.spec)
-        if blocks > self._limits.blocks:
-            most = self._limits.blocks
-            raise ServiceError(
-                BAD_JOB, f"blocks: {blocks} is above {most}, of all replicas together"
-            )
-        queued = sum(r.job.state == QUEUED for r in self._store.newest_first())
-        if queued >= self._limits.queued_jobs:
-            raise ServiceError(
-                TOO_MUCH, f"{queued} jobs are waiting already; submit when some have run"
-            )
-
     @contextmanager
     def _stream_of(self, context: Context) -> Iterator[None]:
-        """Count a client's open streams. Raises Fault when it has too many."""
-        client = str(context.peer()).rpartition(":")[0]  # its address, any port
+        """Count a client's open streams. Raises ServiceError when there are too many."""
+        client = str(context.peer()).rpartition(":")[0]  # the address without the port
         if self._streams[client] >= self._limits.streams_per_client:
             raise ServiceError(TOO_MUCH, f"{self._streams[client]} streams of this client are open")
         self._streams[client] += 1
@@ -307,33 +272,10 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
                 del self._streams[client]
 
 
-def _of_a_message(events: list[Event]) -> list[Event]:
-    """Return the first events, as many as a message of about 1 MiB holds; a stack trace is long."""
-    held = 0
-    for count, event in enumerate(events):
-        held += event.ByteSize()
-        if held > _CHUNK and count:
-            return events[:count]
-    return events
-
-
 def _wrong_state(record: Record, what: str) -> ServiceError:
     return ServiceError(
         WRONG_STATE, f"{record.job.id} is {name(record.job.state)} and cannot {what}"
     )
-
-
-def _stem(task: str) -> str:
-    last = task.rpartition(":")[2] or task
-    return re.sub(r"[^a-z0-9-]+", "-", last.lower()).strip("-")[:40] or "job"
-
-
-def _page(token: str) -> int | None:
-    if not token:
-        return None
-    if not token.isascii() or not token.isdecimal() or len(token) > 18:
-        raise ServiceError(BAD_REQUEST, "page_token: take it from the response before")
-    return int(token)
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Puts the service together, listens, and ends it without losing anything."""
+"""Builds the service, listens, and ends it without a loss."""
 
 import asyncio
 import logging
@@ -45,9 +45,10 @@ class Service:
         self._store = Store(settings.state)
 
     async def run(self, announce: Announce) -> None:
-        """Serve until SIGTERM or SIGINT; announce is told the addresses when it listens.
+        """Serve until SIGTERM or SIGINT.
 
-        Raises JobError when an address cannot be listened on.
+        announce: called with the addresses of gRPC and of the page once the service listens.
+        Raises JobError when the service cannot listen on an address.
         """
         async with AsyncExitStack() as at_end:
             at_end.callback(self._store.close)
@@ -62,7 +63,7 @@ class Service:
             port = self._listen(server)
             page = await self._page(cluster, at_end)
             await models.start()
-            stop = _told_to_end()
+            stop = _stop_signal()
             work = [
                 asyncio.create_task(cluster.keep_joined()),
                 asyncio.create_task(supervisor.run()),
@@ -75,7 +76,7 @@ class Service:
             ended, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             await self._finish(server, status, methods, supervisor, notifier)
             for task in ended:
-                task.result()  # raises what ended it, if it was no signal
+                task.result()  # raises the error that ended it; none after a signal
 
     async def _finish(
         self,
@@ -85,12 +86,12 @@ class Service:
         supervisor: Supervisor,
         notifier: JobNotifier,
     ) -> None:
-        """Let calls end, watchers know, and jobs save what they have where Ray ends with us."""
-        logger.info("stops")
+        """Let calls end, notify watchers, and save the jobs where Ray ends with the service."""
+        logger.info("stopping")
         methods.stopping = True
         for name in ("", SERVICE):
             await status.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-        notifier.ring_all()
+        notifier.notify_all()
         await server.stop(_GRACE_S)
         if not self._settings.ray_address:
             await supervisor.drain(_DRAIN_S)
@@ -98,10 +99,10 @@ class Service:
     async def _page(self, cluster: ClusterLink, at_end: AsyncExitStack) -> str | None:
         if self._settings.web is None:
             return None
-        from coordinator.service.web.metrics import Jobs  # noqa: PLC0415
+        from coordinator.service.web.metrics import JobMetrics  # noqa: PLC0415
         from coordinator.service.web.page import Page  # noqa: PLC0415
 
-        Jobs(self._store.newest_first)
+        JobMetrics(self._store.newest_first)
         page = Page(self._settings, self._store, cluster)
         at_end.push_async_callback(page.stop)
         return await page.start()
@@ -116,7 +117,10 @@ class Service:
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                ("grpc.so_reuseport", 0),  # two services on one port would share the calls
+                (
+                    "grpc.so_reuseport",
+                    0,
+                ),  # with it, two services could share one port and its calls
             ],
         )
         service_pb2_grpc.add_TrainingServiceServicer_to_server(methods, server)
@@ -136,7 +140,9 @@ class Service:
         except (RuntimeError, OSError, ValueError) as error:
             raise JobError(f"--listen {settings.listen}: {_first_line(error)}") from error
         if port == 0:
-            raise JobError(f"--listen {settings.listen}: cannot be listened on; is it in use?")
+            raise JobError(
+                f"--listen {settings.listen}: the service cannot listen there; is the port in use?"
+            )
         return port
 
 
@@ -160,19 +166,19 @@ def _first_line(error: Exception) -> str:
 
 
 async def _report_health(status: health.aio.HealthServicer, cluster: ClusterLink) -> None:
-    """Say SERVING for the process at once, for the service while the cluster is there."""
-    kinds = health_pb2.HealthCheckResponse
-    await status.set("", kinds.SERVING)
+    """Report the process as SERVING at once, and the service while the cluster answers."""
+    statuses = health_pb2.HealthCheckResponse
+    await status.set("", statuses.SERVING)
     while True:
-        await status.set(SERVICE, kinds.SERVING if cluster.up else kinds.NOT_SERVING)
+        await status.set(SERVICE, statuses.SERVING if cluster.up else statuses.NOT_SERVING)
         await asyncio.sleep(_HEALTH_S)
 
 
-def _told_to_end() -> asyncio.Event:
-    told = asyncio.Event()
+def _stop_signal() -> asyncio.Event:
+    received = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
+        asyncio.get_running_loop().add_signal_handler(number, received.set)
+    return received
 
 
 async def _end(work: Sequence[asyncio.Task[Any]]) -> None:
@@ -182,7 +188,7 @@ async def _end(work: Sequence[asyncio.Task[Any]]) -> None:
 
 
 def log_as_json(path: Path) -> None:
-    """Write the service's log as a JSON object a line."""
+    """Write the service's log as one JSON object a line."""
     from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=4, encoding="utf-8")
@@ -191,7 +197,7 @@ def log_as_json(path: Path) -> None:
 
 
 def serve(settings: ServiceSettings, announce: Announce) -> None:
-    """Run a service until it is told to end."""
+    """Run a service until SIGTERM or SIGINT. Raises JobError for settings it cannot run with."""
     settings.check()
     service = Service(settings)
     log_as_json(settings.state / "service.log")

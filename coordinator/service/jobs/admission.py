@@ -1,33 +1,49 @@
-"""Which waiting jobs start now: a pure function of what waits and what is free."""
+"""Decides which waiting jobs start now: a pure function of the queue and the free resources."""
 
 from collections.abc import Sequence
 
+from errorcast.v1.job_pb2 import METHOD_DFA
+
+from coordinator.service.jobs.record import Record, replicas_of
 from coordinator.service.processes.capacity import Capacity, Waiting
 
 _AGEING_S = 600.0
 
 
+def waiting_job(record: Record) -> Waiting:
+    """Return what a job needs of the cluster."""
+    job, resources = record.job, record.job.spec.resources
+    return Waiting(
+        job_id=job.id,
+        number=record.number,
+        priority=job.priority,
+        submitted=job.submitted.ToNanoseconds() / 1e9,
+        workers=job.spec.blocks * replicas_of(job.spec) if job.spec.method == METHOD_DFA else 1,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        coordinator_gpus=resources.coordinator_gpus,
+    )
+
+
 def admit(
     waiting: Sequence[Waiting], total: Capacity, free: Capacity, now: float
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the jobs to start, in order, and for each other one the reason that it waits.
+    """Return the ids of the jobs to start, in order, and why each of the others waits.
 
-    First come first served within a priority; a job that waits gains one priority each ten minutes,
-    so that none starves. A job that fits the cluster but not what is free holds back those behind
-    it; one that the whole cluster cannot hold does not.
+    Jobs of one priority start in the order of submission. A waiting job gains one priority every
+    ten minutes, so that every job starts at some time. A job that fits the cluster but not its free
+    resources holds back the jobs after it; a job that does not fit the cluster holds back none.
     """
     started: list[str] = []
     reasons: dict[str, str] = {}
     held_by = ""
     for job in sorted(waiting, key=lambda j: (-_rank(j, now), j.number)):
         if not total.fits(job):
-            has = f"{total.cpus:g} CPU" + (f" and {total.gpus:g} GPU" if job.all_gpus else "")
-            reasons[job.job_id] = f"needs {job.needs}, the cluster has {has}"
+            reasons[job.job_id] = f"needs {job.needs}, the cluster has {total.text(job)}"
         elif held_by:
             reasons[job.job_id] = f"behind {held_by} in the queue"
         elif not free.fits(job):
-            is_free = f"{free.cpus:g} CPU" + (f" and {free.gpus:g} GPU" if job.all_gpus else "")
-            reasons[job.job_id] = f"needs {job.needs}, free now: {is_free}"
+            reasons[job.job_id] = f"needs {job.needs}, free now: {free.text(job)}"
             held_by = job.job_id
         else:
             started.append(job.job_id)

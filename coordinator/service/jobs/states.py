@@ -1,4 +1,4 @@
-"""The states of a job and the steps between them."""
+"""The states of a job and the transitions between them."""
 
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ PAUSED, SUCCEEDED = JOB_STATE_PAUSED, JOB_STATE_SUCCEEDED
 FAILED, CANCELLED = JOB_STATE_FAILED, JOB_STATE_CANCELLED
 
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
-ACTIVE = frozenset({STARTING, RUNNING})  # has, or may have, a training actor
+ACTIVE = frozenset({STARTING, RUNNING})  # the job has, or may have, a training actor
 
 LEGAL: dict[State, frozenset[State]] = {
     QUEUED: frozenset({STARTING, PAUSED, CANCELLED}),
@@ -34,15 +34,15 @@ LEGAL: dict[State, frozenset[State]] = {
 
 
 class IllegalTransition(Exception):
-    """A step between states that there is not: a fault of ours."""
+    """A transition that LEGAL does not list: a bug of the service."""
 
 
 def check(before: State, after: State) -> None:
-    """Raise IllegalTransition unless `after` may follow `before`."""
+    """Raise IllegalTransition unless LEGAL lists the transition."""
     if after not in LEGAL[before]:
         raise IllegalTransition(f"{name(before)} -> {name(after)}")
 
 
 def name(state: State) -> str:
-    """Return the state as people read it: RUNNING."""
+    """Return the name of a state for people: RUNNING."""
     return JobState.Name(state).removeprefix("JOB_STATE_")

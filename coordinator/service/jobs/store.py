@@ -1,23 +1,19 @@
-"""Jobs and their events on disk: SQLite in the state folder, a transaction for each change."""
+"""Jobs and their events in SQLite, in the state folder; each change is one transaction."""
 
-import copy
 import fcntl
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from errorcast.v1.event_pb2 import Event, StateChange
 from errorcast.v1.job_pb2 import Job, JobSpec
 
 from coordinator.service.errors import DISK_FULL, REUSED, ServiceError
-from coordinator.service.jobs.states import FINAL, QUEUED, State, check
+from coordinator.service.jobs.record import Record
+from coordinator.service.jobs.states import QUEUED
 from dfa_core.errors import JobError
-
-Wanted = Literal["run", "pause", "cancel"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -27,13 +23,13 @@ CREATE TABLE IF NOT EXISTS jobs (
   request BLOB NOT NULL,           -- the spec as it was submitted
   job BLOB NOT NULL,               -- errorcast.v1.Job
   wanted TEXT NOT NULL,
-  wanted_blocks INTEGER NOT NULL,  -- 0: as they are
-  actor TEXT NOT NULL,             -- name of the training actor of the present start
-  followed INTEGER NOT NULL,       -- events of the present start that are stored
-  logged INTEGER NOT NULL,         -- step of the newest metrics
+  wanted_blocks INTEGER NOT NULL,  -- 0: no change
+  actor TEXT NOT NULL,             -- name of the training actor of the current start
+  followed INTEGER NOT NULL,       -- number of stored events of the current start
+  logged INTEGER NOT NULL,         -- step of the newest stored metrics
   losses INTEGER NOT NULL,         -- starts in a row whose actor was lost
   deleted INTEGER NOT NULL,
-  wanted_replicas INTEGER NOT NULL DEFAULT 0  -- 0: as they are
+  wanted_replicas INTEGER NOT NULL DEFAULT 0  -- 0: no change
 ) STRICT;
 CREATE TABLE IF NOT EXISTS events (
   job TEXT NOT NULL,
@@ -44,54 +40,26 @@ CREATE TABLE IF NOT EXISTS events (
 """
 _VERSION = 2
 _FROM_1 = "ALTER TABLE jobs ADD COLUMN wanted_replicas INTEGER NOT NULL DEFAULT 0"
-_RECENT = 256  # events of a job that are kept in memory too
-
-
-@dataclass
-class Record:
-    """A job as the service keeps it."""
-
-    number: int
-    request_id: str
-    request: bytes
-    job: Job
-    wanted: Wanted = "run"
-    wanted_blocks: int = 0
-    actor: str = ""
-    followed: int = 0
-    logged: int = 0
-    losses: int = 0
-    deleted: bool = False
-    wanted_replicas: int = 0
-
-    def copy(self) -> "Record":
-        """Return a copy to be changed and saved."""
-        return copy.deepcopy(self)
-
-    def go_to(self, state: State, reason: str) -> Event:
-        """Take a legal step to another state; return the event that tells of it."""
-        check(self.job.state, state)
-        self.job.state, self.job.reason = state, reason
-        if state in FINAL:
-            self.job.ended.GetCurrentTime()
-        return Event(state=StateChange(state=state, reason=reason))
+_RECENT = 256  # events of a job that are also kept in memory
 
 
 class Store:
-    """All jobs, in memory to be read and on disk to be kept."""
+    """All jobs: reads come from memory, and each change goes to disk first."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create. Raises JobError when the folder is another service's, or unusable."""
+        """Open or create. Raises JobError when another service uses the folder, or nobody can."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
             self._lock = (folder / "lock").open("w")
         except OSError as error:
-            raise JobError(f"state folder {folder} cannot be used: {error}") from error
+            raise JobError(f"state folder {folder}: cannot be used: {error}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise JobError(f"state folder {folder} is used by another service") from error
+            raise JobError(
+                f"state folder {folder}: is used by another service; give --state another folder"
+            ) from error
         try:
             self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -99,8 +67,8 @@ class Store:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version not in (0, 1, _VERSION):
                 raise JobError(
-                    f"{folder / 'jobs.sqlite'}: is of format {version}, this version reads "
-                    f"{_VERSION}"
+                    f"{folder / 'jobs.sqlite'}: is of format {version}, but this version of "
+                    f"errorcast reads format {_VERSION}; give --state another folder"
                 )
             if version == 1:
                 self._db.execute(_FROM_1)
@@ -123,9 +91,9 @@ class Store:
             yield Record(**named)
 
     def submitted_as(self, request_id: str, request: bytes) -> Record | None:
-        """Return the job that a request id was used for.
+        """Return the job that was submitted with a request id, or None.
 
-        Raises Fault when it was used for another spec.
+        Raises ServiceError when that job has another spec.
         """
         if request_id not in self._by_request:
             return None
@@ -137,9 +105,9 @@ class Store:
     def add(
         self, spec: JobSpec, request_id: str, request: bytes, stem: str, priority: int
     ) -> Record:
-        """Put a job into the queue, under an id made of `stem` and its number."""
+        """Put a job into the queue; its id is made of `stem` and its number."""
         with self._transaction():
-            # the number is taken first, for the id is made of it
+            # the insertion gives the number, which the id needs
             number: int = self._db.execute(
                 "INSERT INTO jobs (id, request_id, request, job, wanted, wanted_blocks, actor, "
                 "followed, logged, losses, deleted) "
@@ -156,23 +124,23 @@ class Store:
         return record
 
     def get(self, job_id: str) -> Record | None:
-        """Return a job that is there and not deleted; `latest` is the newest."""
+        """Return a job, or None for one that is unknown or deleted; `latest` is the newest."""
         if job_id == "latest":
             return next(iter(self.newest_first()), None)
         record = self._jobs.get(job_id)
         return None if record is None or record.deleted else record
 
     def was_deleted(self, job_id: str) -> bool:
-        """Return whether there was such a job."""
+        """Return whether there was a job with this id that has been deleted."""
         record = self._jobs.get(job_id)
         return record is not None and record.deleted
 
     def newest_first(self) -> list[Record]:
-        """Return all jobs that are not deleted."""
+        """Return all jobs that are not deleted, newest first."""
         return [r for r in reversed(self._jobs.values()) if not r.deleted]
 
     def save(self, record: Record, events: Sequence[Event] = ()) -> None:
-        """Bring a changed record and new events to disk, all or nothing; number the events."""
+        """Write a changed record and its new events to disk, all or nothing; number the events."""
         with self._transaction():
             self._write(record, events)
         self._jobs[record.job.id] = record
@@ -181,11 +149,11 @@ class Store:
             recent.extend(events)
 
     def note_progress(self, record: Record) -> None:
-        """Keep a record of which only the progress is new, in memory alone."""
+        """Keep a record with new progress in memory only."""
         self._jobs[record.job.id] = record
 
     def delete(self, record: Record) -> None:
-        """Forget a job's events and mark it deleted; its request id stays used."""
+        """Delete a job's events and mark it as deleted; its request id stays used."""
         gone = record.copy()
         gone.deleted = True
         with self._transaction():
@@ -195,9 +163,9 @@ class Store:
         self._recent.pop(record.job.id, None)
 
     def events(self, job_id: str, after: int, limit: int) -> list[Event]:
-        """Return events behind a number, in order."""
+        """Return the events after a number, in order, at most `limit`."""
         recent = self._recent.get(job_id)
-        if recent and after >= recent[0].number - 1:  # as most watchers ask
+        if recent and after >= recent[0].number - 1:  # so for most watchers
             return [event for event in recent if event.number > after][:limit]
         rows = self._db.execute(
             "SELECT event FROM events WHERE job = ? AND number > ? ORDER BY number LIMIT ?",
@@ -206,7 +174,7 @@ class Store:
         return [Event.FromString(event) for (event,) in rows]
 
     def close(self) -> None:
-        """Close the data base and give the folder back."""
+        """Close the database and release the folder."""
         self._db.close()
         self._lock.close()
 
@@ -255,8 +223,6 @@ class _Transaction:
         except sqlite3.OperationalError as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise ServiceError(
-                DISK_FULL, f"the state folder takes nothing more: {error}"
-            ) from error
+            raise ServiceError(DISK_FULL, f"the state folder cannot be written: {error}") from error
         if kind is not None and issubclass(kind, sqlite3.OperationalError):
-            raise ServiceError(DISK_FULL, "the state folder takes nothing more")
+            raise ServiceError(DISK_FULL, "the state folder cannot be written")

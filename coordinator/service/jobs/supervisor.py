@@ -1,8 +1,8 @@
 """The life of a job: from the queue to its training actor, and to its end.
 
-Each change is in the store before anything else learns of it, so that a service killed at any
-moment finds again what it was about to do: a job's actor is named by job and start, is started
-only once, and goes on without us.
+The store has every change before anything else acts on it. So a service that is killed at any
+moment knows afterwards what it was about to do: a job's actor has a name made of job and start, it
+starts only once, and it runs on without the service.
 """
 
 import asyncio
@@ -12,36 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from errorcast.v1.event_pb2 import Event, Scaling
-from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
+from errorcast.v1.event_pb2 import SEVERITY_INFO, Event
 
-from coordinator.service.errors import ServiceError, plain
-from coordinator.service.jobs import events as job_events
-from coordinator.service.jobs.admission import admit
+from coordinator.service.errors import ServiceError
+from coordinator.service.jobs.admission import admit, waiting_job
+from coordinator.service.jobs.events import log, progress_of
 from coordinator.service.jobs.notifier import JobNotifier
-from coordinator.service.jobs.states import (
-    ACTIVE,
-    CANCELLED,
-    FAILED,
-    FINAL,
-    PAUSED,
-    QUEUED,
-    RUNNING,
-    STARTING,
-    SUCCEEDED,
-    name,
-)
-from coordinator.service.jobs.store import Record, Store
-from coordinator.service.processes.capacity import Capacity, Waiting
+from coordinator.service.jobs.record import Record
+from coordinator.service.jobs.states import ACTIVE, QUEUED, RUNNING, STARTING, name
+from coordinator.service.jobs.store import Store
+from coordinator.service.jobs.transitions import apply_report, lose_actor
+from coordinator.service.processes.capacity import Capacity
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
 
-_FOLLOW_S = 0.5
-_LEAST_S = 0.2  # between two looks at a job
+_FOLLOW_S = 0.5  # how long an actor waits for a new event before it answers
+_POLL_S = 0.2  # shortest time between two requests to an actor
 _QUEUE_S = 1.0
-_SETTLE_S = 3.0  # until Ray reports what an ended job has given back
+_SETTLE_S = 3.0  # until Ray reports the resources of an ended job as free
 _SWEEP_S = 60.0
-_LOSSES = 3
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +41,7 @@ class Supervisor:
     def __init__(
         self, store: Store, cluster: ClusterLink, notifier: JobNotifier, jobs: Path
     ) -> None:
-        """jobs: the folder of the jobs' run folders."""
+        """jobs: the folder that holds the jobs' run folders."""
         self._store, self._cluster, self._notifier, self._jobs = store, cluster, notifier, jobs
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -65,17 +54,17 @@ class Supervisor:
         return self._jobs / job_id
 
     def changed(self, job_id: str) -> None:
-        """Look at a job whose record was changed, and tell its watchers."""
-        self._notifier.ring(job_id)
+        """Act on a job whose record has changed, and notify its watchers."""
+        self._notifier.notify(job_id)
         self._wake.set()
 
     async def run(self) -> None:
-        """Take up the active jobs again, then start queued ones as they fit; for ever."""
+        """Follow the active jobs and start queued ones when they fit; never returns."""
         swept = 0.0
         while True:
             self._wake.clear()
             for record in self._store.newest_first():
-                self._take_up(record)
+                self._ensure_followed(record)
             try:
                 if self._cluster.up and not self._stopping:
                     await self._start_what_fits()
@@ -86,21 +75,21 @@ class Supervisor:
                 elif not self._stopping:
                     self._explain({r.job.id: self._cluster.why_down for r in self._queued()})
             except (ClusterDown, ChildError, ServiceError) as error:
-                logger.warning("the queue waits: %s", error)
+                logger.warning("no queued job can start now: %s", error)
             try:
                 await asyncio.wait_for(self._wake.wait(), _QUEUE_S)
             except TimeoutError:
                 continue
 
     async def drain(self, seconds: float) -> None:
-        """Start nothing more; save and stop all jobs, to go on when the service is there again."""
+        """Start no more jobs; save and stop those that run. They resume with the next service."""
         self._stopping = True
         deadline = time.monotonic() + seconds
         while self._active() and time.monotonic() < deadline and self._cluster.up:
-            await asyncio.sleep(_LEAST_S)  # the followers ask the jobs to stop
+            await asyncio.sleep(_POLL_S)  # the followers ask the jobs to stop
 
     async def leave(self) -> None:
-        """Stop following; jobs go on by themselves."""
+        """Stop following; the jobs run on by themselves."""
         self._stopping = True
         tasks = [*self._followers.values(), *([self._preparing] if self._preparing else [])]
         for task in tasks:
@@ -108,7 +97,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _save(self, record: Record, events: Sequence[Event] = ()) -> None:
-        """Bring a change to the store, then tell the service's own log of it."""
+        """Store a change, then write it to the service's log."""
         for event in events:
             if event.HasField("log"):
                 event.log.step = event.log.step or record.job.progress.step
@@ -126,7 +115,7 @@ class Supervisor:
     def _active(self) -> list[Record]:
         return [r for r in self._store.newest_first() if r.job.state in ACTIVE]
 
-    def _take_up(self, record: Record) -> None:
+    def _ensure_followed(self, record: Record) -> None:
         job_id = record.job.id
         follower = self._followers.get(job_id)
         if record.job.state in ACTIVE and (follower is None or follower.done()):
@@ -142,18 +131,18 @@ class Supervisor:
             return
         total, free_now = await self._cluster.capacity()
         free = self._free(total, free_now)
-        started, reasons = admit([_waiting(r) for r in queued], total, free, time.time())
+        started, reasons = admit([waiting_job(r) for r in queued], total, free, time.time())
         self._explain(reasons)
         for job_id in started:
             record = self._store.get(job_id)
-            if record is not None and record.job.state == QUEUED:  # nothing came between
+            if record is not None and record.job.state == QUEUED:  # still, after the await
                 self._start(record)
 
     def _free(self, total: Capacity, free_now: Capacity) -> Capacity:
-        """Return what our jobs and those of others leave; Ray reports ours with a delay."""
+        """Return what is free beside our jobs and others'; Ray reports ours with a delay."""
         free = total
         for record in self._active():
-            free = free.without(_waiting(record))
+            free = free.without(waiting_job(record))
         settled = time.monotonic() - self._ended_at > _SETTLE_S
         if settled and all(r.job.state == RUNNING for r in self._active()):
             free = Capacity(min(free.cpus, free_now.cpus), min(free.gpus, free_now.gpus))
@@ -168,192 +157,110 @@ class Supervisor:
         if not changed.job.HasField("started"):
             changed.job.started.GetCurrentTime()
         self._save(changed, [changed.go_to(STARTING, "its workers are being started")])
-        self._notifier.ring(record.job.id)
-        self._take_up(changed)
+        self._notifier.notify(record.job.id)
+        self._ensure_followed(changed)
 
     def _explain(self, reasons: dict[str, str]) -> None:
+        """Store why each queued job waits, where that has changed."""
         for job_id, reason in reasons.items():
             record = self._store.get(job_id)
             if record is not None and record.job.state == QUEUED and record.job.reason != reason:
                 changed = record.copy()
                 changed.job.reason = reason
-                told = job_events.log(job_events.SEVERITY_INFO, f"waits: {reason}")
-                self._save(changed, [told])
-                self._notifier.ring(job_id)
+                self._save(changed, [log(SEVERITY_INFO, f"waits: {reason}")])
+                self._notifier.notify(job_id)
 
     def _prepare(self) -> None:
-        """Have an actor ready for the next job; made while none runs, for it takes a core."""
+        """Make an actor ready for the next job while no job runs, since that takes a core."""
         if not self._active() and (self._preparing is None or self._preparing.done()):
             self._preparing = asyncio.create_task(self._cluster.make_spare())
 
     async def _sweep(self) -> None:
-        """End actors that no active job has any more: a service was killed before it could."""
+        """End actors without an active job: an earlier service was killed before it ended them."""
         ours = {record.actor for record in self._active()}
         for actor in await self._cluster.names():
             if actor not in ours:
-                logger.warning("ends %s, which belongs to no active job", actor)
+                logger.warning("ending %s: it belongs to no active job", actor)
                 await self._cluster.kill(actor)
 
     # --- a job with an actor
 
     async def _follow(self, job_id: str) -> None:
-        """Follow the present start of a job until it is not active any more."""
-        record = self._present(job_id)
+        """Follow the current start of a job until the job is no longer active."""
+        record = self._if_active(job_id)
         actor = record.actor if record is not None else ""
         began = False
         while record is not None and record.actor == actor:
-            asked, patience_s = time.monotonic(), record.job.spec.resources.timeout_s
+            asked = time.monotonic()
             try:
-                if record.followed == 0 and not began:  # else it is known to have begun
+                # stored events of this start show that it has begun
+                if record.followed == 0 and not began:
                     spec = record.job.spec.SerializeToString()
                     await self._cluster.start(actor, self.folder(job_id), spec)
                     began = True
-                if record.wanted != "run" or record.wanted_blocks or self._stopping:
-                    await self._cluster.stop(actor, patience_s)
-                told, progress = await self._cluster.follow(
-                    actor, record.followed, _FOLLOW_S, patience_s
-                )
-                self._take(job_id, actor, told, progress)
+                await self._read_reports(record)
             except ActorLost as error:
-                self._lost(job_id, actor, str(error))
+                self._lose(job_id, actor, str(error))
             except ClusterDown:
                 await self._cluster.until_up()
-            except ServiceError as error:  # the disk is full; what was told is told again
+            except ServiceError as error:  # the disk is full; the same reports are read again
                 logger.error("%s: %s", job_id, error)
                 await asyncio.sleep(_QUEUE_S)
             except ChildError as error:
                 logger.error("%s: %s: %s", job_id, error.kind, error)
                 await asyncio.sleep(_QUEUE_S)
-            await asyncio.sleep(max(0.0, _LEAST_S - (time.monotonic() - asked)))
-            record = self._present(job_id)
+            await asyncio.sleep(max(0.0, _POLL_S - (time.monotonic() - asked)))
+            record = self._if_active(job_id)
         if actor:
             await self._end_actor(actor)
         self._wake.set()
 
-    def _present(self, job_id: str) -> Record | None:
+    async def _read_reports(self, record: Record) -> None:
+        """Stop a job that is to stop, and store what its actor has reported since."""
+        patience_s = record.job.spec.resources.timeout_s
+        if record.wanted != "run" or record.wanted_blocks or self._stopping:
+            await self._cluster.stop(record.actor, patience_s)
+        reports, progress = await self._cluster.follow(
+            record.actor, record.followed, _FOLLOW_S, patience_s
+        )
+        self._store_reports(record.job.id, record.actor, reports, progress)
+
+    def _if_active(self, job_id: str, actor: str | None = None) -> Record | None:
+        """Return a job's record while the job is active and, where one is given, has the actor."""
         record = self._store.get(job_id)
-        return record if record is not None and record.job.state in ACTIVE else None
+        if record is None or record.job.state not in ACTIVE:
+            return None
+        return record if actor is None or record.actor == actor else None
 
     async def _end_actor(self, actor: str) -> None:
         self._ended_at = time.monotonic()
         try:
             await self._cluster.kill(actor)
         except (ClusterDown, ActorLost, ChildError) as error:
-            logger.warning("%s was not ended: %s", actor, error)  # the sweep finds it
+            logger.warning("%s was not ended: %s", actor, error)  # the next sweep ends it
 
-    def _take(
-        self, job_id: str, actor: str, told: list[dict[str, Any]], progress: dict[str, Any]
+    def _store_reports(
+        self, job_id: str, actor: str, reports: list[dict[str, Any]], progress: dict[str, Any]
     ) -> None:
-        """Bring what an actor told into the store, all at once, and tell the watchers."""
-        record = self._present(job_id)
-        if record is None or record.actor != actor:
+        """Store an actor's reports in one transaction, and notify the watchers."""
+        record = self._if_active(job_id, actor)
+        if record is None:
             return
         changed = record.copy()
         if progress:
-            changed.job.progress.CopyFrom(job_events.progress_of(progress))
-        if not told:
+            changed.job.progress.CopyFrom(progress_of(progress))
+        if not reports:
             self._store.note_progress(changed)
         else:
-            changed.followed += len(told)
-            events = [event for one in told for event in self._events(changed, one)]
-            self._save(changed, events)
-        self._notifier.ring(job_id)
+            changed.followed += len(reports)
+            self._save(changed, [e for report in reports for e in apply_report(changed, report)])
+        self._notifier.notify(job_id)
 
-    def _events(self, record: Record, told: dict[str, Any]) -> list[Event]:
-        if told["event"] == "metrics" and told["step"] <= record.logged:
-            return []  # done again, with the same bits, after a start that was lost
-        events = list(job_events.events_of(told))
-        match told["event"]:
-            case "training" if record.job.state == STARTING:
-                events.append(record.go_to(RUNNING, f"trains from step {told['step']}"))
-            case "metrics":
-                record.logged = told["step"]
-            case "rolled_back":
-                record.logged = told["step"]  # what comes behind it are other steps
-            case "evaluation":
-                scores = next(e.evaluation.scores for e in events if e.HasField("evaluation"))
-                record.job.metrics.clear()
-                record.job.metrics.update(scores)
-            case "checkpoint":
-                record.losses = 0
-            case "failed":
-                events.append(record.go_to(FAILED, plain(told["message"])))
-            case "finished":
-                events += _ended(record, told)
-        return events
-
-    def _lost(self, job_id: str, actor: str, why: str) -> None:
-        record = self._present(job_id)
-        if record is None or record.actor != actor:
+    def _lose(self, job_id: str, actor: str, why: str) -> None:
+        record = self._if_active(job_id, actor)
+        if record is None:
             return
         logger.warning("%s was lost: %s", actor, why)
         changed = record.copy()
-        changed.losses += 1
-        if changed.losses > _LOSSES:
-            reason = f"its training actor was lost {changed.losses} times without a new checkpoint"
-            events = [changed.go_to(FAILED, reason)]
-        else:
-            text = "its training actor was lost; goes on from its newest checkpoint"
-            events = [job_events.log(job_events.SEVERITY_WARNING, f"{text} ({plain(why)})")]
-            events.append(changed.go_to(QUEUED, text))
-        self._save(changed, events)
+        self._save(changed, lose_actor(changed, why))
         self.changed(job_id)
-
-
-def _ended(record: Record, told: dict[str, Any]) -> list[Event]:
-    """Return the events of a start that ended well, at its last step or where it was stopped."""
-    step = told["steps"]
-    if told["finished"]:
-        return [record.go_to(SUCCEEDED, f"trained to step {step}")]
-    if record.wanted == "cancel":
-        return [record.go_to(CANCELLED, f"cancelled at step {step}")]
-    if record.wanted == "pause":
-        return [record.go_to(PAUSED, f"paused at step {step}")]
-    events = rescaled(record)
-    reason = f"scaled at step {step}" if events else f"the service stopped at step {step}"
-    return [*events, record.go_to(QUEUED, reason)]
-
-
-def rescaled(record: Record) -> list[Event]:
-    """Give a job that has no workers now the numbers of blocks and replicas that are wanted."""
-    if not record.wanted_blocks:
-        return []
-    spec = record.job.spec
-    scaling = Scaling(
-        from_blocks=spec.blocks,
-        to_blocks=record.wanted_blocks,
-        from_replicas=replicas_of(spec),
-        to_replicas=record.wanted_replicas,
-    )
-    spec.blocks, spec.replicas = scaling.to_blocks, scaling.to_replicas
-    record.wanted_blocks = record.wanted_replicas = 0
-    return [Event(scaling=scaling)]
-
-
-def replicas_of(spec: JobSpec) -> int:
-    """Return the copies of every block; a job that an older version took has no such field."""
-    replicas: int = spec.replicas
-    return max(1, replicas)
-
-
-def stop_now(record: Record) -> list[Event]:
-    """Cancel a job at once, whatever it does; return the events. Its actor is ended afterwards."""
-    if record.job.state in FINAL:
-        return []
-    step = record.job.progress.step
-    record.wanted = "cancel"
-    return [record.go_to(CANCELLED, f"cancelled at step {step}")]
-
-
-def _waiting(record: Record) -> Waiting:
-    job, resources = record.job, record.job.spec.resources
-    return Waiting(
-        job_id=job.id,
-        number=record.number,
-        priority=job.priority,
-        submitted=job.submitted.ToNanoseconds() / 1e9,
-        workers=job.spec.blocks * replicas_of(job.spec) if job.spec.method == METHOD_DFA else 1,
-        cpus=resources.cpus,
-        gpus=resources.gpus,
-        coordinator_gpus=resources.coordinator_gpus,
-    )

@@ -1,1 +1,1 @@
-"""The child processes that hold Ray and torch, so that the service itself needs neither."""
+"""The child processes that run Ray and torch, so that the service itself needs neither."""

@@ -1,11 +1,14 @@
-"""What a cluster has free, and what a waiting job asks for."""
+"""The resources of a cluster, and what a waiting job needs of them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued job and what it asks for; submitted in seconds of the epoch."""
+    """A queued job and the resources it needs.
+
+    submitted: seconds since the epoch. cpus, gpus: of each worker.
+    """
 
     job_id: str
     number: int
@@ -23,7 +26,7 @@ class Waiting:
 
     @property
     def needs(self) -> str:
-        """Return `4 workers x 1 CPU` for people."""
+        """Return the needs as text: `4 workers x 1 CPU`."""
         gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
         word = "worker" if self.workers == 1 else "workers"
         own = self.coordinator_gpus
@@ -33,15 +36,19 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Capacity:
-    """CPUs and GPUs of the whole cluster, or those that are free."""
+    """CPUs and GPUs: all of a cluster, or those that are free."""
 
     cpus: float
     gpus: float
 
     def fits(self, job: Waiting) -> bool:
-        """Return whether all workers of a job fit in."""
+        """Return whether there is room for all workers of a job."""
         return self.cpus >= job.workers * job.cpus and self.gpus >= job.all_gpus
 
     def without(self, job: Waiting) -> "Capacity":
-        """Return what a started job leaves."""
+        """Return what is left once a job has started."""
         return Capacity(self.cpus - job.workers * job.cpus, self.gpus - job.all_gpus)
+
+    def text(self, job: Waiting) -> str:
+        """Return the resources of the kinds that a job needs: `4 CPU and 1 GPU`."""
+        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if job.all_gpus else "")

@@ -1,18 +1,18 @@
-"""The child process that checks jobs: it alone imports torch and runs a task's own code."""
+"""The child process that checks submitted jobs: it imports torch and runs a task's code."""
 
 import resource
 import signal
 from typing import Any
 
-from coordinator.service.processes.frames import Header, answer_one_by_one
+from coordinator.service.processes.frames import Frame, Header, answer_one_by_one
 
-_MEMORY = 8 << 30  # bytes of address space, against a model that nobody could hold
-_CPU_SECONDS = 10  # of one check; a busy machine may take longer over them
+_MEMORY = 8 << 30  # bytes of address space; a model that is too large must fail here
+_CPU_SECONDS = 10  # of one check; on a busy machine they take longer than 10 s of time
 _SECONDS = 60
 
 
-def check(_: Header, body: bytes) -> tuple[Header, bytes]:
-    """Resolve a submitted JobSpec; return it with every field filled, and how many layers it has.
+def check(_: Header, body: bytes) -> Frame:
+    """Resolve a submitted JobSpec; return it with every field filled, and its number of layers.
 
     Raises JobError for a job that cannot run as given.
     """
@@ -23,7 +23,7 @@ def check(_: Header, body: bytes) -> tuple[Header, bytes]:
     from dfa_core import JobError  # noqa: PLC0415
 
     settings: dict[str, Any] = only_given(JobSpec.FromString(body))
-    # either ends this process, and the service starts another
+    # each of the two ends this process; the service then starts another
     signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
     signal.alarm(_SECONDS)
     try:
@@ -39,12 +39,12 @@ def check(_: Header, body: bytes) -> tuple[Header, bytes]:
 
 
 def main() -> None:
-    """Answer checks."""
+    """Check jobs until the service ends."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     import torch  # noqa: PLC0415
 
-    import coordinator.job.resolve  # noqa: F401, PLC0415  # now, and not in the first check
+    import coordinator.job.resolve  # noqa: F401, PLC0415  # now, so that the first check is not slow
 
     torch.set_num_threads(1)
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # imports a second's worth
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # its imports take a second
     answer_one_by_one(check)

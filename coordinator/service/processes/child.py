@@ -1,26 +1,25 @@
-"""A child process of the service: asked by frames, watched, and ended with it."""
+"""A child process of the service: answers requests, and ends with the service."""
 
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from coordinator.service.processes.frames import SIZES, Header, pack
+from coordinator.service.processes.frames import Frame, Header, pack, read_async
 
 _END_S = 5.0
 
 
 class ChildGone(Exception):
-    """The child died, or was never there."""
+    """The child has died, does not answer, or was never started."""
 
 
 class ChildError(Exception):
-    """The child answered with an error: its class's name, and its text."""
+    """The child answered with an error; `kind` is the name of its class."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -28,14 +27,14 @@ class ChildError(Exception):
 
 
 class Child:
-    """Runs `main()` of a module in a process of its own."""
+    """Runs `main()` of a module in a separate process."""
 
     def __init__(self, module: str, folder: Path, environment: Mapping[str, str] | None = None):
-        """folder: an empty one to stand in; its log is written beside it."""
+        """folder: an empty working directory; the child's log is written next to it."""
         self._module, self._folder = module, folder
         self._environment = {**os.environ, **(environment or {})}
         self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[tuple[Header, bytes]]] = {}
+        self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -48,7 +47,7 @@ class Child:
         """Start the process."""
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder.with_name(f"{self._module.rpartition('.')[2]}.log")
-        # -c and not -m: Ray puts the folder of a script before its workers' path
+        # -c instead of -m: Ray puts a script's folder first on its workers' path
         program = f"from {self._module} import main; main()"
         with log.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
@@ -60,20 +59,19 @@ class Child:
                 stderr=errors,
                 cwd=self._folder,
                 env=self._environment,
-                start_new_session=True,  # a Ctrl-C is the service's to answer
+                start_new_session=True,  # Ctrl-C must reach the service only
             )
         self._reader = asyncio.create_task(self._read(self._process))
 
-    async def ask(
-        self, header: Header, body: bytes = b"", seconds: float = 60.0
-    ) -> tuple[Header, bytes]:
+    async def ask(self, header: Header, body: bytes = b"", seconds: float = 60.0) -> Frame:
         """Send a request and return its answer.
 
-        Raises ChildError for an error in the child, ChildGone when it dies or is silent so long.
+        Raises ChildError for an error in the child, and ChildGone when the child dies or does not
+        answer within `seconds`.
         """
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:
-            raise ChildGone(f"{self._module} does not run")
+            raise ChildGone(f"{self._module} is not running")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -84,7 +82,7 @@ class Child:
         except TimeoutError as error:
             raise ChildGone(f"{self._module} did not answer within {seconds:.0f} s") from error
         except OSError as error:
-            raise ChildGone(f"{self._module} is gone") from error
+            raise ChildGone(f"{self._module} has ended") from error
         finally:
             self._waiting.pop(number, None)
         if "error" in answer:
@@ -97,13 +95,13 @@ class Child:
             await self._process.wait()
 
     def kill(self) -> None:
-        """End a process that is not to be trusted any more; whoever waits for it is told."""
+        """End a process that may be broken; every pending `ask` raises ChildGone."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
-        """End the process and what it started in its session."""
+        """End the process and all processes of its session."""
         process = self._process
         if process is None:
             return
@@ -115,15 +113,10 @@ class Child:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         stream = process.stdout
         try:
-            while stream is not None:
-                header, body = SIZES.unpack(await stream.readexactly(SIZES.size))
-                text, rest = await stream.readexactly(header), await stream.readexactly(body)
-                answer: Header = json.loads(text)
-                future = self._waiting.get(answer["id"])
+            while stream is not None and (answer := await read_async(stream)) is not None:
+                future = self._waiting.get(answer[0]["id"])
                 if future is not None and not future.done():
-                    future.set_result((answer, rest))
-        except asyncio.IncompleteReadError:
-            pass
+                    future.set_result(answer)
         finally:
             await process.wait()
             for future in self._waiting.values():

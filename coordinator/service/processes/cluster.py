@@ -1,4 +1,4 @@
-"""The service's end of the cluster: asks the process that is the Ray driver, and revives it."""
+"""The service's side of the child process that is the Ray driver: sends requests, restarts it."""
 
 import asyncio
 import contextlib
@@ -10,29 +10,30 @@ from typing import Any
 
 from coordinator.service.processes.capacity import Capacity
 from coordinator.service.processes.child import Child, ChildError, ChildGone
+from coordinator.service.processes.frames import Frame, Header
 from coordinator.service.processes.own_ray import token_of
 from coordinator.service.settings import ServiceSettings
 
 _JOIN_S = 90.0
-_AGAIN_S = (1.0, 2.0, 5.0, 10.0)
+_RETRY_S = (1.0, 2.0, 5.0, 10.0)
 _TIMELINE_S = 20.0
 _ANSWER_S = 60.0
-_START_S = 60.0  # a new process imports torch, on a machine that may be busy
+_START_S = 60.0  # a new process imports torch, which is slow on a busy machine
 _SPARE = "spare."
 
 logger = logging.getLogger(__name__)
 
 
 class ActorLost(Exception):
-    """A job's training actor is gone."""
+    """A job's training actor has died or hangs."""
 
 
 class ClusterDown(Exception):
-    """The cluster cannot be reached now."""
+    """The cluster does not answer now."""
 
 
 class ClusterLink:
-    """What the supervisor can ask of the Ray cluster."""
+    """Sends the supervisor's requests to the Ray cluster."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
@@ -42,7 +43,7 @@ class ClusterLink:
         folder = settings.state / "empty"
         self._child = Child("coordinator.service.processes.cluster_process", folder, environment)
         self._joined = asyncio.Event()
-        self._spare = self._making = ""  # names of a ready actor, and of the newest one
+        self._spare = self._making = ""  # names of the ready actor, and of the newest one
         self.why_down = "the Ray cluster is being joined"
 
     @property
@@ -51,7 +52,7 @@ class ClusterLink:
         return self._joined.is_set()
 
     async def keep_joined(self) -> None:
-        """Join, and join again whenever the driver or the cluster died; for ever."""
+        """Join, and rejoin whenever the driver or the cluster dies; never returns."""
         failures = 0
         while True:
             try:
@@ -76,35 +77,35 @@ class ClusterLink:
             self._joined.clear()
             logger.warning("%s", self.why_down)
             await self._child.stop()
-            await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
+            await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
             failures += 1
 
     async def until_up(self) -> None:
-        """Wait for the cluster."""
+        """Wait until the cluster answers."""
         await self._joined.wait()
 
     async def make_spare(self) -> None:
-        """Have a training actor ready for the next job: it takes seconds to import all it needs.
+        """Make a training actor ready for the next job, since its imports take seconds.
 
-        To be called while no job is active: the spare one of an earlier service is then taken over.
+        Call it while no job is active: it takes over the spare actor of an earlier service.
         """
         if not self.up or self._spare:
             return
         try:
-            there = (await self._ask({"do": "names"}))[0]["names"]
-            left = [name for name in there if name.startswith(_SPARE)]
+            names = (await self._ask({"do": "names"}))[0]["names"]
+            left = [name for name in names if name.startswith(_SPARE)]
             self._making = left[0] if left else _SPARE + secrets.token_hex(6)
             if (await self._ask({"do": "spare", "name": self._making}))[0]["free"]:
                 self._spare = self._making
-            else:  # of a job that has ended meanwhile
+            else:  # it had a job, which has ended
                 await self.kill(self._making)
         except (ClusterDown, ActorLost, ChildError) as error:
-            logger.warning("no training actor could be made ready: %s", error)
+            logger.warning("no training actor is ready for the next job: %s", error)
 
     def name_for(self, job_id: str, start: int, gpus: float) -> str:
-        """Return the name of the actor for a start of a job: of the spare one, or a new one.
+        """Return the name of the actor for a start of a job: the spare actor's, or a new name.
 
-        gpus: of the actor; the spare one has none.
+        gpus: that the actor needs; the spare actor has none.
         """
         new = f"{job_id}.{start}"
         if gpus or not self._spare:
@@ -113,20 +114,20 @@ class ClusterLink:
         return name
 
     async def capacity(self) -> tuple[Capacity, Capacity]:
-        """Return what the cluster has, and what is free."""
+        """Return the resources of the whole cluster, and those that are free."""
         answer = (await self._ask({"do": "capacity"}))[0]
         return Capacity(**answer["total"]), Capacity(**answer["free"])
 
     async def names(self) -> list[str]:
-        """Return the names of all training actors that have, or had, a job."""
+        """Return the names of all training actors that have or had a job."""
         names: list[str] = (await self._ask({"do": "names"}))[0]["names"]
         known = {self._spare, self._making} - {""}
         return [n for n in names if n not in known and (known or not n.startswith(_SPARE))]
 
     async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
-        """Let the actor of this name run a job, once; start it if it is not there.
+        """Let the actor of this name run a job, once; start the actor if there is none.
 
-        Raises ActorLost, also when the actor hangs, as one that was kept ready may.
+        Raises ActorLost, also when the actor hangs.
         """
         request = {"do": "start", "name": name, "run_dir": str(run_dir), "patience_s": _START_S}
         await self._ask(request, spec, patience_s=_START_S)
@@ -134,14 +135,15 @@ class ClusterLink:
     async def follow(
         self, name: str, after: int, wait_s: float, patience_s: float
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Return events behind a number, and progress.
+        """Return an actor's reports after a number, and its progress.
 
-        Raises ActorLost, also when the actor hangs: it has not answered for `patience_s`.
+        wait_s: how long the actor waits for a new report before it answers.
+        Raises ActorLost, also when the actor does not answer within `patience_s`.
         """
         request = {"do": "follow", "name": name, "after": after, "wait_s": wait_s}
         header, body = await self._ask({**request, "patience_s": patience_s}, patience_s=patience_s)
-        events: list[dict[str, Any]] = json.loads(body)
-        return events, header["progress"]
+        reports: list[dict[str, Any]] = json.loads(body)
+        return reports, header["progress"]
 
     async def stop(self, name: str, patience_s: float) -> None:
         """Ask a job to save and end. Raises ActorLost, also when the actor hangs."""
@@ -158,15 +160,13 @@ class ClusterLink:
         return (await self._ask(request))[1].decode()
 
     async def end(self) -> None:
-        """Leave the cluster; end it where it is our own."""
+        """Leave the cluster, and end it if it is the service's own."""
         if self.up and not self._settings.ray_address:
-            with contextlib.suppress(ClusterDown):  # as soon as it has ended
+            with contextlib.suppress(ClusterDown):  # raised as soon as it has ended
                 await self._ask({"do": "end_own", "state": str(self._settings.state)})
         await self._child.stop()
 
-    async def _ask(
-        self, request: dict[str, Any], body: bytes = b"", patience_s: float = 0.0
-    ) -> tuple[dict[str, Any], bytes]:
+    async def _ask(self, request: Header, body: bytes = b"", patience_s: float = 0.0) -> Frame:
         if not self.up:
             raise ClusterDown(self.why_down)
         try:
@@ -174,7 +174,7 @@ class ClusterLink:
         except ChildGone as error:
             raise ClusterDown(str(error)) from error
         except ChildError as error:
-            # a name that is unknown is a ValueError
+            # Ray raises ValueError for an unknown name
             if error.kind in ("ValueError", "ActorDiedError", "RayActorError"):
                 raise ActorLost(str(error)) from error
             if error.kind == "ActorUnavailableError":

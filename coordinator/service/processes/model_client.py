@@ -1,12 +1,13 @@
-"""The child processes that hold torch: one checks jobs, one reads trained models."""
+"""The service's side of the child processes that run torch: the checker, the model reader."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from math import prod
 from pathlib import Path
 
 from errorcast.v1.job_pb2 import JobSpec
-from errorcast.v1.service_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_INT64, DataType, Tensor
+from errorcast.v1.service_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_INT64, Tensor
 
 from coordinator.service.errors import (
     BAD_JOB,
@@ -19,14 +20,14 @@ from coordinator.service.errors import (
     ServiceError,
 )
 from coordinator.service.processes.child import Child, ChildError, ChildGone
-from coordinator.service.processes.frames import Header
+from coordinator.service.processes.frames import Frame, Header
 
 _CHECK_S = 100.0
 _MODEL_S = 120.0
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
 _DIMENSIONS = 16
-_FAULTS: dict[str, ErrorKind] = {
+_ERROR_KINDS: dict[str, ErrorKind] = {
     "JobError": BAD_JOB,
     "NoCheckpoint": NO_CHECKPOINT,
     "DamagedCheckpoint": DAMAGED,
@@ -35,19 +36,21 @@ _FAULTS: dict[str, ErrorKind] = {
 
 
 class ModelClient:
-    """Asks both processes; starts one again when it has died."""
+    """Sends requests to both processes, and restarts one that has died."""
 
     def __init__(self, state: Path) -> None:
-        self._checker = _Asked(Child("coordinator.service.processes.checker", state / "empty"))
-        self._reader = _Asked(Child("coordinator.service.processes.model_process", state / "empty"))
+        self._checker = _OneByOne(Child("coordinator.service.processes.checker", state / "empty"))
+        self._reader = _OneByOne(
+            Child("coordinator.service.processes.model_process", state / "empty")
+        )
         self._exports = state / "exports"
 
     async def start(self) -> None:
-        """Start the checker, so that the first job need not wait for it."""
+        """Start the checker, so that the first job does not wait for it."""
         await self._checker.start()
 
     async def check(self, spec: JobSpec) -> JobSpec:
-        """Return a spec with every field filled. Raises Fault for one that cannot run."""
+        """Return a spec with every field filled. Raises ServiceError for one that cannot run."""
         try:
             _, resolved = await self._checker.ask({}, spec.SerializeToString(), _CHECK_S)
         except ChildGone as error:
@@ -57,7 +60,10 @@ class ModelClient:
 
     @contextlib.asynccontextmanager
     async def exported(self, run_dir: Path) -> AsyncIterator[tuple[Path, int]]:
-        """Have the newest weights as a file inside the block, and their step. Raises Fault."""
+        """Give, inside the block, a file with the newest weights, and their step.
+
+        Raises ServiceError.
+        """
         self._exports.mkdir(exist_ok=True)
         output = self._exports / f"{run_dir.name}-{id(run_dir):x}.safetensors"
         try:
@@ -69,16 +75,14 @@ class ModelClient:
             output.unlink(missing_ok=True)
 
     async def predict(self, run_dir: Path, samples: Tensor) -> Tensor:
-        """Run samples through the newest weights. Raises Fault."""
+        """Return the outputs of samples by the newest weights. Raises ServiceError."""
         if samples.type not in _NAMES or not 1 <= len(samples.shape) <= _DIMENSIONS:
-            raise ServiceError(BAD_REQUEST, "input: give its type, and 1 to 16 dimensions")
-        entries = 1
-        for extent in samples.shape:
-            entries *= extent
+            raise ServiceError(BAD_REQUEST, "input: must have a type and 1 to 16 dimensions")
+        entries = prod(samples.shape)
         if entries == 0 or entries * _BYTES[samples.type] != len(samples.data):
             raise ServiceError(
                 BAD_REQUEST,
-                f"input: {len(samples.data):,} bytes are not those of {entries:,} entries",
+                f"input: {len(samples.data):,} bytes do not fit {entries:,} entries",
             )
         request: Header = {
             "do": "predict",
@@ -87,21 +91,22 @@ class ModelClient:
             "shape": list(samples.shape),
         }
         header, data = await self._read(request, samples.data)
-        kind: DataType.ValueType = DATA_TYPE_FLOAT32
-        return Tensor(type=kind, shape=header["shape"], data=data)
+        return Tensor(type=DATA_TYPE_FLOAT32, shape=header["shape"], data=data)
 
     async def stop(self) -> None:
         """End both processes."""
         await asyncio.gather(self._checker.stop(), self._reader.stop())
 
-    async def _read(self, request: Header, body: bytes = b"") -> tuple[Header, bytes]:
+    async def _read(self, request: Header, body: bytes = b"") -> Frame:
         try:
             return await self._reader.ask(request, body, _MODEL_S)
         except ChildGone as error:
-            raise ServiceError(TOO_MUCH, "the model could not be held or run in time") from error
+            raise ServiceError(
+                TOO_MUCH, "the model does not fit in memory, or its answer takes too long"
+            ) from error
 
 
-class _Asked:
+class _OneByOne:
     """A child that answers one request at a time."""
 
     def __init__(self, child: Child) -> None:
@@ -112,18 +117,18 @@ class _Asked:
             if not self._child.alive:
                 await self._child.start()
 
-    async def ask(self, request: Header, body: bytes, seconds: float) -> tuple[Header, bytes]:
+    async def ask(self, request: Header, body: bytes, seconds: float) -> Frame:
         await self.start()
         async with self._lock:
             try:
                 return await self._child.ask(request, body, seconds)
             except ChildError as error:
-                kind = _FAULTS.get(error.kind, INTERNAL)
+                kind = _ERROR_KINDS.get(error.kind, INTERNAL)
                 raise ServiceError(
                     kind, str(error) if kind is not INTERNAL else error.kind
                 ) from error
             except (ChildGone, asyncio.CancelledError):
-                self._child.kill()  # it may still work on what nobody waits for
+                self._child.kill()  # it may still work on a request that nobody waits for
                 raise
 
     async def stop(self) -> None:

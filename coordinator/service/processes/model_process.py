@@ -1,20 +1,20 @@
-"""The child process that reads trained models: writes their weights, runs samples through them."""
+"""The child process that reads trained models: it exports their weights and predicts."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coordinator.service.processes.frames import Header, answer_one_by_one
+from coordinator.service.processes.frames import Frame, Header, answer_one_by_one
 from dfa_core.errors import JobError
 
 
 class NoCheckpoint(Exception):
-    """The job has saved nothing yet."""
+    """The job has no checkpoint yet."""
 
 
 class DamagedCheckpoint(Exception):
-    """A file of a checkpoint is not what was written."""
+    """A file of a checkpoint is damaged."""
 
 
 class BadInput(Exception):
@@ -22,37 +22,37 @@ class BadInput(Exception):
 
 
 class ModelReader:
-    """Answers requests; keeps the model that was used last."""
+    """Answers requests; keeps the last model it used in memory."""
 
     def __init__(self) -> None:
-        self._held: tuple[Any, Any] | None = None
+        self._loaded: tuple[Any, Any] | None = None
 
-    def answer(self, header: Header, body: bytes) -> tuple[Header, bytes]:
-        """Export or predict."""
+    def answer(self, header: Header, body: bytes) -> Frame:
+        """Answer one request: export or predict."""
         run_dir = Path(header["run_dir"])
         if header["do"] == "export":
             return self._export(run_dir, Path(header["output"]))
         entries = np.frombuffer(body, header["type"]).reshape(header["shape"])
         return self._predict(run_dir, entries)
 
-    def _export(self, run_dir: Path, output: Path) -> tuple[Header, bytes]:
+    def _export(self, run_dir: Path, output: Path) -> Frame:
         from coordinator.runs.run_folder import RunFolder  # noqa: PLC0415
 
         checkpoint = self._newest(run_dir)
         RunFolder(run_dir).write_model(checkpoint, output)
         return {"step": checkpoint.step}, b""
 
-    def _predict(self, run_dir: Path, entries: np.ndarray[Any, Any]) -> tuple[Header, bytes]:
+    def _predict(self, run_dir: Path, entries: np.ndarray[Any, Any]) -> Frame:
         import torch  # noqa: PLC0415
 
         from coordinator.inspection.saved_run import load_model  # noqa: PLC0415
 
         checkpoint = self._newest(run_dir)
-        if self._held is None or self._held[0] != checkpoint:
-            self._held = None  # two need not fit
-            self._held = (checkpoint, load_model(run_dir, checkpoint)[1])
+        if self._loaded is None or self._loaded[0] != checkpoint:
+            self._loaded = None  # memory may not hold two models
+            self._loaded = (checkpoint, load_model(run_dir, checkpoint)[1])
         try:
-            output = self._held[1].evaluate(torch.from_numpy(entries.copy()))
+            output = self._loaded[1].evaluate(torch.from_numpy(entries.copy()))
         except (JobError, RuntimeError, ValueError, IndexError) as error:
             raise BadInput(f"input: {error}") from error
         found = output.to(torch.float32).contiguous().numpy()
@@ -64,15 +64,15 @@ class ModelReader:
         try:
             newest = RunFolder(run_dir).best_checkpoint()
         except JobError as error:
-            # where the service keeps its files is not the client's business
+            # clients must not learn where the service keeps its files
             raise DamagedCheckpoint(str(error).replace(f"{run_dir}/", "")) from error
         if newest is None:
-            raise NoCheckpoint("the job has saved nothing yet")
+            raise NoCheckpoint("the job has no checkpoint yet")
         return newest
 
 
 def main() -> None:
-    """Answer until the service is gone."""
+    """Answer requests until the service ends."""
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(1)

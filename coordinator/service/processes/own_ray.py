@@ -1,4 +1,4 @@
-"""A Ray of the service's own, that outlives a killed service and is found again by the next."""
+"""The service's own Ray. It outlives a killed service, and the next service finds it again."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,12 @@ from dfa_core.errors import JobError
 
 _START_S = 60.0
 _STOP_S = 10.0
-_LOOK_S = 0.5
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class OwnRay:
-    """A running head node: the address of its GCS, and the process that started its processes."""
+    """A running head node: the address of its GCS, its first process, and Ray's folder."""
 
     address: str
     process: int
@@ -31,7 +31,7 @@ class OwnRay:
 
 
 def token_of(state: Path) -> str:
-    """Return the token that keeps others out of this Ray, made when it is first asked for."""
+    """Return the token that keeps others out of this Ray; the first call makes it."""
     path = state / "ray-token"
     if not path.exists():
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:  # noqa: PTH123
@@ -40,7 +40,7 @@ def token_of(state: Path) -> str:
 
 
 def find(state: Path) -> OwnRay | None:
-    """Return the Ray that an earlier service left running, or was about to start."""
+    """Return the Ray that an earlier service left running or was starting, or None."""
     folder = str(_folder(state))
     for process in Path("/proc").glob("[0-9]*"):
         words = _command(int(process.name))
@@ -51,36 +51,36 @@ def find(state: Path) -> OwnRay | None:
 
 
 def find_or_start(state: Path, cpus: int) -> OwnRay:
-    """Return our Ray once it answers. Raises JobError when it does not come up."""
+    """Return the service's Ray once it answers. Raises JobError when it does not start."""
     own = find(state)
     if own is None or not _comes_up(own):
         if own is not None:
-            stop(own)  # half of it is left
+            stop(own)  # some of its processes are left
         own = _start(state, cpus)
         if not _comes_up(own):
             stop(own)
-            raise JobError(f"Ray could not be started on this machine; see {state / 'ray.log'}")
+            raise JobError(f"Ray cannot be started on this machine; see {state / 'ray.log'}")
     return own
 
 
 def end_with(own: OwnRay) -> None:
-    """End this process when our Ray has ended: its driver would notice after a minute only."""
+    """End this process as soon as its Ray has ended; the driver itself notices after a minute."""
 
     def watch() -> None:
         while _command(own.process):
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         os._exit(1)
 
     threading.Thread(target=watch, name="ray", daemon=True).start()
 
 
 def stop(own: OwnRay) -> None:
-    """End a head node and all that runs on it."""
+    """End a head node and all processes on it."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(own.process, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S
     while _command(own.process) and time.monotonic() < deadline:
-        time.sleep(0.05)  # it need not be a child of ours, whose end we would be told
+        time.sleep(0.05)  # polled, since it may not be a child of this process
     with contextlib.suppress(ProcessLookupError):
         os.killpg(own.process, signal.SIGKILL)
 
@@ -101,15 +101,15 @@ def _start(state: Path, cpus: int) -> OwnRay:
             stdout=log,
             stderr=log,
             cwd=empty,
-            # at a SIGTERM it would wait for its actors to leave; stop() comes when jobs are saved
+            # no wait for actors after a SIGTERM: stop() is called when the jobs are saved
             env={**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
-            start_new_session=True,  # not killed together with the service
+            start_new_session=True,  # must outlive a killed service
         )
     return OwnRay(f"127.0.0.1:{port}", process.pid, str(folder))
 
 
 def _folder(state: Path) -> Path:
-    """Return Ray's folder: not in `state`, for a socket's path may be 107 characters long."""
+    """Return Ray's folder; outside `state`, since a socket's path is limited to 107 characters."""
     digest = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
     return Path(tempfile.gettempdir()) / f"errorcast-{os.getuid()}-{digest}"
 
@@ -119,12 +119,12 @@ def _comes_up(own: OwnRay) -> bool:
     while _command(own.process) and time.monotonic() < deadline:
         if _answers(int(own.address.rpartition(":")[2])):
             return True
-        time.sleep(0.05)  # a port tells nobody that it is open
+        time.sleep(0.05)  # nothing notifies us that a port is open
     return False
 
 
 def _command(process: int) -> list[str]:
-    """Return a process's command line; nothing for one that has ended."""
+    """Return a process's command line; an empty list when it has ended."""
     try:
         return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8").split("\0")[:-1]
     except (OSError, UnicodeDecodeError):

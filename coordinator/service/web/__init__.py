@@ -1,1 +1,1 @@
-"""The page, its JSON, and Prometheus metrics over HTTP."""
+"""The page, its JSON, and Prometheus metrics, over HTTP."""

@@ -1,4 +1,4 @@
-"""What Prometheus can read of the service: jobs, their speed and loss, and calls."""
+"""Metrics for Prometheus: jobs, their speed and loss, and the time of calls."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -6,20 +6,20 @@ from prometheus_client import REGISTRY, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from coordinator.service.jobs.record import Record
 from coordinator.service.jobs.states import FINAL, LEGAL, name
-from coordinator.service.jobs.store import Record
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 CALL_SECONDS = Histogram(
     "errorcast_call_seconds",
-    "Time a call took, streams from first to last.",
+    "Duration of a call; of a stream from its first to its last message.",
     ["method"],
     buckets=_BUCKETS,
 )
 
 
-class Jobs(Collector):
-    """Reads the jobs at each scrape, so that a job that is gone leaves no line."""
+class JobMetrics(Collector):
+    """Reads the jobs at each scrape, so that a deleted job leaves no metric."""
 
     def __init__(self, jobs: Callable[[], Sequence[Record]]) -> None:
         self._jobs = jobs
@@ -28,18 +28,22 @@ class Jobs(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield the gauges."""
         records = self._jobs()
-        states = GaugeMetricFamily("errorcast_jobs", "Jobs in a state.", labels=["state"])
+        states = GaugeMetricFamily("errorcast_jobs", "Number of jobs in a state.", labels=["state"])
         for state in LEGAL:
             states.add_metric([name(state)], sum(r.job.state == state for r in records))
         yield states
         yield from self._of_jobs([r for r in records if r.job.state not in FINAL])
 
     def _of_jobs(self, records: Sequence[Record]) -> Iterator[Metric]:
-        step = GaugeMetricFamily("errorcast_step", "Steps done.", labels=["job"])
-        seconds = GaugeMetricFamily("errorcast_step_seconds", "Median step.", labels=["job"])
+        step = GaugeMetricFamily("errorcast_step", "Number of finished steps.", labels=["job"])
+        seconds = GaugeMetricFamily(
+            "errorcast_step_seconds", "Median duration of a step.", labels=["job"]
+        )
         loss = GaugeMetricFamily("errorcast_loss", "Training loss.", labels=["job"])
         labels = ["job", "process"]
-        busy = GaugeMetricFamily("errorcast_busy_share", "Share of computing.", labels=labels)
+        busy = GaugeMetricFamily(
+            "errorcast_busy_share", "Share of the time a process computes.", labels=labels
+        )
         for record in records:
             job, progress = record.job, record.job.progress
             step.add_metric([job.id], progress.step)

@@ -1,6 +1,5 @@
-"""One page that shows the jobs as they run, and Prometheus's /metrics beside it."""
+"""Serves a page that shows the jobs as they run, and /metrics for Prometheus."""
 
-import hmac
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,17 +9,17 @@ from aiohttp import web
 from errorcast.v1.event_pb2 import Event
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from coordinator.service.jobs.record import Record, replicas_of
 from coordinator.service.jobs.states import RUNNING, name
-from coordinator.service.jobs.store import Record, Store
-from coordinator.service.jobs.supervisor import replicas_of
+from coordinator.service.jobs.store import Store
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
-from coordinator.service.settings import ServiceSettings, split_address
+from coordinator.service.settings import ServiceSettings, bears_token, split_address
 from dfa_core.errors import JobError
 
 _FILES = Path(__file__).parent / "assets"
 _JOBS = 100
-_EVENTS = 5000  # an answer
+_EVENTS = 5000  # most events of one answer
 _STEPS = 3
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -34,14 +33,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Page:
-    """Serves the page; what it shows needs the same token as gRPC."""
+    """Serves the page; its data needs the same token as gRPC."""
 
     def __init__(self, settings: ServiceSettings, store: Store, cluster: ClusterLink) -> None:
         self._settings, self._store, self._cluster = settings, store, cluster
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
-        """Listen; return the address. Raises JobError when it cannot."""
+        """Listen and return the page's address. Raises JobError when that fails."""
         address = self._settings.web or ""
         host, port = split_address("--web", address)
         app = web.Application(middlewares=[self._guard])
@@ -56,7 +55,7 @@ class Page:
         try:
             await web.TCPSite(self._runner, host, port, ssl_context=self._tls()).start()
         except OSError as error:
-            raise JobError(f"--web {address}: cannot be listened on: {error.strerror}") from error
+            raise JobError(f"--web {address}: cannot listen there: {error.strerror}") from error
         scheme = "https" if self._settings.certificate else "http"
         return f"{scheme}://{host}:{self._runner.addresses[0][1]}"
 
@@ -89,24 +88,22 @@ class Page:
         return response
 
     def _bears_token(self, request: web.Request) -> bool:
-        if self._settings.token is None:
-            return True
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        return hmac.compare_digest(given, f"Bearer {self._settings.token}".encode())
+        return bears_token(self._settings.token, given)
 
     async def _jobs(self, _: web.Request) -> web.Response:
         newest = self._store.newest_first()[:_JOBS]
-        return web.json_response({"jobs": [_shown(record) for record in newest]})
+        return web.json_response({"jobs": [_job_json(record) for record in newest]})
 
     async def _curves(self, request: web.Request) -> web.Response:
         record, after = self._job(request), request.query.get("after", "0")
         if not after.isdecimal() or len(after) > 18:
-            raise web.HTTPBadRequest(reason="after must be the number of an event")
+            raise web.HTTPBadRequest(reason="after: must be the number of an event")
         events = self._store.events(record.job.id, int(after), _EVENTS)
         return web.json_response(
             {
-                "metrics": [_metric(e) for e in events if e.HasField("metrics")],
-                "evaluations": [_evaluation(e) for e in events if e.HasField("evaluation")],
+                "metrics": [_metrics_json(e) for e in events if e.HasField("metrics")],
+                "evaluations": [_evaluation_json(e) for e in events if e.HasField("evaluation")],
                 "after": events[-1].number if events else int(after),
             }
         )
@@ -114,11 +111,11 @@ class Page:
     async def _timeline(self, request: web.Request) -> web.Response:
         record = self._job(request)
         if record.job.state != RUNNING:
-            raise web.HTTPConflict(reason="the job does not run")
+            raise web.HTTPConflict(reason="the job is not running")
         try:
             trace = await self._cluster.timeline(record.actor, _STEPS)
         except (ActorLost, ClusterDown, ChildError) as error:
-            raise web.HTTPConflict(reason="the job could not be traced now") from error
+            raise web.HTTPConflict(reason="the job cannot be traced now") from error
         return web.Response(text=trace, content_type="application/json")
 
     def _job(self, request: web.Request) -> Record:
@@ -136,7 +133,7 @@ async def _metrics(_: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _shown(record: Record) -> dict[str, Any]:
+def _job_json(record: Record) -> dict[str, Any]:
     job, progress = record.job, record.job.progress
     return {
         "id": job.id,
@@ -155,9 +152,9 @@ def _shown(record: Record) -> dict[str, Any]:
     }
 
 
-def _metric(event: Event) -> dict[str, float]:
+def _metrics_json(event: Event) -> dict[str, float]:
     return {"step": event.metrics.step, "loss": event.metrics.loss}
 
 
-def _evaluation(event: Event) -> dict[str, Any]:
+def _evaluation_json(event: Event) -> dict[str, Any]:
     return {"step": event.evaluation.step, "scores": dict(event.evaluation.scores)}

@@ -1,5 +1,5 @@
 "use strict";
-// Shows the jobs of a service, and one of them closely. Everything comes from this server.
+// Shows all jobs of a service and the details of one. All data comes from this server.
 
 const JOBS_MS = 1000, TIMELINE_MS = 4000;
 const COLOURS = { forward: "#4c78a8", update: "#f58518", optimizer: "#54a24b", head: "#b279a2" };
@@ -147,7 +147,7 @@ async function refresh() {
     $("status").textContent = `${jobs.length} job(s)`;
   } catch (error) {
     if (error instanceof NeedsToken) $("login").hidden = false;
-    $("status").textContent = error instanceof NeedsToken ? "" : `no answer: ${error.message}`;
+    $("status").textContent = error instanceof NeedsToken ? "" : `no answer from the service: ${error.message}`;
   } finally {
     busy = false;
   }

@@ -194,11 +194,11 @@ def test_mutual_tls(tmp_path: Path, authority: trustme.CA) -> None:
 
 
 REFUSED = {
-    "open to all": (["--listen", "0.0.0.0:0"], "beyond loopback the service asks for --token-file"),
-    "no TLS": (["--listen", "0.0.0.0:0", "--token-file", "token"], "asks for --tls-cert"),
-    "an open page": (["--web", "0.0.0.0:0"], "--web 0.0.0.0:0: beyond loopback"),
+    "open to all": (["--listen", "0.0.0.0:0"], "an address beyond loopback needs --token-file"),
+    "no TLS": (["--listen", "0.0.0.0:0", "--token-file", "token"], "needs --tls-cert"),
+    "an open page": (["--web", "0.0.0.0:0"], "--web 0.0.0.0:0: an address beyond loopback"),
     "IPv6": (["--listen", "[::]:0"], "beyond loopback"),
-    "half of TLS": (["--tls-cert", "c.pem"], "--tls-cert and --tls-key go together"),
+    "half of TLS": (["--tls-cert", "c.pem"], "--tls-cert and --tls-key: give both"),
     "no address": (["--listen", "here"], "--listen here: must look like 127.0.0.1:7070"),
     "a short token": (["--token-file", "short"], "at least 16 visible ASCII characters"),
     "no token file": (["--token-file", "none"], "none: cannot be read"),

@@ -288,14 +288,14 @@ def test_a_watcher_sees_progress_between_events(client: Client) -> None:
 def test_long_logs_come_in_messages_that_a_client_takes() -> None:
     from errorcast.v1.event_pb2 import LogLine
 
-    from coordinator.service.api.methods import _of_a_message
+    from coordinator.service.api.requests import fitting_events
 
     events = [Event(number=n + 1, log=LogLine(text="x" * 60_000)) for n in range(200)]
     sent: list[Event] = []
     while len(sent) < 200:
-        message = _of_a_message(events[len(sent) :])
+        message = fitting_events(events[len(sent) :])
         assert message
         assert sum(event.ByteSize() for event in message) <= 1 << 20
         sent += message
     assert sent == events
-    assert _of_a_message([Event(log=LogLine(text="x" * (3 << 20)))])
+    assert fitting_events([Event(log=LogLine(text="x" * (3 << 20)))])

@@ -5,8 +5,8 @@ from errorcast.v1.job_pb2 import Job, JobState
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.service.jobs.record import Record
 from coordinator.service.jobs.states import ACTIVE, FINAL, LEGAL, QUEUED, IllegalTransition, name
-from coordinator.service.jobs.store import Record
 
 STATES = [number for number in JobState.values() if number]
 

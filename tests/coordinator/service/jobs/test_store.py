@@ -8,8 +8,9 @@ from errorcast.v1.event_pb2 import Event, LogLine
 from errorcast.v1.job_pb2 import JobSpec
 
 from coordinator.service.errors import ServiceError
+from coordinator.service.jobs.record import Record
 from coordinator.service.jobs.states import QUEUED, STARTING
-from coordinator.service.jobs.store import Record, Store
+from coordinator.service.jobs.store import Store
 from dfa_core import JobError
 
 SPEC = JobSpec(task="digits", blocks=2)

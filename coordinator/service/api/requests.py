@@ -1,0 +1,86 @@
+"""Checks the fields of requests, and cuts long answers into pages and messages."""
+
+import re
+from collections.abc import Iterable
+
+from errorcast.v1 import service_pb2 as pb
+from errorcast.v1.event_pb2 import Event
+from errorcast.v1.job_pb2 import JobState
+
+from coordinator.service.errors import BAD_JOB, BAD_REQUEST, TOO_MUCH, ServiceError
+from coordinator.service.jobs.record import Record, replicas_of
+from coordinator.service.settings import Limits
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_PRIORITIES = range(-100, 101)
+_PAGE, _LARGEST_PAGE = 50, 200
+_MESSAGE_BYTES = 1 << 20
+
+
+def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
+    """Raise ServiceError for a submission with an invalid field."""
+    if not _REQUEST_ID.fullmatch(request.request_id):
+        raise ServiceError(BAD_REQUEST, "request_id: must be 8 to 64 of A-Z a-z 0-9 _ -")
+    if request.priority not in _PRIORITIES:
+        raise ServiceError(BAD_REQUEST, f"priority: {request.priority} is not between -100 and 100")
+    if request.spec.ByteSize() > limits.spec_bytes:
+        raise ServiceError(TOO_MUCH, f"spec: is larger than {limits.spec_bytes:,} bytes")
+    if not request.spec.task:
+        raise ServiceError(BAD_JOB, "task: is missing")
+    blocks = request.spec.blocks * replicas_of(request.spec)
+    if blocks > limits.blocks:
+        raise ServiceError(
+            BAD_JOB, f"blocks: {blocks} in all replicas together is above {limits.blocks}"
+        )
+
+
+def check_scaling(blocks: int, replicas: int, limits: Limits) -> None:
+    """Raise ServiceError for numbers of blocks and replicas that exceed the limit."""
+    if not 1 <= blocks <= limits.blocks // replicas:
+        raise ServiceError(
+            BAD_REQUEST, f"blocks: there must be 1 to {limits.blocks} in all replicas together"
+        )
+
+
+def page_of(request: pb.ListJobsRequest, jobs: Iterable[Record]) -> pb.ListJobsResponse:
+    """Return the requested page of the jobs, which come newest first. Raises ServiceError."""
+    size = request.page_size or _PAGE
+    if size > _LARGEST_PAGE:
+        raise ServiceError(BAD_REQUEST, f"page_size: {size} is above {_LARGEST_PAGE}")
+    below = _upper_bound(request.page_token)
+    unknown = [s for s in request.states if s not in JobState.values() or s == 0]
+    if unknown:
+        raise ServiceError(BAD_REQUEST, f"states: {unknown[0]} is not a state of a job")
+    found = [
+        record
+        for record in jobs
+        if (below is None or record.number < below)
+        and (not request.states or record.job.state in request.states)
+    ]
+    more = str(found[size - 1].number) if len(found) > size else ""
+    return pb.ListJobsResponse(jobs=[r.job for r in found[:size]], next_page_token=more)
+
+
+def _upper_bound(token: str) -> int | None:
+    """Return the number that all jobs of a page are below; None for the first page."""
+    if not token:
+        return None
+    if not token.isascii() or not token.isdecimal() or len(token) > 18:
+        raise ServiceError(BAD_REQUEST, "page_token: must come from the previous response")
+    return int(token)
+
+
+def fitting_events(events: list[Event]) -> list[Event]:
+    """Return the first events, as many as fit a message of about 1 MiB, but at least one."""
+    size = 0
+    for count, event in enumerate(events):
+        size += event.ByteSize()
+        if size > _MESSAGE_BYTES and count:
+            return events[:count]
+    return events
+
+
+def id_stem(task: str) -> str:
+    """Return how a job's id begins: the task's or its function's name, in a-z 0-9 and -."""
+    last = task.rpartition(":")[2] or task
+    return re.sub(r"[^a-z0-9-]+", "-", last.lower()).strip("-")[:40] or "job"

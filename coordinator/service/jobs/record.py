@@ -1,0 +1,57 @@
+"""A job as the service keeps it, with the fields that clients do not see."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+from errorcast.v1.event_pb2 import Event, StateChange
+from errorcast.v1.job_pb2 import Job, JobSpec
+
+from coordinator.service.jobs.states import FINAL, State, check
+
+Wanted = Literal["run", "pause", "cancel"]
+
+
+@dataclass
+class Record:
+    """A job and where the service is with it.
+
+    request: the spec as it was submitted, serialized.
+    wanted: what the client asked for last; it is done at the next segment boundary.
+    wanted_blocks, wanted_replicas: of a scaling that is not done yet; 0 changes nothing.
+    actor: name of the training actor of the current start.
+    followed: number of the actor's events that are stored.
+    logged: step of the newest stored metrics.
+    losses: starts in a row whose actor was lost without a new checkpoint.
+    """
+
+    number: int
+    request_id: str
+    request: bytes
+    job: Job
+    wanted: Wanted = "run"
+    wanted_blocks: int = 0
+    actor: str = ""
+    followed: int = 0
+    logged: int = 0
+    losses: int = 0
+    deleted: bool = False
+    wanted_replicas: int = 0
+
+    def copy(self) -> "Record":
+        """Return a copy to change and save."""
+        return copy.deepcopy(self)
+
+    def go_to(self, state: State, reason: str) -> Event:
+        """Change the state and return the event that reports it. Raises IllegalTransition."""
+        check(self.job.state, state)
+        self.job.state, self.job.reason = state, reason
+        if state in FINAL:
+            self.job.ended.GetCurrentTime()
+        return Event(state=StateChange(state=state, reason=reason))
+
+
+def replicas_of(spec: JobSpec) -> int:
+    """Return the number of replicas; jobs of older versions lack the field."""
+    replicas: int = spec.replicas
+    return max(1, replicas)

@@ -1,0 +1,99 @@
+"""How a job's record changes: by a report of its actor, by a loss, by a client's request.
+
+Each function changes the record it is given and returns the events to store with it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from errorcast.v1.event_pb2 import SEVERITY_WARNING, Event, Scaling
+
+from coordinator.service.errors import plain
+from coordinator.service.jobs.events import events_of, log
+from coordinator.service.jobs.record import Record, replicas_of
+from coordinator.service.jobs.states import (
+    CANCELLED,
+    FAILED,
+    FINAL,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    STARTING,
+    SUCCEEDED,
+)
+
+_LOSSES = 3
+
+
+def apply_report(record: Record, report: Mapping[str, Any]) -> list[Event]:
+    """Apply one report of the training actor."""
+    if report["event"] == "metrics" and report["step"] <= record.logged:
+        return []  # a repeated step after a lost start; its bits are the same
+    events = list(events_of(report))
+    match report["event"]:
+        case "training" if record.job.state == STARTING:
+            events.append(record.go_to(RUNNING, f"started at step {report['step']}"))
+        case "metrics":
+            record.logged = report["step"]
+        case "rolled_back":
+            record.logged = report["step"]  # the steps after it are computed anew
+        case "evaluation":
+            scores = next(e.evaluation.scores for e in events if e.HasField("evaluation"))
+            record.job.metrics.clear()
+            record.job.metrics.update(scores)
+        case "checkpoint":
+            record.losses = 0
+        case "failed":
+            events.append(record.go_to(FAILED, plain(report["message"])))
+        case "finished":
+            events += _end_start(record, report)
+    return events
+
+
+def _end_start(record: Record, report: Mapping[str, Any]) -> list[Event]:
+    """End a start that went well: at the job's last step, or where it was asked to stop."""
+    step = report["steps"]
+    if report["finished"]:
+        return [record.go_to(SUCCEEDED, f"trained to step {step}")]
+    if record.wanted == "cancel":
+        return [record.go_to(CANCELLED, f"cancelled at step {step}")]
+    if record.wanted == "pause":
+        return [record.go_to(PAUSED, f"paused at step {step}")]
+    events = rescale(record)
+    reason = f"scaled at step {step}" if events else f"the service stopped at step {step}"
+    return [*events, record.go_to(QUEUED, reason)]
+
+
+def lose_actor(record: Record, why: str) -> list[Event]:
+    """Put a job whose actor was lost back into the queue, or fail it after too many losses."""
+    record.losses += 1
+    if record.losses > _LOSSES:
+        reason = f"its training actor was lost {record.losses} times without a new checkpoint"
+        return [record.go_to(FAILED, reason)]
+    text = "its training actor was lost; it resumes from its newest checkpoint"
+    warning = log(SEVERITY_WARNING, f"{text} ({plain(why)})")
+    return [warning, record.go_to(QUEUED, text)]
+
+
+def rescale(record: Record) -> list[Event]:
+    """Give a job without workers the wanted numbers of blocks and replicas."""
+    if not record.wanted_blocks:
+        return []
+    spec = record.job.spec
+    scaling = Scaling(
+        from_blocks=spec.blocks,
+        to_blocks=record.wanted_blocks,
+        from_replicas=replicas_of(spec),
+        to_replicas=record.wanted_replicas,
+    )
+    spec.blocks, spec.replicas = scaling.to_blocks, scaling.to_replicas
+    record.wanted_blocks = record.wanted_replicas = 0
+    return [Event(scaling=scaling)]
+
+
+def cancel_now(record: Record) -> list[Event]:
+    """Cancel a job in any state that is not final; the supervisor ends its actor afterwards."""
+    if record.job.state in FINAL:
+        return []
+    record.wanted = "cancel"
+    return [record.go_to(CANCELLED, f"cancelled at step {record.job.progress.step}")]
