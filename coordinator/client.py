@@ -1,4 +1,4 @@
-"""The service from Python: `Client().submit(task="digits")`."""
+"""A Python client of the service: `Client().submit(task="digits")`."""
 
 import hashlib
 import os
@@ -21,15 +21,15 @@ from dfa_core.errors import JobError, TrainingFailed
 DEFAULT_ADDRESS = "127.0.0.1:7070"
 
 _CALL_S = 120.0
-_THERE_S = 3.0  # a service that was never reached: it may be about to start
-_BACK_S = 60.0  # one that was: it will be back
+_FIRST_S = 3.0  # how long to try a service that has never answered; it may be starting
+_AGAIN_S = 60.0  # how long to try one that has answered before; it may be restarting
 _CHUNK = 1 << 20
 _TYPES: dict[str, pb.DataType.ValueType] = {
     "float32": pb.DATA_TYPE_FLOAT32,
     "int64": pb.DATA_TYPE_INT64,
 }
 _NAMES = {number: name for name, number in _TYPES.items()}
-_WRONG = (
+_REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS,
@@ -45,7 +45,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class ServiceRefused(JobError):
-    """The service cannot do what was asked; `status` is gRPC's, the text the service's."""
+    """The service refuses a request; `status` is that of gRPC, the text that of the service."""
 
     def __init__(self, status: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
@@ -53,14 +53,14 @@ class ServiceRefused(JobError):
 
 
 class ServiceUnreachable(TrainingFailed):
-    """The service does not answer, or cannot answer now."""
+    """The service does not answer, or cannot do so now."""
 
 
 class Client:
     """A connection to one service; a context manager.
 
-    Methods raise ServiceRefused (a JobError) for what the service will not do, and
-    ServiceUnreachable when it could not be asked. A job id may be "latest".
+    Methods raise ServiceRefused (a JobError) for a request that the service refuses, and
+    ServiceUnreachable when it does not answer. A job id may be "latest".
     """
 
     def __init__(
@@ -70,12 +70,13 @@ class Client:
         tls_ca: bytes | None = None,
         certificate: tuple[bytes, bytes] | None = None,
     ) -> None:
-        """Connect when first used.
+        """Prepare a connection; the first call opens it.
 
-        address: host:port; by default ERRORCAST_ADDRESS, else 127.0.0.1:7070.
-        token: the service's secret; by default ERRORCAST_TOKEN, else none.
-        tls_ca: PEM of the authority that signed the service's certificate; None speaks plain text.
-        certificate: PEM (key, certificate chain) of this client, for a service that asks for one.
+        address: host:port; by default ERRORCAST_ADDRESS, or 127.0.0.1:7070 without it.
+        token: the service's secret; by default ERRORCAST_TOKEN, or none without it.
+        tls_ca: PEM of the authority that signed the service's certificate; None connects without
+            TLS.
+        certificate: PEM (key, certificate chain) of this client, for a service that requires one.
         """
         self.address = address or os.environ.get("ERRORCAST_ADDRESS") or DEFAULT_ADDRESS
         secret = token or os.environ.get("ERRORCAST_TOKEN")
@@ -115,7 +116,7 @@ class Client:
     ) -> Job:
         """Submit a job: a JobSpec, or its fields as in `coordinator.train` (task="digits", ...).
 
-        request_id: made here unless given; a second submission with it returns the same job.
+        request_id: random by default; a second submission with the same one returns the same job.
         """
         request = pb.SubmitJobRequest(
             spec=spec if spec is not None else parse(settings),
@@ -131,7 +132,7 @@ class Client:
         return answer.job
 
     def jobs(self, states: Iterable[JobState.ValueType] = ()) -> Iterator[Job]:
-        """Yield all jobs, or those in some states; newest first."""
+        """Yield all jobs, or those in the given states, newest first."""
         token, wanted = "", list(states)
         while True:
             request = pb.ListJobsRequest(page_token=token, states=wanted, page_size=200)
@@ -142,11 +143,11 @@ class Client:
                 return
 
     def watch(self, job_id: str, after: int = 0) -> Iterator[Event | Progress]:
-        """Yield each event behind a number once, and progress in between, to the job's end.
+        """Yield each event after a number once, and progress in between, until the job ends.
 
-        A lost connection is taken up again behind the last event.
+        After a lost connection, it continues after the last event that has arrived.
         """
-        job_id = self.job(job_id).id  # "latest" stays what it was
+        job_id = self.job(job_id).id  # "latest" keeps meaning this job
         seen = after
         while True:
             request = pb.WatchJobRequest(job_id=job_id, after=seen)
@@ -161,7 +162,7 @@ class Client:
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise _explained(error, self.address) from None
-            self.job(job_id)  # tries for a while, then says that the service is gone
+            self.job(job_id)  # retries for a while, then raises ServiceUnreachable
 
     def pause(self, job_id: str) -> Job:
         """Save and stop a job."""
@@ -178,7 +179,7 @@ class Client:
         return answer.job
 
     def scale(self, job_id: str, blocks: int, replicas: int = 0) -> Job:
-        """Give a job another number of workers."""
+        """Give a job another number of blocks and replicas; 0 replicas changes only the blocks."""
         request = pb.ScaleJobRequest(job_id=job_id, blocks=blocks, replicas=replicas)
         answer: pb.ScaleJobResponse = self._call(self._stub.ScaleJob, request)
         return answer.job
@@ -195,20 +196,20 @@ class Client:
         self._call(self._stub.DeleteJob, pb.DeleteJobRequest(job_id=job_id))
 
     def download(self, job_id: str, output: Path) -> int:
-        """Write the newest weights into a safetensors file; return their step.
+        """Write the newest weights into a safetensors file and return their step.
 
-        Raises TrainingFailed when they arrive damaged; then there is no file.
+        Raises TrainingFailed, and writes no file, when they arrive damaged.
         """
         unfinished = output.with_name(f".{output.name}.unfinished")
         digest, header = hashlib.sha256(), pb.ModelHeader()
         request = pb.DownloadModelRequest(job_id=job_id)
         try:
             with unfinished.open("wb") as file:
-                for part in self._stub.DownloadModel(request, metadata=self._metadata):
-                    if part.HasField("header"):
-                        header = part.header
-                    digest.update(part.chunk)
-                    file.write(part.chunk)
+                for message in self._stub.DownloadModel(request, metadata=self._metadata):
+                    if message.HasField("header"):
+                        header = message.header
+                    digest.update(message.chunk)
+                    file.write(message.chunk)
             if digest.hexdigest() != header.sha256:
                 raise TrainingFailed(f"{output}: the weights arrived damaged; download them again")
             unfinished.replace(output)
@@ -219,17 +220,17 @@ class Client:
         return int(header.step)
 
     def predict(self, job_id: str, samples: Array) -> Array:
-        """Return the head's outputs for samples, (samples, ...), by the newest weights."""
+        """Return the head's outputs, (samples, ...), of samples, by the newest weights."""
         kind = "int64" if np.issubdtype(samples.dtype, np.integer) else "float32"
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:
-            raise JobError("input: holds no samples")
+            raise JobError("input: has no samples")
         rows = max(1, _CHUNK // max(1, samples[0].nbytes))
 
         def requests() -> Iterator[pb.PredictRequest]:
             for first in range(0, len(samples), rows):
-                part = samples[first : first + rows]
-                tensor = pb.Tensor(type=_TYPES[kind], shape=part.shape, data=part.tobytes())
+                chunk = samples[first : first + rows]
+                tensor = pb.Tensor(type=_TYPES[kind], shape=chunk.shape, data=chunk.tobytes())
                 yield pb.PredictRequest(job_id=job_id if first == 0 else "", input=tensor)
 
         try:
@@ -246,14 +247,14 @@ class Client:
         return answer.chrome_trace_json
 
     def _call(self, method: Any, request: Any) -> Any:
-        """Call a method, again for some seconds while the service cannot be reached."""
+        """Call a method; retry for some time while the service does not answer."""
 
         def unavailable(error: Exception) -> bool:
             code = error.code() if isinstance(error, grpc.RpcError) else None
             return code is grpc.StatusCode.UNAVAILABLE
 
         try:
-            patience = _BACK_S if self._reached else _THERE_S
+            patience = _AGAIN_S if self._reached else _FIRST_S
             for attempt in stamina.retry_context(
                 on=unavailable, attempts=None, wait_initial=0.1, wait_max=1.0, timeout=patience
             ):
@@ -263,7 +264,7 @@ class Client:
                     return answer
         except grpc.RpcError as error:
             raise _explained(error, self.address) from None
-        raise AssertionError("a retry either returns or raises")
+        raise AssertionError("every retry returns or raises")
 
 
 def _array(tensor: pb.Tensor) -> Array:
@@ -272,12 +273,12 @@ def _array(tensor: pb.Tensor) -> Array:
 
 def _explained(error: grpc.RpcError, address: str) -> Exception:
     code, text = error.code(), error.details() or ""
-    if code in _WRONG:
+    if code in _REFUSALS:
         return ServiceRefused(code, text)
     if code is grpc.StatusCode.UNAVAILABLE and not text.partition(":")[0].isupper():
         return ServiceUnreachable(
-            f"no service answers at {address} (start one with: errorcast serve; another address: "
-            f"--address or ERRORCAST_ADDRESS; TLS: --tls-ca)"
+            f"no service answers at {address} (start it with: errorcast serve; set another address "
+            f"with --address or ERRORCAST_ADDRESS; for TLS add --tls-ca)"
         )
     return ServiceUnreachable(f"{address}: {text}")
 

@@ -1,8 +1,11 @@
-"""What all verbs that talk to a service share: how to reach it, and in which form to answer."""
+"""What all verbs that call a service share: how to reach it, and how to print its answers."""
 
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,40 +18,70 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
-    """For people, or for programs: one JSON object a line."""
+    """The form of the output: text for people, or one JSON object a line for programs."""
 
     TEXT = "text"
     JSON = "json"
 
 
-Address = Annotated[
-    str | None,
-    typer.Option(help="host:port of the service; default ERRORCAST_ADDRESS or 127.0.0.1:7070."),
-]
-TokenFile = Annotated[
-    Path | None, typer.Option(help="File with the service's token; default ERRORCAST_TOKEN.")
-]
-TlsCa = Annotated[
-    Path | None, typer.Option(help="PEM of the service's authority; default ERRORCAST_TLS_CA.")
-]
-Format = Annotated[Form, typer.Option("--format", help="text, or json for programs.")]
+Format = Annotated[Form, typer.Option("--format", help="text for people, json for programs.")]
 JobId = Annotated[str, typer.Argument(help="A job's id, or latest.")]
+
+
+def _options(
+    address: Annotated[
+        str | None,
+        typer.Option(help="host:port of the service; default ERRORCAST_ADDRESS or 127.0.0.1:7070."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the service's token; default ERRORCAST_TOKEN.")
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file of the authority that signed the service's certificate; "
+            "default ERRORCAST_TLS_CA."
+        ),
+    ] = None,
+    form: Format = Form.TEXT,
+) -> tuple["Client", Form]:
+    return connect(address, token_file, tls_ca), form
+
+
+def with_client(verb: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a verb whose first parameters are a client and a Form.
+
+    In place of these two the command has the options that say where the service is, and --format.
+    """
+    own = list(signature(verb).parameters.values())[2:]
+    shared = list(signature(_options).parameters.values())
+
+    @wraps(verb)
+    def command(**arguments: Any) -> None:
+        client, form = _options(**{option.name: arguments.pop(option.name) for option in shared})
+        with client:
+            verb(client, form, **arguments)
+
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*own, *shared)]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__signature__ = signature(verb).replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
 
 
 def connect(address: str | None, token_file: Path | None, tls_ca: Path | None) -> "Client":
     """Return a client. Raises JobError for a file that cannot be read."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors are told in one line
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are reported in one line
     import stamina
 
     from coordinator.client import Client
     from coordinator.service.settings import read_secret
     from dfa_core.errors import JobError
 
-    stamina.instrumentation.set_on_retry_hooks([])  # it would print each attempt
+    stamina.instrumentation.set_on_retry_hooks([])  # the default hook prints each attempt
     token = read_secret("--token-file", token_file) if token_file is not None else None
-    named = {key: os.environ.get(f"ERRORCAST_TLS_{key}") for key in ("CA", "CERT", "KEY")}
-    authority = str(tls_ca) if tls_ca is not None else named["CA"]
-    key, chain = named["KEY"], named["CERT"]
+    files = {key: os.environ.get(f"ERRORCAST_TLS_{key}") for key in ("CA", "CERT", "KEY")}
+    authority = str(tls_ca) if tls_ca is not None else files["CA"]
+    key, chain = files["KEY"], files["CERT"]
     try:
         return Client(
             address,
@@ -61,7 +94,7 @@ def connect(address: str | None, token_file: Path | None, tls_ca: Path | None) -
 
 
 def print_json(message: "Message") -> None:
-    """Print a message as one line of JSON, field names as in the .proto."""
+    """Print a message as one line of JSON, with the field names of the .proto files."""
     from google.protobuf import json_format
 
     text = json_format.MessageToJson(
@@ -72,14 +105,14 @@ def print_json(message: "Message") -> None:
 
 
 def print_done(form: Form, text: str, **facts: object) -> None:
-    """Print what was done: a line for people, or its facts as one line of JSON."""
+    """Print what was done: a line of text, or its facts as one line of JSON."""
     import json
 
     print(json.dumps(facts) if form is Form.JSON else text)
 
 
 def print_job(job: Any, form: Form, what_next: str = "") -> None:
-    """Print a job: its line and what to do next, or JSON."""
+    """Print a job: one line and what to do next, or JSON."""
     if form is Form.JSON:
         print_json(job)
         return

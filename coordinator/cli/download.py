@@ -1,50 +1,40 @@
-"""`errorcast download`, `errorcast predict` and `errorcast timeline`: what a job gives out."""
+"""`errorcast download`, `errorcast predict` and `errorcast timeline`: the results of a job."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli.connection import (
-    Address,
-    Form,
-    Format,
-    JobId,
-    TlsCa,
-    TokenFile,
-    connect,
-    print_done,
-)
+from coordinator.cli.connection import Form, JobId, print_done, with_client
+
+if TYPE_CHECKING:
+    from coordinator.client import Client
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 
 
+@with_client
 def download(
-    job_id: JobId,
-    output: Output = Path("model.safetensors"),
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
+    client: "Client", form: Form, job_id: JobId, output: Output = Path("model.safetensors")
 ) -> None:
     """Write a job's newest weights into a safetensors file."""
-    with connect(address, token_file, tls_ca) as client:
-        step = client.download(job_id, output)
+    step = client.download(job_id, output)
     size = output.stat().st_size
     text = f"{output}: weights after step {step}, {size:,} bytes"
     print_done(form, text, output=str(output), step=step, bytes=size)
 
 
+@with_client
 def predict(
+    client: "Client",
+    form: Form,
     job_id: JobId,
-    input_: Annotated[Path, typer.Option("--input", help="Samples as .npy, first axis samples.")],
+    input_: Annotated[
+        Path, typer.Option("--input", help="Samples as a .npy file; the first axis counts them.")
+    ],
     output: Output = Path("output.npy"),
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
 ) -> None:
-    """Run samples through a job's newest weights."""
+    """Compute the outputs of samples with a job's newest weights."""
     import numpy as np
 
     from dfa_core.errors import JobError
@@ -52,25 +42,22 @@ def predict(
     try:
         samples = np.load(input_, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise JobError(f"--input {input_}: is no .npy file of numbers: {error}") from error
-    with connect(address, token_file, tls_ca) as client:
-        outputs = client.predict(job_id, samples)
+        raise JobError(f"--input {input_}: is not a .npy file of numbers: {error}") from error
+    outputs = client.predict(job_id, samples)
     with output.open("wb") as file:
         np.save(file, outputs, allow_pickle=False)
     print_done(form, f"{output}: {outputs.shape}", output=str(output), shape=outputs.shape)
 
 
+@with_client
 def timeline(
+    client: "Client",
+    form: Form,
     job_id: JobId = "latest",
-    steps: Annotated[int, typer.Option(help="Steps to trace.", min=1, max=10)] = 3,
+    steps: Annotated[int, typer.Option(help="Number of steps to trace.", min=1, max=10)] = 3,
     output: Output = Path("timeline.json"),
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
 ) -> None:
-    """Trace a few steps of a running job, in Chrome's trace form (opens in Perfetto)."""
-    with connect(address, token_file, tls_ca) as client:
-        output.write_text(client.timeline(job_id, steps), encoding="utf-8")
+    """Trace a few steps of a running job, in Chrome's trace format, which Perfetto opens."""
+    output.write_text(client.timeline(job_id, steps), encoding="utf-8")
     text = f"{output}: open it in Perfetto or chrome://tracing"
     print_done(form, text, output=str(output), steps=steps)

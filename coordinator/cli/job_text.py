@@ -1,4 +1,4 @@
-"""Jobs and events as text for people."""
+"""Turns jobs and events into text for people."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,35 +12,35 @@ def workers_text(blocks: int, replicas: int) -> str:
     return f"{blocks} block(s)" + (f" x {replicas} replicas" if replicas > 1 else "")
 
 
-def state(job: Job) -> str:
-    """Return the state as people read it."""
-    return JobState.Name(job.state).removeprefix("JOB_STATE_")
+def state_name(state: JobState.ValueType) -> str:
+    """Return the name of a state for people: RUNNING."""
+    return JobState.Name(state).removeprefix("JOB_STATE_")
 
 
 def job_line(job: Job) -> str:
     """Return a job on one line."""
-    line = f"{job.id}  {state(job)}  {job.reason}"
+    line = f"{job.id}  {state_name(job.state)}  {job.reason}"
     done = progress_text(job.progress)
     return f"{line}  {done}" if done else line
 
 
 def progress_text(progress: Progress) -> str:
-    """Return how far a job is, or nothing before its first step."""
+    """Return the step, loss and speed of a job; empty before its first step."""
     if not progress.step:
         return ""
     step = f"step {progress.step}/{progress.total_steps}"
-    return f"{step}  loss {progress.loss:.4f}  {1e3 * progress.step_seconds:.2f} ms a step"
+    return f"{step}  loss {progress.loss:.4f}  {1e3 * progress.step_seconds:.2f} ms per step"
 
 
 def moment(timestamp: Any) -> str:
-    """Return a time in UTC, or nothing where there is none."""
+    """Return a time in UTC; empty for a timestamp that is not set."""
     if not timestamp.seconds:
         return ""
     return datetime.fromtimestamp(timestamp.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def event_line(event: Event) -> str:
-    """Return an event on one line; a stack trace keeps its lines."""
+    """Return an event as one line; a stack trace keeps its lines."""
     return f"{moment(event.time)}  {_what(event)}"
 
 
@@ -51,8 +51,7 @@ def _what(event: Event) -> str:
             severity = Severity.Name(event.log.severity).removeprefix("SEVERITY_").lower()
             return f"{severity}: {event.log.text}"
         case "state":
-            name = JobState.Name(event.state.state).removeprefix("JOB_STATE_")
-            return f"{name}: {event.state.reason}"
+            return f"{state_name(event.state.state)}: {event.state.reason}"
         case "plan":
             blocks = len({layer.block for layer in event.plan.layers})
             return f"plan: {len(event.plan.layers)} layers on {blocks} block(s)"

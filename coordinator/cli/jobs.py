@@ -1,60 +1,51 @@
 """`errorcast jobs` and `errorcast job`."""
 
-from coordinator.cli.connection import (
-    Address,
-    Form,
-    Format,
-    JobId,
-    TlsCa,
-    TokenFile,
-    connect,
-    print_json,
-)
+from typing import TYPE_CHECKING
+
+from coordinator.cli.connection import Form, JobId, print_json, with_client
+
+if TYPE_CHECKING:
+    from coordinator.client import Client
 
 
-def jobs(
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
-) -> None:
+@with_client
+def jobs(client: "Client", form: Form) -> None:
     """List all jobs of the service, newest first."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from coordinator.cli.job_text import moment, progress_text, state
+    from coordinator.cli.job_text import moment, progress_text, state_name
 
     table = Table(box=SIMPLE_HEAD)
-    for name in ("job", "state", "blocks", "submitted, UTC", "progress", "why"):
+    for name in ("job", "state", "blocks", "submitted, UTC", "progress", "reason"):
         table.add_column(name, justify="right" if name == "blocks" else "left")
-    with connect(address, token_file, tls_ca) as client:
-        for job in client.jobs():
-            if form is Form.JSON:
-                print_json(job)
-            copies = f" x {job.spec.replicas}" if job.spec.replicas > 1 else ""
-            blocks, when = f"{job.spec.blocks}{copies}", moment(job.submitted)
-            table.add_row(job.id, state(job), blocks, when, progress_text(job.progress), job.reason)
+    for job in client.jobs():
+        if form is Form.JSON:
+            print_json(job)
+        replicas = f" x {job.spec.replicas}" if job.spec.replicas > 1 else ""
+        table.add_row(
+            job.id,
+            state_name(job.state),
+            f"{job.spec.blocks}{replicas}",
+            moment(job.submitted),
+            progress_text(job.progress),
+            job.reason,
+        )
     if form is Form.TEXT:
         if table.row_count:
             Console().print(table)
         else:
-            print("no job yet; send one with: errorcast submit digits")
+            print("no jobs yet; submit one with: errorcast submit digits")
 
 
-def job(
-    job_id: JobId = "latest",
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
-) -> None:
-    """Show one job: state, progress, scores, how busy its blocks are, its settings."""
+@with_client
+def job(client: "Client", form: Form, job_id: JobId = "latest") -> None:
+    """Show one job: its state, progress, scores, the load of its blocks, and its settings."""
     from coordinator.cli.job_text import job_line, moment
     from coordinator.job.spec import to_yaml
 
-    with connect(address, token_file, tls_ca) as client:
-        found = client.job(job_id)
+    found = client.job(job_id)
     if form is Form.JSON:
         print_json(found)
         return

@@ -12,40 +12,41 @@ Option = typer.Option
 
 
 def serve(
-    listen: Annotated[str, Option(help="host:port of gRPC.")] = "127.0.0.1:7070",
+    listen: Annotated[str, Option(help="host:port to listen on for gRPC.")] = "127.0.0.1:7070",
     state: Annotated[
-        Path | None, Option(help="Folder of jobs and checkpoints; default: errorcast-state.")
+        Path | None, Option(help="Folder for jobs and checkpoints; default: errorcast-state.")
     ] = None,
     ray_address: Annotated[
-        str, Option(help="Of a Ray cluster, or auto; by default a Ray of its own.")
+        str, Option(help="Address of a Ray cluster, or auto; default: start a Ray of its own.")
     ] = "",
     cpus: Annotated[
-        int | None, Option(help="CPUs that its own Ray may use; default: all.", min=1)
+        int | None, Option(help="Number of CPUs that its own Ray may use; default: all.", min=1)
     ] = None,
     web: Annotated[
-        str | None, Option(help="host:port of the page and of Prometheus's /metrics.")
+        str | None, Option(help="host:port to listen on for the page and for /metrics.")
     ] = None,
     token_file: Annotated[
         Path | None, Option(help="File with the token that clients must show.")
     ] = None,
-    tls_cert: Annotated[Path | None, Option(help="PEM of the service's certificate.")] = None,
-    tls_key: Annotated[Path | None, Option(help="PEM of its key.")] = None,
+    tls_cert: Annotated[Path | None, Option(help="PEM file of the service's certificate.")] = None,
+    tls_key: Annotated[Path | None, Option(help="PEM file of its private key.")] = None,
     tls_client_ca: Annotated[
-        Path | None, Option(help="PEM; clients must show a certificate of this authority.")
+        Path | None,
+        Option(help="PEM file of the authority that must sign clients' certificates."),
     ] = None,
     allow_code: Annotated[
-        list[Path] | None, Option(help="Folder whose task files jobs may name. Repeatable.")
+        list[Path] | None, Option(help="Folder with task files that jobs may use. Repeatable.")
     ] = None,
     data_root: Annotated[
-        list[Path] | None, Option(help="Folder that a job's data_dir may lie in. Repeatable.")
+        list[Path] | None, Option(help="Folder in which a job's data_dir may be. Repeatable.")
     ] = None,
     insecure: Annotated[
-        bool, Option("--insecure", help="Listen beyond loopback without TLS and token.")
+        bool, Option("--insecure", help="Allow addresses beyond loopback without TLS and a token.")
     ] = False,
     form: Format = Form.TEXT,
 ) -> None:
-    """Run the service: jobs submitted over gRPC, on a Ray cluster or on this machine."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors are told in one line
+    """Run the service: it takes jobs over gRPC and runs them on a Ray cluster or this machine."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are reported in one line
     import json
 
     from coordinator.service.api.server import serve as run_service
@@ -53,7 +54,7 @@ def serve(
 
     folder = (state or Path("errorcast-state")).absolute()
     given_data = os.environ.get("ERRORCAST_DATA")
-    if given_data:  # the workers stand elsewhere
+    if given_data:  # the workers have other working directories
         os.environ["ERRORCAST_DATA"] = str(Path(given_data).absolute())
     roots = [*(data_root or []), *([Path(given_data)] if given_data else [])]
     settings = ServiceSettings(
@@ -79,6 +80,9 @@ def serve(
         print(f"listens on {address}, state in {folder}", flush=True)
         if page is not None:
             print(f"page and metrics on {page}", flush=True)
-        print("submit with: errorcast submit JOB.yaml; Ctrl-C saves and stops the jobs", flush=True)
+        print(
+            "submit with: errorcast submit JOB.yaml; Ctrl-C saves and stops all jobs",
+            flush=True,
+        )
 
     run_service(settings, announce)

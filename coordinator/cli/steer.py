@@ -1,84 +1,53 @@
 """The verbs that change a job: pause, resume, scale, cancel, delete."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli.connection import (
-    Address,
-    Form,
-    Format,
-    JobId,
-    TlsCa,
-    TokenFile,
-    connect,
-    print_done,
-    print_job,
-)
+from coordinator.cli.connection import Form, JobId, print_done, print_job, with_client
+
+if TYPE_CHECKING:
+    from coordinator.client import Client
 
 
-def pause(
-    job_id: JobId,
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
-) -> None:
-    """Save and stop a job; its workers are free for others."""
-    with connect(address, token_file, tls_ca) as client:
-        job = client.pause(job_id)
-        print_job(job, form, f"go on with: errorcast resume {job.id}")
+@with_client
+def pause(client: "Client", form: Form, job_id: JobId) -> None:
+    """Save and stop a job, and free its workers for other jobs."""
+    job = client.pause(job_id)
+    print_job(job, form, f"resume it with: errorcast resume {job.id}")
 
 
-def resume(
-    job_id: JobId,
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
-) -> None:
+@with_client
+def resume(client: "Client", form: Form, job_id: JobId) -> None:
     """Put a paused job back into the queue."""
-    with connect(address, token_file, tls_ca) as client:
-        job = client.resume(job_id)
-        print_job(job, form, f"watch it with: errorcast watch {job.id}")
+    job = client.resume(job_id)
+    print_job(job, form, f"watch it with: errorcast watch {job.id}")
 
 
+@with_client
 def scale(
+    client: "Client",
+    form: Form,
     job_id: JobId,
-    blocks: Annotated[int, typer.Option(help="Layer blocks, each in a worker.")],
-    replicas: Annotated[int, typer.Option(help="Copies of every block; 0 leaves them.")] = 0,
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
+    blocks: Annotated[int, typer.Option(help="Number of layer blocks, each in a worker.")],
+    replicas: Annotated[
+        int, typer.Option(help="Number of replicas of every block; 0 changes nothing.")
+    ] = 0,
 ) -> None:
-    """Go on with another number of workers; the weights stay, bit for bit."""
-    with connect(address, token_file, tls_ca) as client:
-        job = client.scale(job_id, blocks, replicas)
-        print_job(job, form, f"watch it with: errorcast watch {job.id}")
+    """Continue a job with another number of workers; its weights stay the same, bit for bit."""
+    job = client.scale(job_id, blocks, replicas)
+    print_job(job, form, f"watch it with: errorcast watch {job.id}")
 
 
-def cancel(
-    job_id: JobId,
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
-) -> None:
+@with_client
+def cancel(client: "Client", form: Form, job_id: JobId) -> None:
     """End a job; its log and checkpoints stay."""
-    with connect(address, token_file, tls_ca) as client:
-        job = client.cancel(job_id)
-        print_job(job, form, f"its log: errorcast logs {job.id}")
+    job = client.cancel(job_id)
+    print_job(job, form, f"read its log with: errorcast logs {job.id}")
 
 
-def delete(
-    job_id: JobId,
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
-) -> None:
+@with_client
+def delete(client: "Client", form: Form, job_id: JobId) -> None:
     """Remove a job that has ended, with all its files."""
-    with connect(address, token_file, tls_ca) as client:
-        client.delete(job_id)
-    print_done(form, f"{job_id} is removed", id=job_id, removed=True)
+    client.delete(job_id)
+    print_done(form, f"{job_id} is deleted", id=job_id, removed=True)

@@ -1,52 +1,43 @@
 """`errorcast submit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli.connection import (
-    Address,
-    Form,
-    Format,
-    TlsCa,
-    TokenFile,
-    connect,
-    print_job,
-)
+from coordinator.cli.connection import Form, print_job, with_client
+
+if TYPE_CHECKING:
+    from coordinator.client import Client
 
 Option = typer.Option
 
 
+@with_client
 def submit(
-    job: Annotated[str, typer.Argument(help="A job.yaml, or a task that the service knows.")],
+    client: "Client",
+    form: Form,
+    job: Annotated[str, typer.Argument(help="A job.yaml, or a task that the service has.")],
     set_: Annotated[
         list[str] | None, Option("--set", help="Any field of the job: optimizer.lr=0.0005.")
     ] = None,
-    priority: Annotated[int, Option(help="-100 to 100; higher starts first.")] = 0,
+    priority: Annotated[int, Option(help="-100 to 100; a job with a higher one starts first.")] = 0,
     request_id: Annotated[
-        str | None, Option(help="A second submission with it returns the same job.")
+        str | None, Option(help="A second submission with the same id returns the same job.")
     ] = None,
     watch: Annotated[bool, Option("--watch", help="Show the job until it ends.")] = False,
-    address: Address = None,
-    token_file: TokenFile = None,
-    tls_ca: TlsCa = None,
-    form: Format = Form.TEXT,
 ) -> None:
-    """Send a job to the service; prints its id."""
+    """Submit a job to the service and print its id."""
     from coordinator.cli.watch import show
     from coordinator.job.spec import assignment, merge, read_yaml
 
     settings = read_yaml(Path(job)) if job.endswith((".yaml", ".yml")) else {"task": job}
     settings = merge(settings, *(assignment(text) for text in set_ or []))
-    with connect(address, token_file, tls_ca) as client:
-        made = client.submit(priority=priority, request_id=request_id, **settings)
-        if watch:
-            show(client, made.id, 0, form)
-            return
-        next_ = f"watch it with: errorcast watch {made.id}"
-        if form is Form.TEXT:
-            print(made.id)
-            print(f"{made.reason}; {next_}")
-        else:
-            print_job(made, form)
+    submitted = client.submit(priority=priority, request_id=request_id, **settings)
+    if watch:
+        show(client, submitted.id, 0, form)
+    elif form is Form.TEXT:
+        print(submitted.id)
+        print(f"{submitted.reason}; watch it with: errorcast watch {submitted.id}")
+    else:
+        print_job(submitted, form)

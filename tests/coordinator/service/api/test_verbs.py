@@ -46,7 +46,7 @@ def test_a_jobs_life_from_the_command_line(
     assert json.loads(scaled.stdout)["id"] == job_id
     wait_for(client, job_id, "scaling")
     paused = errorcast(service, "pause", job_id)
-    assert f"go on with: errorcast resume {job_id}" in paused.stdout
+    assert f"resume it with: errorcast resume {job_id}" in paused.stdout
     ended = errorcast(service, "cancel", job_id)
     assert "CANCELLED" in ended.stdout
     assert f"errorcast logs {job_id}" in ended.stdout
