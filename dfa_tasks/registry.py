@@ -3,9 +3,8 @@
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,113 +13,22 @@ from ray import cloudpickle
 
 from dfa_core import JobError
 from dfa_core.names import nearest
-from dfa_tasks.graphs.autoencoder import autoencoder_task
-from dfa_tasks.graphs.tasks import Network, citation_task
-from dfa_tasks.language.tasks import language_task
+from dfa_tasks import standard
+from dfa_tasks.graphs import tasks as graphs
+from dfa_tasks.language import tasks as language
 from dfa_tasks.options import check_options
-from dfa_tasks.recommenders.tasks import click_task
-from dfa_tasks.standard import standard_mlp
-from dfa_tasks.task import Task
-from dfa_tasks.view_synthesis.tasks import view_task
-from dfa_tasks.vision.tasks import IMAGE_SETS, conv_task, mlp_task, residual_task
-
-TaskMaker = Callable[..., Task]
-
-
-@dataclass(frozen=True)
-class Installed:
-    """A task that can be named: its function and one line about it."""
-
-    make: TaskMaker
-    about: str
-
-
-_SIZES: dict[str, dict[str, Any]] = {"digits": {"layers": 3, "width": 256}}
-
-
-def _vision() -> dict[str, Installed]:
-    kinds: list[tuple[str, TaskMaker, str]] = [
-        ("", mlp_task, "tanh MLP, random feedback"),
-        ("-residual", residual_task, "pre-norm residual MLP, identity feedback"),
-        ("-conv", conv_task, "small convolutional network, random feedback (DFA trains it worse)"),
-    ]
-    titles = {
-        "digits": "scikit-learn's 8x8 digits (bundled)",
-        "mnist": "MNIST",
-        "fashion-mnist": "Fashion-MNIST",
-    }
-    return {
-        name + suffix: Installed(
-            partial(make, name, **(_SIZES.get(name, {}) if make is mlp_task else {})),
-            f"{titles[name]}: {about}",
-        )
-        for name in IMAGE_SETS
-        for suffix, make, about in kinds
-    }
-
-
-def _recommenders() -> dict[str, Installed]:
-    data = {
-        "movielens": "MovieLens 100K, clicks",
-        "criteo": "Criteo, clicks (your train.txt)",
-    }
-    models = {
-        "linear": "logistic regression",
-        "fm": "factorisation machine",
-        "deepfm": "DeepFM",
-        "dcn": "Deep & Cross",
-        "autoint": "AutoInt",
-        "afn": "AFN",
-    }
-    return {
-        f"{name}-{model}": Installed(partial(click_task, name, model), f"{title}: {about}")
-        for name, title in data.items()
-        for model, about in models.items()
-    }
-
-
-def _graphs() -> dict[str, Installed]:
-    titles = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
-    networks: dict[Network, str] = {
-        "gcn": "GCN",
-        "cheb": "Chebyshev convolutions",
-        "gat": "graph attention",
-        "spline": "spline convolutions",
-        "dna": "DNA convolutions",
-    }
-    return {
-        f"{graph}-{network}": Installed(
-            partial(citation_task, graph, network), f"{title}, classes of papers: {about}"
-        )
-        for graph, title in titles.items()
-        for network, about in networks.items()
-    } | {
-        f"{graph}-autoencoder": Installed(
-            partial(autoencoder_task, graph), f"{title}, who cites whom: graph autoencoder"
-        )
-        for graph, title in titles.items()
-    }
-
-
-_TEXTS = {
-    "tiny-shakespeare": "Tiny Shakespeare, the next character",
-    "wikitext-2": "WikiText-2, the next token of 8,000 (your files)",
-    "wikitext-103": "WikiText-103, the next token of 32,000 (your files)",
-}
+from dfa_tasks.recommenders import tasks as recommenders
+from dfa_tasks.task import Installed, Task, TaskMaker
+from dfa_tasks.view_synthesis import tasks as view_synthesis
+from dfa_tasks.vision import tasks as vision
 
 INSTALLED: Mapping[str, Installed] = {
-    **_vision(),
-    **{
-        name: Installed(partial(language_task, name), f"{about}: Transformer")
-        for name, about in _TEXTS.items()
-    },
-    **_recommenders(),
-    **_graphs(),
-    "nerf": Installed(partial(view_task, "plain"), "NeRF's lego at 100x100: the authors' network"),
-    "nerf-residual": Installed(
-        partial(view_task, "residual"), "NeRF's lego at 100x100: residual stream, identity feedback"
-    ),
-    "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),
+    **vision.INSTALLED,
+    **language.INSTALLED,
+    **recommenders.INSTALLED,
+    **graphs.INSTALLED,
+    **view_synthesis.INSTALLED,
+    **standard.INSTALLED,
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from dfa_tasks.task import Splits, Task
+from dfa_tasks.task import Installed, Splits, Task
 from dfa_tasks.vision.models import mlp
 
 CLASSES = 10
@@ -33,3 +33,8 @@ def random_splits(width: int, samples: int = 4096) -> Splits:
     x = torch.randn(samples, width, generator=generator)
     target = torch.randint(0, CLASSES, (samples,), generator=generator)
     return Splits(TensorDataset(x, target), TensorDataset(x[:512], target[:512]))
+
+
+INSTALLED = {
+    "mlp": Installed(standard_mlp, "8 equal tanh layers on random data, for bench and plan"),
+}

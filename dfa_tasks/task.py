@@ -81,3 +81,14 @@ class Task:
     def splits(self) -> Splits:
         """Load the data."""
         return self.data if isinstance(self.data, Splits) else self.data()
+
+
+TaskMaker = Callable[..., Task]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A task with a name: the function that makes it, and one line about it."""
+
+    make: TaskMaker
+    about: str

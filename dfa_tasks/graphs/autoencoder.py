@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import Model
+from dfa_tasks.graphs.full_batch import full_batch_splits
 from dfa_tasks.graphs.models import GraphLayer
 from dfa_tasks.graphs.planetoid import Graph, load_graph
-from dfa_tasks.graphs.tasks import full_batch_splits
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.task import Splits, Task
 

@@ -7,29 +7,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
+from dfa_tasks.graphs.autoencoder import autoencoder_task
 from dfa_tasks.graphs.convolutions import ConvolutionKind
 from dfa_tasks.graphs.folds import load_fold
+from dfa_tasks.graphs.full_batch import full_batch_splits
 from dfa_tasks.graphs.models import dna, graph_network
 from dfa_tasks.graphs.planetoid import Graph, load_graph
 from dfa_tasks.options import check_options, settings_of
-from dfa_tasks.task import Splits, Task
+from dfa_tasks.task import Installed, Splits, Task
 
 Network = ConvolutionKind | Literal["dna"]
-
-
-class WholeGraph:
-    """One batch: all nodes, and the classes of those for training."""
-
-    steps_per_epoch = 1
-
-    def __init__(self, nodes: Tensor, target: Tensor) -> None:
-        self._batch = nodes, target
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Return the same batch at every step."""
-        return self._batch
 
 
 def citation_task(
@@ -81,16 +69,6 @@ def _splits(load: Any) -> Splits:
     )
 
 
-def full_batch_splits(train: Tensor, validation: Tensor, test: Tensor) -> Splits:
-    """Return the numbers of all nodes, each time with these targets, (n, ...)."""
-    nodes = torch.arange(len(train))
-    return Splits(
-        train=WholeGraph(nodes, train),
-        validation=TensorDataset(nodes, validation),
-        test=TensorDataset(nodes, test),
-    )
-
-
 def node_loss(output: Tensor, target: Tensor) -> Tensor:
     """Return the cross-entropy of the nodes that count; target: (n, 2), class and 1 or 0."""
     counts = target[:, 1] > 0
@@ -101,3 +79,27 @@ def node_accuracy(output: Tensor, target: Tensor) -> Tensor:
     """Return the share of the nodes that count whose largest output is their class."""
     counts = target[:, 1] > 0
     return (output[counts].argmax(dim=1) == target[counts, 0]).float().mean()
+
+
+_GRAPHS = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
+_NETWORKS: dict[Network, str] = {
+    "gcn": "GCN",
+    "cheb": "Chebyshev convolutions",
+    "gat": "graph attention",
+    "spline": "spline convolutions",
+    "dna": "DNA convolutions",
+}
+_CLASSIFIERS = {
+    f"{graph}-{network}": Installed(
+        partial(citation_task, graph, network), f"{title}, classes of papers: {about}"
+    )
+    for graph, title in _GRAPHS.items()
+    for network, about in _NETWORKS.items()
+}
+_AUTOENCODERS = {
+    f"{graph}-autoencoder": Installed(
+        partial(autoencoder_task, graph), f"{title}, who cites whom: graph autoencoder"
+    )
+    for graph, title in _GRAPHS.items()
+}
+INSTALLED = {**_CLASSIFIERS, **_AUTOENCODERS}

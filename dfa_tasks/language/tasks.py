@@ -2,78 +2,18 @@
 
 import inspect
 import math
-import os
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache, partial
-from hashlib import sha256
-from pathlib import Path
+from functools import partial
 from typing import Any, get_args
 
-import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from dfa_core import JobError
 from dfa_core.rule import ErrorAt
-from dfa_tasks.download import cache_folder, fetch
-from dfa_tasks.language.text import BytePairs, Characters, Tokenizer, lines_of, load_tokenizer
+from dfa_tasks.language.corpora import Chunks, prepared
+from dfa_tasks.language.text import load_tokenizer
 from dfa_tasks.language.transformer import transformer
 from dfa_tasks.options import check_options, settings_of
-from dfa_tasks.task import Splits, Task
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A text. files: for training, (for validation,) for testing; one file is cut in nine and one.
-
-    vocabulary: of byte-pair encoding; 0 takes characters.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    homes: tuple[str, ...]
-    vocabulary: int = 0
-
-    def folder(self, data_dir: str) -> Path:
-        """Return where the files are, downloading what is missing."""
-        return fetch(self.name, self.files, self.homes, data_dir)
-
-
-_PARTS = {1: ("train",), 3: ("train", "validation", "test")}  # by the number of files
-
-CORPORA: Mapping[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (
-        Corpus(
-            "tiny-shakespeare",
-            ("input.txt",),
-            ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
-        ),
-        Corpus("wikitext-2", ("train.txt", "valid.txt", "test.txt"), (), 8_000),
-        Corpus("wikitext-103", ("train.txt", "valid.txt", "test.txt"), (), 32_000),
-    )
-}
-
-
-class Chunks(Dataset[tuple[Tensor, Tensor]]):
-    """Consecutive chunks of a text's tokens, and the tokens that follow each of theirs."""
-
-    def __init__(self, tokens: "np.ndarray[Any, Any]", length: int, where: str) -> None:
-        """Raises JobError for a text that is shorter than a chunk."""
-        self._tokens, self._length = tokens, length
-        if len(tokens) <= length:
-            raise JobError(f"{where}: {len(tokens)} tokens are too few for a chunk of {length}")
-
-    def __len__(self) -> int:
-        return (len(self._tokens) - 1) // self._length
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        start = index * self._length
-        found = torch.from_numpy(self._tokens[start : start + self._length + 1].astype(np.int64))
-        return found[:-1], found[1:]
+from dfa_tasks.task import Installed, Splits, Task
 
 
 def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
@@ -124,55 +64,12 @@ def _splits(corpus: str, data_dir: str, length: int) -> Splits:
     return Splits(**{part: Chunks(tokens, length, part) for part, tokens in parts.items()})
 
 
-@cache
-def prepared(name: str, data_dir: str) -> tuple[str, dict[str, "np.ndarray[Any, Any]"]]:
-    """Return the tokenizer, as JSON, and each part's tokens, mapped from disk.
-
-    Made at the first call, in a stream, and kept in the cache folder; of a changed file anew.
-    """
-    corpus = CORPORA[name]
-    found = corpus.folder(data_dir)
-    paths = [found / file for file in corpus.files]
-    stats = [path.stat() for path in paths]
-    named = [
-        (str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)
-    ]
-    key = sha256(f"{named} {corpus.vocabulary}".encode()).hexdigest()[:16]
-    folder = cache_folder() / f"{name}-{key}"
-    if not folder.is_dir():
-        _prepare(corpus, paths, folder)
-    names = _PARTS[3] if len(paths) == 3 else ("train", "test")
-    parts = {part: np.memmap(folder / f"{part}.tokens", np.uint16, "r") for part in names}
-    return (folder / "tokenizer.json").read_text(encoding="utf-8"), dict(parts)
-
-
-def _prepare(corpus: Corpus, paths: list[Path], folder: Path) -> None:
-    """Write the tokenizer and the tokens of all parts, or nothing."""
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    lines = lines_of(paths[0])
-    tokenizer: Tokenizer = (
-        BytePairs.of(lines, corpus.vocabulary) if corpus.vocabulary else Characters.of(lines)
-    )
-    try:
-        unfinished.mkdir(parents=True, exist_ok=True)
-        (unfinished / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        for part, path in zip(_PARTS[len(paths)], paths, strict=True):
-            with (unfinished / f"{part}.tokens").open("wb") as file:
-                for line in lines_of(path):
-                    file.write(np.array(tokenizer.encode(line), dtype=np.uint16).tobytes())
-        if len(paths) == 1:
-            _cut(unfinished)
-        unfinished.rename(folder)
-    except OSError as error:
-        if not folder.is_dir():  # or another process was first
-            raise JobError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _cut(folder: Path) -> None:
-    """Keep nine tenths of the only file for training; the last one is for testing."""
-    tokens = np.fromfile(folder / "train.tokens", np.uint16)
-    cut = len(tokens) * 9 // 10
-    tokens[cut:].tofile(folder / "test.tokens")
-    tokens[:cut].tofile(folder / "train.tokens")
+_TITLES = {
+    "tiny-shakespeare": "Tiny Shakespeare, the next character",
+    "wikitext-2": "WikiText-2, the next token of 8,000 (your files)",
+    "wikitext-103": "WikiText-103, the next token of 32,000 (your files)",
+}
+INSTALLED = {
+    corpus: Installed(partial(language_task, corpus), f"{title}: Transformer")
+    for corpus, title in _TITLES.items()
+}

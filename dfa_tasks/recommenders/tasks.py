@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from dfa_tasks.recommenders.criteo import Criteo
 from dfa_tasks.recommenders.fields import Vocabulary
 from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_linear, fm
 from dfa_tasks.recommenders.movielens import MovieLens
-from dfa_tasks.task import Splits, Task
+from dfa_tasks.task import Installed, Splits, Task
 
 
 class Clicks(Protocol):
@@ -83,3 +84,22 @@ def auc(logit: Tensor, click: Tensor) -> float:
     if torch.all(click == click[0]):
         return float("nan")
     return float(roc_auc_score(click.numpy(), logit.squeeze(-1).numpy()))
+
+
+_DATA_TITLES = {
+    "movielens": "MovieLens 100K, clicks",
+    "criteo": "Criteo, clicks (your train.txt)",
+}
+_MODEL_TITLES = {
+    "linear": "logistic regression",
+    "fm": "factorisation machine",
+    "deepfm": "DeepFM",
+    "dcn": "Deep & Cross",
+    "autoint": "AutoInt",
+    "afn": "AFN",
+}
+INSTALLED = {
+    f"{data}-{model}": Installed(partial(click_task, data, model), f"{title}: {about}")
+    for data, title in _DATA_TITLES.items()
+    for model, about in _MODEL_TITLES.items()
+}

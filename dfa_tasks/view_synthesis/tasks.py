@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from dfa_core import JobError
 from dfa_tasks.download import cache_folder
 from dfa_tasks.options import check_options, settings_of
-from dfa_tasks.task import Splits, Task
+from dfa_tasks.task import Installed, Splits, Task
 from dfa_tasks.view_synthesis.blender_scene import FAR, NEAR, read_blender
 from dfa_tasks.view_synthesis.llff_scene import read_llff
 from dfa_tasks.view_synthesis.nerf import Bounds, Trunk, nerf
@@ -132,3 +132,11 @@ def score(measure: str, truth: Tensor, seen: Tensor) -> float:
     axis = {"channel_axis": 2} if measure == "structural_similarity" else {}
     found = getattr(metrics, measure)(truth.numpy(), seen.numpy(), data_range=1.0, **axis)
     return float(found)
+
+
+INSTALLED = {
+    "nerf": Installed(partial(view_task, "plain"), "NeRF's lego at 100x100: the authors' network"),
+    "nerf-residual": Installed(
+        partial(view_task, "residual"), "NeRF's lego at 100x100: residual stream, identity feedback"
+    ),
+}

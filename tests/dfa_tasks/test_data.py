@@ -16,8 +16,8 @@ from dfa_core import JobError
 from dfa_tasks import INSTALLED, DatasetSource, make_task
 from dfa_tasks.download import cache_folder, fetch
 from dfa_tasks.source import as_source, parts
+from dfa_tasks.vision.datasets import FASHION_MNIST
 from dfa_tasks.vision.idx import read_idx
-from dfa_tasks.vision.tasks import FASHION_MNIST
 
 NAMES = ["a.gz", "b.gz"]
 

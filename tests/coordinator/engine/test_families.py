@@ -22,9 +22,10 @@ from dfa_core.precision import Precision
 from dfa_core.rule import ErrorAt
 from dfa_tasks import BatchSource
 from dfa_tasks.graphs.convolutions import ConvolutionKind
+from dfa_tasks.graphs.full_batch import WholeGraph
 from dfa_tasks.graphs.models import dna, graph_network
 from dfa_tasks.graphs.planetoid import load_graph
-from dfa_tasks.graphs.tasks import WholeGraph, node_loss
+from dfa_tasks.graphs.tasks import node_loss
 from dfa_tasks.language.tasks import token_loss
 from dfa_tasks.language.transformer import AttentionKind as Attention
 from dfa_tasks.language.transformer import Points, transformer

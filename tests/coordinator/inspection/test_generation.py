@@ -11,7 +11,7 @@ from coordinator import train
 from coordinator.inspection.generation import continue_text
 from coordinator.inspection.saved_run import open_run
 from dfa_core import JobError
-from dfa_tasks.language.tasks import prepared
+from dfa_tasks.language.corpora import prepared
 from dfa_tasks.language.text import load_tokenizer
 
 VERSE = "abcdefghijklmnopqrstuvwxyz\n"

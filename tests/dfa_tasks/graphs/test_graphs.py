@@ -20,9 +20,10 @@ from dfa_core import JobError, LearningRule, Reference
 from dfa_tasks.graphs.autoencoder import TEST, TRAIN, VALIDATION, edge_split, load_training_edges
 from dfa_tasks.graphs.convolutions import MAPS, ConvolutionKind, SplineMixing
 from dfa_tasks.graphs.folds import load_fold
+from dfa_tasks.graphs.full_batch import WholeGraph
 from dfa_tasks.graphs.models import GraphLayer, graph_network
 from dfa_tasks.graphs.planetoid import Graph, load_graph
-from dfa_tasks.graphs.tasks import WholeGraph, node_accuracy, node_loss
+from dfa_tasks.graphs.tasks import node_accuracy, node_loss
 
 SIZES = {"cora": (2708, 10556, 1433, 7, 140), "citeseer": (3327, 9104, 3703, 6, 120)}
 

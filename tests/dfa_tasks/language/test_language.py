@@ -10,7 +10,8 @@ from torch import nn
 from coordinator.job.resolve import resolve
 from dfa_core import FeedbackSpec, JobError, LearningRule, Reference
 from dfa_core.rule import ErrorAt
-from dfa_tasks.language.tasks import Chunks, prepared, token_loss
+from dfa_tasks.language.corpora import Chunks, prepared
+from dfa_tasks.language.tasks import token_loss
 from dfa_tasks.language.text import BytePairs, Characters, lines_of, load_tokenizer
 from dfa_tasks.language.transformer import Attention, AttentionKind, Points, transformer
 
