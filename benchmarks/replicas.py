@@ -9,7 +9,6 @@ prediction is no less than all computing and adding up of gradients, spread over
 import argparse
 import os
 from dataclasses import replace
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -21,13 +20,12 @@ from torch import nn
 
 from benchmarks import step
 from benchmarks.step import SIZES, Coordinator, Size, parts
-from coordinator.experiments.workload import open_prefetcher
+from coordinator.experiments.workload import measured_workload
 from coordinator.launch.ray_session import ray_for
-from dfa_core import profile, split
 from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.simulation.costs import Costs, mean_costs, total
-from dfa_speedup.simulation.planning import Planner
-from dfa_speedup.simulation.simulator import Link, ring
+from dfa_speedup.simulation.link import Link, ring
+from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.workload import Workload
 from workers.actor import PickledPayload
 from workers.placement import WorkerResources
@@ -36,23 +34,17 @@ GRIDS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4))  # blocks, replicas
 _MICROBATCHES = 16  # of a batch: no fewer than K + 1 in each replica of the first four
 
 
-def case_of(size: Size) -> Workload:
+def workload_of(size: Size) -> Workload:
     """Return what costs are measured on."""
     model, rule, data = parts(size)
-    x, target = data.batch(0)
-    cut = size.microbatches
-    measured = profile(
-        model, nn.functional.cross_entropy, rule, split(x, cut)[0], split(target, cut)[0]
-    )
-    batches = partial(open_prefetcher, data, size.batch)
-    return Workload(model, nn.functional.cross_entropy, rule, batches, size.batch, measured)
+    return measured_workload(model, nn.functional.cross_entropy, rule, data, size.microbatches)
 
 
 def predicted(workload: Workload, costs: Costs, link: Link, size: Size) -> float:
     """Return the seconds of a step of this grid."""
     m, samples = size.microbatches, size.batch // size.microbatches
-    planner = Planner(workload, costs, link, 0.0)
-    simulated = planner.errorcast(size.blocks, samples, m // size.replicas, size.replicas)
+    predictor = Predictor(workload, costs, link)
+    simulated = predictor.errorcast(size.blocks, samples, m // size.replicas, size.replicas)
     cores = os.cpu_count() or 1
     if size.blocks * size.replicas <= cores:
         return simulated
@@ -76,7 +68,7 @@ def main() -> None:
     measured: list[list[float]] = [[] for _ in sizes]
     expected: list[list[float]] = [[] for _ in sizes]
     with ray_for(workers=sum(k * r for k, r in GRIDS) + at_once, cpus=1.0):
-        workload = case_of(base)
+        workload = workload_of(base)
         workers = BenchWorkers(PickledPayload.pack(workload), at_once, WorkerResources(), 60.0)
         sides: list[Any] = [ray.remote(num_cpus=0)(Coordinator).remote() for _ in sizes]
         ray.get([side.start.remote(size) for side, size in zip(sides, sizes, strict=True)])

@@ -21,7 +21,8 @@ from dfa_speedup.alone import DfaAlone, Limit
 from dfa_speedup.parts import Parts
 from dfa_speedup.peers import DATA_PARALLEL, LIMIT_BP, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
 from dfa_speedup.replica import Replica
-from dfa_speedup.simulation.costs import Costs, measure_costs
+from dfa_speedup.simulation.costs import Costs
+from dfa_speedup.simulation.measuring import measure_costs
 from dfa_speedup.stages import Stages
 from dfa_speedup.workload import Configuration, Workload
 from workers.actor import BlockWorker, PickledPayload, Rendezvous

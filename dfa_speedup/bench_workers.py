@@ -10,7 +10,7 @@ from dfa_core import JobError, TrainingFailed
 from dfa_speedup.bench_worker import BenchActor, Trained
 from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
 from dfa_speedup.simulation.costs import Costs, mean_costs
-from dfa_speedup.simulation.simulator import Link
+from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Configuration
 from workers.actor import PickledPayload, Rendezvous
 from workers.grid import Grid

@@ -28,8 +28,8 @@ from dfa_speedup.peers import (
     refusal,
 )
 from dfa_speedup.simulation.costs import Costs, mean_costs
-from dfa_speedup.simulation.prediction import predicted_step
-from dfa_speedup.simulation.simulator import Link
+from dfa_speedup.simulation.link import Link
+from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.spans import bubble
 from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
@@ -136,15 +136,15 @@ class Comparison:
         self.link = self._workers.link()
 
     def predicted(self, configuration: Configuration) -> float | None:
-        """Return the predicted seconds of a step, where the simulator knows the side.
+        """Return the predicted seconds of a step, or None where the simulator cannot say.
 
-        It takes a core (or GPU) for every worker for granted.
+        It assumes a core (or GPU) for every worker.
         """
         measured = self.costs.get(configuration.microbatches)
         if measured is None:
             return None
-        costs = mean_costs(measured)
-        return predicted_step(self.workload, costs, configuration, self.blocks, self.link)
+        predictor = Predictor(self.workload, mean_costs(measured), self.link, self.blocks)
+        return predictor.side(configuration, self.blocks)
 
     def _try(self, side: Measured, steps: int) -> None:
         """Run a configuration for the first time, for its memory too; or note why it cannot run."""

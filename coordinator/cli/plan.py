@@ -27,11 +27,11 @@ def plan(
     from rich.console import Console
 
     from coordinator.cli.units import bits_per_second, doubling, seconds
-    from coordinator.experiments.prediction import prediction
-    from coordinator.experiments.tables import plan_prediction_table
+    from coordinator.experiments.prediction import predict
+    from coordinator.experiments.tables import prediction_table
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import assignment, given, merge, whole_numbers
-    from dfa_speedup.simulation.simulator import Link
+    from dfa_speedup.simulation.link import Link
 
     numbers, copies = doubling("blocks", blocks), whole_numbers("replicas", replicas)
     if task == "mlp":  # a standard network with a layer for every block, unless another is named
@@ -47,8 +47,8 @@ def plan(
     wire = Link(seconds("latency", latency), bits_per_second("link", link) / 8)
     console = Console()
     with console.status("measuring the layers"):
-        found = prediction(resolve(task, settings), numbers, copies, wire)
-    console.print(plan_prediction_table(found))
+        predictions = predict(resolve(task, settings), numbers, copies, wire)
+    console.print(prediction_table(predictions))
     console.print(
         "assumes: a core or GPU as fast as this one for each worker; costs in proportion to the "
         "samples; messages that slow no computing; each schedule at its best of K, 2K, 4K "

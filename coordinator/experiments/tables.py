@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:  # torch's pipelines take 2 s to import
     from coordinator.experiments.chaos import Fault
     from coordinator.experiments.method_comparison import Row
-    from dfa_speedup.simulation.planning import Planned
+    from dfa_speedup.simulation.scaling import Prediction
 
 
 def bench_cells(
@@ -75,7 +75,7 @@ def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def plan_prediction_table(rows: "Sequence[tuple[int, int, Planned | str]]") -> Table:
+def prediction_table(rows: "Sequence[tuple[int, int, Prediction | str]]") -> Table:
     """Return predictions as a table; the peers' columns are errorcast's speedup over each."""
     table = Table(
         title="predicted: K blocks, R replicas; errorcast's step, and its speedup over each "

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.resolve import Job
-from dfa_core import JobError, profile, split
+from dfa_core import JobError, LearningRule, Model, profile, split
+from dfa_core.head import Loss
 from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
 
 @dataclass(frozen=True)
 class OneBatch:
-    """The same batch at every step: for timing, data shall cost nothing."""
+    """The same batch at every step: timing must not include the cost of data."""
 
     x: Tensor
     target: Tensor
@@ -26,20 +27,36 @@ class OneBatch:
         """Return the batch."""
         return self.x, self.target
 
+    def opener(self) -> partial[Prefetcher]:
+        """Return what opens this batch as data, given a number of microbatches."""
+        return partial(open_prefetcher, self, len(self.x))
+
 
 def timing_workload(job: Job, microbatches: Sequence[int]) -> Workload:
-    """Return the case that steps are timed on: the job's first batch, again and again."""
+    """Return the workload that steps are timed on: the job's first batch, again and again.
+
+    Raises JobError when a number of microbatches does not divide the batch, or when the parts of
+    the job do not fit together.
+    """
     spec = job.spec
     for m in microbatches:
         if m < 1 or spec.batch_size % m:
             raise JobError(f"microbatches: {m} does not divide batch_size {spec.batch_size}")
     source = as_source(job.task.splits().train, spec.batch_size, spec.seed)
-    x, target = source.batch(0)
-    rule = job.rule(source.steps_per_epoch)
-    cut = min(microbatches)
-    measured = profile(job.model, job.task.loss, rule, split(x, cut)[0], split(target, cut)[0])
-    batches = partial(open_prefetcher, OneBatch(x, target), spec.batch_size)
-    return Workload(job.model, job.task.loss, rule, batches, spec.batch_size, measured)
+    rule, data = job.rule(source.steps_per_epoch), OneBatch(*source.batch(0))
+    return measured_workload(job.model, job.task.loss, rule, data, min(microbatches))
+
+
+def measured_workload(
+    model: Model, loss: Loss, rule: LearningRule, data: OneBatch, microbatches: int
+) -> Workload:
+    """Return the workload of one batch; its layers are profiled on the first of its microbatches.
+
+    Raises JobError when model, loss, rule and data do not fit together.
+    """
+    first = split(data.x, microbatches)[0], split(data.target, microbatches)[0]
+    measured = profile(model, loss, rule, *first)
+    return Workload(model, loss, rule, data.opener(), len(data.x), measured)
 
 
 def open_prefetcher(source: Any, batch_size: int, microbatches: int) -> Prefetcher:

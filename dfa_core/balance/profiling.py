@@ -1,21 +1,19 @@
 """Measures a model one layer at a time: the shapes between layers, and what each layer costs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
-from time import perf_counter
 
 import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
-from dfa_core.block import Block
+from dfa_core.balance.timing import time_head, time_layer
 from dfa_core.head import Head, Loss
 from dfa_core.layer import Layer
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 
-_REPEATS = 3
 LayerKind = tuple[str, tuple[tuple[int, ...], ...], ActivationSpec]
 
 
@@ -32,12 +30,18 @@ class LayerProfile:
     parameters: int
     seconds: float
 
+    @classmethod
+    def of(cls, layer: Layer, output: ActivationSpec, seconds: float) -> "LayerProfile":
+        """Return the profile of a layer, given the spec of its output and its measured seconds."""
+        parameters = sum(p.numel() for p in layer.module.parameters())
+        return cls(layer.index, layer.label, prod(output.shape), parameters, seconds)
+
 
 @dataclass(frozen=True)
 class ModelProfile:
     """All layers, the tensors between them, the global error, and the head.
 
-    between[i] is what enters layer i; the last one enters the head. head_seconds: of a microbatch.
+    between[i] enters layer i; the last one enters the head. head_seconds: of a microbatch.
     """
 
     layers: tuple[LayerProfile, ...]
@@ -69,16 +73,16 @@ def profile(
     head = Head(model, loss, rule)
     head.to(x.device)
     _, error = head.error(h, target, 0, 0)
-    head_seconds = _fastest(lambda: head.error(h, target, 0, 0))
+    head_seconds = time_head(head, h, target)
     layers, kinds, h = [], [], x
     fastest: dict[LayerKind, float] = {}
     for layer in _one_by_one(model, rule, x.device):
-        kinds.append(_kind(layer, between[layer.index]))
-        seconds, h = _cost(layer, h, error)
-        fastest[kinds[-1]] = min(seconds, fastest.get(kinds[-1], seconds))
-        parameters = sum(p.numel() for p in layer.module.parameters())
-        features = prod(between[layer.index + 1].shape)
-        layers.append(LayerProfile(layer.index, layer.label, features, parameters, seconds))
+        kind = _kind(layer, between[layer.index])
+        before, h = h, detached(layer.forward(detached(h), 0, 0))
+        seconds = time_layer(layer, before, error).total
+        fastest[kind] = min(seconds, fastest.get(kind, seconds))
+        kinds.append(kind)
+        layers.append(LayerProfile.of(layer, between[layer.index + 1], seconds))
     return ModelProfile(
         layers=tuple(
             replace(layer, seconds=fastest[kind]) for layer, kind in zip(layers, kinds, strict=True)
@@ -93,8 +97,8 @@ def profile(
 def _kind(layer: Layer, before: ActivationSpec) -> LayerKind:
     """Return what layers of equal cost have in common.
 
-    Equal layers must come out equal: a machine whose speed drifts while they are measured would
-    else cut a model of them into uneven blocks.
+    Equal layers must get equal costs: otherwise a machine whose speed drifts during the measurement
+    would cut a model of equal layers into uneven blocks.
     """
     shapes = tuple(tuple(p.shape) for p in layer.module.parameters())
     return str(layer.module), shapes, before
@@ -105,27 +109,3 @@ def _one_by_one(model: Model, rule: LearningRule, device: torch.device) -> Itera
         layer = Layer(index, model.build_layer(index, rule.seed), rule)
         layer.to(device)
         yield layer
-
-
-def _cost(layer: Layer, x: Activations, error: Tensor) -> tuple[float, Activations]:
-    block = Block([layer])
-    h = block.forward(x, 0, 0)
-    block.update(error, 0, 0)  # draws the feedback matrix, outside the measurement
-
-    def once() -> None:
-        block.forward(x, 0, 0)
-        block.update(error, 0, 0)
-
-    return _fastest(once), h
-
-
-def _fastest(work: Callable[[], object]) -> float:
-    """Return the seconds of the fastest of a few runs: the others measured other work too."""
-    seconds = []
-    for _ in range(_REPEATS):
-        start = perf_counter()
-        work()
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()
-        seconds.append(perf_counter() - start)
-    return min(seconds)

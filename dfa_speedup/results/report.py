@@ -17,7 +17,7 @@ from dfa_speedup.peers import (
     ONE_PROCESS_DFA,
     PEERS,
 )
-from dfa_speedup.simulation.simulator import Link
+from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Workload
 
 _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)

@@ -1,1 +1,1 @@
-"""Predicts a step from what layers cost: errorcast and the pipeline schedules."""
+"""Predicts a step of errorcast and of its peers from what layers cost."""

@@ -1,43 +1,113 @@
-"""Predicts the step of any side of a comparison, from measured layer costs and a link."""
+"""Predicts a step of errorcast or of a peer, from measured layer costs and a link.
+
+Assumptions, beside the simulation's: costs grow in proportion to the samples of a microbatch; R
+replicas split the batch and pass their gradients round a ring, which is hidden as far as the last
+microbatch's update (or backward pass) goes. Beyond a number of blocks all blocks are taken to cost
+the same, and the share of time lost is that of fewer blocks with the same costs, messages and
+microbatches a block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, log2
 
 from dfa_core import partition
-from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, stage_ranges
-from dfa_speedup.simulation.costs import Costs, total
-from dfa_speedup.simulation.simulator import (
-    Link,
-    Sizes,
-    data_parallel_step,
-    errorcast_step,
-    pipeline_step,
-)
+from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, refusal, stage_ranges
+from dfa_speedup.simulation.costs import Costs, LayerCost, total
+from dfa_speedup.simulation.link import Link, exposed, ring
+from dfa_speedup.simulation.steps import Sizes, data_parallel_step, errorcast_step, pipeline_step
 from dfa_speedup.workload import Configuration, Workload
 
 
-def predicted_step(
-    workload: Workload, costs: Costs, configuration: Configuration, workers: int, link: Link
-) -> float | None:
-    """Return the seconds of a step, or None for a side that the simulator does not know.
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts steps of one model.
 
-    costs: of any microbatch; they are scaled to this configuration's.
+    costs: of any microbatch. simulated: the most blocks that are simulated; beyond them steps are
+    extrapolated.
     """
-    m, name = configuration.microbatches, configuration.schedule
-    samples = workload.batch_size // m
-    of_layers = costs.scaled(samples)
-    between, error = workload.profile.between, workload.error_bytes
-    if name == ERRORCAST:
-        ranges = partition(workload.costs, workers)
-        blocks = [total(of_layers.layers[a:b]) for a, b in ranges]
-        sizes = Sizes(max(between[b].message.bytes for _, b in ranges), error)
-        return errorcast_step(
-            blocks, of_layers.head, samples, m, sizes, link, workload.rule.staleness
-        )
-    if name in PIPELINES:
-        parts = [*of_layers.layers, of_layers.head]
-        ranges = stage_ranges(workload, workers * PIPELINES[name].stages_a_worker)
-        stages = [total(parts[a:b]) for a, b in ranges]
-        hop = max(between[b].bytes for _, b in ranges[:-1])
-        return pipeline_step(name, stages, workers, samples, m, hop, link)
-    if name == DATA_PARALLEL and m == 1:
-        share = workload.batch_size // workers
-        return data_parallel_step(costs, workers, share, 4 * workload.profile.parameters, link)
-    return None
+
+    workload: Workload
+    costs: Costs
+    link: Link
+    simulated: int = 32
+
+    def side(self, configuration: Configuration, workers: int) -> float | None:
+        """Return the seconds of a step of a comparison's side, or None where it is unknown."""
+        name, m = configuration.schedule, configuration.microbatches
+        samples = self.workload.batch_size // m
+        if name == ERRORCAST:
+            return self.errorcast(workers, samples, m)
+        if name in PIPELINES:
+            return self.pipeline(name, workers, samples, m)
+        if name == DATA_PARALLEL and m == 1:
+            share, weights = samples // workers, 4 * self.workload.profile.parameters
+            return data_parallel_step(self.costs, workers, share, weights, self.link)
+        return None
+
+    def errorcast(self, blocks: int, samples: int, m: int, replicas: int = 1) -> float:
+        """Return the seconds of errorcast's step.
+
+        samples: of a microbatch. m: microbatches of each replica.
+        """
+        costs, profile = self.costs.scaled(samples), self.workload.profile
+        ranges = partition(self.workload.costs, blocks)
+        between = max(profile.between[last].message.bytes for _, last in ranges)
+        sizes = Sizes(between, self.workload.error_bytes)
+        each = [total(costs.layers[a:b]) for a, b in ranges]
+        staleness, link, head = self.workload.rule.staleness, self.link, costs.head
+        rings = [self._rings(a, b, replicas) for a, b in ranges] if replicas > 1 else []
+        if blocks * replicas <= self.simulated:
+            return errorcast_step(each, head, samples, m, sizes, link, staleness, rings, replicas)
+        tail = max((exposed(c, r) for c, r in zip(each, rings, strict=False)), default=0.0)
+        if blocks <= self.simulated:
+            return tail + errorcast_step(each, head, samples, m, sizes, link, staleness)
+        mean, fewer = self._mean(each), self._fewer(m, blocks)
+        depth = ceil(log2(blocks + 1)) / ceil(log2(self.simulated + 1))  # of the broadcast's tree
+        sizes = Sizes(sizes.between, sizes.error * depth)
+        same = [mean] * self.simulated
+        found = errorcast_step(same, head, samples, fewer, sizes, link, staleness)
+        microbatch = mean.forward + mean.update
+        return tail + found * _work_ratio(mean, microbatch, m, fewer)
+
+    def pipeline(
+        self, name: str, workers: int, samples: int, m: int, replicas: int = 1
+    ) -> float | None:
+        """Return the seconds of a step of one of torch's schedules, or None where it cannot run.
+
+        samples: of a microbatch. m: microbatches of each replica.
+        """
+        if refusal(self.workload, Configuration(name, m), workers) is not None:
+            return None
+        costs, a_worker = self.costs.scaled(samples), PIPELINES[name].stages_a_worker
+        each = [*costs.layers, costs.head]
+        ranges = stage_ranges(self.workload, workers * a_worker)
+        stages = [total(each[a:b]) for a, b in ranges]
+        hop = max(self.workload.profile.between[last].bytes for _, last in ranges[:-1])
+        weights = 4 * self.workload.profile.parameters / workers
+        # hidden as far as the last microbatch's backward pass goes, as ours by the last update
+        tail = max(0.0, ring(replicas, weights, self.link) - total(stages).backward / workers)
+        if workers <= self.simulated:
+            return tail + pipeline_step(name, stages, workers, samples, m, hop, self.link)
+        mean, fewer = self._mean(stages), self._fewer(m, workers)
+        same = [mean] * (self.simulated * a_worker)
+        found = pipeline_step(name, same, self.simulated, samples, fewer, hop, self.link)
+        microbatch = mean.forward + mean.backward
+        return tail + found * _work_ratio(mean, microbatch, m, fewer)
+
+    def _rings(self, first: int, last: int, replicas: int) -> list[float]:
+        """Return how long the sum over the replicas takes, for each of these layers."""
+        layers = self.workload.profile.layers[first:last]
+        return [ring(replicas, 4 * layer.parameters, self.link) for layer in layers]
+
+    def _mean(self, each: Sequence[LayerCost]) -> LayerCost:
+        return total(each) * (1 / len(each))
+
+    def _fewer(self, m: int, blocks: int) -> int:
+        """Return as many microbatches a block for the blocks that are simulated."""
+        return max(1, m * self.simulated // blocks)
+
+
+def _work_ratio(mean: LayerCost, microbatch: float, m: int, fewer: int) -> float:
+    """Return the work of m microbatches in a block over that of fewer."""
+    return (m * microbatch + mean.optimizer) / (fewer * microbatch + mean.optimizer)

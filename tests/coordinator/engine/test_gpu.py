@@ -14,7 +14,7 @@ from support.networks import NETWORKS, Noise, dense, rule
 from test_exact import CUTS, LOSS, train
 from torch import nn
 
-from coordinator.engine.memory import needs
+from coordinator.engine.memory import block_needs
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -96,7 +96,7 @@ def test_a_block_needs_about_the_memory_that_was_foretold() -> None:
     with on_one_gpu(model, r, Noise()) as placed:
         train(placed.engine, 0, 8)
         peaks = ray.get([worker.actor.peak_memory_mb.remote() for worker in placed.workers])
-    for need, peak in zip(needs(placed.plan), peaks, strict=True):
+    for need, peak in zip(block_needs(placed.plan), peaks, strict=True):
         assert 0.95 * need.bytes < 1e6 * peak < 1.5 * need.bytes + 1e8
 
 

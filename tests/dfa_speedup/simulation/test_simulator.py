@@ -6,17 +6,14 @@ from hypothesis import strategies as st
 
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, mean_costs
-from dfa_speedup.simulation.simulator import (
-    Link,
+from dfa_speedup.simulation.events import TimedAction, run
+from dfa_speedup.simulation.link import Link, exposed, ring
+from dfa_speedup.simulation.pipeline_orders import pipeline_order
+from dfa_speedup.simulation.steps import (
     Sizes,
-    Task,
     data_parallel_step,
     errorcast_step,
-    exposed,
-    pipeline_order,
     pipeline_step,
-    ring,
-    run,
 )
 
 # forward 1, update 1, backward 2 (inputs 1, weights 1), as in DESIGN's account of the step
@@ -98,7 +95,7 @@ def test_costs_are_averaged_and_scaled_by_samples() -> None:
 
 
 def test_a_deadlock_is_an_error() -> None:
-    waiting = [iter([Task("a", 1, (("b", 0),))]), iter([Task("b", 1, (("a", 0),))])]
+    waiting = [iter([TimedAction("a", 1, (("b", 0),))]), iter([TimedAction("b", 1, (("a", 0),))])]
     with pytest.raises(RuntimeError, match="deadlock"):
         run(waiting)
 

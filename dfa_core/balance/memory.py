@@ -1,0 +1,49 @@
+"""How much memory each block needs at least, estimated before any worker builds a layer.
+
+Weights, gradients and optimizer state, and the inputs and outputs of layers for every microbatch
+that waits for its error. What autograd keeps inside a layer comes on top; it is not known
+beforehand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dfa_core.balance.profiling import ModelProfile
+from dfa_core.optimizer import state_per_weight
+from dfa_core.rule import LearningRule
+from dfa_core.schedule import in_flight
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes of one block: what it keeps all the time, and the activations that wait."""
+
+    kept: float
+    activations: float
+
+    @property
+    def bytes(self) -> float:
+        """Return the sum of both."""
+        return self.kept + self.activations
+
+
+def memory_needs(
+    profile: ModelProfile,
+    ranges: Sequence[tuple[int, int]],
+    rule: LearningRule,
+    samples: int,
+    microbatches: int,
+) -> list[MemoryNeed]:
+    """Return what each block needs at least.
+
+    ranges: each block's layers (first, last + 1). samples: of a microbatch. microbatches: those of
+    one replica, whatever the rule says of the whole batch.
+    """
+    waiting = in_flight(len(ranges), microbatches, rule.staleness)
+    numbers = 2 + state_per_weight(rule.optimizer)  # of each weight: itself, its gradient, state
+    needs = []
+    for first, last in ranges:
+        weights = 4 * sum(layer.parameters for layer in profile.layers[first:last])
+        passed = sum(spec.bytes for spec in profile.between[first : last + 1])
+        needs.append(MemoryNeed(weights * numbers, passed * samples * waiting))
+    return needs
