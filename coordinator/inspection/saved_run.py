@@ -9,8 +9,7 @@ from torch import Tensor
 from coordinator.engine.evaluation import evaluate, samples_at_once
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
-from coordinator.job.resolve import Job, resolve
-from coordinator.job.spec import to_settings
+from coordinator.job.resolve import Job, resolve_spec
 from coordinator.runs.checkpoint import Checkpoint, all_whole
 from coordinator.runs.run_folder import RunFolder
 from dfa_core import Activations, JobError, Reference, alignment
@@ -78,8 +77,7 @@ def load_model(folder: Path, checkpoint: Checkpoint) -> tuple[Job, Reference]:
 
     Raises JobError when either cannot be read.
     """
-    settings = to_settings(RunFolder(folder).spec())
-    job = resolve(settings.pop("task"), settings)
+    job = resolve_spec(RunFolder(folder).spec())
     return job, _reference(job, checkpoint, steps_per_epoch=1)  # the data's is for training alone
 
 
@@ -91,11 +89,7 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     Raises JobError when there is no run, no checkpoint, or a damaged one.
     """
     folder = RunFolder(path.absolute())
-    settings = to_settings(folder.spec())
-    task = settings.pop("task")
-    if data_dir is not None:
-        settings["data_dir"] = data_dir
-    job = resolve(task, settings)
+    job = resolve_spec(folder.spec(), {} if data_dir is None else {"data_dir": data_dir})
     newest = folder.best_checkpoint()
     if newest is None:
         raise JobError(f"{path}: holds no checkpoint yet")
@@ -113,8 +107,7 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
     Each on the batch that the run took next; every: of steps that are a multiple of it.
     """
     folder = RunFolder(path)
-    settings = to_settings(folder.spec())
-    job = resolve(settings.pop("task"), settings)
+    job = resolve_spec(folder.spec())
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
     looks = []

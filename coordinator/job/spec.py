@@ -10,7 +10,7 @@ from errorcast.v1.job_pb2 import JobSpec
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from dfa_core import JobError
+from dfa_core.errors import JobError
 from dfa_core.names import nearest
 
 Settings = dict[str, Any]
@@ -18,54 +18,6 @@ Settings = dict[str, Any]
 _STRUCT = "google.protobuf.Struct"
 _OPTIONS = ("options", "layer_options")
 _WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
-
-DEFAULTS: Settings = {
-    "method": "dfa",
-    "blocks": 2,
-    "replicas": 1,
-    "microbatches": 4,
-    "batch_size": 64,
-    "epochs": 10,
-    "seed": 0,
-    "optimizer": {
-        "name": "adam",
-        "lr": 1e-3,
-        "clip_norm": 0.0,
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "patience": 1,
-    },
-    "feedback": {
-        "kind": "random",
-        "distribution": "uniform",
-        "shared": False,
-        "scale": 1.0,
-        "sent_as": "fp32",
-        "keep": 0.1,
-    },
-    "resources": {
-        "cpus": 1.0,
-        "gpus": 0.0,
-        "coordinator_gpus": 0.0,
-        "threads": 0,
-        "timeout_s": 60.0,
-        "placement": "pack",
-        "transport": "auto",
-        "cuda_graphs": False,
-    },
-    "checkpoint": {"every_steps": 0, "keep": 2},
-    "faults": {
-        "snapshot_steps": 20,
-        "recoveries": 5,
-        "non_finite": "stop",
-        "rate_factor": 0.5,
-    },
-    "stopping": {"metric": "", "patience": 0},
-    "log_every": 10,
-    "staleness": 0,
-    "precision": "fp32",
-    "activations": "fp32",
-}
 
 
 def merge(*layers: Mapping[str, Any]) -> Settings:
@@ -96,7 +48,7 @@ def parse(settings: Mapping[str, Any]) -> JobSpec:
 
 
 def to_settings(spec: JobSpec) -> Settings:
-    """Return the settings that parse to this message, every field written out."""
+    """Return the settings that parse to this message, with every field whose value is known."""
     full: Settings = json_format.MessageToDict(
         spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -158,12 +110,8 @@ def whole_numbers(name: str, text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def plain_options(struct: Any) -> Settings:
-    """Return a Struct's fields, whole numbers as int (a Struct keeps all numbers as double)."""
-    return {key: _whole(value) for key, value in json_format.MessageToDict(struct).items()}
-
-
 def _whole(value: Any) -> Any:
+    """Return whole numbers of a Struct as int: a Struct keeps all numbers as double."""
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):
@@ -239,8 +187,9 @@ def _lowered(settings: Settings, message: Descriptor) -> Settings:
                 result[field.name] = {k: _whole(v) for k, v in (value or {}).items()}
             else:
                 result[field.name] = _lowered(value or {}, field.message_type)
-        elif field.enum_type is not None and value is not None:
-            result[field.name] = _short(str(value), field.enum_type)
+        elif field.enum_type is not None:
+            if value not in (None, field.enum_type.values[0].name):  # unspecified: it is not set
+                result[field.name] = _short(str(value), field.enum_type)
         elif field.type in _WHOLE and value is not None:
             result[field.name] = int(value)  # 64-bit numbers are strings in JSON
         elif value is not None:

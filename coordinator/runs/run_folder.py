@@ -13,7 +13,8 @@ from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
 
 from coordinator.job.resolve import fingerprint
-from coordinator.job.spec import DEFAULTS, Settings, merge, parse, read_yaml, to_yaml
+from coordinator.job.settings import DEFAULTS
+from coordinator.job.spec import Settings, merge, parse, read_yaml, to_yaml
 from coordinator.runs.checkpoint import Checkpoint, newest_whole
 from dfa_core import JobError
 from workers.storage import Folder, LocalFolder, open_folder

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 import torch
-from errorcast.v1.job_pb2 import METHOD_DFA, JobSpec
+from errorcast.v1.job_pb2 import JobSpec
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coordinator.engine.base import Engine
@@ -19,8 +19,8 @@ from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
-from coordinator.job.resolve import Job, resolve
-from coordinator.job.spec import to_settings
+from coordinator.job.resolve import Job, resolve_spec
+from coordinator.job.settings import decode
 from coordinator.job.user_code import own_folders
 from coordinator.runs.checkpoint import Checkpoint
 from coordinator.runs.run_folder import RunFolder
@@ -102,8 +102,7 @@ class TrainingWork:
     def _job(self) -> Job:
         if self._task is not None:
             return Job(self._spec, self._task.unpack())
-        settings = to_settings(self._spec)
-        job = resolve(settings.pop("task"), settings)
+        job = resolve_spec(self._spec)
         if job.task.fetch is not None:
             job.task.fetch()
         self._folder.prepare(self._spec, resume=self._folder.job.exists())
@@ -111,19 +110,19 @@ class TrainingWork:
 
     def _place(self, at_end: ExitStack) -> Placement | None:
         """Start the workers first: they come up while the data is loaded and the plan is made."""
-        resources = self._spec.resources
+        settings = decode(self._spec)
+        resources = settings.resources
         if resources.coordinator_gpus and device_here().type == "cpu":
             raise JobError(
                 f"resources.coordinator_gpus: {resources.coordinator_gpus:g} are asked for, and "
                 f"the coordinator's node has {gpus_of_this_node():g} GPU; set it to 0, or start "
                 f"the job on a node with a GPU"
             )
-        if self._spec.method != METHOD_DFA:
+        if settings.method != "dfa":
             return None
         share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        grid = Grid(self._spec.blocks, max(1, self._spec.replicas))
-        strategy = to_settings(self._spec)["resources"]["placement"]
-        placement = Placement(grid, share, owner=str(self._folder.path), strategy=strategy)
+        grid, owner = Grid(settings.blocks, settings.replicas), str(self._folder.path)
+        placement = Placement(grid, share, owner=owner, strategy=resources.placement)
         at_end.callback(placement.release)
         return placement
 
@@ -169,8 +168,7 @@ class TrainingWork:
         workers = placement.workers
         plan = _plan(job, rule, prefetcher, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
-        asked: Any = to_settings(job.spec)["resources"]["transport"]
-        transport = choose(asked, gpus)
+        transport = choose(job.settings.resources.transport, gpus)
         links = describe_links(transport, gpus, rendezvous_host(workers))
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit("plan", {"layers": table, "head": weights, "links": links})

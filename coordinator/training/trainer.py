@@ -12,7 +12,6 @@ from coordinator.engine.evaluation import evaluate
 from coordinator.engine.loop import OnStep
 from coordinator.engine.worker_group import PipelineBroken
 from coordinator.job.resolve import Job, fingerprint
-from coordinator.job.spec import to_settings
 from coordinator.runs.checkpoint import Checkpoint, write_checkpoint
 from coordinator.runs.early_stopping import EarlyStopping
 from coordinator.runs.plateau import Plateau, next_plateau
@@ -166,7 +165,7 @@ class Training:
         """
         where = self._engine.diagnosis() if isinstance(fault, NonFiniteLoss) else None
         what = f"{fault}{f', first seen in {where}' if where else ''}"
-        if to_settings(self._job.spec)["faults"]["non_finite"] != "roll_back":
+        if self._job.settings.faults.non_finite != "roll_back":
             raise TrainingFailed(what) from fault
         at = fault.step if isinstance(fault, NonFiniteLoss) else step
         self._recovery.non_finite(at, TrainingFailed(what))

@@ -68,7 +68,7 @@ def test_a_batch_cannot_be_left_out_without_its_error() -> None:
 
 
 def test_the_target_does_not_stand_for_an_error_at_the_heads_input() -> None:
-    with pytest.raises(JobError, match=r"target stands for the error at the head's output"):
+    with pytest.raises(JobError, match=r"target replaces the error at the head's output"):
         resolve("digits-residual", {"feedback": {"kind": "target"}})
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.job.resolve import fingerprint, resolve
-from coordinator.job.spec import DEFAULTS, assignment, merge, parse, to_settings, to_yaml
+from coordinator.job.settings import DEFAULTS
+from coordinator.job.spec import assignment, merge, parse, to_settings, to_yaml
 from dfa_core import JobError
 
 numbers = st.floats(1e-9, 1e6, allow_nan=False)

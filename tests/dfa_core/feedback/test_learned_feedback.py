@@ -79,5 +79,5 @@ def test_a_state_from_before_the_first_error_draws_them_anew() -> None:
 
 
 def test_delayed_mode_is_refused() -> None:
-    with pytest.raises(JobError, match="staleness: delayed mode needs feedback matrices that stay"):
+    with pytest.raises(JobError, match="staleness: delayed mode needs feedback matrices"):
         resolve("digits", {"feedback": {"kind": "learned"}, "staleness": 2})

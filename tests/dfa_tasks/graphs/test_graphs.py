@@ -264,7 +264,7 @@ def test_nodes_that_do_not_count_do_not_count() -> None:
 
 
 def test_a_graph_is_not_cut(real_data: Path) -> None:
-    with pytest.raises(JobError, match="microbatches: 2: the samples of this task belong together"):
+    with pytest.raises(JobError, match="microbatches: 2: this task needs its whole batch at once"):
         resolve("cora-gcn", {"microbatches": 2, "data_dir": str(real_data)})
 
 

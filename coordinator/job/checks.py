@@ -1,0 +1,158 @@
+"""Finds what is wrong with a job before it starts: numbers, combinations, and the optimizer.
+
+Every function raises JobError with one line that names the field, its value and what to do.
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+from coordinator.job.settings import JobSettings
+from dfa_core import JobError, OptimizerSpec
+from dfa_core.names import nearest
+from dfa_core.optimizer import build_optimizer
+from dfa_tasks import Task
+
+
+def check_settings(settings: JobSettings) -> None:
+    """Raise JobError for settings that no task could run with."""
+    _check_ranges(settings)
+    _check_batch(settings)
+    _check_delayed(settings)
+    _check_graphs(settings)
+
+
+def _check_ranges(settings: JobSettings) -> None:
+    optimizer, feedback, resources = settings.optimizer, settings.feedback, settings.resources
+    rate_factor = settings.faults.rate_factor
+    at_least_one = {
+        "replicas": settings.replicas,
+        "microbatches": settings.microbatches,
+        "batch_size": settings.batch_size,
+        "epochs": settings.epochs,
+        "checkpoint.keep": settings.checkpoint.keep,
+        "log_every": settings.log_every,
+        "optimizer.patience": optimizer.patience,
+    }
+    above_zero = {
+        "optimizer.lr": optimizer.lr,
+        "feedback.scale": feedback.scale,
+        "feedback.keep": feedback.keep,
+        "resources.cpus": resources.cpus,
+        "resources.timeout_s": resources.timeout_s,
+        "faults.rate_factor": rate_factor,
+    }
+    not_negative = {
+        "optimizer.clip_norm": optimizer.clip_norm,
+        "resources.gpus": resources.gpus,
+        "resources.coordinator_gpus": resources.coordinator_gpus,
+    }
+    _require({name: (n, n >= 1) for name, n in at_least_one.items()}, "at least 1")
+    _require({name: (x, x > 0) for name, x in above_zero.items()}, "above 0")
+    _require({name: (x, x >= 0) for name, x in not_negative.items()}, "0 or above")
+    _require({"feedback.keep": (feedback.keep, feedback.keep <= 1)}, "at most 1")
+    _require({"faults.rate_factor": (rate_factor, rate_factor < 1)}, "below 1")
+    if settings.seed >= 2**63:
+        raise JobError(f"seed: {settings.seed} must be below 2**63")
+
+
+def _require(checked: Mapping[str, tuple[float, bool]], what: str) -> None:
+    """Raise JobError for the first field whose value is not as required."""
+    for name, (value, holds) in checked.items():
+        if not holds:
+            raise JobError(f"{name}: {value:g} must be {what}")
+
+
+def _check_batch(settings: JobSettings) -> None:
+    size, microbatches = settings.batch_size, settings.microbatches
+    if size % microbatches:
+        divisors = [m for m in range(1, 65) if size % m == 0]
+        best = min(divisors, key=lambda m: abs(m - microbatches))
+        raise JobError(
+            f"microbatches: {microbatches} does not divide batch_size {size}; {best} does"
+        )
+    if microbatches % settings.replicas:
+        raise JobError(
+            f"replicas: {settings.replicas} does not divide microbatches {microbatches}, which "
+            f"replicas share"
+        )
+
+
+def _check_delayed(settings: JobSettings) -> None:
+    if settings.staleness and settings.method != "dfa":
+        raise JobError(
+            f"staleness: method {settings.method} has no delayed mode; set it to 0, or use method "
+            f"dfa"
+        )
+    if settings.staleness and settings.feedback.kind == "learned":
+        raise JobError(
+            "staleness: delayed mode needs feedback matrices that do not change, and "
+            "feedback.kind=learned changes them; set it to 0, or use random"
+        )
+
+
+def _check_graphs(settings: JobSettings) -> None:
+    if settings.resources.cuda_graphs and not settings.resources.gpus:
+        raise JobError(
+            "resources.cuda_graphs: needs GPUs; set resources.gpus above 0, or cuda_graphs to false"
+        )
+    if settings.resources.cuda_graphs and settings.staleness:
+        raise JobError(
+            "resources.cuda_graphs: delayed mode computes with other weights at each step, which a "
+            "captured graph cannot do; set cuda_graphs to false, or staleness to 0"
+        )
+
+
+def check_with_task(settings: JobSettings, task: Task, layers: int) -> None:
+    """Raise JobError where settings and task do not fit each other.
+
+    layers: of the task's model, without the head.
+    """
+    if task.full_batch and settings.microbatches > 1:
+        raise JobError(
+            f"microbatches: {settings.microbatches}: this task needs its whole batch at once, so "
+            f"it cannot be split; set it to 1"
+        )
+    known = ["", "loss", *task.metrics, *task.global_metrics, *task.derived_metrics]
+    if settings.stopping.metric not in known:
+        hint = nearest(settings.stopping.metric, known[1:])
+        raise JobError(f"stopping.metric: unknown '{settings.stopping.metric}'; {hint}")
+    _check_feedback(settings, task)
+    if not 1 <= settings.blocks <= layers and settings.method == "dfa":
+        raise JobError(
+            f"blocks: {settings.blocks} is not between 1 and the model's {layers} layer(s)"
+        )
+
+
+def _check_feedback(settings: JobSettings, task: Task) -> None:
+    kind, skips = settings.feedback.kind, settings.faults.non_finite == "skip"
+    if kind == "learned" and skips and settings.replicas > 1:
+        raise JobError(
+            "faults.non_finite: with feedback.kind=learned, skip could leave one replica without "
+            "the matrices that the others have drawn; use stop or roll_back, or one replica"
+        )
+    if kind == "target" and task.error_at == "input":
+        raise JobError(
+            "feedback.kind: target replaces the error at the head's output, and this task takes "
+            "the error at the head's input; use random"
+        )
+    if kind == "target" and skips:
+        raise JobError(
+            "faults.non_finite: skip needs the error, which feedback.kind=target does not send; "
+            "use stop or roll_back"
+        )
+
+
+def check_optimizer(optimizer: OptimizerSpec, layers: int) -> None:
+    """Raise JobError for an optimizer that cannot be built, or for a layer that does not exist.
+
+    layers: of the model, without the head.
+    """
+    names = ["head", *map(str, range(layers))]
+    for name in optimizer.layer_options:
+        if name not in names:
+            raise JobError(
+                f"optimizer.layer_options: there is no layer '{name}'; {nearest(name, names)}"
+            )
+    for name in ("", *optimizer.layer_options):
+        build_optimizer(optimizer.of(name), [torch.nn.Parameter(torch.zeros(1))])
