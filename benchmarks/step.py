@@ -112,7 +112,6 @@ class Coordinator:
             payload,
             head,
             prefetcher,
-            rule,
             timeout_s=60,
             snapshot_steps=snapshot_steps,
         )

@@ -11,7 +11,6 @@ from dfa_core.activations import tensors
 from dfa_core.trained import TrainedModule
 from dfa_speedup.parts import Parts
 from dfa_speedup.workload import Configuration, Workload
-from workers.trace import Span
 
 
 class DfaAlone:
@@ -22,7 +21,6 @@ class DfaAlone:
         self._block = Block(parts.layers())
         self._batches = workload.batches(configuration.microbatches)
         self.parts: Sequence[TrainedModule] = parts.stage(0, len(workload.model.layers) + 1)
-        self.spans: list[Span] = []
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
@@ -71,7 +69,6 @@ class Limit:
             self._gradients.append([torch.randn_like(one) / len(x) for one in tensors(h)])
         source.close()
         head.module.zero_grad(set_to_none=True)
-        self.spans: list[Span] = []
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Compute steps first..last-1; return the seconds of each, and no losses."""

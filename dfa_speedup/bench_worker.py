@@ -35,7 +35,6 @@ class Trainer(Protocol):
     """One side's part in this process."""
 
     parts: Sequence[TrainedModule]
-    spans: list[Span]
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return seconds and, where they are known, losses."""
@@ -93,17 +92,18 @@ class BenchWorker(BlockWorker):
             if configuration not in self._trainers:
                 self._trainers[configuration] = self._build_peer(configuration)
             trainer = self._trainers[configuration]
-            trainer.spans.clear()
+            self._tracer.start()
             seconds, losses = trainer.train(first, last)
-            return Trained(seconds, losses, list(trainer.spans))
+            return Trained(seconds, losses, self._tracer.stop())
         finally:
+            self._tracer.stop()
             torch.set_num_threads(self._threads)  # for errorcast's block, which comes next
 
     def _build_peer(self, configuration: Configuration) -> Trainer:
         workload, parts, rank, world = self._workload, self._parts, self._rank, self._world
         schedule = configuration.schedule
         if schedule in PIPELINES:
-            return Stages(workload, configuration, rank, world, parts)
+            return Stages(workload, configuration, rank, world, parts, self._tracer)
         if schedule == DATA_PARALLEL:
             return Replica(workload, configuration, rank, world, parts)
         if schedule == ONE_PROCESS:

@@ -10,7 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 from dfa_core import Chain, JobError, split
 from dfa_speedup.parts import Parts
 from dfa_speedup.workload import Configuration, Workload
-from workers.trace import Span
 
 
 class Replica:
@@ -32,7 +31,6 @@ class Replica:
                 f"{world} replicas of {self._m} microbatches do not divide {workload.batch_size}"
             )
         self.parts = parts.stage(0, len(workload.model.layers) + 1)
-        self.spans: list[Span] = []
         self._batches = workload.batches(1)
         whole = Chain(*(part.module for part in self.parts))
         self._module = DistributedDataParallel(whole) if world > 1 else whole

@@ -1,7 +1,7 @@
 """A worker's stages under one of torch's pipeline schedules."""
 
 from collections.abc import Sequence
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -13,32 +13,28 @@ from dfa_core.trained import TrainedModule
 from dfa_speedup.parts import Parts
 from dfa_speedup.peers import PIPELINES, stage_ranges
 from dfa_speedup.workload import Configuration, Workload
-from workers.trace import Span
+from workers.trace import Tracer
 
 
 class TimedStage(PipelineStage):
-    """torch's stage, which notes when it computes."""
+    """torch's stage, which records when it computes."""
 
-    spans: list[Span]
+    tracer: Tracer
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         """Run the forward pass of one microbatch."""
-        start = time()
-        result = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
-        self.spans.append(Span("forward", 0, fwd_chunk_id, start, time()))
-        return result
+        with self.tracer.span("forward", 0, fwd_chunk_id):
+            return super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
 
     def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
         """Run a microbatch's backward pass, or the part of it that the stage before needs."""
-        start = time()
-        super().backward_one_chunk(bwd_chunk_id, *args, **kwargs)
-        self.spans.append(Span("backward", 0, bwd_chunk_id, start, time()))
+        with self.tracer.span("backward", 0, bwd_chunk_id):
+            super().backward_one_chunk(bwd_chunk_id, *args, **kwargs)
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
         """Run the part of the backward pass that is for the weights."""
-        start = time()
-        super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
-        self.spans.append(Span("weights", 0, bwd_chunk_id, start, time()))
+        with self.tracer.span("weights", 0, bwd_chunk_id):
+            super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
 
 
 class ContiguousBoundary(nn.Module):
@@ -61,7 +57,13 @@ class Stages:
     """What one of K workers does in a pipeline of backpropagation."""
 
     def __init__(
-        self, workload: Workload, configuration: Configuration, rank: int, world: int, parts: Parts
+        self,
+        workload: Workload,
+        configuration: Configuration,
+        rank: int,
+        world: int,
+        parts: Parts,
+        tracer: Tracer,
     ) -> None:
         """Build the stages on torch's default group, of which this is rank 0..K-1.
 
@@ -71,7 +73,7 @@ class Stages:
         ranges = stage_ranges(workload, peer.stages_a_worker * world)
         hosted = peer.stages_of(rank, world)
         self.parts: Sequence[TrainedModule] = []
-        self.spans: list[Span] = []
+        self._tracer = tracer
         self._batches = workload.batches(1)
         self._takes_inputs, self._takes_targets = 0 in hosted, len(ranges) - 1 in hosted
         stages = []
@@ -82,7 +84,7 @@ class Stages:
                 ContiguousBoundary(), *(part.module for part in of_stage), ContiguousBoundary()
             )
             stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
-            stage.spans = self.spans
+            stage.tracer = tracer
             stages.append(stage)
 
         def share_of_the_mean(output: Tensor, target: Tensor) -> Tensor:
@@ -106,10 +108,9 @@ class Stages:
             inputs = (x,) if self._takes_inputs else ()
             known = {"target": target, "losses": found} if self._takes_targets else {}
             self._schedule.step(*inputs, **known, return_outputs=False)
-            start = time()
-            for part in self.parts:
-                part.apply_gradients(step)
-            self.spans.append(Span("optimizer", step, -1, start, time()))
+            with self._tracer.span("optimizer", step):
+                for part in self.parts:
+                    part.apply_gradients(step)
             if found:
                 losses.append(sum(float(loss) for loss in found))
             now = perf_counter()

@@ -12,7 +12,7 @@ import ray
 import torch
 from ray import cloudpickle
 
-from dfa_core import Block, LearningRule, Model, build_layers
+from dfa_core import Block, build_layers
 from dfa_core.graphed_block import GraphedBlock
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.group import (
@@ -23,14 +23,15 @@ from workers.group import (
     open_store,
     replica_store,
 )
-from workers.loop import Meter, SegmentStats, StageContext, evaluate_segment, train_segment
+from workers.loop import StageContext, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
+from workers.meter import Meter, SegmentStats
 from workers.nccl_group import ring
 from workers.replicas import ReplicaSum
-from workers.snapshots import PartState, pack, restore
+from workers.snapshots import ModuleState, pack, restore
 from workers.state_files import SavedParts, StateFile, write_state
 from workers.storage import Folder
-from workers.trace import Span, TracedBlock
+from workers.trace import Span, Tracer
 from workers.transport import RankContext, Transport, join
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15
@@ -83,39 +84,34 @@ class BlockWorker:
         self._device = device_here()
         self._blocks: type[Block] = Block
         self._block = Block([])
+        self._tracer = Tracer()
         self._group: Group | None = None  # of the coordinator and the blocks of this replica
         self._replicas: Group | None = None  # of the replicas of this block, where there are more
         self._generation = 0
         self._step: int | None = None  # the state's, None while it is between two
         self._snapshot_began: float | None = None
-        self._held: dict[int, dict[int, list[PartState]]] = {}  # by block, by step
+        self._held: dict[int, dict[int, list[ModuleState]]] = {}  # by block, by step
 
-    def build(
-        self,
-        model: PickledPayload,
-        first: int,
-        last: int,
-        rule: LearningRule,
-        cuda_graphs: bool = False,
-    ) -> None:
-        """Build layers first..last-1 here, from their own seeds: the state of step 0.
+    def build(self, model: PickledPayload, stage: StageContext, cuda_graphs: bool = False) -> None:
+        """Build the layers of a stage from their own seeds: the state of step 0.
 
-        cuda_graphs: the block, on a GPU, replays what it computes.
+        model: the packed dfa_core.Model.
+        cuda_graphs: the block, which is on a GPU, replays what it computes.
         """
         # set again: Ray runs calls on a thread of their own, and OpenMP keeps the number by thread
         torch.set_num_threads(self._threads)
-        whole: Model = model.unpack()
-        layers = build_layers(whole, first, last, rule)
+        self._stage, unpacked = stage, model.unpack()
+        layers = build_layers(unpacked, stage.first, stage.last, stage.rule)
         for layer in layers:
             layer.to(self._device)
         self._blocks = GraphedBlock if cuda_graphs else Block
         self._block, self._step = self._blocks(layers), 0
 
-    def join(self, rendezvous: Rendezvous, stage: StageContext) -> None:
-        """Leave the group of before, and join this one as rank `wiring.block`."""
+    def join(self, rendezvous: Rendezvous) -> None:
+        """Leave the previous group and join this one; the rank is the number of the block."""
         for group in self._groups:
             group.close()
-        self._stage, self._generation = stage, rendezvous.generation
+        stage, self._generation = self._stage, rendezvous.generation
         store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
         host = LOOPBACK if rendezvous.host == LOOPBACK else ray.util.get_node_ip_address()
         at, by = RankContext(host, self._device, rendezvous.timeout_s), rendezvous.transport
@@ -136,7 +132,8 @@ class BlockWorker:
         self._step, meter = None, Meter(self._groups)
         replicas = None if self._replicas is None else ReplicaSum(self._replicas)
         try:
-            train_segment(self._block, group, replicas, self._stage, first, last)
+            steps = range(first, last)
+            train_segment(self._block, self._stage, group, replicas, self._tracer, steps)
         except BaseException:
             self._leave()
             raise
@@ -147,13 +144,13 @@ class BlockWorker:
         """Run parts of these sizes forward."""
         group = self._joined(generation)
         try:
-            evaluate_segment(self._block, group, self._stage, sizes)
+            evaluate_segment(self._block, self._stage, group, sizes)
         except BaseException:
             self._leave()
             raise
 
     @ray.method(num_returns=2)
-    def snapshot(self, generation: int, step: int) -> tuple[bool, list[PartState]]:
+    def snapshot(self, generation: int, step: int) -> tuple[bool, list[ModuleState]]:
         """Return True and every layer's state, for the cluster's memory.
 
         Raises GroupLeft when the state is not that of this step.
@@ -169,7 +166,7 @@ class BlockWorker:
         for layer in self._block.layers:
             layer.set_cuts(cuts)
 
-    def restore(self, step: int, states: Sequence[PartState], cuts: tuple[int, ...]) -> None:
+    def restore(self, step: int, states: Sequence[ModuleState], cuts: tuple[int, ...]) -> None:
         """Take every layer's state from a snapshot; the learning rate is cut at these steps."""
         self._go_back(cuts)
         restore(self._block.layers, states)
@@ -189,7 +186,8 @@ class BlockWorker:
     def _go_back(self, cuts: tuple[int, ...]) -> None:
         """Drop what an unfinished segment left; the learning rate may have other cuts now."""
         self._step = self._snapshot_began = None
-        self._block = self._blocks(self._block.layers)  # not traced any more
+        self._tracer.stop()
+        self._block = self._blocks(self._block.layers)
         for layer in self._block.layers:
             layer.go_back()
         self.set_cuts(cuts)
@@ -204,16 +202,12 @@ class BlockWorker:
         return tuple((step, layer.label) for layer in layers for step in layer.take_skipped())
 
     def trace(self) -> None:
-        """Begin to note what the block computes, and when."""
-        self._block = TracedBlock(self._block)
+        """Start to record what the block computes, and when."""
+        self._tracer.start()
 
     def spans(self) -> list[Span]:
-        """End the tracing; return what was noted."""
-        traced = self._block
-        if not isinstance(traced, TracedBlock):
-            return []
-        self._block = traced.untraced
-        return traced.spans
+        """Stop recording; return what was recorded."""
+        return self._tracer.stop()
 
     @ray.method(concurrency_group="control")
     def reset_peak_memory(self) -> float:
@@ -232,7 +226,7 @@ class BlockWorker:
             self._leave()
 
     @ray.method(concurrency_group="control")
-    def hold(self, step: int, block: int, states: list[PartState]) -> None:
+    def hold(self, step: int, block: int, states: list[ModuleState]) -> None:
         """Keep another block's snapshot, and its one before, in this node's memory."""
         held = self._held.setdefault(block, {})
         held.pop(step, None)
@@ -241,7 +235,7 @@ class BlockWorker:
             del held[older]
 
     @ray.method(concurrency_group="control")
-    def held(self, step: int, block: int) -> list[PartState]:
+    def held(self, step: int, block: int) -> list[ModuleState]:
         """Return another block's snapshot of that step. Raises KeyError when it is not here."""
         return self._held[block][step]
 

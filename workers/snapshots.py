@@ -1,4 +1,4 @@
-"""The state of a block as plain arrays: what workers hand to one another's memory."""
+"""The state of a block as plain arrays, to be copied to the memory of other nodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,24 +33,24 @@ class PackedTensor:
 
 
 @dataclass(frozen=True)
-class PartState:
-    """The whole state of one layer: weights, optimizer state, open gradients."""
+class ModuleState:
+    """The whole state of one layer or of the head: weights, optimizer state, open gradients."""
 
     name: str
     tensors: dict[str, PackedTensor]
     scalars: ScalarState
 
 
-def pack(parts: Sequence[TrainedModule]) -> list[PartState]:
-    """Return the parts' states as they are now."""
-    states = [(part.name, *part.state()) for part in parts]
+def pack(modules: Sequence[TrainedModule]) -> list[ModuleState]:
+    """Return the states of the modules as they are now."""
+    states = [(module.name, *module.state()) for module in modules]
     return [
-        PartState(name, {key: PackedTensor.of(t) for key, t in tensors.items()}, scalars)
+        ModuleState(name, {key: PackedTensor.of(t) for key, t in tensors.items()}, scalars)
         for name, tensors, scalars in states
     ]
 
 
-def restore(parts: Sequence[TrainedModule], states: Sequence[PartState]) -> None:
-    """Take over what pack() returned of the same parts, bit for bit."""
-    for part, state in zip(parts, states, strict=True):
-        part.load_state({key: p.tensor() for key, p in state.tensors.items()}, state.scalars)
+def restore(modules: Sequence[TrainedModule], states: Sequence[ModuleState]) -> None:
+    """Load what pack() returned of the same modules, bit for bit."""
+    for module, state in zip(modules, states, strict=True):
+        module.load_state({key: p.tensor() for key, p in state.tensors.items()}, state.scalars)

@@ -1,18 +1,16 @@
-"""Records when a block and the head compute: what a timeline is drawn from."""
+"""Records when a process computes: the data of a timeline."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import time
-
-from torch import Tensor
-
-from dfa_core import Activations, Block, Head
-from dfa_core.block import OnLayer
 
 
 @dataclass(frozen=True)
 class Span:
     """One piece of computing: what, of which step and microbatch, from when to when.
 
+    microbatch: its number in the step; -1 where the span is of the whole step.
     start, end: seconds of the system's clock, which all processes of a node share.
     """
 
@@ -23,53 +21,25 @@ class Span:
     end: float
 
 
-class TracedBlock(Block):
-    """A block that notes each forward, update and optimizer step in `spans`."""
+class Tracer:
+    """Records the spans of one process between start() and stop(); otherwise does nothing."""
 
-    def __init__(self, block: Block) -> None:
-        super().__init__(block.layers)
-        self.untraced = block
-        self.spans: list[Span] = []
+    def __init__(self) -> None:
+        self._spans: list[Span] | None = None
 
-    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
-        """Run one microbatch through all layers."""
-        start = time()
-        h = self.untraced.forward(x, step, microbatch)
-        self.spans.append(Span("forward", step, microbatch, start, time()))
-        return h
+    def start(self) -> None:
+        """Start to record, with no spans yet."""
+        self._spans = []
 
-    def update(
-        self, error: Tensor, step: int, microbatch: int, each: OnLayer | None = None
-    ) -> None:
-        """Add the local gradients of one microbatch."""
-        start = time()
-        self.untraced.update(error, step, microbatch, each)
-        self.spans.append(Span("update", step, microbatch, start, time()))
+    def stop(self) -> list[Span]:
+        """Stop recording; return the spans, or none where nothing was recorded."""
+        spans, self._spans = self._spans, None
+        return spans or []
 
-    def step(self, step: int, before: OnLayer | None = None) -> None:
-        """Let every layer's optimizer take its step."""
-        start = time()
-        self.untraced.step(step, before)
-        self.spans.append(Span("optimizer", step, -1, start, time()))
-
-    def first_non_finite(self) -> str | None:
-        """Name the first layer whose weights, or outputs that wait for an error, are not finite."""
-        return self.untraced.first_non_finite()
-
-
-class TracedHead(Head):
-    """A head that notes when it makes an error in `spans`; its weights are the given head's."""
-
-    def __init__(self, head: Head) -> None:
-        vars(self).update(vars(head))
-        self.untraced = head
-        self.spans: list[Span] = []
-
-    def error(
-        self, h: Activations, target: Tensor, step: int, microbatch: int
-    ) -> tuple[float, Tensor]:
-        """Return loss and global error of one microbatch."""
-        start = time()
-        result = super().error(h, target, step, microbatch)
-        self.spans.append(Span("head", step, microbatch, start, time()))
-        return result
+    @contextmanager
+    def span(self, what: str, step: int, microbatch: int = -1) -> Iterator[None]:
+        """Record what runs inside a `with`, unless it raises."""
+        spans, start = self._spans, time()
+        yield
+        if spans is not None:
+            spans.append(Span(what, step, microbatch, start, time()))

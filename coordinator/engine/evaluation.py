@@ -1,4 +1,4 @@
-"""How well a model does: loss, metrics and rankings over a whole data set."""
+"""Loss and metrics of a model over a whole data set."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from dfa_tasks import Task
 
 
 def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]:
-    """Return loss and metrics, each a mean over all samples, and the task's rankings."""
+    """Return loss and metrics, each a mean over all samples, and the task's global metrics."""
     sums: dict[str, float] = {"loss": 0.0, **dict.fromkeys(task.metrics, 0.0)}
     samples, kept = 0, []
     for output, target in engine.outputs(data, samples_at_once(task, data)):
@@ -20,17 +20,18 @@ def evaluate(engine: Engine, task: Task, data: Dataset[Any]) -> dict[str, float]
         for name, measure in {"loss": task.loss, **task.metrics}.items():
             sums[name] += float(measure(output, target)) * len(target)
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
-    ranked = {name: rank(*whole) for name, rank in task.global_metrics.items()}
+    global_metrics = {name: of(*whole) for name, of in task.global_metrics.items()}
     means = {name: total / samples for name, total in sums.items()}
-    return means | ranked | {name: of(means["loss"]) for name, of in task.derived_metrics.items()}
+    derived = {name: of(means["loss"]) for name, of in task.derived_metrics.items()}
+    return means | global_metrics | derived
 
 
 def samples_at_once(task: Task, data: Dataset[Any]) -> int:
-    """Return how many samples of the data are to be evaluated at once."""
+    """Return how many samples of the data to evaluate at once."""
     return len(data) if task.full_batch else task.evaluated_at_once  # type: ignore[arg-type]
 
 
-def part_sizes(data: Dataset[Any], at_once: int) -> list[int]:
-    """Return how many samples each part has."""
+def chunk_sizes(data: Dataset[Any], at_once: int) -> list[int]:
+    """Return the number of samples of each chunk; the last one may be smaller."""
     full, rest = divmod(len(data), at_once)  # type: ignore[arg-type]
     return [at_once] * full + ([rest] if rest else [])

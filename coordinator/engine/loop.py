@@ -1,7 +1,8 @@
-"""The coordinator's loop: rank 0 feeds the blocks, makes the global error, and broadcasts it."""
+"""The coordinator's loop: rank 0 feeds the blocks, computes the global error and broadcasts it."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, cycle
 
 from torch import Tensor
@@ -11,8 +12,25 @@ from dfa_core import ActivationSpec, Head, TensorSpec, in_flight
 from dfa_core.signals import broadcast, known_before_forward, message, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
+from workers.trace import Tracer
 
 OnStep = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class HeadContext:
+    """What rank 0 works with in all segments.
+
+    prefetcher: makes the microbatches.
+    arriving: the activations that the last block sends.
+    error: the global error, before it is encoded.
+    """
+
+    head: Head
+    prefetcher: Prefetcher
+    arriving: ActivationSpec
+    error: TensorSpec
+    tracer: Tracer
 
 
 class ReplicaLinks:
@@ -27,55 +45,68 @@ class ReplicaLinks:
         self.errors = Outbox(group, to=None)
 
 
-def train_segment(
-    head: Head,
-    groups: Sequence[Group],
-    prefetcher: Prefetcher,
-    arriving: ActivationSpec,
-    error: TensorSpec,
-    first: int,
-    last: int,
-    on_step: OnStep,
-) -> None:
-    """Train steps first..last-1, together with the blocks' own loops.
+class Feed:
+    """Sends the microbatches of a segment to the replicas in turn, and keeps their targets.
 
-    groups: one a replica; a batch's microbatches go to them in turn.
-    arriving: what the last block sends; error: what is broadcast; on_step: called with each step
-    and its loss.
+    Where the broadcast is known from the target alone, it is sent with the microbatch.
+    """
+
+    def __init__(
+        self, context: HeadContext, all_links: Sequence[ReplicaLinks], steps: range
+    ) -> None:
+        self._rule, self._error = context.head.rule, context.error
+        self._coming = context.prefetcher.microbatches(steps.start, steps.stop)
+        self._numbers = count(steps.start * self._rule.microbatches)
+        self._links = cycle(all_links)
+        self._targets: deque[Tensor] = deque()
+
+    def send_next(self) -> None:
+        """Send one more microbatch, if there is one."""
+        x_and_target = next(self._coming, None)
+        if x_and_target is None:
+            return
+        (x, target), links, number = x_and_target, next(self._links), next(self._numbers)
+        links.inputs.send(x)
+        self._targets.append(target)
+        if known_before_forward(self._rule):
+            signal = of_target(target, self._error, self._rule)
+            step, microbatch = divmod(number, self._rule.microbatches)
+            links.errors.send(message(signal, self._rule, step, microbatch))
+
+    def take_target(self) -> Tensor:
+        """Return the target of the oldest microbatch whose target was not taken yet."""
+        return self._targets.popleft()
+
+
+def train_segment(
+    context: HeadContext, groups: Sequence[Group], steps: range, on_step: OnStep
+) -> None:
+    """Train these steps, together with the blocks' own loops.
+
+    groups: one a replica; the microbatches of a batch go to them in turn.
+    on_step: called with each step and its loss.
 
     Raises NonFiniteLoss, and GroupLeft when a block is gone.
     """
-    microbatches, replicas, blocks = head.rule.microbatches, len(groups), groups[0].world - 1
-    sizes = [prefetcher.samples] * ((last - first) * microbatches // replicas)
-    # as many as block 1 has receives posted
-    ahead = in_flight(blocks, microbatches // replicas, head.rule.staleness) + 2
-
+    head, rule, arriving = context.head, context.head.rule, context.arriving
+    microbatches, replicas = rule.microbatches, len(groups)
+    sizes = [context.prefetcher.samples] * (len(steps) * microbatches // replicas)
     all_links = [ReplicaLinks(group, arriving, sizes, slots=3) for group in groups]
-    sending, taking = cycle(all_links), cycle(all_links)
-    coming = prefetcher.microbatches(first, last)
-    targets: deque[Tensor] = deque()
-    rule, numbers = head.rule, count(first * microbatches)
+    # as many as block 1 has receives posted
+    ahead = in_flight(groups[0].world - 1, microbatches // replicas, rule.staleness) + 2
 
-    def send_next() -> None:
-        x_and_target = next(coming, None)
-        if x_and_target is not None:
-            (x, target), links, number = x_and_target, next(sending), next(numbers)
-            links.inputs.send(x)
-            targets.append(target)
-            if known_before_forward(rule):
-                signal = of_target(target, error, rule)
-                links.errors.send(message(signal, rule, *divmod(number, microbatches)))
-
+    feed, taking = Feed(context, all_links, steps), cycle(all_links)
     for _ in range(ahead * replicas):
-        send_next()
-    for step in range(first, last):
+        feed.send_next()
+    for step in steps:
         losses = []
         for microbatch in range(microbatches):
-            send_next()
+            feed.send_next()
             links = next(taking)
             h = arriving.unpack(links.outputs.take())
-            target = targets.popleft().to(head.device, non_blocking=True)
-            loss, e = head.error(h, target, step, microbatch)
+            target = feed.take_target().to(head.device, non_blocking=True)
+            with context.tracer.span("head", step, microbatch):
+                loss, e = head.error(h, target, step, microbatch)
             if not known_before_forward(rule):
                 links.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
             links.outputs.release()
@@ -90,17 +121,17 @@ def train_segment(
 
 
 def evaluate_segment(
-    head: Head,
+    context: HeadContext,
     groups: Sequence[Group],
-    arriving: ActivationSpec,
-    parts: Iterator[tuple[Tensor, Tensor]],
+    chunks: Iterator[tuple[Tensor, Tensor]],
     sizes: Sequence[int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run parts of these sizes through the blocks; yield (head output, target) of each.
+    """Run chunks (inputs, target) through the blocks; yield (head output, target) of each.
 
-    groups: one a replica; they take the parts in turn.
+    groups: one a replica; the chunks go to them in turn.
+    sizes: samples of each chunk.
     """
-    replicas, ahead = len(groups), groups[0].world + 1
+    arriving, replicas, ahead = context.arriving, len(groups), groups[0].world + 1
     all_links = [
         ReplicaLinks(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)
     ]
@@ -108,12 +139,13 @@ def evaluate_segment(
     targets: deque[Tensor] = deque()
     for index in range(len(sizes) + ahead * replicas):
         if index < len(sizes):
-            x, target = next(parts)
+            x, target = next(chunks)
             next(sending).inputs.send(x)
             targets.append(target)
         if index >= ahead * replicas:
             links = next(taking)
-            yield head.evaluate(arriving.unpack(links.outputs.take())).cpu(), targets.popleft()
+            h = arriving.unpack(links.outputs.take())
+            yield context.head.evaluate(h).cpu(), targets.popleft()
             links.outputs.release()
             links.inputs.keep(at_most=ahead)
     for links in all_links:

@@ -35,20 +35,20 @@ class Plan:
         return self.ranges[self.grid.block_of(worker) - 1]
 
     def stage(self, worker: int) -> StageContext:
-        """Return where a worker stands in the pipeline."""
+        """Return what a worker hosts, and where it stands in the pipeline."""
         first, last = self.layers(worker)
         return StageContext(
+            first=first,
+            last=last,
             block=self.grid.block_of(worker),
             blocks=len(self.ranges),
-            microbatches=self.rule.microbatches // self.replicas,
-            staleness=self.rule.staleness,
+            replica=self.grid.replica_of(worker),
+            replicas=self.replicas,
+            rule=self.rule,
             samples=self.samples,
             arriving=self.profile.between[first],
             leaving=self.profile.between[last],
             error=self.profile.error,
-            sent_as=self.rule.feedback.sent_as,
-            replica=self.grid.replica_of(worker),
-            replicas=self.replicas,
         )
 
     def on(self, speeds: Sequence[float] | None) -> "Plan":

@@ -19,7 +19,6 @@ from dfa_speedup.workload import Workload
 from dfa_tasks import Task
 from workers.actor import PickledPayload
 from workers.placement import Worker
-from workers.trace import TracedHead
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,14 @@ class Rank0:
             losses.append(loss)
 
         joined = self._join(workers, microbatches)
-        joined.head.spans.clear()
         sent = joined.bytes_sent()
-        ray.get([worker.actor.trace.remote() for worker in workers])
+        joined.pipeline.trace()
         joined.pipeline.train(joined.step, joined.step + steps, on_step)
         joined.step += steps
-        spans = ray.get([worker.actor.spans.remote() for worker in workers])
+        spans = joined.pipeline.spans()
         seconds = [b - a for a, b in pairwise(marks)]
         each = (joined.bytes_sent() - sent) // steps
-        return Trial(seconds, losses, [*spans, list(joined.head.spans)], each)
+        return Trial(seconds, losses, spans, each)
 
     def time_to_target(
         self, workers: list[Worker], microbatches: int, criterion: PickledPayload
@@ -104,12 +102,12 @@ class Rank0:
             rule = replace(workload.rule, microbatches=m)
             ranges = tuple(partition(workload.costs, len(workers)))
             plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
-            head = TracedHead(Head(workload.model, workload.loss, rule))
+            head = Head(workload.model, workload.loss, rule)
             prefetcher = cast(Prefetcher, workload.batches(m))
             model = PickledPayload.pack(workload.model, self._folders)
-            pipeline = Pipeline(workers, plan, model, head, prefetcher, rule, self._timeout_s)
+            pipeline = Pipeline(workers, plan, model, head, prefetcher, self._timeout_s)
             pipeline.start(None)
-            self._joined_pipeline = JoinedPipeline(key, pipeline, head, prefetcher)
+            self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher)
         return self._joined_pipeline
 
 
@@ -119,7 +117,6 @@ class JoinedPipeline:
 
     key: tuple[int, ...]
     pipeline: Pipeline
-    head: TracedHead
     prefetcher: Prefetcher
     step: int = 0
 

@@ -182,7 +182,6 @@ class TrainingWork:
             model,
             head,
             prefetcher,
-            rule,
             timeout_s=job.spec.resources.timeout_s,
             transport=transport,
             snapshot_steps=job.spec.faults.snapshot_steps,

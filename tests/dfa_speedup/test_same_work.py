@@ -29,7 +29,6 @@ from dfa_speedup.workload import Configuration, Workload
 from workers.actor import PickledPayload, Rendezvous
 from workers.group import LOOPBACK
 from workers.placement import WorkerResources
-from workers.trace import Span
 
 LOSS = nn.functional.cross_entropy
 STEPS, M = 3, 4
@@ -173,7 +172,6 @@ class Watching:
     def __init__(self, seen: list[int]) -> None:
         self.seen = seen
         self.parts: list[TrainedModule] = []
-        self.spans: list[Span] = []
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         self.seen.append(torch.get_num_threads())

@@ -55,7 +55,7 @@ def pipeline(
     prefetcher, head = Prefetcher(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
     crew = workers[: blocks * replicas]
     packed = PickledPayload.pack(model)
-    made = Pipeline(crew, plan, packed, head, prefetcher, r, 30, snapshot_steps=snapshot_steps)
+    made = Pipeline(crew, plan, packed, head, prefetcher, 30, snapshot_steps=snapshot_steps)
     try:
         yield made
     finally:
@@ -248,7 +248,7 @@ def test_delayed_mode_gives_the_references_bits(
 def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:
     with pipeline(four_workers, "mlp", rule(), 2) as engine:
         engine.start(None)
-        ends = engine._joined()[0]._sockets.values()
+        ends = engine._workers.groups[0]._sockets.values()
         assert len(ends) >= 2  # to either block
         assert all(own.startswith("('127.0.0.1'") for own, _ in ends)
 

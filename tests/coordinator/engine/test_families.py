@@ -80,7 +80,7 @@ def assert_any_blocks_give_the_references_bits(
         plan = make_plan(model, loss, rule, source.batch(0), blocks)
         prefetcher, head = Prefetcher(source, samples, rule.microbatches), Head(model, loss, rule)
         shipped = PickledPayload.pack(model)
-        engine = Pipeline(workers[:blocks], plan, shipped, head, prefetcher, rule, timeout_s=30)
+        engine = Pipeline(workers[:blocks], plan, shipped, head, prefetcher, timeout_s=30)
         losses: list[float] = []
         on_step: Callable[[int, float], None] = lambda _, loss, to=losses: to.append(loss)  # noqa: E731
         try:

@@ -55,7 +55,7 @@ def on_one_gpu(
         head.to(GPU)
         workers, payload = placement.workers, PickledPayload.pack(model)
         engine = Pipeline(
-            workers, plan, payload, head, prefetcher, r, timeout_s=60, cuda_graphs=graphs
+            workers, plan, payload, head, prefetcher, timeout_s=60, cuda_graphs=graphs
         )
         try:
             engine.start(None)

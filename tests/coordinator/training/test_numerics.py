@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import coordinator
-from coordinator.engine.prefetcher import Prefetcher
 from dfa_core import JobError, Model, Reference, TrainingFailed
 from dfa_core.block import Block
 from dfa_core.layer import build_layers
@@ -51,14 +50,16 @@ def test_left_out_batches_change_nothing_on_any_number_of_blocks(
         assert part.first_non_finite() is None
         assert part.take_skipped() == list(SPOILT)
     for blocks in (1, 2, 4):
-        with pipeline(four_workers, "batch-norm", r, blocks) as engine:
-            engine._prefetcher = Prefetcher(SpoiltNoise(), networks.SAMPLES, 2)
+        with pipeline(four_workers, "batch-norm", r, blocks, source=SpoiltNoise()) as engine:
             engine.start(None)
             losses: list[float] = []
             note = partial(lambda losses, _, loss: losses.append(loss), losses)
-            skipped = engine.train(0, 5, note) + engine.train(5, STEPS, note)
+            engine.trace()
+            skipped = engine.train(0, 5, note)
+            spans = [len(row) for row in engine.spans()]
+            assert spans == [*[5 * 2 + 5 * 2 + 5 - staleness] * blocks, 5 * 2]
+            skipped += engine.train(5, STEPS, note)  # reports none of them again
             save(engine, tmp_path / f"{blocks}", STEPS)
-            engine._prefetcher.close()
         assert [str(loss) for loss in losses] == [str(loss) for loss in expected]
         assert {step for step, _ in skipped} == set(SPOILT)
         assert len(skipped) == len(SPOILT) * 5  # four layers and the head
