@@ -1,4 +1,4 @@
-"""What can be trained by name, and how a user's own file becomes a task."""
+"""Makes a task from its name: an installed one, or one from a user's own file."""
 
 import importlib.util
 import inspect
@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-from ray import cloudpickle
 
 from dfa_core import JobError
 from dfa_core.names import nearest
@@ -21,6 +19,9 @@ from dfa_tasks.recommenders import tasks as recommenders
 from dfa_tasks.task import Installed, Task, TaskMaker
 from dfa_tasks.view_synthesis import tasks as view_synthesis
 from dfa_tasks.vision import tasks as vision
+
+_PREFIX = "errorcast_task_"  # of the module names that users' files get: no other module has it
+_RENAMED = {"whole": "full_batch", "rankings": "global_metrics", "of_loss": "derived_metrics"}
 
 INSTALLED: Mapping[str, Installed] = {
     **vision.INSTALLED,
@@ -38,8 +39,9 @@ def make_task(
     """Build an installed task, or the one that a function in a user's file returns.
 
     name: a name of INSTALLED, or `path/to/file.py:function`.
-    options: arguments for the task's function, which may also have one `data_dir`, and one `method`
-        where its settings depend on how it learns.
+    options: arguments for the task's function.
+    data_dir: folder of the data sets; passed to a function that has such a parameter.
+    method: how the model will learn; passed to a function that has such a parameter.
 
     Raises JobError for an unknown name or option, and when the user's file or function fails.
     """
@@ -63,10 +65,18 @@ def make_task(
     except JobError:
         raise
     except Exception as error:
-        raise JobError(f"task '{name}' failed: {type(error).__name__}: {error}") from error
+        raise JobError(f"task '{name}' failed: {_reason(error)}") from error
     if not isinstance(task, Task):
         raise JobError(f"task '{name}' returned {type(task).__name__}, not a dfa_tasks.Task")
     return replace(task, name=title) if task.name == "task" else task
+
+
+def user_modules() -> list[ModuleType]:
+    """Return the modules that make_task() imported from users' files.
+
+    Another process cannot import them by name, so they are to be pickled by value.
+    """
+    return [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
 
 
 def _from_file(path: Path, function: str) -> TaskMaker:
@@ -75,7 +85,7 @@ def _from_file(path: Path, function: str) -> TaskMaker:
     try:
         module = _load(path.resolve())
     except Exception as error:
-        raise JobError(f"task: {path} failed: {type(error).__name__}: {error}") from error
+        raise JobError(f"task: {path} failed: {_reason(error)}") from error
     maker: TaskMaker | None = getattr(module, function, None)
     if maker is None or not callable(maker):
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
@@ -83,20 +93,28 @@ def _from_file(path: Path, function: str) -> TaskMaker:
     return maker
 
 
+def _reason(error: Exception) -> str:
+    """Return the type and the text of an error, with the new name of a renamed field of Task."""
+    text = f"{type(error).__name__}: {error}"
+    for old, new in _RENAMED.items():
+        if str(error) == f"Task.__init__() got an unexpected keyword argument '{old}'":
+            return f"{text}; this field is now called {new}"
+    return text
+
+
 def _load(path: Path) -> ModuleType:
-    """Import a user's file under a name that nothing else has, to be sent to workers by value."""
-    name = f"errorcast_task_{path.stem}"
+    """Import a user's file under a name that no other module has."""
+    name = f"{_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # for what lies beside it; last, so it hides nothing
+        sys.path.append(str(path.parent))  # for the files next to it; last, so it hides nothing
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
-    cloudpickle.register_pickle_by_value(module)
     return module

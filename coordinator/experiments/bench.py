@@ -9,7 +9,7 @@ from coordinator.experiments.errorcast_side import ErrorcastSide
 from coordinator.experiments.tables import bench_cells
 from coordinator.experiments.workload import timing_workload
 from coordinator.job.resolve import Job
-from coordinator.job.user_code import own_folders
+from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
 from dfa_core import JobError
 from dfa_speedup.bench_workers import BenchWorkers
@@ -19,7 +19,6 @@ from dfa_speedup.results.page import write_page
 from dfa_speedup.results.pictures import draw_speedups, draw_timelines
 from dfa_speedup.results.report import machine, rows, summary
 from dfa_speedup.results.timeline import chrome_trace
-from workers.actor import PickledPayload
 from workers.placement import WorkerResources
 
 
@@ -42,7 +41,7 @@ def measure(
         raise JobError("replicas: the comparison is of one replica a side; set it to 1")
     workload = timing_workload(job, microbatches)
     share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-    payload = PickledPayload.pack(workload, own_folders())
+    payload = pack(workload)
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
         workers = BenchWorkers(payload, job.spec.blocks, share, resources.timeout_s)
         ours = ErrorcastSide(payload, resources.threads, resources.timeout_s)

@@ -16,7 +16,7 @@ from coordinator.engine.single_process import SingleProcess
 from coordinator.experiments.errorcast_side import ErrorcastSide, StopCriterion
 from coordinator.experiments.workload import open_prefetcher
 from coordinator.job.resolve import Job
-from coordinator.job.user_code import own_folders
+from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
 from dfa_core import JobError, ModelProfile, Reference
 from dfa_speedup.bench_workers import BenchWorkers
@@ -67,7 +67,7 @@ class Contender:
         """Start the workers of this side; they end with the block."""
         resources, payload = (
             self.job.spec.resources,
-            PickledPayload.pack(self.workload, own_folders()),
+            pack(self.workload),
         )
         share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
         workers = BenchWorkers(payload, self.job.spec.blocks, share, resources.timeout_s)
@@ -114,9 +114,7 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
     with contender.workers() as (workers, payload):
         side = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:
-            return side.time_to_target(
-                workers, microbatches, PickledPayload.pack(contender.criterion, own_folders())
-            )
+            return side.time_to_target(workers, microbatches, pack(contender.criterion))
         finally:
             side.stop()
 

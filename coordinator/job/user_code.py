@@ -1,13 +1,30 @@
-"""Where a user's own modules lie, for the workers to find them too."""
+"""Packs objects that use a user's own code, so that the workers can unpack them."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+
+from dfa_tasks.registry import user_modules
+from workers.actor import PickledPayload
+
+
+def pack(thing: Any, folders: Sequence[str] | None = None) -> PickledPayload:
+    """Pickle something for the workers, including the code of users' task files.
+
+    folders: where the workers look for the user's other modules; by default own_folders().
+    """
+    for module in user_modules():
+        cloudpickle.register_pickle_by_value(module)
+    return PickledPayload.pack(thing, own_folders() if folders is None else folders)
 
 
 def own_folders() -> tuple[str, ...]:
     """Return the folders of this process's module path, absolute.
 
-    In a notebook, or under `python -c`, the folder that it was started in is one of them.
+    In a notebook and under `python -c`, the current folder is one of them.
     """
     folders = [str(Path(folder or ".").absolute()) for folder in sys.path]
     if getattr(sys.modules.get("__main__"), "__file__", None) is None:

@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import Settings, merge, to_settings
-from coordinator.job.user_code import own_folders
+from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
 from coordinator.runs.curves import draw_curves
 from coordinator.runs.run_folder import RunFolder
@@ -242,7 +242,7 @@ def _absolute(settings: Settings) -> Settings:
 
 def _pickled(task: Task) -> PickledPayload:
     try:
-        return PickledPayload.pack(task, own_folders())
+        return pack(task)
     except Exception as error:
         raise JobError(
             f"task '{task.name}' cannot be sent to the workers ({type(error).__name__}: {error}); "

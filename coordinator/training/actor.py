@@ -21,7 +21,7 @@ from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.job.settings import decode
-from coordinator.job.user_code import own_folders
+from coordinator.job.user_code import pack
 from coordinator.runs.checkpoint import Checkpoint
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.tracing import TraceRequest
@@ -172,8 +172,8 @@ class TrainingWork:
         links = describe_links(transport, gpus, rendezvous_host(workers))
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit("plan", {"layers": table, "head": weights, "links": links})
-        folders = self._task.folders if self._task is not None else own_folders()
-        model = PickledPayload.pack(job.model, folders)  # alone: workers need no data
+        folders = self._task.folders if self._task is not None else None
+        model = pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
         head.to(device_here())
         return Pipeline(

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from dfa_core import JobError
+from dfa_tasks import make_task
+from dfa_tasks.registry import user_modules
+
+FILE = """
+from torch import nn
+from torch.nn.functional import cross_entropy
+from dfa_tasks import Splits, Task
+
+def make_task(**fields):
+    model = nn.Sequential(nn.Linear(2, 2))
+    return Task(model=model, loss=cross_entropy, data=lambda: Splits([], []), **fields)
+"""
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> str:
+    path = tmp_path / "registry_example.py"
+    path.write_text(FILE, encoding="utf-8")
+    return f"{path}:make_task"
+
+
+def test_a_users_module_is_pickled_by_value(task: str) -> None:
+    make_task(task, {})
+    assert "errorcast_task_registry_example" in [module.__name__ for module in user_modules()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("whole", "full_batch"),
+        ("rankings", "global_metrics"),
+        ("of_loss", "derived_metrics"),
+    ],
+)
+def test_an_old_field_is_refused_with_its_new_name(task: str, old: str, new: str) -> None:
+    with pytest.raises(JobError, match=f"'{old}'; this field is now called {new}"):
+        make_task(task, {old: {}})
+    make_task(task, {new: {}})
