@@ -1,4 +1,4 @@
-"""Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
+"""What the experiments found, as tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, pstdev
@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from coordinator.experiments.wide_table import WideTable
+
 if TYPE_CHECKING:  # torch's pipelines take 2 s to import
     from coordinator.experiments.chaos import Fault
     from coordinator.experiments.method_comparison import Row
     from dfa_speedup.simulation.scaling import Prediction
+
+_BENCH_KEYS = ("schedule", "M")
+_BENCH_FIRST = ("step, ms (quartiles)", "predicted", "samples/s", "speedup")
+_BENCH_SECOND = ("effic.", "bubble", "MB sent", "peak MB")
 
 
 def bench_cells(
@@ -18,20 +24,9 @@ def bench_cells(
 ) -> tuple[list[str], list[list[str]]]:
     """Return the columns and the rows of a comparison: each side at its best, or at every M.
 
-    What a side cannot do is said once.
+    The reason why a side cannot run appears once.
     """
-    columns = [
-        "schedule",
-        "M",
-        "step, ms (quartiles)",
-        "predicted",
-        "samples/s",
-        "speedup",
-        "effic.",
-        "bubble",
-        "MB sent",
-        "peak MB",
-    ]
+    columns = [*_BENCH_KEYS, *_BENCH_FIRST, *_BENCH_SECOND]
     return columns, [_bench_row(row) for row in _reported_rows(rows, every)]
 
 
@@ -63,8 +58,8 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return how long each side trained to the target."""
-    table = Table(title="time to the target, training alone", box=SIMPLE_HEAD)
+    """Return how long each side trained to reach the target."""
+    table = Table(title="training time to the target, without evaluations", box=SIMPLE_HEAD)
     for name in ("schedule", "M", "seconds", "epochs", "reached", "last scores"):
         table.add_column(name, justify="left" if name == "schedule" else "right")
     for row in rows:
@@ -75,72 +70,65 @@ def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def prediction_table(rows: "Sequence[tuple[int, int, Prediction | str]]") -> Table:
+def prediction_table(rows: "Sequence[tuple[int, int, Prediction | str]]") -> WideTable:
     """Return predictions as a table; the peers' columns are errorcast's speedup over each."""
-    table = Table(
-        title="predicted: K blocks, R replicas; errorcast's step, and its speedup over each "
-        "schedule, all at their best M",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    found = [p for _, _, p in rows if not isinstance(p, str)]
+    return WideTable(
+        title="Predicted step of errorcast, and its speedup over each schedule, for K blocks and "
+        "R replicas; each at its best number of microbatches M",
+        keys=("K", "R"),
+        first=("M", "step, ms", "effic.", "MB each", "MB sent"),
+        second=list(found[0].speedups) if found else [],
+        rows=[_prediction_row(p) for p in found],
+        notes=[f"K {k}, R {r}: {p}" for k, r, p in rows if isinstance(p, str)],
     )
-    peers = next((list(p.speedups) for _, _, p in rows if not isinstance(p, str)), [])
-    columns = ("K", "R", "M", "step, ms", "effic.", "MB each", "MB sent")
-    for name in (*columns, *peers):
-        table.add_column(name, justify="right")
-    for blocks, replicas, found in rows:
-        start = [str(blocks), str(replicas)]
-        if isinstance(found, str):
-            table.add_row(*start, "", found)
-            continue
-        over = ["" if s is None else f"{s:.2f}x" for s in found.speedups.values()]
-        table.add_row(
-            *start,
-            str(found.microbatches),
-            f"{1e3 * found.seconds:,.2f}",
-            f"{found.efficiency:.1%}",
-            f"{found.memory_mb:,.0f}",
-            f"{found.bytes_per_step / 1e6:,.0f}",
-            *over,
-        )
-    return table
+
+
+def _prediction_row(found: "Prediction") -> list[str]:
+    speedups = ["" if s is None else f"{s:.2f}x" for s in found.speedups.values()]
+    return [
+        str(found.blocks),
+        str(found.replicas),
+        str(found.microbatches),
+        f"{1e3 * found.seconds:,.2f}",
+        f"{found.efficiency:.1%}",
+        f"{found.memory_mb:,.0f}",
+        f"{found.bytes_per_step / 1e6:,.0f}",
+        *speedups,
+    ]
+
+
+def bench_table(found: Mapping[str, Any], every: bool) -> WideTable:
+    """Return a comparison as a table; below it, why sides could not run."""
+    summary = found["summary"]
+    speedup = summary["speedup_over_best_pipeline"]
+    pipeline = summary["best_pipeline"]
+    best = f"; speedup over the best pipeline ({pipeline}): {speedup:.2f}x" if speedup else ""
+    reported = _reported_rows(found["rows"], every)
+    return WideTable(
+        title=f"{found['task']}, {summary['blocks']} blocks, batch {summary['batch_size']}: "
+        f"{_percent(summary['efficiency'])} of errorcast's step is compute "
+        f"({_percent(summary['efficiency_loaded'])} when all workers compute at once){best}",
+        keys=_BENCH_KEYS,
+        first=_BENCH_FIRST,
+        second=_BENCH_SECOND,
+        rows=[_bench_row(row) for row in reported if not row["reason"]],
+        notes=[
+            f"{row['schedule']}, M {row['microbatches']}: {row['reason']}"
+            for row in reported
+            if row["reason"]
+        ],
+    )
 
 
 def _percent(share: float | None) -> str:
     return "?%" if share is None else f"{share:.1%}"
 
 
-def bench_table(found: Mapping[str, Any], every: bool) -> Table:
-    """Return a comparison as a table."""
-    sums = found["summary"]
-    over = sums["speedup_over_best_pipeline"]
-    best = f"; {over:.2f}x the best pipeline ({sums['best_pipeline']})" if over else ""
-    table = Table(
-        title=f"{found['task']}, {sums['blocks']} blocks, batch {sums['batch_size']}: "
-        f"errorcast's step is {_percent(sums['efficiency'])} compute alone "
-        f"({_percent(sums['efficiency_loaded'])} with all workers computing){best}",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    reported = _reported_rows(found["rows"], every)
-    columns, cells = bench_cells([row for row in reported if not row["reason"]], every)
-    for name in columns:
-        justify: Any = "left" if name == "schedule" else "right"
-        table.add_column(name, justify=justify, overflow="fold")
-    for cell in cells:
-        table.add_row(*cell)
-    table.caption_justify = "left"
-    table.caption = "\n".join(
-        f"{row['schedule']}, M {row['microbatches']}: {row['reason']}"
-        for row in reported
-        if row["reason"]
-    )
-    return table
-
-
 def method_table(rows: "Sequence[Row]", title: str) -> Table:
-    """Return a row a method: its test scores, mean and standard deviation over the seeds."""
+    """Return one row for each method: mean and standard deviation of its test scores."""
     table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for name in (*rows[0].scores[0], "steps", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
@@ -152,14 +140,14 @@ def method_table(rows: "Sequence[Row]", title: str) -> Table:
 
 
 def alignment_table(row: "Row") -> Table:
-    """Return the cosine of each layer at the first, the middle and the last look."""
+    """Return the cosine of each layer at the first, the middle and the last checkpoint."""
     table = Table(title=f"{row.method}: alignment with the exact gradient", box=SIMPLE_HEAD)
     table.add_column("layer")
-    looks = row.alignment[0]
-    chosen = sorted({0, len(looks) // 2, len(looks) - 1})
+    points = row.alignment[0]
+    chosen = sorted({0, len(points) // 2, len(points) - 1})
     for index in chosen:
-        table.add_column(f"step {looks[index][0]}", justify="right")
-    for position, (layer, _) in enumerate(looks[0][1]):
+        table.add_column(f"step {points[index][0]}", justify="right")
+    for position, (layer, _) in enumerate(points[0][1]):
         cells = []
         for index in chosen:
             values = [of_seed[index][1][position][1] for of_seed in row.alignment]
@@ -169,20 +157,21 @@ def alignment_table(row: "Row") -> Table:
 
 
 def chaos_table(faults: "Sequence[Fault]", sums: Mapping[str, Any]) -> Table:
-    """Return the faults of a run and what came of them."""
+    """Return the faults of a run, and how it recovered from each."""
     times = sums["recovery_s"]
     longest = f", median {times['median']:.1f} s, longest {times['longest']:.1f} s" if times else ""
-    same = {True: "the same", False: "OTHER"}
+    same = {True: "equal", False: "DIFFERENT"}
     table = Table(
         title=f"{sums['faults']} faults, {sums['recoveries']} recoveries{longest}\n"
-        f"{sums['seconds_lost']:.0f} s lost, {sums['steps_repeated']} steps done again; "
-        f"{same[sums['same_weights']]} weights, {same[sums['same_losses']]} losses as left alone",
+        f"{sums['seconds_lost']:.0f} s lost, {sums['steps_repeated']} steps repeated; "
+        f"weights {same[sums['same_weights']]}, losses {same[sums['same_losses']]} "
+        "compared with the undisturbed run",
         box=SIMPLE_HEAD,
     )
-    for name in ("behind step", "what", "whom", "recovered, s", "steps again"):
-        table.add_column(name, justify="left" if name in ("what", "whom") else "right")
+    for name in ("after step", "fault", "victim", "recovered, s", "steps repeated"):
+        table.add_column(name, justify="left" if name in ("fault", "victim") else "right")
     for fault in faults:
         seconds = "" if fault.recovered_s is None else f"{fault.recovered_s:.1f}"
-        what = fault.action if fault.struck_at is not None else "(the run had ended)"
+        what = fault.action if fault.struck_at is not None else "(none: the run had ended)"
         table.add_row(str(fault.step), what, fault.whom, seconds, str(fault.repeated))
     return table
