@@ -5,36 +5,43 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.cli.options import BatchSize, DataDir, Layers, RayAddress, Set, TaskName, Width
+
 Option = typer.Option
 
 
 def bench(
-    task: Annotated[
-        str, typer.Argument(help="A task (see `errorcast tasks`) or path/to/mytask.py:function.")
-    ] = "mlp",
-    blocks: Annotated[str | None, Option(help="Workers of every side.")] = None,
-    microbatches: Annotated[str, Option(help="Numbers to try; each side takes its best.")] = (
-        "2,4,8"
-    ),
-    batch_size: Annotated[str | None, Option(help="Samples a step.")] = None,
-    width: Annotated[int | None, Option(help="The task's option `width`.")] = None,
-    layers: Annotated[int | None, Option(help="The task's option `layers`.")] = None,
-    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="Any field of the job.")] = None,
-    rounds: Annotated[int, Option(help="Alternations of all sides.", min=1)] = 4,
-    steps: Annotated[int, Option(help="Steps of a side in a round.", min=1)] = 3,
+    task: TaskName = "mlp",
+    blocks: Annotated[
+        str | None, Option(help="Number of workers that each contender gets.")
+    ] = None,
+    microbatches: Annotated[
+        str, Option(help="Numbers to try; each contender uses its best.")
+    ] = "2,4,8",
+    batch_size: BatchSize = None,
+    width: Width = None,
+    layers: Layers = None,
+    data_dir: DataDir = None,
+    set_: Set = None,
+    rounds: Annotated[
+        int, Option(help="Number of rounds in which all contenders take turns.", min=1)
+    ] = 4,
+    steps: Annotated[int, Option(help="Number of steps of a contender in a round.", min=1)] = 3,
     every: Annotated[bool, Option("--all", help="Show every number of microbatches.")] = False,
     to_accuracy: Annotated[
-        float | None, Option(help="Also train to this test accuracy, %: errorcast, best pipeline.")
+        float | None,
+        Option(help="Also train errorcast and the best pipeline to this test accuracy, %."),
     ] = None,
-    to_loss: Annotated[float | None, Option(help="The same to a test loss.")] = None,
+    to_loss: Annotated[
+        float | None, Option(help="Also train both to this test loss instead of an accuracy.")
+    ] = None,
     pipeline_set: Annotated[
-        list[str] | None, Option(help="Like --set, for what that pipeline trains to it.")
+        list[str] | None, Option(help="Like --set, but only for the pipeline's training.")
     ] = None,
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("bench"),
-    ray_address: Annotated[str | None, Option(help="Of a Ray cluster to join, or auto.")] = None,
+    ray_address: RayAddress = None,
 ) -> None:
-    """Measure a step against pipeline backpropagation, on the same workers, in the same run."""
+    """Compare the time of a step with pipeline backpropagation on the same workers."""
     import shlex
     import sys
 
@@ -45,7 +52,7 @@ def bench(
     from coordinator.experiments.tables import bench_table, target_table
     from coordinator.experiments.time_to_target import time_to_target
     from coordinator.job.resolve import resolve
-    from coordinator.job.spec import assignment, given, merge, whole_numbers
+    from coordinator.job.spec import from_flags, given, merge, whole_numbers
     from dfa_core import JobError
     from dfa_speedup.peers import ERRORCAST
 
@@ -56,11 +63,9 @@ def bench(
         "options": given({"width": width, "layers": layers}),
     }
     tried = whole_numbers("microbatches", microbatches)
-    settings = merge(
-        given(flags), *(assignment(text) for text in set_ or []), {"microbatches": tried[0]}
-    )
+    settings = merge(from_flags(flags, set_), {"microbatches": tried[0]})
     job = resolve(task, settings)
-    peer = resolve(task, merge(settings, *(assignment(text) for text in pipeline_set or [])))
+    peer = resolve(task, merge(settings, from_flags({}, pipeline_set)))
     if job.task.fetch is not None:
         job.task.fetch()
     try:

@@ -5,30 +5,37 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.connection import Form, Format
+from coordinator.cli.options import Blocks, DataDir, Epochs, Set, TaskName
+
 Option = typer.Option
 
 
 def compare(
-    task: Annotated[str, typer.Argument(help="A task (see `errorcast tasks`), or a file's.")],
+    task: TaskName,
     methods: Annotated[
-        str, Option(help="Which, of: bp, dfa, dfa-identity, dfa-sign, dkp, drtp, shallow.")
+        str, Option(help="Any of: bp, dfa, dfa-identity, dfa-sign, dkp, drtp, shallow.")
     ] = "bp,dfa,shallow",
-    seeds: Annotated[int, Option(help="Runs of each method.", min=1)] = 3,
+    seeds: Annotated[
+        int, Option(help="Number of runs of each method, each with another seed.", min=1)
+    ] = 3,
     alignment: Annotated[
-        bool, Option("--alignment", help="Also each layer's cosine with the exact gradient.")
+        bool,
+        Option("--alignment", help="Also measure each layer's cosine with the exact gradient."),
     ] = False,
-    blocks: Annotated[str | None, Option(help="Layer blocks of the dfa methods.")] = None,
-    epochs: Annotated[str | None, Option(help="Passes over the training data.")] = None,
-    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="Any field of the job.")] = None,
+    blocks: Blocks = None,
+    epochs: Epochs = None,
+    data_dir: DataDir = None,
+    set_: Set = None,
     out: Annotated[
-        Path | None, Option(help="Folder of the runs; finished ones in it are not run again.")
+        Path | None, Option(help="Folder for the runs; finished runs in it are not repeated.")
     ] = None,
-    form: Annotated[str, Option("--format", help="text or json.")] = "text",
+    form: Format = Form.TEXT,
 ) -> None:
-    """Train a task by several methods and seeds: mean and standard deviation of the test scores.
+    """Train a task with several methods and seeds, and compare the test scores.
 
-    Writes compare.json and compare.png into the folder, with --alignment also alignment-METHOD.png.
+    Shows means and standard deviations. Writes compare.json and compare.png into the folder; with
+    --alignment also alignment-METHOD.png.
     """
     import json
     import sys
@@ -39,17 +46,14 @@ def compare(
     from coordinator.experiments.method_comparison import compare_methods as train_all
     from coordinator.experiments.plots import draw_alignment, draw_comparison
     from coordinator.experiments.tables import alignment_table, method_table
-    from coordinator.job.spec import assignment, given, merge
-    from dfa_core import JobError
+    from coordinator.job.spec import from_flags
 
-    if form not in ("text", "json"):
-        raise JobError(f"--format: '{form}' must be text or json")
     folder = (out or Path("runs") / f"compare-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
-    settings = merge(given(flags), *(assignment(text) for text in set_ or []))
-    told = Console(file=sys.stderr)
+    settings = from_flags(flags, set_)
+    log = Console(file=sys.stderr)
     names = [name.strip() for name in methods.split(",")]
-    rows = train_all(task, names, seeds, settings, folder, alignment, told.print)
+    rows = train_all(task, names, seeds, settings, folder, alignment, log.print)
     title = f"{task}, {seeds} seed(s)"
     found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
     text = json.dumps(found, indent=1)
@@ -58,7 +62,7 @@ def compare(
     aligned = [row for row in rows if row.alignment]
     for row in aligned:
         draw_alignment(row, folder / f"alignment-{row.method}.png", f"{title}: {row.method}")
-    if form == "json":
+    if form is Form.JSON:
         print(text)
         return
     console = Console()

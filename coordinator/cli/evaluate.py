@@ -5,19 +5,21 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.options import DataDir
+
 
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    data_dir: Annotated[str | None, typer.Option(help="Folder of the data sets.")] = None,
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data_dir: DataDir = None,
     alignment: Annotated[
         bool,
         typer.Option(
             "--alignment",
-            help="Also the cosine of each layer's DFA update with the exact gradient.",
+            help="Also show the cosine of each layer's DFA update with the exact gradient.",
         ),
     ] = False,
 ) -> None:
-    """Evaluate a run's newest checkpoint on the test data, in this process."""
+    """Evaluate a run's newest checkpoint on the test data, in one process."""
     from rich.console import Console
     from rich.table import Table
 
@@ -32,9 +34,9 @@ def evaluate(
     console = Console()
     console.print(table)
     if alignment:
-        angles = Table(title="alignment with the exact gradient")
-        angles.add_column("layer")
-        angles.add_column("cosine", justify="right")
+        cosines = Table(title="alignment with the exact gradient")
+        cosines.add_column("layer")
+        cosines.add_column("cosine", justify="right")
         for label, cosine in run.alignment():
-            angles.add_row(label, f"{cosine:.3f}")
-        console.print(angles)
+            cosines.add_row(label, f"{cosine:.3f}")
+        console.print(cosines)

@@ -7,7 +7,7 @@ import typer
 
 
 def export(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
         "model.safetensors"
     ),
@@ -17,7 +17,7 @@ def export(
     from dfa_core import JobError
 
     folder = RunFolder(run_dir.absolute())
-    folder.spec()  # is it a run at all
+    folder.spec()  # raises JobError if this is not a run folder
     newest = folder.best_checkpoint()
     if newest is None:
         raise JobError(f"{run_dir}: holds no checkpoint yet")

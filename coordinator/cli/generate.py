@@ -5,20 +5,22 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.options import DataDir
+
 Option = typer.Option
 
 
 def generate(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run of a language task.")],
-    prompt: Annotated[str, Option(help="What the text begins with.")] = "\n",
-    tokens: Annotated[int, Option(help="How many to add.", min=1)] = 300,
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run of a language task.")],
+    prompt: Annotated[str, Option(help="Beginning of the text.")] = "\n",
+    tokens: Annotated[int, Option(help="Number of tokens to add.", min=1)] = 300,
     temperature: Annotated[
-        float, Option(help="Below 1 takes the likelier tokens; 0 takes the likeliest.", min=0.0)
+        float, Option(help="Below 1 prefers likely tokens; 0 always takes the likeliest.", min=0.0)
     ] = 0.8,
-    seed: Annotated[int, Option(help="The same one gives the same text.")] = 0,
-    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
+    seed: Annotated[int, Option(help="The same seed gives the same text.")] = 0,
+    data_dir: DataDir = None,
 ) -> None:
-    """Let a trained language model go on with a text."""
+    """Continue a text with a trained language model."""
     from coordinator.inspection.generation import continue_text
     from coordinator.inspection.saved_run import open_run
     from dfa_core import JobError
@@ -26,7 +28,7 @@ def generate(
 
     path = run_dir / "tokenizer.json"
     if not path.is_file():
-        raise JobError(f"{run_dir}: is no run of a language task (there is no {path.name})")
+        raise JobError(f"{run_dir}: is not a run of a language task (there is no {path.name})")
     tokenizer = load_tokenizer(path.read_text(encoding="utf-8"))
     run = open_run(run_dir, data_dir)
     print(prompt, end="", flush=True)

@@ -1,7 +1,7 @@
-"""`errorcast`: gathers the verbs, and turns every error into one line and an exit code.
+"""`errorcast`: collects the verbs, and turns every error into one line and an exit code.
 
-Exit codes: 0 done; 1 the run failed on its way, its state is saved; 2 the job cannot run as given;
-130 stopped with Ctrl-C, its state is saved.
+Exit codes: 0 done; 1 the run failed after its start, and its state is saved; 2 the job cannot run
+as given; 130 stopped with Ctrl-C, and its state is saved.
 """
 
 import sys
@@ -71,14 +71,14 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print one line about an error and return the exit code; raise what nobody foresaw."""
+    """Print one line about an error and return the exit code; raise unexpected errors again."""
     from dfa_core.errors import JobError, TrainingFailed
 
     if isinstance(error, JobError):
         return _show(error, str(error), 2)
     if isinstance(error, TrainingFailed | OSError):
         return _show(error, str(error), 1)
-    # a misspelt verb or flag: typer keeps the class of these errors to itself
+    # a misspelt verb or flag: typer does not export the class of these errors
     usage = getattr(error, "format_message", None)
     if usage is None:
         raise error

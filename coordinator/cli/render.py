@@ -5,27 +5,32 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.options import DataDir, RunFolders
+
 Option = typer.Option
-_ROWS = 3  # of a picture with the truth
+_ROWS = 3  # of a picture with the true images
 
 
 def render(
-    run_dirs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs of view synthesis, side by side.")
-    ],
+    run_dirs: RunFolders,
     path: Annotated[
-        str, Option(help="orbit, spiral (scenes that face forward), or held-out.")
+        str, Option(help="Camera path: orbit, spiral (for forward-facing scenes) or held-out.")
     ] = "orbit",
     out: Annotated[
-        Path, Option("--out", "-o", help="A .gif turns; a .png of held-out views has the truth.")
+        Path,
+        Option(
+            "--out",
+            "-o",
+            help="A .gif animation; or a .png, which shows held-out views beside the true images.",
+        ),
     ] = Path("view.gif"),
-    frames: Annotated[int, Option(help="Views along the path.", min=1)] = 24,
-    size: Annotated[int, Option(help="Pixels of width; 0: as in training.", min=0)] = 0,
-    azimuth: Annotated[float, Option(help="Where an orbit begins, degrees.")] = 0.0,
-    elevation: Annotated[float, Option(help="How steep it looks down, degrees.")] = 30.0,
-    data_dir: Annotated[str | None, Option(help="Folder of the data sets.")] = None,
+    frames: Annotated[int, Option(help="Number of views along the path.", min=1)] = 24,
+    size: Annotated[int, Option(help="Width in pixels; 0: as in training.", min=0)] = 0,
+    azimuth: Annotated[float, Option(help="Azimuth at which an orbit begins, degrees.")] = 0.0,
+    elevation: Annotated[float, Option(help="Angle at which an orbit looks down, degrees.")] = 30.0,
+    data_dir: DataDir = None,
 ) -> None:
-    """Show a scene from elsewhere, as trained radiance fields have it."""
+    """Render new views of a scene with trained radiance fields."""
     import sys
 
     import torch
@@ -43,7 +48,7 @@ def render(
     from coordinator.inspection.saved_run import open_run
 
     check_picture(out)
-    told = Console(file=sys.stderr)
+    log = Console(file=sys.stderr)
     views = [View(open_run(folder, data_dir), folder.name) for folder in run_dirs]
     scene = views[0].scene
     truth = path == "held-out" and out.suffix == ".png"
@@ -52,11 +57,11 @@ def render(
     poses = poses_along(path, scene, frames, azimuth, elevation)
     seen = (
         [view.render(pose, width) for view in views]
-        for pose in track(poses, "rendering", console=told)
+        for pose in track(poses, "rendering", console=log)
     )
     if truth:
         true = scene.test.images[spread_out(scene, frames)]
         draw_views(list(zip(true, seen, strict=True)), [view.name for view in views], out)
     else:
         write_frames((torch.cat(row, dim=1) for row in seen), out, per_second=12)
-    told.print(f"picture: {out}")
+    log.print(f"picture: {out}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coordinator.cli.connection import Form, print_job, with_client
+from coordinator.cli.options import Set
 
 if TYPE_CHECKING:
     from coordinator.client import Client
@@ -18,9 +19,7 @@ def submit(
     client: "Client",
     form: Form,
     job: Annotated[str, typer.Argument(help="A job.yaml, or a task that the service has.")],
-    set_: Annotated[
-        list[str] | None, Option("--set", help="Any field of the job: optimizer.lr=0.0005.")
-    ] = None,
+    set_: Set = None,
     priority: Annotated[int, Option(help="-100 to 100; a job with a higher one starts first.")] = 0,
     request_id: Annotated[
         str | None, Option(help="A second submission with the same id returns the same job.")
@@ -29,10 +28,10 @@ def submit(
 ) -> None:
     """Submit a job to the service and print its id."""
     from coordinator.cli.watch import show
-    from coordinator.job.spec import assignment, merge, read_yaml
+    from coordinator.job.spec import from_flags, merge, read_yaml
 
     settings = read_yaml(Path(job)) if job.endswith((".yaml", ".yml")) else {"task": job}
-    settings = merge(settings, *(assignment(text) for text in set_ or []))
+    settings = merge(settings, from_flags({}, set_))
     submitted = client.submit(priority=priority, request_id=request_id, **settings)
     if watch:
         show(client, submitted.id, 0, form)

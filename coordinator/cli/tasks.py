@@ -2,7 +2,7 @@
 
 
 def tasks() -> None:
-    """List what can be trained by name, one line each."""
+    """List the installed tasks, one in a line."""
     from dfa_tasks import INSTALLED
 
     width = max(map(len, INSTALLED))

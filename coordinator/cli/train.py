@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-Help = typer.Option
+from coordinator.cli.options import BatchSize, Blocks, DataDir, Epochs, RayAddress, Set
+
+Option = typer.Option
 
 
 def train(
@@ -16,26 +18,32 @@ def train(
             "folder to resume."
         ),
     ] = "",
-    method: Annotated[str | None, Help(help="dfa, or bp or shallow in one process.")] = None,
-    blocks: Annotated[str | None, Help(help="Layer blocks, each in its own worker.")] = None,
-    replicas: Annotated[str | None, Help(help="Copies of every block.")] = None,
-    microbatches: Annotated[str | None, Help(help="Equal parts a batch is cut into.")] = None,
-    batch_size: Annotated[str | None, Help(help="Samples a step.")] = None,
-    epochs: Annotated[str | None, Help(help="Passes over the training data.")] = None,
-    seed: Annotated[str | None, Help(help="Of weights, feedback, data order, dropout.")] = None,
-    data_dir: Annotated[str | None, Help(help="Folder of the data sets.")] = None,
-    set_: Annotated[
-        list[str] | None, Help("--set", help="Any field of the job: optimizer.lr=0.0005.")
+    method: Annotated[
+        str | None, Option(help="dfa; or bp or shallow, which run in one process.")
     ] = None,
-    run_dir: Annotated[Path | None, Help(help="The run's folder; default: new, in runs/.")] = None,
-    resume: Annotated[bool, Help("--resume", help="Go on from the newest checkpoint.")] = False,
-    ray_address: Annotated[str | None, Help(help="Of a Ray cluster to join, or auto.")] = None,
+    blocks: Blocks = None,
+    replicas: Annotated[str | None, Option(help="Number of copies of every block.")] = None,
+    microbatches: Annotated[str | None, Option(help="Number of equal parts of a batch.")] = None,
+    batch_size: BatchSize = None,
+    epochs: Epochs = None,
+    seed: Annotated[
+        str | None, Option(help="Seed of weights, feedback, data order and dropout.")
+    ] = None,
+    data_dir: DataDir = None,
+    set_: Set = None,
+    run_dir: Annotated[
+        Path | None, Option(help="Folder of the run; default: a new one in runs/.")
+    ] = None,
+    resume: Annotated[
+        bool, Option("--resume", help="Continue from the newest checkpoint.")
+    ] = False,
+    ray_address: RayAddress = None,
 ) -> None:
-    """Train a task, one layer block in each worker; all blocks learn at once."""
+    """Train a task with one layer block in each worker; all blocks learn at the same time."""
     from rich.console import Console
 
     from coordinator.cli.viewer import TerminalViewer, faults_line, result_table
-    from coordinator.job.spec import assignment, given, merge, read_yaml
+    from coordinator.job.spec import from_flags, given, merge, read_yaml
     from coordinator.launch.train import train as run_training
     from dfa_core import JobError
 
@@ -57,13 +65,13 @@ def train(
     elif job and path.is_dir():
         run_dir = run_dir or path
         task = ""
-    settings = merge(settings, *(assignment(text) for text in set_ or []))
+    settings = merge(settings, from_flags({}, set_))
     if not task and run_dir is not None:
         if not resume:
-            raise JobError(f"{run_dir}: holds a run already; go on with --resume")
+            raise JobError(f"{run_dir}: holds a run already; continue it with --resume")
         task = str(read_yaml(run_dir / "job.yaml").get("task", ""))
     if not task:
-        raise JobError("which task? see `errorcast tasks`; the first to try is: train digits")
+        raise JobError("which task? see `errorcast tasks`; to begin, try: errorcast train digits")
     console = Console()
     with TerminalViewer(console) as viewer:
         run = run_training(
@@ -80,7 +88,7 @@ def train(
     console.print(f"run folder: {run.folder} (curves.png, model.safetensors, metrics.jsonl)")
     if not run.summary["finished"]:
         console.print(
-            f"stopped and saved at step {run.summary['steps']}; go on with: "
+            f"stopped and saved at step {run.summary['steps']}; continue with: "
             f"errorcast train {run.folder} --resume"
         )
         raise typer.Exit(130)

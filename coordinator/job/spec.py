@@ -1,6 +1,6 @@
 """The job spec: YAML, flags, `--set` and Python settings all become one JobSpec message here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,11 @@ def assignment(text: str) -> Settings:
 def given(flags: Mapping[str, Any]) -> Settings:
     """Return the flags that were given; the others are None."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def from_flags(flags: Mapping[str, Any], assignments: Iterable[str] | None) -> Settings:
+    """Return the settings of a command line: the flags that were given, then each `--set`."""
+    return merge(given(flags), *(assignment(text) for text in assignments or ()))
 
 
 def whole_numbers(name: str, text: str) -> list[int]:

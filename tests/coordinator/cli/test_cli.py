@@ -152,7 +152,7 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(
         run.send_signal(signal.SIGINT)
         shown, errors = run.communicate(timeout=60)
     assert run.returncode == 130, errors
-    assert "go on with: errorcast train" in shown
+    assert "continue with: errorcast train" in shown
     assert "Traceback" not in errors + shown
     stopped = max(losses(tmp_path / "run"))
     end = max(2 * 22, stopped)  # the whole run ends after two epochs of 22 steps
@@ -204,7 +204,7 @@ def test_a_notice_of_preemption_saves_first(tmp_path: Path, told: str) -> None:
         shown, errors = run.communicate(timeout=60)
     assert run.returncode == 130, errors
     stopped = max(losses(tmp_path / "run"))
-    assert f"stopped and saved at step {stopped}; go on with: errorcast train" in shown
+    assert f"stopped and saved at step {stopped}; continue with: errorcast train" in shown
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
     assert "Traceback" not in errors + shown
 

@@ -85,4 +85,4 @@ def test_the_help_names_every_method(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert run(monkeypatch, "compare", "--help") == 0
-    assert f"Which, of: {', '.join(sorted(METHODS))}." in capfd.readouterr().out
+    assert f"Any of: {', '.join(sorted(METHODS))}." in capfd.readouterr().out

@@ -79,4 +79,4 @@ def test_other_runs_have_nothing_to_say(
 ) -> None:
     train("digits", method="bp", epochs=1, options={"width": 16}, run_dir=tmp_path / "digits")
     assert run(monkeypatch, "generate", str(tmp_path / "digits")) == 2
-    assert "is no run of a language task" in capfd.readouterr().err
+    assert "is not a run of a language task" in capfd.readouterr().err
