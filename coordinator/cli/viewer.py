@@ -1,19 +1,21 @@
 """Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from coordinator.training.events import Evaluation, Event, Notice, PlanMade, Progress, Resumed
 
 
 class TerminalViewer:
@@ -21,7 +23,7 @@ class TerminalViewer:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Progress(
+        self._bars = bars.Progress(
             TextColumn("step"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -39,32 +41,32 @@ class TerminalViewer:
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         """Print an event that people want to see."""
-        match event["event"]:
-            case "plan":
-                self._console.print(plan_table(event["layers"]))
-                self._console.print(f"links: {event['links']}")
-            case "warning" | "fault" | "recovered" | "rolled_back" | "rate_cut":
-                self._console.print(event["message"], style="yellow")
-            case "resumed":
-                self._console.print(f"going on from the checkpoint of step {event['step']}")
-            case "evaluation":
+        match event:
+            case PlanMade():
+                self._console.print(plan_table(event.layers))
+                self._console.print(f"links: {event.links}")
+            case Resumed():
+                self._console.print(event.message)
+            case Evaluation():
                 self._console.print(evaluation_line(event))
+            case _ if isinstance(event, Notice):
+                self._console.print(event.message, style="yellow")
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
+    def progress(self, progress: Progress) -> None:
         """Move the bar."""
-        step, now = progress["step"], monotonic()
+        now = monotonic()
         if self._bar is None:
-            self._began = (progress["samples"], now)
+            self._began = (progress.samples, now)
             self._bars.start()
-            self._bar = self._bars.add_task("", total=progress["total"], loss=0.0, speed=0.0)
-        samples, seconds = progress["samples"] - self._began[0], now - self._began[1]
+            self._bar = self._bars.add_task("", total=progress.total, loss=0.0, speed=0.0)
+        samples, seconds = progress.samples - self._began[0], now - self._began[1]
         speed = samples / seconds if seconds > 0 else 0.0
-        self._bars.update(self._bar, completed=step, loss=progress["loss"], speed=speed)
+        self._bars.update(self._bar, completed=progress.step, loss=progress.loss, speed=speed)
 
 
-def plan_table(rows: list[dict[str, Any]]) -> Table:
+def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return the partition as a table: layer, features, parameters, cost, block."""
     table = Table(title="layers and blocks")
     for name in ("layer", "features", "parameters", "cost, ms a microbatch", "block"):
@@ -80,10 +82,10 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def evaluation_line(event: Mapping[str, Any]) -> str:
+def evaluation_line(event: Evaluation) -> str:
     """Return one line about an evaluation."""
-    scores = "  ".join(f"{name} {value:.4f}" for name, value in event["scores"].items())
-    return f"epoch {event['epoch']}/{event['epochs']}  {event['data']} {scores}"
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
+    return f"epoch {event.epoch}/{event.epochs}  {event.data} {scores}"
 
 
 def faults_line(summary: Mapping[str, Any]) -> str:
@@ -99,7 +101,7 @@ def faults_line(summary: Mapping[str, Any]) -> str:
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:
-    """Return what a run came to: scores, step time, and how busy each process was."""
+    """Return the result of a run: scores, step time, and how busy each process was."""
     scores = "  ".join(f"{name} {value:.4f}" for name, value in summary["metrics"].items())
     table = Table(
         title=f"test {scores}\nstep {summary['step_ms']:.2f} ms, "

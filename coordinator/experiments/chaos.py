@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,14 @@ import torch
 
 from coordinator.job.spec import Settings
 from coordinator.launch.train import Run, Viewer, train
+from coordinator.training.events import (
+    Event,
+    FaultSeen,
+    Progress,
+    Recovered,
+    Warned,
+    WorkersStarted,
+)
 
 _MOMENT_S = 1.0  # a strike comes at any moment of the second behind its step
 _AGAIN_S = 4.0  # one that follows another in the middle of its recovery
@@ -107,20 +115,20 @@ class FaultInjector:
     _timers: list[threading.Timer] = field(default_factory=list)
     _stopped: list[int] = field(default_factory=list)
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Note who runs now, and what has been recovered."""
-        if event["event"] == "workers":
-            self._processes = [event["coordinator"], *event["processes"]]
-        elif event["event"] == "recovered":
-            self._note_recovered(monotonic(), event["repeated"])
-        if event["event"] in ("fault", "recovered", "warning"):
-            self.tell(event["message"])
+    def event(self, event: Event) -> None:
+        """Note the present processes, and the end of a recovery."""
+        if isinstance(event, WorkersStarted):
+            self._processes = [event.coordinator, *event.processes]
+        elif isinstance(event, Recovered):
+            self._note_recovered(monotonic(), event.repeated)
+        if isinstance(event, FaultSeen | Recovered | Warned):
+            self.tell(event.message)
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
+    def progress(self, progress: Progress) -> None:
         """Strike when the step is reached and nothing is being recovered."""
         if not self._due and self._next < len(self.faults):
             fault = self.faults[self._next]
-            if progress["step"] >= fault.step:
+            if progress.step >= fault.step:
                 self._arm(fault)
 
     def close(self) -> None:

@@ -21,6 +21,14 @@ from coordinator.launch.ray_session import ray_for
 from coordinator.runs.curves import draw_curves
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.actor import training_actor
+from coordinator.training.events import (
+    Event,
+    Failed,
+    FaultSeen,
+    Finished,
+    Progress,
+    TrainingStarted,
+)
 from coordinator.training.recovery import Recovery
 from dfa_core import Chain, JobError, TrainingFailed
 from dfa_tasks import Task
@@ -32,11 +40,11 @@ _POLL_S = 0.2
 class Viewer(Protocol):
     """Shows a run to whoever waits for it."""
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Show an event: plan, workers, fault, recovered, evaluation, checkpoint, finished..."""
+    def event(self, event: Event) -> None:
+        """Show an event; coordinator/training/events.py lists them."""
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
-        """Show how far the run is: step, total, samples, loss."""
+    def progress(self, progress: Progress) -> None:
+        """Show how far the run is."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def _run(
                     wait_s = recovery.fault(error)
                 except TrainingFailed as failure:
                     raise TrainingFailed(f"{failure}; go on with --resume") from error
-                _show(viewer, {"event": "fault", "message": str(error)})
+                _show(viewer, FaultSeen(str(error)))
                 time.sleep(wait_s)
             finally:
                 ray.kill(actor)
@@ -149,8 +157,8 @@ def _run(
 
 def _follow(
     actor: Any, viewer: Viewer | None, recovery: Recovery, noted: list[int], timeout_s: float
-) -> Iterator[Mapping[str, Any]]:
-    """Yield the actor's events to the last; the first Ctrl-C asks it to stop, the second leaves."""
+) -> Iterator[Event]:
+    """Yield the actor's events; the first Ctrl-C asks it to stop, the second leaves it."""
     seen, asked, ended = 0, False, False
     while not ended:
         if noted and not asked:
@@ -166,29 +174,26 @@ def _follow(
                 f"the coordinator's process hangs: no answer within {timeout_s:g} s"
             ) from error
         seen += len(events)
-        if progress:
+        for event in events:
+            if isinstance(event, TrainingStarted):
+                recovery.goes_on_from(event.step)
+        if progress is not None:
             _note(viewer, recovery, progress)
         for event in events:
-            if event["event"] == "training":
-                recovery.goes_on_from(event["step"])
             _show(viewer, event)
             yield event
-            ended = event["event"] in ("finished", "failed")
+            ended = isinstance(event, Finished | Failed)
 
 
-def _note(viewer: Viewer | None, recovery: Recovery, progress: Mapping[str, Any]) -> None:
-    repeated = max(0, recovery.furthest - progress["step"])
-    lost_s = recovery.done(progress["step"])
-    if lost_s is not None:
-        step = progress["step"]
-        message = f"recovered in {lost_s:.1f} s; {repeated} step(s) are done again behind {step}"
-        values = {"seconds": lost_s, "step": step, "repeated": repeated, "message": message}
-        _show(viewer, {"event": "recovered", **values})
+def _note(viewer: Viewer | None, recovery: Recovery, progress: Progress) -> None:
+    recovered = recovery.done(progress.step)
+    if recovered is not None:
+        _show(viewer, recovered)
     if viewer is not None:
         viewer.progress(progress)
 
 
-def _show(viewer: Viewer | None, event: Mapping[str, Any]) -> None:
+def _show(viewer: Viewer | None, event: Event) -> None:
     if viewer is not None:
         viewer.event(event)
 
@@ -217,15 +222,18 @@ def _noted_interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _ended(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the summary of a run that ended well; raise what one that failed ended with."""
-    if event["event"] == "finished":
-        return {key: value for key, value in event.items() if key != "event"}
-    if event["event"] == "failed":
-        kind = JobError if event["code"] == 2 else TrainingFailed
-        failure = kind(event["message"])
-        failure.add_note(event["traceback"])
-        raise failure
+def _ended(event: Event) -> Mapping[str, Any] | None:
+    """Return the summary of a run that ended well, None while it runs.
+
+    Raises JobError or TrainingFailed, with the actor's traceback as a note, for one that failed.
+    """
+    match event:
+        case Finished(summary):
+            return summary
+        case Failed(message, job_is_wrong, traceback):
+            failure = JobError(message) if job_is_wrong else TrainingFailed(message)
+            failure.add_note(traceback)
+            raise failure
     return None
 
 

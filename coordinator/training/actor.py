@@ -24,6 +24,15 @@ from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
 from coordinator.runs.checkpoint import Checkpoint
 from coordinator.runs.run_folder import RunFolder
+from coordinator.training.events import (
+    Event,
+    Failed,
+    Finished,
+    PlanMade,
+    Progress,
+    Resumed,
+    Warned,
+)
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
@@ -35,9 +44,7 @@ from workers.placement import Placement, Worker, WorkerResources, rendezvous_hos
 from workers.trace import Span
 from workers.transport import choose, describe_links
 
-Event = dict[str, Any]
-
-_AT_ONCE = 500  # events an answer
+_AT_ONCE = 500  # events in one answer
 
 
 class TrainingWork:
@@ -46,7 +53,7 @@ class TrainingWork:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._news = threading.Condition()
-        self._progress: Event = {}
+        self._progress: Progress | None = None
         self._training: Training | None = None
         self._thread: threading.Thread | None = None
         self._run_dir: Path | None = None
@@ -77,7 +84,7 @@ class TrainingWork:
             self._thread.start()
 
     def run(self, task: PickledPayload | None, spec: bytes, run_dir: Path) -> None:
-        """Run a job to its end; whatever happens is the last event, `finished` or `failed`.
+        """Run a job to its end; the last event is Finished or Failed, whatever happens.
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
         """
@@ -88,16 +95,16 @@ class TrainingWork:
                 at_end.enter_context(self._folder.locked())
                 placement = self._place(at_end)
                 summary = self._run(self._job(), placement, at_end)
-            self._emit("finished", summary)
+            self._emit(Finished(summary))
         except JobError as error:
-            self._fail(error, 2, str(error))
+            self._fail(error, str(error), job_is_wrong=True)
         except TrainingFailed as error:
-            self._fail(error, 1, f"{error}; {self._how_to_go_on()}")
+            self._fail(error, f"{error}; {self._how_to_go_on()}")
         except OSError as error:
-            self._fail(error, 1, f"{self._folder.path.name}: {error}; {self._how_to_go_on()}")
+            self._fail(error, f"{self._folder.path.name}: {error}; {self._how_to_go_on()}")
         except Exception as error:  # noqa: BLE001
             what = (str(error).splitlines() or [""])[-1]
-            self._fail(error, 1, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
+            self._fail(error, f"{type(error).__name__}: {what}; {self._how_to_go_on()}")
 
     def _job(self) -> Job:
         if self._task is not None:
@@ -171,7 +178,7 @@ class TrainingWork:
         transport = choose(job.settings.resources.transport, gpus)
         links = describe_links(transport, gpus, rendezvous_host(workers))
         table, weights = plan.table(), plan.profile.head_parameters
-        self._emit("plan", {"layers": table, "head": weights, "links": links})
+        self._emit(PlanMade(table, weights, links))
         folders = self._task.folders if self._task is not None else None
         model = pack(job.model, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
@@ -192,9 +199,9 @@ class TrainingWork:
     def _checkpoint(self) -> Checkpoint | None:
         newest = self._folder.checkpoint()
         for damage in self._folder.skipped:
-            self._emit("warning", {"message": f"{damage}; goes on from the checkpoint before it"})
+            self._emit(Warned(f"{damage}; goes on from the checkpoint before it"))
         if newest is not None:
-            self._emit("resumed", {"step": newest.step})
+            self._emit(Resumed(newest.step))
         return newest
 
     def _how_to_go_on(self) -> str:
@@ -209,23 +216,24 @@ class TrainingWork:
             return saved
         return f"{saved}: go on with errorcast train {self._folder.path} --resume"
 
-    def _emit(self, kind: str, values: dict[str, Any]) -> None:
+    def _emit(self, event: Event | Progress) -> None:
         with self._news:
-            if kind == "progress":
-                self._progress = values
+            if isinstance(event, Progress):
+                self._progress = event
             else:
-                self._events.append({"event": kind, **values})
+                self._events.append(event)
             self._news.notify_all()
 
-    def _fail(self, error: Exception, code: int, message: str) -> None:
+    def _fail(self, error: Exception, message: str, job_is_wrong: bool = False) -> None:
         trace = "".join(traceback.format_exception(error))
-        self._emit("failed", {"code": code, "message": message, "traceback": trace})
+        self._emit(Failed(message, job_is_wrong, trace))
 
     @ray.method(concurrency_group="control")
-    def follow(self, after: int, wait_s: float) -> tuple[list[Event], Event]:
+    def follow(self, after: int, wait_s: float) -> tuple[list[Event], Progress | None]:
         """Return the events from number `after` on, and the newest progress.
 
-        Answers at once when there are such events, else when one comes or after `wait_s` seconds.
+        Answers at once when there are such events, otherwise at the next one or after `wait_s`
+        seconds.
         """
         with self._news:
             self._news.wait_for(lambda: len(self._events) > after, timeout=wait_s)

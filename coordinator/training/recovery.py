@@ -1,14 +1,15 @@
-"""What a run does when a part of it is lost: go on, wait a little, or give up.
+"""What a run does when it loses a process: go on at once, wait a little, or give up.
 
-A machine of three states, apart from the training loop: RUNNING, RECOVERING (a fault was seen, and
+A state machine of its own, apart from the training loop: RUNNING, RECOVERING (a fault was seen, and
 no new step was done since) and FAILED. Only a step that was never done before makes it RUNNING
-again: a run that dies at the same place again and again comes to its end.
+again: a run that dies at the same step again and again ends.
 """
 
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic
 
+from coordinator.training.events import Recovered
 from dfa_core import TrainingFailed
 
 _FIRST_WAIT_S = 1.0
@@ -34,7 +35,7 @@ class Recovery:
         self.seconds_lost = 0.0
         self.steps_repeated = 0
         self.furthest = 0  # steps that were done at any time
-        self._at = 0
+        self._at = self._from = 0  # the newest step done, and where the run last went on
         self._tries = 0
         self._since: float | None = None
         self._non_finite_at, self._non_finite_times = 0, 0
@@ -42,9 +43,9 @@ class Recovery:
     def begins(self, step: int) -> None:
         """Note the step that the run begins at, or that it was rolled back to.
 
-        Steps behind it, if there were any, will be other steps: the learning rate was lowered.
+        Steps after it count as new ones: with a lower learning rate they give other bits.
         """
-        self.furthest = self._at = step
+        self.furthest = self._at = self._from = step
 
     def fault(self, cause: Exception) -> float:
         """Note a fault; return the seconds to wait before the next try.
@@ -69,7 +70,7 @@ class Recovery:
     def non_finite(self, step: int, cause: Exception) -> None:
         """Note that the numbers of a step are not finite.
 
-        Raises TrainingFailed when that has come too often with no further step reached.
+        Raises TrainingFailed when that happened too often and no later step was reached.
         """
         if step > self._non_finite_at:
             self._non_finite_at, self._non_finite_times = step, 0
@@ -78,27 +79,28 @@ class Recovery:
             self._give_up(cause, "roll-backs")
 
     def goes_on_from(self, step: int) -> int:
-        """Note the step that the run has gone back to; return how many will be done again."""
+        """Note the step that the run went back to; return how many steps it repeats."""
         again = max(0, self._at - step)
-        self._at = step
+        self._at = self._from = step
         self.steps_repeated += again
         return again
 
-    def done(self, step: int) -> float | None:
-        """Note that so many steps are done; return the seconds lost when that ended a recovery.
+    def done(self, step: int) -> Recovered | None:
+        """Note that `step` steps are done; return the recovery that this ended, if any.
 
-        What is lost is the time from the fault to the next step done, be it a repeated one.
+        It lasts from the fault to the next step done, which may be a repeated one.
         """
         self._at = step
-        lost = None
+        recovered = None
         if self._since is not None:
-            lost = self._clock() - self._since
-            self.seconds_lost += lost
+            seconds = self._clock() - self._since
+            recovered = Recovered(seconds, self._from, max(0, self.furthest - self._from))
+            self.seconds_lost += seconds
             self._since = None
         if step > self.furthest:
             self.furthest = step
             self.state = State.RUNNING
-        return lost
+        return recovered
 
     def _give_up(self, cause: Exception, tries: str) -> None:
         self.state = State.FAILED

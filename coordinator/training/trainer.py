@@ -16,8 +16,17 @@ from coordinator.runs.checkpoint import Checkpoint, write_checkpoint
 from coordinator.runs.early_stopping import EarlyStopping
 from coordinator.runs.plateau import Plateau, next_plateau
 from coordinator.runs.run_folder import RunFolder
+from coordinator.training.events import (
+    CheckpointWritten,
+    Emit,
+    FaultSeen,
+    Progress,
+    RateCut,
+    RolledBack,
+    TrainingStarted,
+)
 from coordinator.training.recovery import Recovery
-from coordinator.training.reports import Emit, Reports
+from coordinator.training.reports import Reports
 from coordinator.training.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
@@ -107,7 +116,7 @@ class Training:
             except PipelineBroken as fault:
                 step = self._recover(fault)
         self._reports.workers(self._engine.processes())
-        self._reports.tell("training", {"step": step, "total": self._total})
+        self._reports.emit(TrainingStarted(step, self._total))
         return step
 
     def _advance(self, step: int) -> int:
@@ -141,7 +150,7 @@ class Training:
         """Have lost workers replaced; return the step to go on from."""
         while True:
             wait_s = self._recovery.fault(fault)
-            self._reports.tell("fault", {"message": str(fault)})
+            self._reports.emit(FaultSeen(str(fault)))
             self._stop.wait(wait_s)
             try:
                 step = self._engine.recover(fault.lost, self._newest())
@@ -186,8 +195,7 @@ class Training:
             step = self._recover(broken)
         self._reports.begin(target.step)
         rate = self._rule.optimizer.rate(target.step)
-        message = f"{what}; rolled back to step {target.step}, learning rate {rate:g} from there"
-        self._reports.tell("rolled_back", {"step": target.step, "message": message})
+        self._reports.emit(RolledBack(target.step, rate, what))
         return step
 
     def _boundary(self, step: int) -> int:
@@ -208,17 +216,8 @@ class Training:
             done = step + 1
             new = done > self._recovery.furthest  # else it was told before, with the same bits
             self._note_done(done)
-            self._reports.tell(
-                "progress",
-                {
-                    "step": done,
-                    "total": self._total,
-                    "samples": done * self._job.spec.batch_size,
-                    "loss": loss,
-                    "step_s": self._median_s(),
-                    "processes": loads,
-                },
-            )
+            samples = done * self._job.spec.batch_size
+            self._reports.emit(Progress(done, self._total, samples, loss, self._median_s(), loads))
             self._skipped = 0 if isfinite(loss) else self._skipped + 1
             if self._skipped > _MOST_SKIPPED:
                 raise TrainingFailed(f"{self._skipped} batches in a row have a loss of {loss}")
@@ -244,10 +243,9 @@ class Training:
             )
 
     def _note_done(self, done: int) -> None:
-        lost_s = self._recovery.done(done)
-        if lost_s is not None:
-            again = max(0, self._recovery.furthest - done + 1)
-            self._reports.recovered(done - 1, lost_s, again)
+        recovered = self._recovery.done(done)
+        if recovered is not None:
+            self._reports.emit(recovered)
 
     def _evaluate(self, step: int) -> None:
         chosen = self._splits.validation
@@ -280,8 +278,7 @@ class Training:
         self._save(step, must=True)
         self._engine.start(self._newest())
         rate = self._rule.optimizer.rate(step)
-        message = f"no lower loss than {self._plateau.loss:.4f}: the learning rate is {rate:g} now"
-        self._reports.tell("rate_cut", {"step": step, "message": message})
+        self._reports.emit(RateCut(step, rate, self._plateau.loss))
 
     def _save(self, step: int, must: bool) -> bool:
         """Write a checkpoint; a disk that does not take it ends the run only where it must.
@@ -307,7 +304,7 @@ class Training:
             self._reports.warn(message)
             return False
         self._saved = step
-        self._reports.tell("checkpoint", {"step": step, "path": str(path)})
+        self._reports.emit(CheckpointWritten(step, str(path)))
         return True
 
     def _median_s(self) -> float:

@@ -6,7 +6,7 @@ Prints a JSON line a message: what the run tells, then what it came to.
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,14 @@ import psutil
 from ray.cluster_utils import Cluster
 
 from coordinator import train
+from coordinator.training.events import (
+    Event,
+    FaultSeen,
+    Progress,
+    Recovered,
+    WorkersStarted,
+    to_json,
+)
 
 JOB: dict[str, Any] = {
     "blocks": 2,
@@ -34,16 +42,16 @@ class Teller:
     def __init__(self, on_step: Callable[[int, list[int]], None]) -> None:
         self._on_step, self._workers = on_step, list[int]()
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "workers":
-            self._workers = event["processes"]
-            say(workers=event["processes"], coordinator=event["coordinator"])
-        if event["event"] in ("fault", "recovered"):
-            say(**event)
+    def event(self, event: Event) -> None:
+        if isinstance(event, WorkersStarted):
+            self._workers = list(event.processes)
+            say(workers=self._workers, coordinator=event.coordinator)
+        if isinstance(event, FaultSeen | Recovered):
+            say(**to_json(event))
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
-        say(step=progress["step"])
-        self._on_step(progress["step"], self._workers)
+    def progress(self, progress: Progress) -> None:
+        say(step=progress.step)
+        self._on_step(progress.step, self._workers)
 
 
 def on_a_cluster(folder: Path) -> None:

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from errorcast.v1.event_pb2 import SEVERITY_INFO, Event
 
@@ -25,6 +24,8 @@ from coordinator.service.jobs.transitions import apply_report, lose_actor
 from coordinator.service.processes.capacity import Capacity
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
+from coordinator.training.events import Event as RunEvent
+from coordinator.training.events import Progress
 
 _FOLLOW_S = 0.5  # how long an actor waits for a new event before it answers
 _POLL_S = 0.2  # shortest time between two requests to an actor
@@ -240,14 +241,14 @@ class Supervisor:
             logger.warning("%s was not ended: %s", actor, error)  # the next sweep ends it
 
     def _store_reports(
-        self, job_id: str, actor: str, reports: list[dict[str, Any]], progress: dict[str, Any]
+        self, job_id: str, actor: str, reports: list[RunEvent], progress: Progress | None
     ) -> None:
         """Store an actor's reports in one transaction, and notify the watchers."""
         record = self._if_active(job_id, actor)
         if record is None:
             return
         changed = record.copy()
-        if progress:
+        if progress is not None:
             changed.job.progress.CopyFrom(progress_of(progress))
         if not reports:
             self._store.note_progress(changed)

@@ -21,39 +21,40 @@ from coordinator.service.jobs.states import (
     STARTING,
     SUCCEEDED,
 )
+from coordinator.training import events as run_events
+from coordinator.training.events import Event as RunEvent
 
 _LOSSES = 3
 
 
-def apply_report(record: Record, report: Mapping[str, Any]) -> list[Event]:
+def apply_report(record: Record, report: RunEvent) -> list[Event]:
     """Apply one report of the training actor."""
-    if report["event"] == "metrics" and report["step"] <= record.logged:
+    if isinstance(report, run_events.Metrics) and report.step <= record.logged:
         return []  # a repeated step after a lost start; its bits are the same
     events = list(events_of(report))
-    match report["event"]:
-        case "training" if record.job.state == STARTING:
-            events.append(record.go_to(RUNNING, f"started at step {report['step']}"))
-        case "metrics":
-            record.logged = report["step"]
-        case "rolled_back":
-            record.logged = report["step"]  # the steps after it are computed anew
-        case "evaluation":
-            scores = next(e.evaluation.scores for e in events if e.HasField("evaluation"))
+    match report:
+        case run_events.TrainingStarted() if record.job.state == STARTING:
+            events.append(record.go_to(RUNNING, f"started at step {report.step}"))
+        case run_events.Metrics():
+            record.logged = report.step
+        case run_events.RolledBack():
+            record.logged = report.step  # the steps after it are computed anew
+        case run_events.Evaluation():
             record.job.metrics.clear()
-            record.job.metrics.update(scores)
-        case "checkpoint":
+            record.job.metrics.update(report.scores)
+        case run_events.CheckpointWritten():
             record.losses = 0
-        case "failed":
-            events.append(record.go_to(FAILED, plain(report["message"])))
-        case "finished":
-            events += _end_start(record, report)
+        case run_events.Failed():
+            events.append(record.go_to(FAILED, plain(report.message)))
+        case run_events.Finished():
+            events += _end_start(record, report.summary)
     return events
 
 
-def _end_start(record: Record, report: Mapping[str, Any]) -> list[Event]:
+def _end_start(record: Record, summary: Mapping[str, Any]) -> list[Event]:
     """End a start that went well: at the job's last step, or where it was asked to stop."""
-    step = report["steps"]
-    if report["finished"]:
+    step = summary["steps"]
+    if summary["finished"]:
         return [record.go_to(SUCCEEDED, f"trained to step {step}")]
     if record.wanted == "cancel":
         return [record.go_to(CANCELLED, f"cancelled at step {step}")]

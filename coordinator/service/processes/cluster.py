@@ -6,13 +6,13 @@ import json
 import logging
 import secrets
 from pathlib import Path
-from typing import Any
 
 from coordinator.service.processes.capacity import Capacity
 from coordinator.service.processes.child import Child, ChildError, ChildGone
 from coordinator.service.processes.frames import Frame, Header
 from coordinator.service.processes.own_ray import token_of
 from coordinator.service.settings import ServiceSettings
+from coordinator.training.events import Event, Progress, from_json
 
 _JOIN_S = 90.0
 _RETRY_S = (1.0, 2.0, 5.0, 10.0)
@@ -134,7 +134,7 @@ class ClusterLink:
 
     async def follow(
         self, name: str, after: int, wait_s: float, patience_s: float
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    ) -> tuple[list[Event], Progress | None]:
         """Return an actor's reports after a number, and its progress.
 
         wait_s: how long the actor waits for a new report before it answers.
@@ -142,8 +142,9 @@ class ClusterLink:
         """
         request = {"do": "follow", "name": name, "after": after, "wait_s": wait_s}
         header, body = await self._ask({**request, "patience_s": patience_s}, patience_s=patience_s)
-        reports: list[dict[str, Any]] = json.loads(body)
-        return reports, header["progress"]
+        progress = header["progress"]
+        reports = [from_json(report) for report in json.loads(body)]
+        return reports, None if progress is None else from_json(progress)
 
     async def stop(self, name: str, patience_s: float) -> None:
         """Ask a job to save and end. Raises ActorLost, also when the actor hangs."""

@@ -23,6 +23,7 @@ from coordinator.service.processes.frames import (
     read_async,
 )
 from coordinator.training.actor import training_actor
+from coordinator.training.events import to_json
 
 _NAMESPACE = "errorcast"
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -76,7 +77,8 @@ class Cluster:
         actor = await asyncio.to_thread(self._actor, name)
         call = actor.follow.remote(after, wait_s)
         reports, progress = await self._in_time(actor, call, wait_s + patience_s)
-        return {"progress": progress}, json.dumps(reports).encode()
+        newest = None if progress is None else to_json(progress)
+        return {"progress": newest}, json.dumps([to_json(report) for report in reports]).encode()
 
     async def stop(self, name: str, patience_s: float) -> Frame:
         """Ask a job to save its state and end."""

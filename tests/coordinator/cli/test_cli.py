@@ -161,7 +161,7 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(
         "train", "run", "--resume", "--epochs", str(epochs), "--blocks", "3", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert f"going on from the checkpoint of step {stopped}" in done.stdout
+    assert f"resumed from the checkpoint of step {stopped}" in done.stdout
     ours, undisturbed = losses(tmp_path / "run"), losses(whole_run[0])
     assert sorted(ours) == list(range(1, epochs * 22 + 1))
     assert {step: ours[step] for step in undisturbed} == undisturbed
@@ -231,7 +231,7 @@ def test_a_killed_process_ends_a_run_that_must_not_recover(tmp_path: Path, victi
         "train", "run", "--resume", "--set", "resources.timeout_s=60", "--epochs", "1", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "going on from the checkpoint" in done.stdout
+    assert "resumed from the checkpoint" in done.stdout
 
 
 def test_files_named_like_our_packages_do_not_get_in_the_way(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_host_is_lost_and_the_bits_are_the_same(a_ray: None, tmp_path: Path, h
                 lost.kill() if how == "killed" else lost.cut_off()
     assert told[-1]["finished"], told[-1]
     assert lost
-    assert any(message.get("event") == "recovered" for message in told)
+    assert any(message.get("kind") == "Recovered" for message in told)
     assert_like_on_one_node(tmp_path / "run", tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_a_killed_ray_node_of_this_host_is_replaced(a_ray: None, tmp_path: Path)
                 child.kill()
             run.kill()
     assert told[-1]["finished"], told[-1]
-    kinds = [message.get("event") for message in told]
+    kinds = [message.get("kind") for message in told]
     assert {"lost": "node"} in told
-    assert "recovered" in kinds
+    assert "Recovered" in kinds
     assert_like_on_one_node(tmp_path / "run", tmp_path)

@@ -2,14 +2,13 @@
 
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from coordinator import train
+from coordinator.training.events import Event, Progress, Recovered, WorkersStarted
 
 RECOVERIES = 50
 
@@ -24,10 +23,10 @@ class KillsBlock1:
         self._coordinator = 0
         self._killed_at = 0
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "workers":
-            self._processes, self._coordinator = event["processes"], event["coordinator"]
-        if event["event"] == "recovered":
+    def event(self, event: Event) -> None:
+        if isinstance(event, WorkersStarted):
+            self._processes, self._coordinator = list(event.processes), event.coordinator
+        if isinstance(event, Recovered):
             self.samples.append(
                 {
                     "coordinator": self._usage(self._coordinator),
@@ -35,10 +34,10 @@ class KillsBlock1:
                 }
             )
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
-        if progress["step"] > self._killed_at and self.killed < RECOVERIES and self._processes:
+    def progress(self, progress: Progress) -> None:
+        if progress.step > self._killed_at and self.killed < RECOVERIES and self._processes:
             self.killed += 1
-            self._killed_at = progress["step"]
+            self._killed_at = progress.step
             os.kill(self._processes[0], signal.SIGKILL)
             self._processes = []
 

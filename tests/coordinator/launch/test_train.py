@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from coordinator import train
 from coordinator.launch.train import _noted_interrupts
 from coordinator.runs.checkpoint import _seal
 from coordinator.runs.run_folder import RunFolder
+from coordinator.training.events import Event, Progress, Warned
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 
@@ -103,12 +103,12 @@ class Listener:
     """A viewer that keeps what it is shown."""
 
     def __init__(self) -> None:
-        self.events: list[Mapping[str, Any]] = []
+        self.events: list[Event] = []
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         self.events.append(event)
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
+    def progress(self, progress: Progress) -> None:
         pass
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
     flip(next(checkpoints.glob("step-*22/layer-0001.safetensors")))
     listener = Listener()
     run = train("digits", epochs=2, resume=True, viewer=listener, **settings)
-    said = [event["message"] for event in listener.events if event["event"] == "warning"]
+    said = [event.message for event in listener.events if isinstance(event, Warned)]
     assert len(said) == 1
     assert "step-000000022/layer-0001.safetensors: is not what was written" in said[0]
     whole = train("digits", epochs=2, **{**settings, "run_dir": tmp_path / "whole"})
@@ -239,8 +239,8 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(a_ray: None, tmp_path: Pa
     small_disk(disk, 8)
 
     class Filler(Listener):
-        def progress(self, progress: Mapping[str, Any]) -> None:
-            step, filler = progress["step"], disk / "filler"
+        def progress(self, progress: Progress) -> None:
+            step, filler = progress.step, disk / "filler"
             if 40 < step < 200 and not filler.exists():
                 with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                     while True:
@@ -254,7 +254,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(a_ray: None, tmp_path: Pa
             "digits", run_dir=disk / "run", viewer=listener, epochs=40, log_every=1,
             options={"width": 128}, checkpoint={"every_steps": 20},
         )  # fmt: skip
-        said = [event["message"] for event in listener.events if event["event"] == "warning"]
+        said = [event.message for event in listener.events if isinstance(event, Warned)]
         assert any("was not written" in m and "No space left on device" in m for m in said)
         steps = [line["step"] for line in run.curves if line["kind"] == "train"]
         assert steps == list(range(1, 40 * 22 + 1))

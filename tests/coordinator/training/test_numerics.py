@@ -1,6 +1,5 @@
 """NaN and infinity: stop, leave the batch out, or roll back with a lower rate; on any blocks."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import coordinator
+from coordinator.training.events import Event, Progress, RolledBack, Warned
 from dfa_core import JobError, Model, Reference, TrainingFailed
 from dfa_core.block import Block
 from dfa_core.layer import build_layers
@@ -102,16 +102,16 @@ def test_a_layer_whose_gradient_alone_is_not_finite_leaves_the_batch_out_alone()
 
 class Listener:
     def __init__(self) -> None:
-        self.events: list[Mapping[str, Any]] = []
+        self.events: list[Event] = []
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         self.events.append(event)
 
-    def progress(self, progress: Mapping[str, Any]) -> None:
+    def progress(self, progress: Progress) -> None:
         pass
 
-    def messages(self, kind: str) -> list[str]:
-        return [event["message"] for event in self.events if event["event"] == kind]
+    def messages(self, kind: type[Warned | RolledBack]) -> list[str]:
+        return [event.message for event in self.events if isinstance(event, kind)]
 
 
 def a_task(non_finite: float | None = None) -> Task:
@@ -140,7 +140,7 @@ def test_a_spoilt_sample_stops_the_run_or_costs_its_batch(a_ray: None, tmp_path:
         faults={"non_finite": "skip"},
         **QUICK,
     )
-    said = [m for m in listener.messages("warning") if m.startswith("the loss is nan at step ")]
+    said = [m for m in listener.messages(Warned) if m.startswith("the loss is nan at step ")]
     assert len(said) == 3  # one batch an epoch
     assert all(torch.isfinite(t).all() for t in run.model.state_dict().values())
     logged = [line["step"] for line in run.curves if line["kind"] == "train"]
@@ -150,7 +150,7 @@ def test_a_spoilt_sample_stops_the_run_or_costs_its_batch(a_ray: None, tmp_path:
     listener = Listener()
     settings = {**QUICK, "faults": {"non_finite": "skip"}, "run_dir": tmp_path / "layer"}
     coordinator.train(a_task(float("inf")), viewer=listener, **settings)
-    said = listener.messages("warning")
+    said = listener.messages(Warned)
     assert len(said) == 3
     assert all(m.startswith("layer 0 (Linear+Tanh): the batch of step ") for m in said)
 
@@ -164,7 +164,7 @@ def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_p
     }
     listener = Listener()
     once = coordinator.train(a_task(), run_dir=tmp_path / "a", viewer=listener, blocks=2, **job)
-    told = listener.messages("rolled_back")
+    told = listener.messages(RolledBack)
     assert len(told) == 1
     assert "the loss is nan at step 1" in told[0]
     assert told[-1].endswith("rolled back to step 0, learning rate 0.1 from there")

@@ -19,7 +19,7 @@ class AnyRun(RuleBasedStateMachine):
         self.now = 100.0
         self.recovery = Recovery(LIMIT, clock=lambda: self.now)
         self.recovery.begins(0)
-        self.at = self.furthest = self.tries = self.faults = 0
+        self.at = self.went_on = self.furthest = self.tries = self.faults = 0
         self.since: float | None = None
         self.lost = 0.0
         self.repeated = 0
@@ -29,9 +29,14 @@ class AnyRun(RuleBasedStateMachine):
     def a_step_is_done(self, seconds: float) -> None:
         self.now += seconds
         self.at += 1
-        lost = self.recovery.done(self.at)
-        assert (lost is None) == (self.since is None)
-        if self.since is not None:
+        recovered = self.recovery.done(self.at)
+        assert (recovered is None) == (self.since is None)
+        if recovered is not None and self.since is not None:
+            assert recovered.seconds == pytest.approx(self.now - self.since)
+            assert (recovered.step, recovered.repeated) == (
+                self.went_on,
+                self.furthest - self.went_on,
+            )
             self.lost += self.now - self.since
             self.since = None
         if self.at > self.furthest:
@@ -53,6 +58,7 @@ class AnyRun(RuleBasedStateMachine):
         back = min(back, self.at)
         assert self.recovery.goes_on_from(self.at - back) == back
         self.at -= back
+        self.went_on = self.at
         self.repeated += back
 
     @rule(seconds=st.floats(0, 10))
