@@ -30,7 +30,8 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
     blocks = request.spec.blocks * replicas_of(request.spec)
     if blocks > limits.blocks:
         raise ServiceError(
-            BAD_JOB, f"blocks: {blocks} in all replicas together is above {limits.blocks}"
+            BAD_JOB,
+            f"blocks: {blocks} is above {limits.blocks}, the limit for all replicas together",
         )
 
 
