@@ -1,4 +1,4 @@
-"""What errorcast trains: models, heads, losses and data."""
+"""The tasks that errorcast trains: models, heads, losses and data."""
 
 from dfa_core import Model
 from dfa_tasks.registry import INSTALLED, make_task

@@ -1,4 +1,4 @@
-"""Finds data files in the user's folders, or downloads them from their homes into the cache."""
+"""Finds data files in the user's folders, or downloads them into the cache."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _TIMEOUT_S = 30
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloads: ERRORCAST_CACHE, else the user's cache folder."""
+    """Return the folder for downloads: ERRORCAST_CACHE, or the user's cache folder without it."""
     named = os.environ.get("ERRORCAST_CACHE")
     return Path(named) if named else user_cache_path("errorcast")
 
@@ -25,10 +25,10 @@ def cache_folder() -> Path:
 def find(dataset: str, names: Sequence[str], data_dir: str) -> Path | None:
     """Return the first folder that holds all files of a data set, or None.
 
-    data_dir: the user's choice; empty takes ERRORCAST_DATA. The files lie in it directly or in a
-    folder of the data set's name; the cache is looked at last.
+    data_dir: the user's choice; ERRORCAST_DATA is used when it is empty. The files are directly in
+        it or in a folder with the data set's name. The cache is searched last.
 
-    Raises JobError when data_dir was named and lacks the files.
+    Raises JobError when data_dir is given and lacks the files.
     """
     given = data_dir or os.environ.get("ERRORCAST_DATA", "")
     roots = [Path(given) / dataset, Path(given)] if given else []
@@ -46,9 +46,9 @@ def find(dataset: str, names: Sequence[str], data_dir: str) -> Path | None:
 def fetch(dataset: str, names: Sequence[str], homes: Sequence[str], data_dir: str) -> Path:
     """Return the folder with the files of a data set, downloading what is missing.
 
-    homes: addresses that the file names are appended to, tried in order.
+    homes: URLs that end before the file names; they are tried in order.
 
-    Raises JobError, saying what to put where, when no home can be reached.
+    Raises JobError, which says which files to put where, when no URL works.
     """
     found = find(dataset, names, data_dir)
     if found is not None:
@@ -62,7 +62,7 @@ def fetch(dataset: str, names: Sequence[str], homes: Sequence[str], data_dir: st
     except OSError as error:
         raise JobError(
             f"{dataset} is not on this machine and could not be downloaded ({error}); put "
-            f"{', '.join(names)} into {folder}, or name their folder with --data-dir or "
+            f"{', '.join(names)} into {folder}, or set their folder with --data-dir or "
             f"ERRORCAST_DATA"
         ) from error
     return folder
@@ -85,10 +85,10 @@ def _worth_a_retry(error: Exception) -> bool:
 
 @stamina.retry(on=_worth_a_retry, attempts=3, wait_initial=0.2, wait_max=2.0, timeout=120)
 def _download(address: str, path: Path) -> None:
-    """Download into a file beside `path` and rename it, so that no half of a file ever counts."""
+    """Download to a temporary file, then rename it, so that `path` is never an incomplete file."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        # S310: the addresses are the data sets' own
+        # S310: the URLs are constants of the data sets
         with urlopen(address, timeout=_TIMEOUT_S) as answer, Progress(transient=True) as bars:  # noqa: S310
             size = int(answer.headers.get("Content-Length", 0))
             bar = bars.add_task(path.name, total=size or None)

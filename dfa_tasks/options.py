@@ -1,4 +1,4 @@
-"""Checks the options of a task, and reads the settings that come with one."""
+"""Checks the options of a task, and reads the default settings of a family."""
 
 from collections.abc import Iterable
 from importlib.resources import files
@@ -19,7 +19,7 @@ def check_options(task: str, given: Iterable[str], known: Iterable[str]) -> None
 
 
 def settings_of(family: str) -> dict[str, Any]:
-    """Return what settings/FAMILY.yaml holds."""
+    """Return the content of settings/FAMILY.yaml."""
     text = files("dfa_tasks").joinpath(f"settings/{family}.yaml").read_text(encoding="utf-8")
     found: dict[str, Any] = yaml.safe_load(text)
     return found

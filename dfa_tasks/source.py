@@ -15,7 +15,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class DatasetSource:
-    """Shuffles anew each epoch; the last, incomplete batch of an epoch is left out."""
+    """Shuffles the data in each epoch, and skips the incomplete last batch of an epoch."""
 
     def __init__(self, dataset: Dataset[Any], batch_size: int, seed: int) -> None:
         """Raises JobError when the data has fewer samples than one batch."""
@@ -29,7 +29,7 @@ class DatasetSource:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Return the number of whole batches in the data."""
+        """Return the number of complete batches in the data."""
         return self._samples // self._batch_size
 
     def batch(self, step: int) -> Batch:
@@ -43,7 +43,7 @@ class DatasetSource:
 
 
 def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> BatchSource:
-    """Take a batch source as it is, and make one of a map-style dataset."""
+    """Return a batch source unchanged, and a source of a map-style dataset. Raises JobError."""
     if hasattr(train, "batch") and hasattr(train, "steps_per_epoch"):
         return train
     if not (hasattr(train, "__getitem__") and hasattr(train, "__len__")):
@@ -54,8 +54,8 @@ def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> 
     return DatasetSource(train, batch_size, seed)
 
 
-def parts(dataset: Dataset[Any], size: int) -> Iterator[Batch]:
-    """Yield the whole dataset in order, `size` samples at a time; the last part may be smaller."""
+def chunks(dataset: Dataset[Any], size: int) -> Iterator[Batch]:
+    """Yield the whole dataset in order, `size` samples at a time; the last chunk may be smaller."""
     samples = len(cast(Sized, dataset))
     for start in range(0, samples, size):
         yield pick(dataset, torch.arange(start, min(start + size, samples)))

@@ -1,4 +1,4 @@
-"""The network that speed is measured on: equal layers, random data."""
+"""The network for measurements of speed: equal layers, random data."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ CLASSES = 10
 
 
 def standard_mlp(width: int = 1024, layers: int = 8) -> Task:
-    """Tanh MLP of equal layers on random data: for `errorcast bench` and `plan`."""
+    """Return a tanh MLP of equal layers on random data, for `errorcast bench` and `plan`."""
     return Task(
         model=mlp(width, CLASSES, layers, width),
         loss=nn.functional.cross_entropy,
@@ -28,7 +28,7 @@ def standard_mlp(width: int = 1024, layers: int = 8) -> Task:
 
 
 def random_splits(width: int, samples: int = 4096) -> Splits:
-    """Return normal inputs and random classes; there is nothing to learn in them but by heart."""
+    """Return normal inputs and random classes; a network can only memorise them."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(samples, width, generator=generator)
     target = torch.randint(0, CLASSES, (samples,), generator=generator)

@@ -1,4 +1,4 @@
-"""A task: a model, its head and loss, and the data; what errorcast can train."""
+"""A task is what errorcast can train: a model, its head and loss, and the data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ class BatchSource(Protocol):
         """Return how many steps one pass over the data takes."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of this step; the same step gives the same batch, always."""
+        """Return the inputs and targets of a step; a step always has the same batch."""
 
 
 @dataclass(frozen=True)
 class Splits:
     """Training and test data: map-style torch datasets of (input, target), or a batch source.
 
-    validation: what each epoch is evaluated on, where a run is to stop or to choose by it; without
-        it, that is the test data.
+    validation: data that each epoch is evaluated on, for early stopping and the choice of the best
+        epoch. Without it, that is the test data.
     """
 
     train: Dataset[Any] | BatchSource
@@ -46,21 +46,22 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a run needs to know about what it trains.
+    """All that a run needs to know about the model and the data that it trains.
 
-    model: an nn.Sequential as it stands, or a dfa_core.Model of layer factories.
-    loss: (head output, targets) -> mean loss over the samples given, a scalar.
-    data: called in the process that feeds the pipeline, never in the workers; or the data itself.
-    metrics: of the test data; each returns a mean over the samples given.
-    global_metrics: of the test data; each returns a number for all outputs and targets at once.
-    derived_metrics: what else is shown of the mean loss of data, e.g. {"perplexity": math.exp}.
-    error_at: where the global error is taken, at the head's output or at its input.
+    model: an nn.Sequential with its weights, or a dfa_core.Model of layer factories.
+    loss: (head output, targets) -> mean loss over these samples, a scalar.
+    data: the data, or a function that returns it; it is called in the coordinator's process only.
+    metrics: for evaluations; each returns a mean over the samples it is given.
+    global_metrics: for evaluations; each returns a number for all outputs and targets at once.
+    derived_metrics: functions of the mean loss of an evaluation, e.g. {"perplexity": math.exp}.
+    error_at: where the global error is taken: at the head's output or at its input.
     sample_dims: leading dimensions of the global error that count samples.
-    full_batch: the samples belong together, as a graph's nodes: never cut, nor for an evaluation.
-    evaluated_at_once: samples that an evaluation runs through the blocks together.
-    files: texts that are kept beside the model, by name, e.g. a tokenizer.
+    full_batch: the samples belong together, like a graph's nodes; no batch and no evaluation cuts
+        them.
+    evaluated_at_once: number of samples that an evaluation sends through the blocks together.
+    files: texts that are stored next to the model, by file name, e.g. a tokenizer.
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
-    fetch: called before the run starts, to download what is missing.
+    fetch: downloads missing data; called before the run starts.
     """
 
     model: Model | nn.Sequential

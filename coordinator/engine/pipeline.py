@@ -19,7 +19,7 @@ from coordinator.engine.snapshots import Snapshot, Snapshots
 from coordinator.engine.worker_group import WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head
-from dfa_tasks.source import parts
+from dfa_tasks.source import chunks
 from workers.actor import PickledPayload
 from workers.meter import Meter, SegmentStats
 from workers.placement import Placement, Worker
@@ -139,7 +139,7 @@ class Pipeline:
             for i, w in enumerate(self._workers.all, start=1)
         ]
         with self._workers.watching(calls):
-            yield from evaluate_segment(self._rank0, groups, parts(data, at_once), sizes)
+            yield from evaluate_segment(self._rank0, groups, chunks(data, at_once), sizes)
             self._workers.all_of(calls)
 
     def save(self, folder: Folder) -> list[StateFile]:

@@ -11,7 +11,7 @@ from coordinator.engine.loop import OnStep
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
-from dfa_tasks.source import parts
+from dfa_tasks.source import chunks
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span
@@ -54,7 +54,7 @@ class SingleProcess:
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
-        for x, target in parts(data, at_once):
+        for x, target in chunks(data, at_once):
             yield self._reference.evaluate(x.to(self._device)).cpu(), target
 
     def save(self, folder: Folder) -> list[StateFile]:

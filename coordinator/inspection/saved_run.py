@@ -15,7 +15,7 @@ from coordinator.runs.run_folder import RunFolder
 from dfa_core import Activations, JobError, Reference, alignment
 from dfa_core.activations import tensors
 from dfa_tasks import Splits
-from dfa_tasks.source import as_source, parts
+from dfa_tasks.source import as_source, chunks
 
 
 class SavedRun:
@@ -41,7 +41,7 @@ class SavedRun:
     @property
     def sample(self) -> Tensor:
         """Return the input of one test sample."""
-        x, _ = next(parts(self._splits.test, 1))
+        x, _ = next(chunks(self._splits.test, 1))
         return x[0]
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class SavedRun:
         if not 0 <= number < len(layers):
             raise JobError(f"--layer: {number} is not between 0 and {len(layers) - 1}")
         found, classes = [], []
-        for x, target in parts(
+        for x, target in chunks(
             self._splits.test, samples_at_once(self.job.task, self._splits.test)
         ):
             h: Activations = x

@@ -1,4 +1,4 @@
-"""Graph autoencoder (Kipf and Welling 2016): which papers cite each other, from an embedding."""
+"""Graph autoencoder (Kipf and Welling 2016): an embedding that predicts who cites whom."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ TRAIN, VALIDATION, TEST = range(3)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of nodes (2, m): those with an edge, each once, and as many without."""
+    """Pairs of nodes, (2, m): those with an edge, each once, and as many without an edge."""
 
     linked: Tensor
     others: Tensor
@@ -28,9 +28,9 @@ class Pairs:
 
 @cache
 def edge_split(name: str, data_dir: str = "") -> Mapping[int, Pairs]:
-    """Split the edges at random but always alike: 85% to train, 5% to validate, 10% to test.
+    """Split the edges at random, but always in the same way: 85% train, 5% validation, 10% test.
 
-    Those to train have no fixed others: they are drawn anew at each step.
+    The training split has no pairs without an edge: each step draws new ones.
     """
     graph = load_graph(name, data_dir)
     generator = torch.Generator().manual_seed(0)
@@ -48,14 +48,14 @@ def edge_split(name: str, data_dir: str = "") -> Mapping[int, Pairs]:
 
 
 def _linked(graph: Graph, pairs: Tensor) -> Tensor:
-    """Return, for each pair (2, m), whether there is an edge, or but one node."""
+    """Return, (m,), whether a pair has an edge or consists of one node; pairs: (2, m)."""
     edges = graph.edges[0] * graph.nodes + graph.edges[1]
     return torch.isin(pairs[0] * graph.nodes + pairs[1], edges) | (pairs[0] == pairs[1])
 
 
 @cache
 def load_training_edges(name: str, data_dir: str = "") -> Graph:
-    """Read a graph without the edges that are to be foretold."""
+    """Read a graph with the training edges only; the model predicts the others."""
     linked = edge_split(name, data_dir)[TRAIN].linked
     return replace(load_graph(name, data_dir), edges=torch.cat([linked, linked.flip(0)], dim=1))
 
@@ -86,7 +86,7 @@ def autoencoder_task(graph: str, data_dir: str = "", **options: Any) -> Task:
 
 
 def autoencoder(load: Any, hidden: int, size: int, dropout: float) -> Model:
-    """Return two graph convolutions, of which the second, the head, gives the embedding."""
+    """Return two graph convolutions; the second one is the head and gives the embedding."""
     layer = partial(GraphLayer, "gcn", load, dropout=dropout)
     return Model(
         [partial(layer, widths=(None, hidden))],
@@ -96,25 +96,25 @@ def autoencoder(load: Any, hidden: int, size: int, dropout: float) -> Model:
 
 def _splits(load: Any) -> Splits:
     classes = load().classes
-    parts = (torch.full_like(classes, part) for part in (TRAIN, VALIDATION, TEST))
-    return full_batch_splits(*(torch.stack([classes, part], dim=1) for part in parts))
+    splits = (torch.full_like(classes, split) for split in (TRAIN, VALIDATION, TEST))
+    return full_batch_splits(*(torch.stack([classes, split], dim=1) for split in splits))
 
 
 class PairLoss:
-    """Log loss of the inner products z_i·z_j of linked and other pairs (Kipf 2016, eq. 3).
+    """Log loss of the inner products z_i·z_j of pairs with and without an edge (Kipf 2016, eq. 3).
 
-    In training as many others are drawn as there are linked pairs, a few of which are linked too.
+    Each training step draws as many other pairs as there are edges; a few of them have an edge too.
     """
 
     def __init__(self, pairs: Any) -> None:
         self._pairs = pairs
 
     def __call__(self, z: Tensor, target: Tensor) -> Tensor:
-        """Return the mean; z: (n, size), target: (n, 2), class (unused) and part of the edges."""
-        part = int(target[0, 1])
-        pairs: Pairs = self._pairs()[part]
+        """Return the mean; z: (n, size), target: (n, 2), class (unused) and split of the edges."""
+        split = int(target[0, 1])
+        pairs: Pairs = self._pairs()[split]
         others = pairs.others
-        if part == TRAIN:
+        if split == TRAIN:
             others = torch.randint(len(z), pairs.linked.shape, device=z.device)
         logits, linked = _logits(z, pairs.linked, others)
         return nn.functional.binary_cross_entropy_with_logits(logits, linked)
@@ -123,17 +123,17 @@ class PairLoss:
 def _logits(z: Tensor, linked: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     both = torch.cat([linked, others], dim=1).to(z.device)
     logits = (z[both[0]] * z[both[1]]).sum(dim=1)
-    known = torch.zeros_like(logits)
-    known[: linked.shape[1]] = 1
-    return logits, known
+    is_linked = torch.zeros_like(logits)
+    is_linked[: linked.shape[1]] = 1
+    return logits, is_linked
 
 
 def rank(pairs: Any, score: str, z: Tensor, target: Tensor) -> float:
-    """Return a score of sklearn.metrics over the pairs of the target's part; NaN for training's."""
+    """Return a score of sklearn.metrics for the pairs of the target's split; NaN for training."""
     from sklearn import metrics  # noqa: PLC0415  # takes a second
 
-    found: Pairs = pairs()[int(target[0, 1])]
-    if not found.others.numel():
+    known: Pairs = pairs()[int(target[0, 1])]
+    if not known.others.numel():
         return float("nan")
-    logits, linked = _logits(z, found.linked, found.others)
+    logits, linked = _logits(z, known.linked, known.others)
     return float(getattr(metrics, score)(linked.numpy(), logits.numpy()))

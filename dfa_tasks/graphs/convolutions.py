@@ -1,9 +1,9 @@
-"""Graph convolutions, taken apart: linear maps of the nodes, and what goes along the edges.
+"""Graph convolutions in two steps: linear maps of the nodes, and a sum along the edges.
 
-Either may come first, for what goes along the edges is linear in GCN, Chebyshev and spline
-convolutions: out = sum over k of S_k (x W_k) + b = sum over k of (S_k x) W_k + b. Maps first is
-cheaper where the input is wide. They are torch_geometric's, but for the spline's, which
-there needs a compiled package.
+In GCN, Chebyshev and spline convolutions the sum is linear, so the two steps may change places:
+out = sum over k of S_k (x W_k) + b = sum over k of (S_k x) W_k + b. Maps first is cheaper where the
+input is wide. The sums are those of torch_geometric, except for spline convolutions, which need a
+compiled package there.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ MAPS: Mapping[ConvolutionKind, int] = {
 
 
 class WordMap(nn.Module):
-    """The first layer's linear map: of the words of each node's paper, with dropout of words.
+    """The first layer's linear map, of the words of each node's paper, with dropout of words.
 
-    One word in a hundred is there. To multiply the others by weights, and to draw which of them to
-    drop, took most of a step.
+    A paper has about one word in a hundred. A dense map and dropout of all words took most of the
+    time of a step.
     """
 
     words: Tensor
@@ -47,7 +47,7 @@ class WordMap(nn.Module):
         self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: ARG002
-        """Numbers of all nodes, in order, (n,) -> (n, after)."""
+        """Map the numbers of all nodes, in order: (n,) -> (n, after)."""
         values, weight = self.dropout(self.values), self.bag.weight
         return nn.functional.embedding_bag(
             self.words, weight, self.starts, mode="sum", per_sample_weights=values
@@ -66,7 +66,7 @@ class _Spline(nn.Module):
         self.register_buffer("u", u, persistent=False)
 
     def mean(self, messages: Tensor, edges: Tensor) -> Tensor:
-        """(m, w) of each edge -> (n, w), the mean over the edges that come in."""
+        """Return the mean over each node's incoming edges: (m, w) -> (n, w)."""
         summed = messages.new_zeros(len(self.degree), messages.shape[1])
         return summed.index_add(0, edges[1], messages) / self.degree
 
@@ -74,8 +74,8 @@ class _Spline(nn.Module):
 class SplineMixing(_Spline):
     """Degree-1 B-spline convolution with two control points (Fey 2018), one pseudo-coordinate.
 
-    out_i = x_i W_2 + mean over edges j -> i of (1 - u) x_j W_0 + u x_j W_1 + b, u in [0, 1] being
-    the edge's coordinate: the degree of i over the largest one.
+    out_i = x_i W_2 + mean over edges j -> i of (1 - u) x_j W_0 + u x_j W_1 + b. The edge's
+    coordinate u in [0, 1] is the degree of i divided by the largest degree.
     """
 
     def __init__(self, graph: Graph, after: int) -> None:
@@ -83,7 +83,7 @@ class SplineMixing(_Spline):
         self.bias = nn.Parameter(torch.zeros(after))
 
     def forward(self, mapped: Tensor, edges: Tensor) -> Tensor:
-        """Three maps of the nodes, (n, 3·after) -> (n, after)."""
+        """Combine three maps of the nodes: (n, 3·after) -> (n, after)."""
         near, far, own = mapped.chunk(3, dim=1)
         source = edges[0]
         messages = (1 - self.u) * near[source] + self.u * far[source]
@@ -91,7 +91,7 @@ class SplineMixing(_Spline):
 
 
 class SplineGathering(_Spline):
-    """What the maps of such a convolution read."""
+    """The inputs of a spline convolution's maps, summed along the edges before them."""
 
     def forward(self, h: Tensor, edges: Tensor) -> Tensor:
         """(n, w) -> (n, 3·w)."""
@@ -100,33 +100,33 @@ class SplineGathering(_Spline):
         return torch.cat([near, far, h], dim=1)
 
 
-class Part(nn.Module):
-    """One of the equal parts that a map's output has."""
+class Chunk(nn.Module):
+    """Takes one of the equal chunks of a map's output."""
 
-    def __init__(self, index: int, parts: int) -> None:
+    def __init__(self, index: int, chunks: int) -> None:
         super().__init__()
-        self._index, self._parts = index, parts
+        self._index, self._chunks = index, chunks
 
     def forward(self, mapped: Tensor) -> Tensor:
-        """(n, parts·w) -> (n, w)."""
-        return mapped.chunk(self._parts, dim=1)[self._index]
+        """(n, chunks·w) -> (n, w)."""
+        return mapped.chunk(self._chunks, dim=1)[self._index]
 
 
 class InputPosition(nn.Module):
-    """Puts its input where one of several equal parts is, and 0 into the others."""
+    """Puts its input into one of several equal chunks, and zeros into the others."""
 
-    def __init__(self, index: int, parts: int) -> None:
+    def __init__(self, index: int, chunks: int) -> None:
         super().__init__()
-        self._before, self._behind = index, parts - 1 - index
+        self._before, self._after = index, chunks - 1 - index
 
     def forward(self, h: Tensor) -> Tensor:
-        """(n, w) -> (n, parts·w)."""
+        """(n, w) -> (n, chunks·w)."""
         width = h.shape[1]
-        return nn.functional.pad(h, (self._before * width, self._behind * width))
+        return nn.functional.pad(h, (self._before * width, self._after * width))
 
 
 def mixing(kind: ConvolutionKind, after: int, graph: Graph, dropout: float) -> nn.Module:
-    """Return a convolution behind its maps: (n, maps·after), edges (2, m) -> (n, after)."""
+    """Return the sum of a convolution after its maps: (n, maps·after), (2, m) -> (n, after)."""
     if kind == "spline":
         return SplineMixing(graph, after)
     from torch_geometric.nn import ChebConv, GATConv, GCNConv  # noqa: PLC0415  # takes seconds
@@ -137,7 +137,7 @@ def mixing(kind: ConvolutionKind, after: int, graph: Graph, dropout: float) -> n
         made.lin = nn.Identity()
     elif kind == "cheb":
         made = ChebConv(2 * after, after, K=2)
-        made.lins = nn.ModuleList([Part(0, 2), Part(1, 2)])
+        made.lins = nn.ModuleList([Chunk(0, 2), Chunk(1, 2)])
     else:
         heads = 8 if after % 8 == 0 else 1
         made = GATConv(after, after // heads, heads=heads, dropout=dropout)
@@ -147,7 +147,7 @@ def mixing(kind: ConvolutionKind, after: int, graph: Graph, dropout: float) -> n
 
 
 def gathering(kind: ConvolutionKind, before: int, graph: Graph) -> nn.Module:
-    """Return a convolution before its maps: (n, before), edges (2, m) -> (n, maps·before)."""
+    """Return the sum of a convolution before its maps: (n, before), (2, m) -> (n, maps·before)."""
     if kind == "spline":
         return SplineGathering(graph)
     from torch_geometric.nn import ChebConv, GCNConv  # noqa: PLC0415  # takes seconds

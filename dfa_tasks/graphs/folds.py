@@ -15,11 +15,11 @@ FOLDS = 5
 
 @cache
 def load_fold(name: str, fold: int, data_dir: str = "") -> Graph:
-    """Read a graph; one fold is for training, the next one for validation, three for testing.
+    """Read a graph whose splits are folds: one to train, the next to validate, three to test.
 
-    Each fold has each class's share; nodes without a class are in none.
+    Each fold has the same share of every class. Nodes without a class are in no fold.
 
-    Raises JobError for a fold that there is not, and what load_graph() raises.
+    Raises JobError for an unknown fold and for the reasons of load_graph().
     """
     from sklearn.model_selection import StratifiedKFold  # noqa: PLC0415  # takes a second
 

@@ -8,7 +8,7 @@ from dfa_tasks.task import Splits
 
 
 class WholeGraph:
-    """One batch: all nodes, and the classes of those for training."""
+    """A source with one batch: all nodes and their targets."""
 
     steps_per_epoch = 1
 
@@ -21,7 +21,7 @@ class WholeGraph:
 
 
 def full_batch_splits(train: Tensor, validation: Tensor, test: Tensor) -> Splits:
-    """Return the numbers of all nodes, each time with these targets, (n, ...)."""
+    """Return splits whose inputs are the numbers of all nodes; targets: (n, ...)."""
     nodes = torch.arange(len(train))
     return Splits(
         train=WholeGraph(nodes, train),

@@ -1,7 +1,7 @@
 """Graph networks as layers: GCN, Chebyshev, GAT, spline and DNA convolutions.
 
-The graph and its features are loaded by each layer where it lives; what flows between layers is one
-vector a node.
+Each layer loads the graph and its features on its own worker. One vector per node goes from layer
+to layer.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Load = Callable[[], Graph]
 
 
 class GraphLayer(nn.Module):
-    """Dropout, a convolution, and an activation; the first one looks the features up."""
+    """Dropout, a convolution, and an activation; the first layer reads the graph's features."""
 
     edges: Tensor
 
@@ -32,9 +32,9 @@ class GraphLayer(nn.Module):
         activation: bool = True,
         residual: bool = False,
     ) -> None:
-        """widths: before and after; None stands for the graph's features, or its classes.
+        """widths: of input and output; None means the graph's features, or its classes.
 
-        residual: the input is added to the output.
+        residual: whether to add the input to the output.
         """
         super().__init__()
         graph = load()
@@ -49,23 +49,23 @@ class GraphLayer(nn.Module):
             self.map = nn.Sequential(nn.Dropout(dropout), linear)
             weight = linear.weight
         for one in weight.chunk(MAPS[kind]):
-            nn.init.xavier_uniform_(one)  # as torch_geometric begins
+            nn.init.xavier_uniform_(one)  # the initial values of torch_geometric
         self.mix = mixing(kind, after, graph, dropout)
         self._act = activation_of(kind)
         self.register_buffer("edges", graph.edges, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, before), or the numbers of the nodes -> (n, after)."""
+        """(n, before), or the numbers of the nodes, (n,) -> (n, after)."""
         out: Tensor = self.mix(self.map(x), self.edges)
         out = self._act(out) if self._activation else out
         return x + out if self._residual else out
 
 
 class GatheredMap(nn.Linear):
-    """A convolution's maps, of what was gathered before them."""
+    """A convolution's maps, applied after the sum along the edges."""
 
     def __init__(self, kind: ConvolutionKind, load: Load, before: int, after: int | None) -> None:
-        """after: None stands for the graph's classes."""
+        """after: None means the number of the graph's classes."""
         after = load().class_count if after is None else after
         super().__init__(MAPS[kind] * before, after)
         for one in self.weight.chunk(MAPS[kind], dim=1):
@@ -74,11 +74,11 @@ class GatheredMap(nn.Linear):
 
 
 class GatheringLayer(nn.Module):
-    """A convolution, its activation, dropout, and what the next convolution's maps read.
+    """A convolution, its activation, dropout, and the next convolution's sum along the edges.
 
-    It cuts the network behind the gathering, which has no weights, in place of before it. The error
-    of a node then reaches all the nodes that its output was made of: in the citation graphs one
-    node in twenty has an error at all.
+    The network is cut after that sum, which has no weights, instead of before it. The error of a
+    node then reaches all nodes that contribute to its output. In the citation graphs only one node
+    in twenty has an error of its own.
     """
 
     edges: Tensor
@@ -86,7 +86,7 @@ class GatheringLayer(nn.Module):
     def __init__(
         self, kind: ConvolutionKind, load: Load, before: int | None, after: int, dropout: float
     ) -> None:
-        """before: None stands for the graph's features."""
+        """before: None means the graph's features."""
         super().__init__()
         graph = load()
         self.read: nn.Module = (
@@ -99,18 +99,18 @@ class GatheringLayer(nn.Module):
         self.register_buffer("edges", graph.edges, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, maps·before), or the numbers of the nodes -> (n, maps·after)."""
+        """(n, maps·before), or the numbers of the nodes, (n,) -> (n, maps·after)."""
         out: Tensor = self.gather(self.dropout(self._act(self.read(x))), self.edges)
         return out
 
 
 def activation_of(kind: ConvolutionKind) -> Callable[[Tensor], Tensor]:
-    """Return what follows a convolution, as its authors have it."""
+    """Return the activation that the authors of a convolution use."""
     return torch.nn.functional.elu if kind in ("gat", "spline") else torch.relu
 
 
 class DnaLayer(nn.Module):
-    """Attends, for each neighbour, to all earlier layers' vectors (Fey 2019); they go along."""
+    """Attends, for each neighbour, to the vectors of all earlier layers (Fey 2019)."""
 
     edges: Tensor
 
@@ -122,13 +122,13 @@ class DnaLayer(nn.Module):
         self.register_buffer("edges", load().edges, persistent=False)
 
     def forward(self, h: Tensor, *earlier: Tensor) -> Activations:
-        """(n, width) of the layer before, and of all earlier ones -> one more."""
+        """(n, width) of each earlier layer, newest first -> the same with one more in front."""
         history = torch.stack([*reversed(earlier), h], dim=1)
         return torch.relu(self.convolution(history, self.edges)), h, *earlier
 
 
 class DnaFirst(nn.Module):
-    """The features, mapped to the width."""
+    """The first layer: maps the features to the width."""
 
     def __init__(self, load: Load, width: int, dropout: float) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class DnaFirst(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers of the nodes (n,) -> (n, width)."""
+        """Numbers of the nodes, (n,) -> (n, width)."""
         out: Tensor = self.dropout(torch.relu(self.map(x) + self.bias))
         return out
 
@@ -164,18 +164,18 @@ def graph_network(
     residual: bool = False,
     gathered: bool = False,
 ) -> Model:
-    """Return `layers` convolutions, the last of which is the head.
+    """Return `layers` convolutions; the last one is the head.
 
-    residual: of the layers between the first and the head, for identity feedback with the error
-        at the head's input.
-    gathered: the same network, cut behind the gathering in place of before it.
+    residual: adds the input to the output in the layers between the first and the head, for
+        identity feedback with the error at the head's input.
+    gathered: cuts the same network after the sums along the edges instead of before them.
 
-    Raises JobError where a kind cannot be cut so.
+    Raises JobError for a kind of network that cannot be cut there.
     """
     if gathered and (residual or kind == "gat"):
         raise JobError(
             f"options.gathered: {'a residual' if residual else 'an attention'} network "
-            f"gathers what its layers' weights change; set it to false"
+            f"gathers values that its layers' weights change; set it to false"
         )
     if gathered:
         along = partial(GatheringLayer, kind, load, dropout=dropout)

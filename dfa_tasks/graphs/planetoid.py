@@ -14,11 +14,11 @@ from dfa_core import JobError
 from dfa_tasks.download import fetch
 
 HOMES = ("https://github.com/kimiyoung/planetoid/raw/master/data/",)
-PARTS = ("x", "tx", "allx", "ty", "ally", "graph", "test.index")
+FILES = ("x", "tx", "allx", "ty", "ally", "graph", "test.index")
 VALIDATION = 500
 
-# what pickles of these files are made of, by Python 2 and 3; nothing else is let in
-_ADMITTED = {
+# the classes in pickles of these files, written by Python 2 and 3; all others are refused
+_ALLOWED = {
     ("collections", "defaultdict"),
     ("__builtin__", "list"),
     ("builtins", "list"),
@@ -37,11 +37,12 @@ _MOVED = {
 
 @dataclass(frozen=True)
 class Graph:
-    """A citation graph; of n nodes, m edges in both directions, f features, c classes.
+    """A citation graph of n nodes, m directed edges (two per citation), f features and c classes.
 
-    features: (n, f), each row summing to 1; edges: (2, m), source and target; classes: (n,), -1
-    where that is unknown.
-    train, validation, test: (n,), whether a node belongs to it (the public split).
+    features: (n, f); each row sums to 1.
+    edges: (2, m), source and target.
+    classes: (n,); -1 for an unknown class.
+    train, validation, test: (n,), whether a node belongs to the split.
     """
 
     features: Tensor
@@ -63,36 +64,36 @@ class Graph:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits numpy arrays, scipy's sparse matrices and builtin containers."""
+    """Allows only numpy arrays, scipy's sparse matrices and built-in containers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}, which does not belong there")
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it contains a {module}.{name}, which is not allowed")
         return super().find_class(_MOVED.get(module, module), name)
 
 
 @cache
 def load_graph(name: str, data_dir: str = "") -> Graph:
-    """Read a graph, downloading it when it is missing; once in each process.
+    """Read a graph, once per process; download it if it is missing.
 
-    Raises JobError, naming the file, for what is missing, damaged, or does not belong together.
+    Raises JobError, with the file, for missing or damaged files and for files that do not match.
     """
-    names = [f"ind.{name}.{part}" for part in PARTS]
+    names = [f"ind.{name}.{file}" for file in FILES]
     folder = fetch("planetoid", names, HOMES, data_dir)
     x, tx, allx, ty, ally, neighbours = (_unpickle(folder / n) for n in names[:-1])
     order = _test_index(folder / names[-1])
     try:
         return _assemble(x.shape[0], tx, allx, ty, ally, neighbours, order)
     except (ValueError, IndexError, AttributeError, TypeError) as error:
-        raise JobError(f"{folder}/ind.{name}.*: do not belong together: {error}") from error
+        raise JobError(f"{folder}/ind.{name}.*: the files do not match: {error}") from error
 
 
 def _assemble(
     trained: int, tx: Any, allx: Any, ty: Any, ally: Any, neighbours: Any, order: Any
 ) -> Graph:
-    """Put the parts together; test rows stand where `order` says, rows that are nowhere are empty.
+    """Make a graph of the files' contents; order: the nodes of the test rows.
 
-    CiteSeer has 15 such nodes: isolated, without features or a class.
+    Nodes without a row are empty. CiteSeer has 15: isolated, without features or a class.
     """
     known, nodes = allx.shape[0], int(order.max()) + 1
     if len(order) != tx.shape[0] or int(order.min()) < known or len(ally) != known:
@@ -105,7 +106,7 @@ def _assemble(
     pairs = {(a, b) for a, found in neighbours.items() for b in found if a != b}
     edges = torch.tensor(sorted(pairs | {(b, a) for a, b in pairs})).T.contiguous()
     if int(edges.max()) >= nodes:
-        raise ValueError(f"an edge of node {int(edges.max())}, of {nodes}")
+        raise ValueError(f"an edge names node {int(edges.max())}, but there are {nodes} nodes")
     place = torch.arange(nodes)
     return Graph(
         features=torch.from_numpy(features),

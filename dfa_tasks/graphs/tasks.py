@@ -1,4 +1,4 @@
-"""Classes of papers in citation graphs: which network, on which graph."""
+"""The tasks on citation graphs: classes of papers, and who cites whom."""
 
 import inspect
 from collections.abc import Callable
@@ -26,10 +26,10 @@ def citation_task(
     """Return a network that classifies the papers of a graph.
 
     method: the settings of the paper's authors differ between dfa and bp.
-    options: of the network, e.g. width, layers, dropout; and `fold`, of five stratified ones, in
-        place of the public split.
+    options: those of the network, e.g. width, layers, dropout; and `fold`, which replaces the
+        public split by one of five stratified folds.
 
-    Raises JobError for another option.
+    Raises JobError for an unknown option.
     """
     make: Any = dna if network == "dna" else partial(graph_network, network)
     known = [n for n in inspect.signature(make).parameters if n not in ("kind", "load")]
@@ -38,7 +38,7 @@ def citation_task(
     chosen = {**settings["options"], **options}
     load = _loader(graph, data_dir, chosen.pop("fold", None))
     residual = bool(chosen.get("residual"))
-    if residual:  # its error reaches a node's neighbours as it is
+    if residual:  # in this network the error reaches a node's neighbours without it
         chosen["gathered"] = bool(options.get("gathered"))
     return Task(
         model=make(load=load, **chosen),
@@ -63,20 +63,20 @@ def _loader(graph: str, data_dir: str, fold: int | None) -> Callable[[], Graph]:
 
 def _splits(load: Any) -> Splits:
     graph: Graph = load()
-    counted = (graph.train, graph.validation, graph.test)
+    splits = (graph.train, graph.validation, graph.test)
     return full_batch_splits(
-        *(torch.stack([graph.classes, part.long()], dim=1) for part in counted)
+        *(torch.stack([graph.classes, split.long()], dim=1) for split in splits)
     )
 
 
 def node_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy of the nodes that count; target: (n, 2), class and 1 or 0."""
+    """Return the cross-entropy of a split's nodes; target: (n, 2), class and 1 (in it) or 0."""
     counts = target[:, 1] > 0
     return nn.functional.cross_entropy(output[counts], target[counts, 0])
 
 
 def node_accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Return the share of the nodes that count whose largest output is their class."""
+    """Return the share of a split's nodes whose largest output is their class."""
     counts = target[:, 1] > 0
     return (output[counts].argmax(dim=1) == target[counts, 0]).float().mean()
 

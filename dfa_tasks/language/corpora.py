@@ -1,4 +1,4 @@
-"""The texts: where they come from, and their tokens, prepared once and mapped from disk."""
+"""The texts: where they come from, and their tokens, made once and mapped from disk."""
 
 import os
 import shutil
@@ -21,9 +21,10 @@ from dfa_tasks.language.text import BytePairs, Characters, Tokenizer, lines_of
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text. files: for training, (for validation,) for testing; one file is cut in nine and one.
+    """A text.
 
-    vocabulary: of byte-pair encoding; 0 takes characters.
+    files: for training, validation and testing; or one, of which a tenth is for testing.
+    vocabulary: number of tokens of the byte-pair encoding; 0 makes each character a token.
     """
 
     name: str
@@ -32,11 +33,11 @@ class Corpus:
     vocabulary: int = 0
 
     def folder(self, data_dir: str) -> Path:
-        """Return where the files are, downloading what is missing."""
+        """Return the folder of the files; download those that are missing."""
         return fetch(self.name, self.files, self.homes, data_dir)
 
 
-_PARTS = {1: ("train",), 3: ("train", "validation", "test")}  # by the number of files
+_SPLITS = {1: ("train",), 3: ("train", "validation", "test")}  # by the number of files
 
 
 CORPORA: Mapping[str, Corpus] = {
@@ -54,10 +55,10 @@ CORPORA: Mapping[str, Corpus] = {
 
 
 class Chunks(Dataset[tuple[Tensor, Tensor]]):
-    """Consecutive chunks of a text's tokens, and the tokens that follow each of theirs."""
+    """Consecutive chunks of a text's tokens; the target is the same chunk one token later."""
 
     def __init__(self, tokens: "np.ndarray[Any, Any]", length: int, where: str) -> None:
-        """Raises JobError for a text that is shorter than a chunk."""
+        """where: name of the split, for errors. Raises JobError for a text shorter than a chunk."""
         self._tokens, self._length = tokens, length
         if len(tokens) <= length:
             raise JobError(f"{where}: {len(tokens)} tokens are too few for a chunk of {length}")
@@ -73,9 +74,10 @@ class Chunks(Dataset[tuple[Tensor, Tensor]]):
 
 @cache
 def prepared(name: str, data_dir: str) -> tuple[str, dict[str, "np.ndarray[Any, Any]"]]:
-    """Return the tokenizer, as JSON, and each part's tokens, mapped from disk.
+    """Return the tokenizer, as JSON, and the tokens of each split, mapped from disk.
 
-    Made at the first call, in a stream, and kept in the cache folder; of a changed file anew.
+    The first call reads the files as a stream and stores both in the cache folder. A changed file
+    is read again.
     """
     corpus = CORPORA[name]
     found = corpus.folder(data_dir)
@@ -88,13 +90,13 @@ def prepared(name: str, data_dir: str) -> tuple[str, dict[str, "np.ndarray[Any, 
     folder = cache_folder() / f"{name}-{key}"
     if not folder.is_dir():
         _prepare(corpus, paths, folder)
-    names = _PARTS[3] if len(paths) == 3 else ("train", "test")
-    parts = {part: np.memmap(folder / f"{part}.tokens", np.uint16, "r") for part in names}
-    return (folder / "tokenizer.json").read_text(encoding="utf-8"), dict(parts)
+    names = _SPLITS[3] if len(paths) == 3 else ("train", "test")
+    splits = {name: np.memmap(folder / f"{name}.tokens", np.uint16, "r") for name in names}
+    return (folder / "tokenizer.json").read_text(encoding="utf-8"), dict(splits)
 
 
 def _prepare(corpus: Corpus, paths: list[Path], folder: Path) -> None:
-    """Write the tokenizer and the tokens of all parts, or nothing."""
+    """Write the tokenizer and the tokens of all splits, or nothing."""
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     lines = lines_of(paths[0])
     tokenizer: Tokenizer = (
@@ -103,22 +105,22 @@ def _prepare(corpus: Corpus, paths: list[Path], folder: Path) -> None:
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
         (unfinished / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        for part, path in zip(_PARTS[len(paths)], paths, strict=True):
-            with (unfinished / f"{part}.tokens").open("wb") as file:
+        for split, path in zip(_SPLITS[len(paths)], paths, strict=True):
+            with (unfinished / f"{split}.tokens").open("wb") as file:
                 for line in lines_of(path):
                     file.write(np.array(tokenizer.encode(line), dtype=np.uint16).tobytes())
         if len(paths) == 1:
             _cut(unfinished)
         unfinished.rename(folder)
     except OSError as error:
-        if not folder.is_dir():  # or another process was first
+        if not folder.is_dir():  # otherwise another process was faster
             raise JobError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _cut(folder: Path) -> None:
-    """Keep nine tenths of the only file for training; the last one is for testing."""
+    """Keep nine tenths of the only file for training, and the last tenth for testing."""
     tokens = np.fromfile(folder / "train.tokens", np.uint16)
     cut = len(tokens) * 9 // 10
     tokens[cut:].tofile(folder / "test.tokens")

@@ -1,4 +1,4 @@
-"""Language modelling: which text, in which tokens, by which Transformer."""
+"""The tasks of language modelling: a Transformer for each text."""
 
 import inspect
 import math
@@ -17,13 +17,13 @@ from dfa_tasks.task import Installed, Splits, Task
 
 
 def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
-    """Return a Transformer that foretells a text's next token.
+    """Return a Transformer that predicts a text's next token.
 
-    options: of the Transformer: length, blocks, width, heads, hidden, dropout, points, attention,
-        norm_first, embedding_point, spread; and error_at: the global error is taken at the input of
-        the vocabulary's map, or behind it, at its output.
+    options: those of the Transformer: length, blocks, width, heads, hidden, dropout, points,
+        attention, norm_first, embedding_point, spread; and error_at, which says whether the global
+        error is taken at the input or at the output of the map to the vocabulary.
 
-    Raises JobError for another option.
+    Raises JobError for an unknown option.
     """
     known = [name for name in inspect.signature(transformer).parameters if name != "tokens"]
     known.append("error_at")
@@ -50,18 +50,18 @@ def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
 
 
 def token_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a token, nats; logits: (n, t, tokens), target: (n, t)."""
+    """Return the mean cross-entropy per token, in nats; logits: (n, t, tokens), target: (n, t)."""
     return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
 
 
 def token_accuracy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the share of tokens that were foretold."""
+    """Return the share of tokens that are predicted correctly."""
     return (logits.argmax(dim=-1) == target).float().mean()
 
 
 def _splits(corpus: str, data_dir: str, length: int) -> Splits:
-    _, parts = prepared(corpus, data_dir)
-    return Splits(**{part: Chunks(tokens, length, part) for part, tokens in parts.items()})
+    _, splits = prepared(corpus, data_dir)
+    return Splits(**{name: Chunks(tokens, length, name) for name, tokens in splits.items()})
 
 
 _TITLES = {

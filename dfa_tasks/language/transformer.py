@@ -1,13 +1,13 @@
-"""Transformers that foretell the next token (Vaswani 2017), as layers; attention or a synthesizer.
+"""Transformers that predict the next token (Vaswani 2017), as layers; attention or a synthesizer.
 
-Where the feedback points are, `points`:
+The option `points` says where the feedback points are:
 
 | points | after | source |
 |---|---|---|
 | block | each encoder block (macro) | arXiv 2006.12878, section 3.4 |
 | sublayer | attention, and the block: both as wide as the residual stream | |
-| micro | attention, the feed-forward's hidden, and the block | arXiv 2006.12878, section 3.4 |
-| a number | every so many encoder blocks, which learn exactly within | |
+| micro | attention, the feed-forward's hidden units, the block | arXiv 2006.12878, section 3.4 |
+| a number n | every n encoder blocks, which use exact gradients inside | |
 
 Names below: n chunks, t tokens of a chunk, d the width, h heads. A sample is a token.
 """
@@ -29,7 +29,7 @@ AttentionKind = Literal["standard", "fixed", "dense", "random"]
 
 
 class Embedding(nn.Module):
-    """Tokens (n, t) -> (n, t, d): an embedding, and sines of the position (Vaswani 2017, 3.5)."""
+    """Tokens (n, t) -> (n, t, d): an embedding plus sines of the position (Vaswani 2017, 3.5)."""
 
     positions: Tensor
 
@@ -49,10 +49,10 @@ class Embedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each token looks at those before it: (n, t, d) -> (n, t, d).
+    """Each token attend to itself and the tokens before it: (n, t, d) -> (n, t, d).
 
-    kind: how much it looks at each, by queries and keys (standard); by what the token alone says
-    (dense); by a matrix of positions that learns (random) or that stays (fixed): Tay 2020.
+    kind: where the attention weights come from: queries and keys (standard); the attending token
+        alone (dense); a matrix of positions that is trained (random) or not (fixed); see Tay 2020.
     """
 
     scores: Tensor
@@ -76,9 +76,9 @@ class Attention(nn.Module):
         """Return the mixed values."""
         tokens, dropout = x.shape[1], self._dropout if self.training else 0.0
         split = self.values(x).unflatten(-1, (-1, self._heads, x.shape[2] // self._heads))
-        *looks, values = split.permute(2, 0, 3, 1, 4).unbind()  # (n, h, t, d/h) each
+        *attending, values = split.permute(2, 0, 3, 1, 4).unbind()  # (n, h, t, d/h) each
         if self._kind == "standard":
-            query, key = looks
+            query, key = attending
             mixed = nn.functional.scaled_dot_product_attention(
                 query, key, values, dropout_p=dropout, is_causal=True
             )
@@ -97,7 +97,7 @@ class Attention(nn.Module):
 
 
 class Residual(nn.Module):
-    """x -> x + f(norm(x)), or norm(x + f(x)) as the first Transformers had it."""
+    """x -> x + f(norm(x)), or norm(x + f(x)) as in the first Transformers."""
 
     def __init__(
         self, inner: Callable[[], nn.Module], width: int, dropout: float, norm_first: bool
@@ -116,7 +116,7 @@ class Residual(nn.Module):
 
 
 class Hidden(nn.Module):
-    """The first half of a feed-forward sublayer; the residual stream goes along."""
+    """The first half of a feed-forward sublayer; it passes the residual stream on."""
 
     def __init__(self, width: int, hidden: int, norm_first: bool) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Hidden(nn.Module):
 
 
 class Output(nn.Module):
-    """The second half."""
+    """The second half of a feed-forward sublayer."""
 
     def __init__(self, width: int, hidden: int, dropout: float, norm_first: bool) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Output(nn.Module):
 
 
 class Vocabulary(nn.Module):
-    """The head: (n, t, d) -> (n, t, tokens), unnormalised."""
+    """The head: (n, t, d) -> logits (n, t, tokens)."""
 
     def __init__(self, width: int, tokens: int, norm_first: bool) -> None:
         super().__init__()
@@ -151,13 +151,13 @@ class Vocabulary(nn.Module):
         self.map = nn.Linear(width, tokens)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a score for each token."""
+        """Return the logits."""
         out: Tensor = self.map(self.norm(x))
         return out
 
 
 def feed_forward(width: int, hidden: int) -> nn.Module:
-    """Return what Hidden and Output make together, without norm and residual."""
+    """Return Hidden and Output as one module, without norm and residual."""
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
 
@@ -177,32 +177,38 @@ def transformer(
 ) -> Model:
     """Return a causal Transformer.
 
-    tokens: of the vocabulary; length: the most tokens of a chunk; blocks: encoder blocks; hidden:
-    of the feed-forward sublayers; embedding_point: there is a feedback point behind the embedding
-    too, which else learns exactly within the first layer; spread: of the embedding's first values.
+    tokens: size of the vocabulary.
+    length: most tokens of a chunk.
+    blocks: number of encoder blocks.
+    hidden: width of the feed-forward sublayers.
+    points: see the module's table.
+    embedding_point: adds a feedback point after the embedding, which otherwise belongs to the first
+        layer.
+    spread: standard deviation of the embedding's initial values.
 
-    Raises JobError for unknown attention or points, also a number that does not divide the blocks.
+    Raises JobError for an unknown kind of attention or points, and for a number of points that does
+    not divide the blocks.
     """
     if attention not in get_args(AttentionKind):
         hint = nearest(str(attention), get_args(AttentionKind))
         raise JobError(f"options.attention: unknown '{attention}'; {hint}")
     inner = partial(Attention, attention, width, heads, length, dropout)
-    looks = partial(Residual, inner, width, dropout, norm_first)
-    thinks = partial(Residual, partial(feed_forward, width, hidden), width, dropout, norm_first)
-    split: list[ModuleFactory] = [
+    attend = partial(Residual, inner, width, dropout, norm_first)
+    transform = partial(Residual, partial(feed_forward, width, hidden), width, dropout, norm_first)
+    halves: list[ModuleFactory] = [
         partial(Hidden, width, hidden, norm_first),
         partial(Output, width, hidden, dropout, norm_first),
     ]
     of_block: dict[str, list[ModuleFactory]] = {
-        "block": [partial(chain, looks, thinks)],
-        "sublayer": [looks, thinks],
-        "micro": [looks, *split],
+        "block": [partial(chain, attend, transform)],
+        "sublayer": [attend, transform],
+        "micro": [attend, *halves],
     }
     layers: list[ModuleFactory]
     if isinstance(points, int):
         if points < 1 or blocks % points:
             raise JobError(f"options.points: {points} does not divide the {blocks} blocks")
-        layers = [partial(chain, *[looks, thinks] * points)] * (blocks // points)
+        layers = [partial(chain, *[attend, transform] * points)] * (blocks // points)
     elif points in of_block:
         layers = of_block[points] * blocks
     else:

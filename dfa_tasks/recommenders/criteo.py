@@ -1,4 +1,4 @@
-"""Criteo's display advertising challenge: train.txt, read in a stream, kept as arrays on disk."""
+"""Criteo's display advertising challenge: reads train.txt as a stream into arrays on disk."""
 
 import json
 import os
@@ -27,15 +27,15 @@ FIELDS = tuple(
     [f"I{i}" for i in range(1, INTEGERS + 1)] + [f"C{i}" for i in range(1, CATEGORIES + 1)]
 )
 _BUCKETS = 1 << 20
-_PARTS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 
 Row = tuple[int, list[str]]
 
 
 def binned(value: str) -> str:
-    """Return the category of an integer: those above 2 as floor(log(v)^2); empty stays empty.
+    """Return the category of an integer: floor(log(v)^2) for v above 2; empty stays empty.
 
-    As the winners of the challenge did (3 Idiots, 2014), and most since.
+    The winners of the challenge did so (3 Idiots, 2014), and so have most others since.
     """
     if not value:
         return ""
@@ -44,7 +44,7 @@ def binned(value: str) -> str:
 
 
 def parse(row: list[str]) -> Row:
-    """Return click and categories of a row. Raises ValueError for what is no number."""
+    """Return the click and the categories of a row. Raises ValueError for an invalid number."""
     if row[0] not in ("0", "1"):
         raise ValueError(f"the click is '{row[0]}', not 0 or 1")
     integers = row[1 : 1 + INTEGERS]
@@ -52,20 +52,20 @@ def parse(row: list[str]) -> Row:
 
 
 class Criteo:
-    """Clicks on advertisements in 39 fields; a tenth each is for validation and for testing.
+    """Clicks on advertisements with 39 fields; one tenth is for validation, one for testing.
 
-    Categories seen fewer than `threshold` times count as unknown. What is made of the file is kept
-    in the cache folder: 4 bytes a field and row.
+    Categories that occur less than `threshold` times count as unknown. The encoded data is kept in
+    the cache folder, at 4 bytes per field and row.
     """
 
     def __init__(self, data_dir: str, threshold: int = 10) -> None:
-        """Raises JobError when there is no train.txt, or naming the line that is malformed."""
+        """Raises JobError when there is no train.txt, and for a malformed line, with its number."""
         folder = find("criteo", ("train.txt",), data_dir)
         if folder is None:
             raise JobError(
                 "criteo is not on this machine, and its terms must be accepted before a download: "
-                "https://ailab.criteo.com/criteo-display-advertising-challenge-dataset/; name the "
-                "folder of its train.txt with --data-dir or ERRORCAST_DATA"
+                "https://ailab.criteo.com/criteo-display-advertising-challenge-dataset/; then set "
+                "the folder of its train.txt with --data-dir or ERRORCAST_DATA"
             )
         self._path, self._threshold = folder / "train.txt", threshold
         found = self._path.stat()
@@ -76,17 +76,17 @@ class Criteo:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Return the categories seen often enough."""
+        """Return the fields and the categories that are frequent enough."""
         known = json.loads((self._kept / "vocabulary.json").read_text(encoding="utf-8"))
         return Vocabulary({field: tuple(categories) for field, categories in known.items()})
 
     def splits(self) -> Splits:
         """Return (ids of each field, click) pairs, mapped from disk."""
-        parts = {}
-        for part in _PARTS:
-            arrays = (np.load(self._kept / f"{part}-{n}.npy", mmap_mode="c") for n in ("x", "y"))
-            parts[part] = TensorDataset(*map(torch.from_numpy, arrays))
-        return Splits(**parts)
+        splits = {}
+        for split in _SPLITS:
+            arrays = (np.load(self._kept / f"{split}-{n}.npy", mmap_mode="c") for n in ("x", "y"))
+            splits[split] = TensorDataset(*map(torch.from_numpy, arrays))
+        return Splits(**splits)
 
     def _rows(self) -> Iterator[Row]:
         return rows(self._path, 1 + len(FIELDS), parse, least=2 + INTEGERS)
@@ -101,7 +101,7 @@ class Criteo:
             self._encode(vocabulary, samples, unfinished)
             unfinished.rename(self._kept)
         except OSError as error:
-            if not self._kept.is_dir():  # or another process was first
+            if not self._kept.is_dir():  # otherwise another process was faster
                 raise JobError(f"{self._kept} cannot be written: {error}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -109,8 +109,8 @@ class Criteo:
     def _count(self) -> tuple[Vocabulary, int]:
         """Count every category, in bounded memory.
 
-        The first pass counts buckets that a category falls into by its hash; the second counts only
-        categories of buckets that are full enough, and these alone can be frequent.
+        The first pass counts hash buckets of categories. The second pass counts only categories in
+        buckets that reach the threshold, since no others can be frequent.
         """
         buckets = np.zeros((len(FIELDS), _BUCKETS), dtype=np.uint32)
         samples = 0
@@ -132,18 +132,18 @@ class Criteo:
 
     def _encode(self, vocabulary: Vocabulary, samples: int, folder: Path) -> None:
         draws = np.random.Generator(np.random.PCG64(0)).integers(0, 10, samples, dtype=np.uint8)
-        part_of = np.where(draws > 1, 0, 2 - draws)  # 0 is for testing, 1 for validation
-        sizes = np.bincount(part_of, minlength=len(_PARTS))
+        split_of = np.where(draws > 1, 0, 2 - draws)  # a draw of 0 is for testing, 1 for validation
+        sizes = np.bincount(split_of, minlength=len(_SPLITS))
         make = partial(open_memmap, mode="w+")
         arrays = []
-        for part, size in zip(_PARTS, map(int, sizes), strict=True):
+        for split, size in zip(_SPLITS, map(int, sizes), strict=True):
             if size == 0:
                 raise JobError(f"{self._path}: {samples} rows are too few to split")
-            x = make(folder / f"{part}-x.npy", dtype=np.int32, shape=(size, len(FIELDS)))
-            y = make(folder / f"{part}-y.npy", dtype=np.float32, shape=(size,))
+            x = make(folder / f"{split}-x.npy", dtype=np.int32, shape=(size, len(FIELDS)))
+            y = make(folder / f"{split}-y.npy", dtype=np.float32, shape=(size,))
             arrays.append((x, y))
-        filled = [0] * len(_PARTS)
-        for (click, categories), chosen in zip(self._rows(), map(int, part_of), strict=True):
+        filled = [0] * len(_SPLITS)
+        for (click, categories), chosen in zip(self._rows(), map(int, split_of), strict=True):
             x, y = arrays[chosen]
             x[filled[chosen]], y[filled[chosen]] = vocabulary.encode(categories), click
             filled[chosen] += 1

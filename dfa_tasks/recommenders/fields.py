@@ -1,4 +1,4 @@
-"""Categorical fields: what recommenders read in place of pixels."""
+"""Categorical fields, the inputs of recommenders."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from itertools import accumulate
 class Vocabulary:
     """The known categories of each field.
 
-    Ids count through all fields, so that one embedding table serves them; the first id of each
-    field stands for every category that is not known.
+    Ids are numbered across all fields, so that one embedding table serves them. The first id of
+    each field stands for all unknown categories.
     """
 
     known: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, known: Mapping[str, Iterable[str]]) -> "Vocabulary":
-        """Make one of the categories of each field, in a fixed order."""
+        """Make a vocabulary of the categories of each field, in sorted order."""
         return cls({field: tuple(sorted(set(found))) for field, found in known.items()})
 
     @property

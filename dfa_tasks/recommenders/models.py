@@ -1,10 +1,10 @@
 """Recommenders as layers: FeaturesLinear, FM, DeepFM, DCN, AutoInt and AFN.
 
-What a model adds straight to its output (the linear part, FM's pairs) learns by the global error
-itself, which is its exact gradient; every hidden layer learns by feedback (arXiv 2006.12878,
-appendix B). With `head_layers` the last layers of the MLP belong to the head: the error, taken at
-the head's input, then is a vector that depends on the whole sample, where at the logit it is one
-number, and what an embedding can learn from it is one number too.
+What a model adds directly to its output (the linear part, FM's pairs) learns by the global error,
+which is its exact gradient. Every hidden layer learns by feedback (arXiv 2006.12878, appendix B).
+With `head_layers` the last layers of the MLP belong to the head. The error is then taken at the
+head's input, where it is a vector that depends on the whole sample. At the logit it is one number
+per sample, and an embedding can learn only one number from it.
 
 Names below: n samples, f fields, k embedding size.
 """
@@ -39,7 +39,7 @@ class Embedding(nn.Module):
 
 
 class LinearPart(nn.Module):
-    """Ids (n, f) -> (n, 1): a weight for each id, summed up (logistic regression)."""
+    """Ids (n, f) -> (n, 1): the sum of one weight per id (logistic regression)."""
 
     learns_by: ClassVar[tuple[LearnsBy, ...]] = ("error",)
 
@@ -49,13 +49,13 @@ class LinearPart(nn.Module):
         nn.init.xavier_uniform_(self.table.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what is added to the model's output."""
+        """Return the term that the head adds to the model's output."""
         out: Tensor = self.table(x).sum(dim=1)
         return out
 
 
 class EmbeddingAndLinear(nn.Module):
-    """Ids -> embeddings, and the linear part."""
+    """Ids -> embeddings and the linear part."""
 
     learns_by: ClassVar[tuple[LearnsBy, ...]] = ("feedback", "error")
 
@@ -69,19 +69,19 @@ class EmbeddingAndLinear(nn.Module):
 
 
 class Pairs(EmbeddingAndLinear):
-    """Ids -> (n, 1): linear part and all products of two embeddings (Rendle 2010, eq. 1)."""
+    """Ids -> (n, 1): the linear part plus the products of all pairs (Rendle 2010, eq. 1)."""
 
     learns_by: ClassVar[tuple[LearnsBy, ...]] = ("error",)
 
     def forward(self, x: Tensor) -> Activations:
-        """Return what is added to the model's output."""
+        """Return the term that the head adds to the model's output."""
         embeddings: Tensor = self.embedding(x)
         out: Tensor = self.linear(x) + _products(embeddings)
         return out
 
 
 class EmbeddingAndPairs(EmbeddingAndLinear):
-    """Ids -> embeddings for later layers, and Pairs, through which alone they learn (Guo 2017)."""
+    """Ids -> embeddings for later layers, and Pairs; they learn through Pairs only (Guo 2017)."""
 
     learns_by: ClassVar[tuple[LearnsBy, ...]] = ("nothing", "error")
 
@@ -92,14 +92,14 @@ class EmbeddingAndPairs(EmbeddingAndLinear):
 
 
 def _products(embeddings: Tensor) -> Tensor:
-    """(n, f, k) -> (n, 1): the sum over all pairs of fields, in linear time (Rendle 2010)."""
+    """Sum the products of all pairs in linear time, (n, f, k) -> (n, 1) (Rendle 2010)."""
     square_of_sum = embeddings.sum(dim=1).square()
     sum_of_squares = embeddings.square().sum(dim=1)
     return 0.5 * (square_of_sum - sum_of_squares).sum(dim=1, keepdim=True)
 
 
 class Dense(nn.Module):
-    """Linear map, batch normalisation, ReLU, dropout; other tensors go along."""
+    """Linear map, batch normalisation, ReLU and dropout; other tensors pass unchanged."""
 
     def __init__(self, before: int, after: int, dropout: float) -> None:
         super().__init__()
@@ -108,12 +108,12 @@ class Dense(nn.Module):
         )
 
     def forward(self, h: Tensor, *others: Tensor) -> Activations:
-        """Return (n, after), and the others."""
+        """Return (n, after) and the others."""
         return (self.layers(h.flatten(1)), *others)
 
 
 class Cross(nn.Module):
-    """x_l -> x_0 * (x_l · w) + b + x_l (Wang 2017, eq. 3); x_0 goes along."""
+    """x_l -> x_0 * (x_l · w) + b + x_l (Wang 2017, eq. 3); it passes x_0 on."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Attention(nn.Module):
         self.residual = nn.Linear(size, width, bias=False)
 
     def forward(self, x: Tensor, *others: Tensor) -> Activations:
-        """(n, f, size) -> (n, f, width); others go along, and the input where it is kept."""
+        """(n, f, size) -> (n, f, width), then the others, then the input if `keep`."""
         split = self.map(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind()
         dropout = self.dropout if self.training else 0.0
@@ -169,7 +169,7 @@ class Logarithmic(nn.Module):
         self.map = nn.Linear(fields, neurons)
 
     def forward(self, x: Tensor, *others: Tensor) -> Activations:
-        """Return the neurons, and the others."""
+        """Return the neurons and the others."""
         logarithms = self.before(x.abs().clamp(min=1e-4).log())
         powers = self.map(logarithms.transpose(1, 2)).transpose(1, 2)
         out: Tensor = self.after(powers.exp()).flatten(1)
@@ -177,10 +177,10 @@ class Logarithmic(nn.Module):
 
 
 class Sum(nn.Module):
-    """The head: a linear map of each hidden path, and what is added as it is."""
+    """The head: the sum of a linear map of each hidden path and of the (n, 1) inputs."""
 
     def __init__(self, *features: int) -> None:
-        """features: of each path; inputs behind them are (n, 1) and added."""
+        """features: width of each path; the inputs after the paths are (n, 1) and are added."""
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(width, 1) for width in features)
 
@@ -190,8 +190,8 @@ class Sum(nn.Module):
         return torch.stack([*mapped, *inputs[len(mapped) :]]).sum(dim=0)
 
 
-class Joined(nn.Module):
-    """Puts what is added to the output behind the first tensor: the error then holds its part."""
+class AppendAdded(nn.Module):
+    """Appends the last input, (n, 1), to the first one, so that the error has a column for it."""
 
     def forward(self, h: Tensor, *others: Tensor) -> Activations:
         """(n, features), paths, (n, 1) -> (n, features + 1), paths."""
@@ -199,8 +199,8 @@ class Joined(nn.Module):
         return (torch.cat([h, added], dim=1), *paths)
 
 
-class Parted(nn.Module):
-    """The other way round."""
+class SplitAdded(nn.Module):
+    """Undoes AppendAdded."""
 
     def forward(self, joined: Tensor, *paths: Tensor) -> Activations:
         """(n, features + 1), paths -> (n, features), paths, (n, 1)."""
@@ -252,7 +252,7 @@ def dcn(
     dropout: float = 0.2,
     head_layers: int = 0,
 ) -> Model:
-    """Return Deep & Cross (Wang 2017): cross layers, then the MLP, both of the embeddings."""
+    """Return Deep & Cross (Wang 2017): cross layers, then an MLP; both read the embeddings."""
     width = fields * size
     layers: list[ModuleFactory] = [partial(Embedding, ids, size)]
     layers += [partial(Cross, width)] * crosses
@@ -300,7 +300,7 @@ def afn(
 def _dense(
     features: int, widths: Sequence[int], dropout: float, order: tuple[int, ...] = ()
 ) -> list[ModuleFactory]:
-    """Return the MLP's layers; order: in which its first one takes what comes to it."""
+    """Return the MLP's layers; order: of the inputs of its first layer."""
     layers: list[ModuleFactory] = [
         partial(Dense, a, b, dropout) for a, b in pairwise((features, *widths))
     ]
@@ -316,11 +316,12 @@ def _model(
     depth: int,
     wide: bool = True,
 ) -> Model:
-    """Return the whole; depth: of the MLP, of whose last layers the head has `head_layers`.
+    """Return a model of these layers, where the last `head_layers` of them belong to the head.
 
-    wide: whether what is added to the output, (n, 1), is the last tensor that comes to the head.
+    depth: number of the MLP's layers, which are the last ones.
+    wide: whether the head's last input is a term, (n, 1), that it adds to the output.
 
-    Raises JobError when that leaves no layer of the MLP before the head.
+    Raises JobError when no layer of the MLP is left before the head.
     """
     if not 0 <= head_layers < depth:
         raise JobError(f"options.head_layers: {head_layers} is not between 0 and {depth - 1}")
@@ -329,6 +330,6 @@ def _model(
     cut = len(layers) - head_layers
     before, inside = [*layers[:cut]], [*layers[cut:], head]
     if wide:
-        before[-1] = partial(chain, before[-1], Joined)
-        inside = [Parted, *inside]
+        before[-1] = partial(chain, before[-1], AppendAdded)
+        inside = [SplitAdded, *inside]
     return Model(before, partial(chain, *inside))

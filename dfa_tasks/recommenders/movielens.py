@@ -1,4 +1,4 @@
-"""MovieLens 100K as clicks: is a user's rating of a film 4 or more?"""
+"""MovieLens 100K as clicks: a click is a rating of 4 or more."""
 
 from functools import partial
 
@@ -19,13 +19,13 @@ fetch_movielens = partial(fetch, "movielens-100k", FILES, HOMES)
 
 
 class MovieLens:
-    """Users, films and ratings; eight parts for training, one each for validation and testing.
+    """Users, films and ratings: eight tenths to train, one to validate and one to test.
 
-    Fields: user, film, age, gender, occupation, genres (a film's, taken together), year.
+    Fields: user, film, age, gender, occupation, genres (all genres of a film as one), year.
     """
 
     def __init__(self, data_dir: str) -> None:
-        """Read users and films. Raises JobError, with file and line, for what is malformed."""
+        """Read users and films. Raises JobError, with file and line, for a malformed row."""
         self._folder = fetch_movielens(data_dir)
         self._users = dict(rows(self._folder / "u.user", 5, self._user))
         self._films = dict(rows(self._folder / "u.item", 24, self._film))
@@ -61,7 +61,7 @@ class MovieLens:
         return str(int(user)), str(int(film)), int(rating)
 
     def splits(self) -> Splits:
-        """Return (ids of each field, click) pairs, split at random but always alike."""
+        """Return (ids of each field, click) pairs, split at random, but always in the same way."""
         nobody, nothing = ("",) * 3, ("",) * 2
         ids, clicks = [], []
         for user, film, rating in rows(self._folder / "u.data", 4, self._rating):

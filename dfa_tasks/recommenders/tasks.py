@@ -1,4 +1,4 @@
-"""Recommenders on clicks: which model, on which data."""
+"""The tasks of recommenders: each model on each data set of clicks."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ def click_task(
     """Return a recommender on a data set.
 
     method: the settings differ between dfa and bp.
-    options: of the model, e.g. size (of an embedding), dropout.
+    options: those of the model, e.g. size (of an embedding), dropout.
 
     Raises JobError for an option that the model does not have.
     """
@@ -53,8 +53,8 @@ def click_task(
     known = inspect.signature(make).parameters
     sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
     check_options(f"{data}-{model}", options, (n for n in known if n not in sizes))
-    of_data = settings_of("recommenders")[data]
-    settings = of_data.get(model, of_data["others"])["bp" if method == "bp" else "dfa"]
+    data_settings = settings_of("recommenders")[data]
+    settings = data_settings.get(model, data_settings["others"])["bp" if method == "bp" else "dfa"]
     chosen = {**sizes, **settings["options"], **options}
     return Task(
         model=make(**{name: value for name, value in chosen.items() if name in known}),
@@ -73,12 +73,12 @@ def click_loss(logit: Tensor, click: Tensor) -> Tensor:
 
 
 def click_accuracy(logit: Tensor, click: Tensor) -> Tensor:
-    """Return the share of clicks that were foreseen, and of none."""
+    """Return the share of samples whose click or lack of a click is predicted correctly."""
     return ((logit.squeeze(-1) > 0) == (click > 0)).float().mean()
 
 
 def auc(logit: Tensor, click: Tensor) -> float:
-    """Return the area under the ROC curve; NaN where all clicks are alike."""
+    """Return the area under the ROC curve; NaN if all samples have the same click."""
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
 
     if torch.all(click == click[0]):

@@ -1,11 +1,11 @@
-"""The rays of a camera: one a pixel."""
+"""The rays of a camera: one per pixel."""
 
 import torch
 from torch import Tensor
 
 from dfa_tasks.view_synthesis.scene import Scene
 
-NUMBERS = 9  # of a ray: origin, direction, and the direction of length 1 that it is seen along
+NUMBERS = 9  # of a ray: origin, direction, and viewing direction of length 1
 
 
 def rays_of(poses: Tensor, height: int, width: int, focal: float, ndc: bool) -> Tensor:
@@ -29,7 +29,7 @@ def rays_of(poses: Tensor, height: int, width: int, focal: float, ndc: bool) -> 
 def to_ndc(
     origins: Tensor, directions: Tensor, height: int, width: int, focal: float, near: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Return rays so that depths from 0 to 1 reach from the near plane to infinity.
+    """Return rays on which depths from 0 to 1 reach from the near plane to infinity.
 
     origins, directions: (..., 3), of cameras that look along -z (Mildenhall 2020, appendix C).
     """

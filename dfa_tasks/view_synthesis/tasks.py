@@ -1,4 +1,4 @@
-"""View synthesis: photographs of a scene -> what it looks like from elsewhere."""
+"""The tasks of view synthesis: from photographs of a scene to new views of it."""
 
 import inspect
 import os
@@ -22,23 +22,23 @@ from dfa_tasks.view_synthesis.rays import NUMBERS, rays_of_scene
 from dfa_tasks.view_synthesis.scene import Scene
 
 _FOLDER = "nerf-synthetic"
-_POINTS = 200_000  # that an evaluation has in memory at once, of both networks
+_POINTS = 200_000  # of both networks, that an evaluation has in memory at once
 _BLENDER, _LLFF = "transforms_train.json", "poses_bounds.npy"
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """The data of a scene; size: how many pixels wide its images are made, 0: as they are."""
+    """The data of a scene; size: width of its images in pixels, 0 keeps the original."""
 
     folder: str
     size: int
 
     def scene(self) -> Scene:
-        """Read the scene, once."""
+        """Return the scene; only the first call reads it."""
         return load_scene(self.folder, self.size)
 
     def __call__(self) -> Splits:
-        """Return the pixels of all views; to validate on, of the first held-out view."""
+        """Return the pixels of all views; those of the first held-out view are for validation."""
         scene = self.scene()
         train, test = rays_of_scene(scene)
         seen, hidden = _pixels(train, scene.train.images), _pixels(test, scene.test.images)
@@ -48,10 +48,10 @@ class Photographs:
 def view_task(trunk: Trunk, data_dir: str = "", method: str = "dfa", **options: Any) -> Task:
     """Return a neural radiance field.
 
-    options: scene, the name of its folder; size, how many pixels wide its images are made (0: as
-        they are); of the networks: layers, width, coarse, fine.
+    options: scene, the name of its folder; size, the width of its images in pixels (0 keeps the
+        original); and those of the networks: layers, width, coarse, fine.
 
-    Raises JobError for another option, and when the scene is not there.
+    Raises JobError for an unknown option, and when there is no such scene.
     """
     known = [n for n in inspect.signature(nerf).parameters if n not in ("bounds", "trunk")]
     check_options("nerf", options, ("scene", "size", *known))
@@ -77,9 +77,9 @@ def view_task(trunk: Trunk, data_dir: str = "", method: str = "dfa", **options: 
 
 
 def scene_folder(scene: str, data_dir: str) -> Path:
-    """Return where a scene is: in data_dir or ERRORCAST_DATA, in nerf-synthetic there, or cached.
+    """Return a scene's folder: in data_dir or ERRORCAST_DATA, in nerf-synthetic there, or cached.
 
-    Raises JobError, saying what to put where.
+    Raises JobError, which says what to put where, when there is none.
     """
     given = data_dir or os.environ.get("ERRORCAST_DATA", "")
     roots = [Path(given), Path(given) / _FOLDER] if given else []
@@ -89,14 +89,14 @@ def scene_folder(scene: str, data_dir: str) -> Path:
     raise JobError(
         f"options.scene: there is no scene '{scene}' on this machine; put its folder, with "
         f"{_BLENDER} (NeRF's synthetic scenes: https://www.matthewtancik.com/nerf) or {_LLFF} "
-        f"(LLFF), into {cache_folder() / _FOLDER}, or name the folder above it with --data-dir or "
+        f"(LLFF), into {cache_folder() / _FOLDER}, or set the folder above it with --data-dir or "
         f"ERRORCAST_DATA"
     )
 
 
 @cache
 def load_scene(folder: str, size: int) -> Scene:
-    """Read a scene of either form, its images made `size` pixels wide."""
+    """Read a scene in either format, with images `size` pixels wide (0: unchanged)."""
     read = read_llff if (Path(folder) / _LLFF).is_file() else read_blender
     return read(Path(folder), size)
 
@@ -106,7 +106,7 @@ def _pixels(rays: Tensor, images: Tensor) -> TensorDataset:
 
 
 def both_losses(seen: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of the coarse and of the fine colours, summed (eq. 6).
+    """Return the sum of the mean squared errors of the coarse and of the fine colours (eq. 6).
 
     seen: (n, 2, 3); target: (n, 3).
     """
@@ -115,9 +115,9 @@ def both_losses(seen: Tensor, target: Tensor) -> Tensor:
 
 
 def mean_of_views(measure: str, data: Photographs, seen: Tensor, target: Tensor) -> float:
-    """Return a score of skimage.metrics of the fine colours, the mean over whole views.
+    """Return the mean over complete views of a score of skimage.metrics, of the fine colours.
 
-    seen: (n, 2, 3); target: (n, 3), where n is a number of whole views.
+    seen: (n, 2, 3); target: (n, 3); n: the pixels of one or more complete views.
     """
     height, width = data.scene().test.images.shape[1:3]
     shape = (-1, height, width, 3)
@@ -126,7 +126,7 @@ def mean_of_views(measure: str, data: Photographs, seen: Tensor, target: Tensor)
 
 
 def score(measure: str, truth: Tensor, seen: Tensor) -> float:
-    """Return a score of skimage.metrics, of images (h, w, 3) in [0, 1]: higher is more alike."""
+    """Return a score of skimage.metrics for images (h, w, 3) in [0, 1]; higher is more similar."""
     from skimage import metrics  # noqa: PLC0415  # takes a second
 
     axis = {"channel_axis": 2} if measure == "structural_similarity" else {}

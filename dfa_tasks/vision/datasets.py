@@ -19,8 +19,9 @@ Shape = Literal["flat", "image"]
 class IdxData:
     """A data set of four IDX files.
 
-    digests: file name -> SHA-256 of the uncompressed content; train images, train labels, test
-    images, test labels. mean, spread: of the pixels in [0, 1].
+    digests: file name -> SHA-256 of the uncompressed content, in the order train images, train
+        labels, test images, test labels.
+    mean, spread: mean and standard deviation of the pixels in [0, 1].
     """
 
     name: str
@@ -34,11 +35,11 @@ class IdxData:
         return [f"{name}.gz" for name in self.digests]
 
     def fetch(self, data_dir: str) -> None:
-        """Download what is missing."""
+        """Download the missing files."""
         fetch(self.name, self.files(), self.homes, data_dir)
 
     def load(self, data_dir: str, shape: Shape) -> Splits:
-        """Read the four files. Raises JobError for missing, truncated or altered ones."""
+        """Read the four files. Raises JobError for missing, truncated or changed ones."""
         folder = fetch(self.name, self.files(), self.homes, data_dir)
         digests = self.digests.values()
         images, labels, test_images, test_labels = (
@@ -89,7 +90,7 @@ FASHION_MNIST = IdxData(
 
 
 def load_digits_splits(_data_dir: str, shape: Shape) -> Splits:
-    """Return scikit-learn's bundled digits: 8x8, 1,437 for training and 360 for testing."""
+    """Return scikit-learn's bundled digits: 8x8 pixels, 1,437 to train and 360 to test."""
     from sklearn.datasets import load_digits  # noqa: PLC0415  # takes a second
 
     bundle = load_digits()

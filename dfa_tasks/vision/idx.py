@@ -1,4 +1,4 @@
-"""Reader of IDX, the format of MNIST and its like, gzipped or not."""
+"""Reads IDX files, the format of MNIST, with or without gzip."""
 
 import gzip
 import hashlib
@@ -14,9 +14,9 @@ from dfa_core import JobError
 def read_idx(
     path: Path, sha256: str | None = None
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return the bytes in their shape.
+    """Return the bytes as an array.
 
-    sha256: of the uncompressed content, so that a re-compressed copy is as good as the original.
+    sha256: expected checksum of the uncompressed content, so that a re-compressed copy passes.
 
     Raises JobError when the file is truncated, is not IDX, or has another checksum.
     """
@@ -34,7 +34,7 @@ def read_idx(
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
     if len(data) != header + prod(shape):
         raise JobError(
-            f"{path}: holds {len(data)} bytes where its header promises {header + prod(shape)}: "
+            f"{path}: has {len(data)} bytes, but its header announces {header + prod(shape)}: "
             f"it is truncated; delete it to download it anew"
         )
     found = hashlib.sha256(data).hexdigest()

@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
         self.back = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the residual stream behind this block, shaped like x."""
+        """Return the residual stream after this block, with the shape of x."""
         out: Tensor = x + self.back(torch.relu(self.widen(self.norm(x))))
         return out
 
@@ -45,8 +45,8 @@ class ResidualBlock(nn.Module):
 def residual_mlp(features: int, classes: int, layers: int, width: int) -> Model:
     """Return a linear stem, `layers` pre-norm residual blocks of `width`, and a normed head.
 
-    Take the error at the head's input: there it is as wide as the residual stream, and the
-    identity can carry it to every block.
+    Take the error at the head's input. There it is as wide as the residual stream, so that identity
+    feedback can send it to every block.
     """
     _check(layers=layers, width=width)
     return Model(

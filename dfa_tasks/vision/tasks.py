@@ -1,4 +1,4 @@
-"""Image classification: digits (bundled), MNIST and Fashion-MNIST."""
+"""The tasks of image classification: three networks on three data sets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dfa_tasks.vision.models import convnet, mlp, residual_mlp
 
 @dataclass(frozen=True)
 class ImageSet:
-    """What the three networks need to know of a data set, and the settings that suit each."""
+    """A data set as the three networks need it, with default settings for each network."""
 
     name: str
     side: int
@@ -61,13 +61,13 @@ IMAGE_SETS = {images.name: images for images in (_DIGITS, *_IDX)}
 
 
 def mlp_task(images: str, layers: int = 3, width: int = 1024, data_dir: str = "") -> Task:
-    """Tanh MLP with random feedback, as in the paper."""
+    """Return a tanh MLP with random feedback, as in the paper."""
     data = IMAGE_SETS[images]
     return _task(data, mlp(data.side**2, 10, layers, width), "flat", data_dir, data.defaults)
 
 
 def residual_task(images: str, layers: int = 4, width: int = 256, data_dir: str = "") -> Task:
-    """Pre-norm residual MLP with identity feedback at the head's input."""
+    """Return a pre-norm residual MLP with identity feedback from the head's input."""
     data = IMAGE_SETS[images]
     model = residual_mlp(data.side**2, 10, layers, width)
     defaults = {**data.defaults, **data.residual_defaults, "feedback": {"kind": "identity"}}
@@ -75,7 +75,7 @@ def residual_task(images: str, layers: int = 4, width: int = 256, data_dir: str 
 
 
 def conv_task(images: str, width: int = 16, data_dir: str = "") -> Task:
-    """Small convolutional network, random feedback (DFA trains it worse than it does an MLP)."""
+    """Return a small convolutional network with random feedback (DFA trains MLPs better)."""
     data = IMAGE_SETS[images]
     model = convnet(1, data.side, 10, width)
     return _task(data, model, "image", data_dir, {**data.defaults, **data.conv_defaults})

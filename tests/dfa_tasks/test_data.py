@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from dfa_core import JobError
 from dfa_tasks import INSTALLED, DatasetSource, make_task
 from dfa_tasks.download import cache_folder, fetch
-from dfa_tasks.source import as_source, parts
+from dfa_tasks.source import as_source, chunks
 from dfa_tasks.vision.datasets import FASHION_MNIST
 from dfa_tasks.vision.idx import read_idx
 
@@ -156,8 +156,8 @@ def test_batches_are_a_pure_function_of_the_step() -> None:
 
 def test_parts_cover_everything_in_order() -> None:
     data = TensorDataset(torch.arange(10), torch.arange(10))
-    assert [len(x) for x, _ in parts(data, 4)] == [4, 4, 2]
-    assert torch.cat([x for x, _ in parts(data, 4)]).tolist() == list(range(10))
+    assert [len(x) for x, _ in chunks(data, 4)] == [4, 4, 2]
+    assert torch.cat([x for x, _ in chunks(data, 4)]).tolist() == list(range(10))
 
 
 def test_what_is_no_data_is_named() -> None:

@@ -87,7 +87,7 @@ def test_a_pickle_of_something_else_runs_nothing(
     monkeypatch.chdir(tmp_path)
     folder = small(tmp_path / "data")
     (folder / "ind.small.graph").write_bytes(pickle.dumps(Planted(), protocol=2))
-    with pytest.raises(JobError, match=r"ind\.small\.graph: cannot be read: it holds a posix"):
+    with pytest.raises(JobError, match=r"ind\.small\.graph: cannot be read: it contains a posix"):
         load_graph("small", str(folder))
     assert not (tmp_path / "planted").exists()
 
@@ -107,7 +107,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
         ("", "has no rows"),
         ("6\n7\n", "2 test indices for 1 rows"),
         ("3\n", "1 test indices for 1 rows, 5 others"),
-        ("5\n", "an edge of node 6, of 6"),
+        ("5\n", "an edge names node 6, but there are 6 nodes"),
     ],
 )
 def test_a_wrong_test_index_is_named(tmp_path: Path, text: str, what: str) -> None:

@@ -88,7 +88,7 @@ def test_tokenizers_come_back_as_they_were() -> None:
     with pytest.raises(JobError, match="does not know the character '!'"):
         Characters.of(lines).encode("To be!")
     for broken in ("", "{}", "[1]", "no"):
-        with pytest.raises(JobError, match="this is no tokenizer"):
+        with pytest.raises(JobError, match="this is not a tokenizer"):
             load_tokenizer(broken)
 
 

@@ -70,7 +70,10 @@ def broken_pose(folder: Path, pose: Any) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing image": (lambda s: (s / "r_3.png").unlink(), "r_3.png: there is no such image"),
-    "cut image": (lambda s: (s / "r_3.png").write_bytes(b"\x89PNG\r\n"), "r_3.png: is no image"),
+    "cut image": (
+        lambda s: (s / "r_3.png").write_bytes(b"\x89PNG\r\n"),
+        "r_3.png: is not an image",
+    ),
     "two sizes": (
         lambda s: Image.new("RGB", (9, 8)).save(s / "r_3.png"),
         "r_3.png: is 9x8, but r_0.png 8x8; all images of a scene must have one size",
@@ -79,7 +82,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda s: broken_pose(s, [[0.0] * 4] * 4),
         "r_3.png: its pose is singular",
     ),
-    "pose of text": (lambda s: broken_pose(s, [["a"]]), "r_3.png: its pose is no matrix"),
+    "pose of text": (lambda s: broken_pose(s, [["a"]]), "r_3.png: its pose is not a matrix"),
     "flat pose": (lambda s: broken_pose(s, [[1.0, 2.0]]), "must be a 3x4 or 4x4 matrix"),
     "no JSON": (
         lambda s: (s / "transforms_train.json").write_text("{"),
@@ -89,14 +92,14 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda s: (s / "transforms_train.json").write_text(
             '{"camera_angle_x": 1, "frames": []}'
         ),
-        "names no frames",
+        "has no frames",
     ),
     "no angle": (lambda s: (s / "transforms_train.json").write_text("{}"), "lacks"),
     "outside": (
         lambda s: (s / "transforms_train.json").write_text(
             '{"camera_angle_x": 1, "frames": [{"file_path": "../x", "transform_matrix": []}]}'
         ),
-        "outside of the scene's folder",
+        "outside the scene's folder",
     ),
 }  # fmt: skip
 
@@ -149,7 +152,7 @@ def test_an_llff_scene(tmp_path: Path) -> None:
     ("spoil", "says"),
     [
         (lambda s: (s / "images" / "003.jpg").unlink(), "has 8 images, but poses_bounds.npy 9"),
-        (lambda s: np.save(s / "poses_bounds.npy", np.zeros((9, 4))), "17 numbers a view"),
+        (lambda s: np.save(s / "poses_bounds.npy", np.zeros((9, 4))), "17 numbers per view"),
         (lambda s: np.save(s / "poses_bounds.npy", np.zeros((9, 17))), "not above 0"),
         (lambda s: (s / "poses_bounds.npy").write_bytes(b"x"), "cannot be read"),
     ],
