@@ -27,7 +27,7 @@ from dfa_speedup.simulation.costs import Costs, mean_costs, total
 from dfa_speedup.simulation.link import Link, ring
 from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.workload import Workload
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 from workers.placement import WorkerResources
 
 GRIDS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4))  # blocks, replicas

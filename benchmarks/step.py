@@ -41,8 +41,8 @@ from dfa_core import (
     build_layers,
 )
 from dfa_core.feedback.rules import FeedbackKind
-from workers.actor import PickledPayload
 from workers.grid import Grid
+from workers.payload import PickledPayload
 from workers.placement import Placement, WorkerResources
 
 CLASSES = 10

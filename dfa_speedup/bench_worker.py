@@ -25,10 +25,12 @@ from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.measuring import measure_costs
 from dfa_speedup.stages import Stages
 from dfa_speedup.workload import Configuration, Workload
-from workers.actor import BlockWorker, PickledPayload, Rendezvous
+from workers.actor import BlockWorker
 from workers.group import LOOPBACK, open_store
 from workers.memory import peak_mb, reset_peak
+from workers.payload import PickledPayload
 from workers.trace import Span
+from workers.transport import Rendezvous
 
 
 class Trainer(Protocol):

@@ -12,10 +12,11 @@ from dfa_speedup.peers import DATA_PARALLEL, LIMIT_DFA_LOADED, PIPELINES
 from dfa_speedup.simulation.costs import Costs, mean_costs
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Configuration
-from workers.actor import PickledPayload, Rendezvous
 from workers.grid import Grid
 from workers.group import listen, open_store
+from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
+from workers.transport import Rendezvous
 
 _STEPS_IN_TIME = 10  # take the longest wait for one message at most
 
@@ -28,13 +29,13 @@ class BenchWorkers:
     """K workers that run one side after the other."""
 
     def __init__(
-        self, workload: PickledPayload, blocks: int, share: WorkerResources, timeout_s: float
+        self, workload: PickledPayload, blocks: int, resources: WorkerResources, timeout_s: float
     ) -> None:
         """Place and start them. Raises JobError when the cluster is too small."""
-        self._workload, self._blocks, self._share, self._timeout_s = (
+        self._workload, self._blocks, self._resources, self._timeout_s = (
             workload,
             blocks,
-            share,
+            resources,
             timeout_s,
         )
         self._start()
@@ -94,7 +95,7 @@ class BenchWorkers:
         return self.all if together else self.all[:1]
 
     def _start(self) -> None:
-        self._placement = Placement(Grid(self._blocks), self._share, BenchActor)
+        self._placement = Placement(Grid(self._blocks), self._resources, BenchActor)
         host = rendezvous_host(self.all)
         listener = listen(host)
         port = listener.getsockname()[1]

@@ -1,16 +1,14 @@
 """The Ray actor that hosts one layer block."""
 
 import os
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import ray
 import torch
-from ray import cloudpickle
 
 from dfa_core import Block, build_layers
 from dfa_core.graphed_block import GraphedBlock
@@ -27,56 +25,19 @@ from workers.loop import StageContext, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
 from workers.meter import Meter, SegmentStats
 from workers.nccl_group import ring
+from workers.payload import PickledPayload
 from workers.replicas import ReplicaSum
 from workers.snapshots import ModuleState, pack, restore
-from workers.state_files import SavedParts, StateFile, write_state
+from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer
-from workers.transport import RankContext, Transport, join
+from workers.transport import RankContext, Rendezvous, join
 
-_SPEED_WIDTH, _SPEED_TIMES = 512, 15
-
-
-@dataclass(frozen=True)
-class PickledPayload:
-    """Something of the user's, pickled by the driver, and the folders its modules lie in.
-
-    The folders go to the end of a worker's path: a workers.py or coordinator.py that happens to lie
-    in one of them must not take the place of ours.
-    """
-
-    pickled: bytes
-    folders: tuple[str, ...]
-
-    @classmethod
-    def pack(cls, thing: Any, folders: Sequence[str] = ()) -> "PickledPayload":
-        """Pickle something in the driver, for its own actors."""
-        return cls(cloudpickle.dumps(thing), tuple(folders))
-
-    def unpack(self) -> Any:
-        """Unpickle it in an actor of the same driver."""
-        sys.path.extend(f for f in self.folders if f not in sys.path)
-        return cloudpickle.loads(self.pickled)
-
-
-@dataclass(frozen=True)
-class Rendezvous:
-    """Where the ranks of one group meet: rank 0's store, and the longest wait for a message.
-
-    transport: how tensors then travel.
-    generation: of the group; what is asked of another one changes nothing.
-    """
-
-    host: str
-    port: int
-    world: int
-    timeout_s: float
-    transport: Transport = "gloo"
-    generation: int = 0
+_SPEED_WIDTH, _SPEED_TIMES = 512, 15  # of the matrices; of the products
 
 
 class BlockWorker:
-    """Hosts the layers of one block; calls of the `control` group are answered during a segment."""
+    """Hosts the layers of one block; answers calls of the `control` group during a segment."""
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -85,10 +46,10 @@ class BlockWorker:
         self._blocks: type[Block] = Block
         self._block = Block([])
         self._tracer = Tracer()
-        self._group: Group | None = None  # of the coordinator and the blocks of this replica
-        self._replicas: Group | None = None  # of the replicas of this block, where there are more
+        self._group: Group | None = None  # the coordinator and the blocks of this replica
+        self._replicas: Group | None = None  # the replicas of this block, if there are several
         self._generation = 0
-        self._step: int | None = None  # the state's, None while it is between two
+        self._step: int | None = None  # that the state is of; None during a segment
         self._snapshot_began: float | None = None
         self._held: dict[int, dict[int, list[ModuleState]]] = {}  # by block, by step
 
@@ -98,7 +59,7 @@ class BlockWorker:
         model: the packed dfa_core.Model.
         cuda_graphs: the block, which is on a GPU, replays what it computes.
         """
-        # set again: Ray runs calls on a thread of their own, and OpenMP keeps the number by thread
+        # set again: Ray runs calls on another thread, and OpenMP's setting is per thread
         torch.set_num_threads(self._threads)
         self._stage, unpacked = stage, model.unpack()
         layers = build_layers(unpacked, stage.first, stage.last, stage.rule)
@@ -122,13 +83,13 @@ class BlockWorker:
             self._replicas = join(by, at, r, stage.replicas, block_store(store, k))
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
-        """Train steps first..last-1; on any error leave the group, so that no peer waits.
+        """Train steps first..last-1; on any error leave the groups, so that no peer waits.
 
         Raises GroupLeft for another generation, or when the state is not that of step `first`.
         """
-        group, put_off = self._joined(generation), self._put_off()
+        group, delay_s = self._joined(generation), self._snapshot_delay()
         if self._step != first:
-            raise GroupLeft(f"asked for step {first}, but holds the state of step {self._step}")
+            raise GroupLeft(f"cannot train step {first}: the state is of step {self._step}")
         self._step, meter = None, Meter(self._groups)
         replicas = None if self._replicas is None else ReplicaSum(self._replicas)
         try:
@@ -138,10 +99,10 @@ class BlockWorker:
             self._leave()
             raise
         self._step = last
-        return replace(meter.read(), snapshot_s=put_off, skipped=self._skipped())
+        return replace(meter.read(), snapshot_s=delay_s, skipped=self._skipped())
 
     def evaluate(self, generation: int, sizes: Sequence[int]) -> None:
-        """Run parts of these sizes forward."""
+        """Run chunks of these sizes forward, in evaluation mode."""
         group = self._joined(generation)
         try:
             evaluate_segment(self._block, self._stage, group, sizes)
@@ -157,7 +118,7 @@ class BlockWorker:
         """
         self._joined(generation)
         if self._step != step:
-            raise GroupLeft(f"asked for step {step}, but holds the state of step {self._step}")
+            raise GroupLeft(f"no snapshot of step {step}: the state is of step {self._step}")
         self._snapshot_began = perf_counter()
         return True, pack(self._block.layers)
 
@@ -167,7 +128,7 @@ class BlockWorker:
             layer.set_cuts(cuts)
 
     def restore(self, step: int, states: Sequence[ModuleState], cuts: tuple[int, ...]) -> None:
-        """Take every layer's state from a snapshot; the learning rate is cut at these steps."""
+        """Load every layer's state from a snapshot; cut the learning rate at these steps."""
         self._go_back(cuts)
         restore(self._block.layers, states)
         self._step = step
@@ -176,15 +137,15 @@ class BlockWorker:
         """Write every layer's state into the folder."""
         return [write_state(layer, folder) for layer in self._block.layers]
 
-    def load(self, step: int, saved: SavedParts, cuts: tuple[int, ...]) -> None:
-        """Take every layer's state from a checkpoint; the learning rate is cut at these steps."""
+    def load(self, step: int, saved: SavedModules, cuts: tuple[int, ...]) -> None:
+        """Load every layer's state from a checkpoint; cut the learning rate at these steps."""
         self._go_back(cuts)
         for layer in self._block.layers:
             layer.load_state(*saved.read(layer.name))
         self._step = step
 
     def _go_back(self, cuts: tuple[int, ...]) -> None:
-        """Drop what an unfinished segment left; the learning rate may have other cuts now."""
+        """Drop what an aborted segment left, and set the cuts of the learning rate."""
         self._step = self._snapshot_began = None
         self._tracer.stop()
         self._block = self._blocks(self._block.layers)
@@ -192,8 +153,8 @@ class BlockWorker:
             layer.go_back()
         self.set_cuts(cuts)
 
-    def _put_off(self) -> float:
-        """Return the seconds since a snapshot was asked for, which came just before."""
+    def _snapshot_delay(self) -> float:
+        """Return the seconds since the snapshot that was taken just before, or 0."""
         began, self._snapshot_began = self._snapshot_began, None
         return 0.0 if began is None else perf_counter() - began
 
@@ -211,23 +172,23 @@ class BlockWorker:
 
     @ray.method(concurrency_group="control")
     def reset_peak_memory(self) -> float:
-        """Begin to measure the peak memory anew; return what is in use now, MB."""
+        """Restart the measurement of the peak memory; return what is in use now, MB."""
         return reset_peak()
 
     @ray.method(concurrency_group="control")
     def peak_memory_mb(self) -> float:
-        """Return the most memory that was in use since then, MB."""
+        """Return the peak memory since then, MB."""
         return peak_mb()
 
     @ray.method(concurrency_group="control")
     def abort(self, generation: int) -> None:
-        """Break off a segment that waits for messages, if it is of this generation."""
+        """Abort a segment that waits for messages, if it is of this generation."""
         if self._generation == generation:
             self._leave()
 
     @ray.method(concurrency_group="control")
     def hold(self, step: int, block: int, states: list[ModuleState]) -> None:
-        """Keep another block's snapshot, and its one before, in this node's memory."""
+        """Keep another block's snapshot and its previous one in this node's memory."""
         held = self._held.setdefault(block, {})
         held.pop(step, None)
         held[step] = states
@@ -236,7 +197,7 @@ class BlockWorker:
 
     @ray.method(concurrency_group="control")
     def held(self, step: int, block: int) -> list[ModuleState]:
-        """Return another block's snapshot of that step. Raises KeyError when it is not here."""
+        """Return another block's snapshot of that step. Raises KeyError if it is not here."""
         return self._held[block][step]
 
     @ray.method(concurrency_group="control")
@@ -245,7 +206,7 @@ class BlockWorker:
         return self._block.first_non_finite()
 
     def speed(self) -> float:
-        """Return how fast this worker multiplies matrices, products a second."""
+        """Return how fast this worker multiplies matrices, in products per second."""
         torch.set_num_threads(self._threads)
         a = torch.ones(_SPEED_WIDTH, _SPEED_WIDTH, device=self._device)
         seconds = []
@@ -257,7 +218,7 @@ class BlockWorker:
 
     @ray.method(concurrency_group="control")
     def place(self) -> tuple[int, str, Gpu | None]:
-        """Return (process id, node id, GPU); answered as soon as the actor is up."""
+        """Return (process id, node id, GPU), as soon as the actor has started."""
         return os.getpid(), ray.get_runtime_context().get_node_id(), gpu_here()
 
     @property
@@ -270,11 +231,11 @@ class BlockWorker:
 
     def _joined(self, generation: int) -> Group:
         if self._group is None or self._generation != generation:
-            raise GroupLeft(f"is in generation {self._generation}, not {generation}")
+            raise GroupLeft(f"the worker is in generation {self._generation}, not {generation}")
         return self._group
 
 
-# applied so, and not as a decorator, to leave the class itself to type checkers
+# not a decorator, so that type checkers see the class itself
 BlockActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})(
     BlockWorker
 )

@@ -34,13 +34,13 @@ class GlooGroup:
         timeout_s: float,
         device: torch.device = _CPU,
     ) -> None:
-        """Join; returns when all ranks have.
+        """Join; return when all ranks have joined.
 
         host: this node's address, on which its ranks listen; LOOPBACK where all are on one node.
         timeout_s: longest wait for one message, after which the group counts as broken.
-        device: where this rank computes, and has the tensors that it sends.
+        device: where this rank computes, and where the tensors are that it sends.
 
-        Raises GroupLeft when the others do not come.
+        Raises GroupLeft when the others do not join in time.
         """
         self.rank, self.world = rank, world
         self.bytes_sent = 0
@@ -66,24 +66,25 @@ class GlooGroup:
         return self._start(lambda: self._gloo.send([message], to, 0), message, copied)
 
     def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return memory that messages of so many samples can be received into."""
+        """Return memory into which a message of this many samples can be received."""
         return self._staging.buffer(spec, samples)
 
     def receive(self, into: Tensor, source: int, read: Read | None = None) -> "GlooTransfer":
-        """Start to receive into a buffer, once what it held was read."""
+        """Start to receive into a buffer, after its previous message was read."""
         return self._start(lambda: self._gloo.recv([into], source, 0), into, read)
 
     def on_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
-        """Return what was received as this rank's device has it, and what waits until it was read.
+        """Return a received message on this rank's device, and a function that waits for the copy.
 
-        None: it is the buffer itself, and is read as long as it is used.
+        The function is None where the message is the buffer itself: it is in use as long as the
+        message is.
         """
         return self._staging.to_device(message)
 
     def broadcast(self, tensor: Tensor, read: Read | None = None) -> "GlooTransfer":
         """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs.
 
-        read: of a buffer to receive into, as for receive().
+        read: waits until the previous message in the tensor was read, as in receive().
         """
         if self.rank == 0:
             self.bytes_sent += tensor.nbytes * (self.world - 1)
@@ -92,7 +93,7 @@ class GlooGroup:
 
     def all_reduce(self, tensor: Tensor) -> "GlooTransfer":
         """Start to sum over all ranks; every rank gets the same bits."""
-        # a ring: every rank passes all but its own share on, once as a sum and once as the result
+        # a ring: every rank sends all shares but one twice, as partial sums and as results
         self.bytes_sent += 2 * tensor.nbytes * (self.world - 1) // self.world
         message, copied = self._staging.to_host(tensor)
         return self._start(lambda: self._gloo.allreduce([message]), message, copied)
@@ -105,44 +106,37 @@ class GlooGroup:
                 after()
             return operation()
 
-        # by a thread of its own: gloo holds a connection's lock while bytes come in, and posting
-        # would wait for it in the middle of the block's computing (5 ms of a 130 ms step)
+        # on a thread of its own: gloo locks a connection while bytes arrive, so that posting would
+        # delay the block's computing (5 ms of a 130 ms step)
         try:
             return GlooTransfer(self, self._thread.submit(run), message)
         except RuntimeError as error:  # after abort()
             raise GroupLeft("this rank has left the group") from error
 
     def abort(self) -> None:
-        """Break off every wait of this rank and of its peers, at once, from any thread.
+        """Abort every wait of this rank and of its peers, at once, from any thread.
 
-        gloo's own abort leaves a blocked receive blocked, so the connections are shut instead: both
-        ends see the end of the stream.
+        gloo's own abort leaves a blocked receive blocked, so this method shuts the connections:
+        both ends see the end of the stream.
         """
         self._thread.shutdown(wait=False, cancel_futures=True)
-        for descriptor, key in self._sockets.items():
-            if _connections().get(descriptor) != key:
-                continue
-            # closed just now, where another thread leaves too
-            with (
-                contextlib.suppress(OSError),
-                socket.socket(fileno=os.dup(descriptor)) as connection,
-            ):
-                connection.shutdown(socket.SHUT_RDWR)
+        for descriptor, connection in self._sockets.items():
+            _shut(descriptor, connection)
 
     def close(self) -> None:
-        """Leave the group, and give its connections back once nothing waits any more."""
+        """Leave the group; its connections are closed once nothing waits for them any more."""
         self.abort()
         self._gloo = None
 
 
 class GlooTransfer:
-    """One message on its way, and the tensor it fills or empties."""
+    """One message under way, and the tensor that it is sent from or received into."""
 
     def __init__(self, group: GlooGroup, work: Future[Any], tensor: Tensor) -> None:
         self._group, self._work, self._tensor = group, work, tensor
 
     def wait(self) -> Tensor:
-        """Block until the message is through; count the time.
+        """Block until the transfer is over, and count the time.
 
         Raises GroupLeft when the group broke or its deadline passed.
         """
@@ -163,27 +157,39 @@ Connection = tuple[str, str]
 
 def _connections() -> dict[int, Connection]:
     """Return this process's TCP connections: descriptor -> (own address, peer's address)."""
-    found = {}
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208
-        descriptor = int(name)
-        try:
-            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                continue
-            with socket.socket(fileno=os.dup(descriptor)) as s:
-                if s.family in (socket.AF_INET, socket.AF_INET6):
-                    found[descriptor] = (str(s.getsockname()), str(s.getpeername()))
-        except OSError:  # closed meanwhile, or not connected
-            continue
-    return found
+    descriptors = map(int, os.listdir("/dev/fd"))  # noqa: PTH208
+    found = {descriptor: _connection(descriptor) for descriptor in descriptors}
+    return {descriptor: ends for descriptor, ends in found.items() if ends is not None}
+
+
+def _connection(descriptor: int) -> Connection | None:
+    """Return the TCP connection that a descriptor of this process is of, or None."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        with socket.socket(fileno=os.dup(descriptor)) as s:
+            if s.family in (socket.AF_INET, socket.AF_INET6):
+                return str(s.getsockname()), str(s.getpeername())
+    except OSError:  # closed meanwhile, or not connected
+        pass
+    return None
+
+
+def _shut(descriptor: int, connection: Connection) -> None:
+    """Shut a connection, unless it is closed and its descriptor belongs to another one by now."""
+    if _connection(descriptor) != connection:
+        return
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
+        s.shutdown(socket.SHUT_RDWR)  # fails where another thread closes it at the same time
 
 
 def _shared_with_peers(
     store: Store, rank: int, world: int, before: set[int]
 ) -> dict[int, Connection]:
-    """Return which of the connections opened since `before` lead to another rank of this group.
+    """Return the connections opened since `before` that lead to another rank of this group.
 
-    A process has other connections (Ray's), and those must not be shut: ours are the ones of which
-    a peer reports the other end.
+    A process has other connections (Ray's), which must not be shut. A connection is the group's if
+    a peer reports the other end of it.
     """
     mine = {d: key for d, key in _connections().items() if d not in before}
     store.set(f"connections/{rank}", json.dumps(list(mine.values())))

@@ -1,4 +1,4 @@
-"""The GPU that Ray gave this process, if it gave one."""
+"""The GPU that Ray assigned to this process, if any."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ import torch
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: which one it is of all, and its memory in bytes."""
+    """A GPU: its unique identity, and its memory in bytes."""
 
     identity: str
     memory: float
 
 
 def device_here() -> torch.device:
-    """Return where this actor computes; Ray shows it no GPU but its own."""
+    """Return where this actor computes; Ray hides all GPUs but its own from it."""
     return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
 
 
 def gpu_here() -> Gpu | None:
-    """Return this actor's GPU; actors that share one name the same."""
+    """Return this actor's GPU; actors that share one return the same identity."""
     if device_here().type == "cpu":
         return None
     found = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -28,7 +28,7 @@ def gpu_here() -> Gpu | None:
 
 
 def gpus_of_this_node() -> float:
-    """Return the GPUs that Ray counts on the caller's node, used or not."""
+    """Return the number of GPUs on the caller's node that Ray knows of, used or not."""
     here = ray.get_runtime_context().get_node_id()
     of_nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes()}
     return float(of_nodes[here].get("GPU", 0.0))

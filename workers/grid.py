@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Grid:
-    """The R x K workers, numbered from 1: replica by replica, and in each its blocks in order."""
+    """The R x K workers, numbered from 1: replica by replica, block by block within a replica."""
 
     blocks: int
     replicas: int = 1
@@ -22,6 +22,6 @@ class Grid:
         return (worker - 1) % self.blocks + 1
 
     def label(self, worker: int) -> str:
-        """Return `block 2`, or where there are replicas `block 2 of replica 1`."""
+        """Return `block 2`, or `block 2 of replica 1` where there are several replicas."""
         block = f"block {self.block_of(worker)}"
         return block if self.replicas == 1 else f"{block} of replica {self.replica_of(worker) + 1}"

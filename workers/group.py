@@ -1,10 +1,10 @@
 """A group of ranks that exchange tensors: 0 is the coordinator, 1..K are a replica's blocks.
 
-The replicas of one block, where there are several, are another group, rank by rank.
+Where there are several replicas, those of one block form another group.
 
-A group is an object and not torch's process-wide default, so that a process can leave one and join
-the next, and threads of one process can be ranks of it in tests. gloo_group.py and nccl_group.py
-are the two kinds.
+A group is an object and not torch's process-wide default group, so that a process can leave it and
+join the next one, and so that tests can run ranks as threads of one process. gloo_group.py and
+nccl_group.py implement it.
 """
 
 import socket
@@ -18,9 +18,9 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from dfa_core import TensorSpec, TrainingFailed
 
 LOOPBACK = "127.0.0.1"
-_JOIN_S = 8.0  # so long is a rank waited for that died before they all met
+_JOIN_S = 8.0  # rendezvous timeout: a rank may have died before all joined
 
-Read = Callable[[], None]  # returns once a buffer was read
+Read = Callable[[], None]  # waits until a buffer was read
 
 
 class GroupLeft(TrainingFailed):
@@ -28,17 +28,17 @@ class GroupLeft(TrainingFailed):
 
 
 class Transfer(Protocol):
-    """One message on its way, and the tensor it fills or empties."""
+    """One message under way, and the tensor that it is sent from or received into."""
 
     def wait(self) -> Tensor:
-        """Return the tensor when the message is through.
+        """Return the tensor when the transfer is over.
 
         Raises GroupLeft when the group broke or its deadline passed.
         """
 
 
 class Group(Protocol):
-    """What a rank does with the others, and counters of bytes sent and of seconds waited."""
+    """A rank's exchange with the other ranks, and counters of bytes sent and seconds waited."""
 
     rank: int
     world: int
@@ -49,31 +49,32 @@ class Group(Protocol):
         """Start to send; the tensor must stay as it is until the transfer is over."""
 
     def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return memory that messages of so many samples can be received into."""
+        """Return memory into which a message of this many samples can be received."""
 
     def receive(self, into: Tensor, source: int, read: Read | None = None) -> Transfer:
-        """Start to receive into a buffer, once what it held was read."""
+        """Start to receive into a buffer, after its previous message was read."""
 
     def on_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
-        """Return what was received as this rank's device has it, and what waits until it was read.
+        """Return a received message on this rank's device, and a function that waits for the copy.
 
-        None: it is the buffer itself, and is read as long as it is used.
+        The function is None where the message is the buffer itself: it is in use as long as the
+        message is.
         """
 
     def broadcast(self, tensor: Tensor, read: Read | None = None) -> Transfer:
         """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs.
 
-        read: of a buffer to receive into, as for receive().
+        read: waits until the previous message in the tensor was read, as in receive().
         """
 
     def all_reduce(self, tensor: Tensor) -> Transfer:
         """Start to sum over all ranks; every rank gets the same bits."""
 
     def abort(self) -> None:
-        """Break off every wait of this rank and of its peers, at once, from any thread."""
+        """Abort every wait of this rank and of its peers, at once, from any thread."""
 
     def close(self) -> None:
-        """Leave the group, and give its connections back once nothing waits any more."""
+        """Leave the group; its connections are closed once nothing waits for them any more."""
 
 
 def listen(host: str) -> socket.socket:
@@ -85,7 +86,7 @@ def listen(host: str) -> socket.socket:
 def open_store(host: str, port: int, world: int, listener: socket.socket | None) -> Store:
     """Open the store through which ranks find each other; the rank that has a listener serves it.
 
-    torch's own listener would take all interfaces; a socket made beforehand takes just the one.
+    torch's own listener would listen on all interfaces; this socket listens on one.
     """
     return TCPStore(
         host,
@@ -109,9 +110,9 @@ def block_store(store: Store, block: int) -> Store:
 
 
 def await_all(store: Store, rank: int, world: int) -> None:
-    """Wait until all ranks are here, for a short while: a group's own wait may be a long one.
+    """Wait until all ranks are here, for a short time; a group's own timeout may be long.
 
-    Raises RuntimeError when one is not.
+    Raises RuntimeError when one is missing.
     """
     store.set(f"here/{rank}", "")
     store.wait([f"here/{other}" for other in range(world)], timedelta(seconds=_JOIN_S))

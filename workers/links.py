@@ -1,7 +1,7 @@
-"""What flows between ranks: activations forward, the global error to everyone.
+"""Messages between ranks: activations to the next block, the global error to all blocks.
 
-Receives are posted before they are needed, into buffers that are used again; a message is then
-already there when its turn comes.
+Receives are posted before they are needed, into buffers that are reused, so that a message has
+usually arrived by the time it is taken.
 """
 
 from collections import deque
@@ -14,10 +14,10 @@ from workers.group import Group, Read, Transfer
 
 
 class Inbox:
-    """Activations from one rank, in order, into `slots` buffers used in turn.
+    """Receives activations from one rank, in order, into `slots` buffers in turn.
 
-    take() gives the next message; it is the caller's until release(), called in the same order,
-    which posts the receive of a later message into its buffer.
+    take() returns the next message. It stays valid until release(), which posts the receive of a
+    later message into its buffer; messages are released in the order in which they were taken.
     """
 
     def __init__(
@@ -40,19 +40,19 @@ class Inbox:
         return message
 
     def release(self) -> None:
-        """Give the oldest buffer back, for a message still to come if there is one."""
+        """Reuse the oldest taken buffer for a later message, if there is one."""
         self._post(self._read.popleft())
 
     def _post(self, read: Read | None) -> None:
         if self._next < len(self._sizes):
             buffer = self._buffers[self._next % len(self._buffers)]
-            part = buffer[: self._sizes[self._next]]
-            self._posted.append(self._group.receive(part, self._source, read))
+            into = buffer[: self._sizes[self._next]]
+            self._posted.append(self._group.receive(into, self._source, read))
             self._next += 1
 
 
 class Outbox:
-    """Messages in order to one rank, or (the global error) from rank 0 to all."""
+    """Sends messages in order to one rank, or (the global error) from rank 0 to all."""
 
     def __init__(self, group: Group, to: int | None) -> None:
         """to: the receiving rank; None broadcasts."""
@@ -60,7 +60,7 @@ class Outbox:
         self._sent: deque[Transfer] = deque()
 
     def send(self, message: Tensor) -> None:
-        """Start to send, and keep the tensor until it is through."""
+        """Start to send, and keep the tensor until the transfer is over."""
         message = message.contiguous()
         if self._to is None:
             self._sent.append(self._group.broadcast(message))
@@ -68,13 +68,13 @@ class Outbox:
             self._sent.append(self._group.send(message, self._to))
 
     def keep(self, at_most: int) -> None:
-        """Wait until no more than this many messages are under way."""
+        """Wait until at most this many messages are under way."""
         while len(self._sent) > at_most:
             self._sent.popleft().wait()
 
 
 class ErrorInbox:
-    """A block's end of the broadcast: two are posted ahead, which is what gloo works on at once."""
+    """A block's end of the broadcast; posts two receives ahead, as many as gloo runs at once."""
 
     _AHEAD = 2
 
@@ -93,7 +93,7 @@ class ErrorInbox:
         return error
 
     def release(self) -> None:
-        """Let a later error arrive where the oldest one taken is."""
+        """Reuse the oldest taken buffer for a later error, if there is one."""
         self._post(*self._taken.popleft())
 
     def _post(self, buffer: Tensor, read: Read | None) -> None:

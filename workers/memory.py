@@ -1,4 +1,4 @@
-"""The most memory that this process, or its GPU, has held."""
+"""The peak memory of this process, or of its GPU."""
 
 import ctypes
 from pathlib import Path
@@ -10,8 +10,8 @@ _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> float:
-    """Begin to measure anew; return what is in use now, MB."""
-    ctypes.CDLL(None).malloc_trim(0)  # what an earlier measurement freed is not this one's
+    """Restart the measurement; return what is in use now, MB."""
+    ctypes.CDLL(None).malloc_trim(0)  # gives back what an earlier measurement freed
     _RESET_PEAK.write_text("5")
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

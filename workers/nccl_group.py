@@ -1,7 +1,7 @@
 """A group over NCCL, where every rank has a GPU of its own: messages stay on the GPUs.
 
-Neighbours have a communicator for each direction, and the broadcast another, so that none waits
-behind another's message. A wait makes the computing stream wait, and not the host.
+Each link between neighbours has a communicator of its own, and the broadcast has another, so that
+no message waits for one of another link. A wait blocks the computing stream, not the host.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from workers.group import GroupLeft, Read, await_all, first_line
 
 RankPair = tuple[int, int]  # from a rank to a rank
 Backend = Any  # torch's, of any library: they have one interface
-MakeBackend = Callable[[Store, int, int, float], Backend]  # of a rank, of how many, timeout in s
+MakeBackend = Callable[[Store, int, int, float], Backend]  # of (store, rank, world, timeout_s)
 
 
 def nccl(store: Store, rank: int, world: int, timeout_s: float) -> Backend:
-    """Return torch's NCCL backend, which a build for CPUs alone does not have."""
+    """Return torch's NCCL backend, which CPU-only builds lack."""
     kind: Any = torch.distributed.ProcessGroupNCCL
     options = kind.Options()
     options._timeout = timedelta(seconds=timeout_s)
@@ -31,12 +31,12 @@ def nccl(store: Store, rank: int, world: int, timeout_s: float) -> Backend:
 
 
 def ring(world: int) -> list[RankPair]:
-    """Return how activations go: from the coordinator through the blocks, and back to it."""
+    """Return the links of the activations: from the coordinator through the blocks and back."""
     return [(rank, (rank + 1) % world) for rank in range(world)]
 
 
 class NcclGroup:
-    """A group of this rank. Its `wait_s` stays 0: it is the GPU that waits."""
+    """A group of this rank. Its `wait_s` stays 0, since the GPU waits and not the host."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class NcclGroup:
         device: torch.device,
         make: MakeBackend = nccl,
     ) -> None:
-        """Join; returns when all ranks have.
+        """Join; return when all ranks have joined.
 
-        links: along which ranks send; broadcast and all_reduce need none.
+        links: pairs of ranks that send to each other; broadcast and all_reduce need none.
         timeout_s: longest wait for one message, after which the group counts as broken.
         device: this rank's GPU.
 
-        Raises GroupLeft when the others do not come.
+        Raises GroupLeft when the others do not join in time.
         """
         self.rank, self.world = rank, world
         self.bytes_sent = 0
@@ -63,17 +63,18 @@ class NcclGroup:
         self._links: dict[RankPair, Backend] = {}
         try:
             await_all(store, rank, world)
-            for link in links:  # in one order everywhere: each meets the next when it has met one
+            for link in links:  # in the same order on all ranks, or they would wait for each other
                 if rank in link:
-                    self._links[link] = self._meet(f"{link[0]}-{link[1]}", link.index(rank), 2)
-            self._all = self._meet("all", rank, world)
+                    self._links[link] = self._connect(f"{link[0]}-{link[1]}", link.index(rank), 2)
+            self._all = self._connect("all", rank, world)
         except RuntimeError as error:
             raise GroupLeft(f"rank {rank} could not join the group: {first_line(error)}") from error
 
-    def _meet(self, name: str, rank: int, world: int) -> Backend:
-        """Return a communicator that is connected: NCCL else does it at the first message.
+    def _connect(self, name: str, rank: int, world: int) -> Backend:
+        """Return a connected communicator.
 
-        There it would wait for a peer that waits for a message of ours.
+        NCCL would otherwise connect it at the first message, and could then wait for a peer that
+        waits for another message of this rank.
         """
         made = self._make(PrefixStore(name, self._store), rank, world, self._timeout_s)
         made.allreduce([torch.zeros(1, device=self._device)]).wait()
@@ -82,15 +83,15 @@ class NcclGroup:
     def send(self, tensor: Tensor, to: int) -> "NcclTransfer":
         """Start to send; the tensor must stay as it is until the transfer is over."""
         self.bytes_sent += tensor.nbytes
-        tensor = self._here(tensor)
+        tensor = self._to_gpu(tensor)
         return _started(lambda: self._links[self.rank, to].send([tensor], 1, 0), tensor)
 
     def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return memory that messages of so many samples can be received into."""
+        """Return memory into which a message of this many samples can be received."""
         return spec.empty(samples).to(self._device)
 
     def receive(self, into: Tensor, source: int, read: Read | None = None) -> "NcclTransfer":
-        """Start to receive into a buffer, behind what the computing stream still reads there."""
+        """Start to receive into a buffer, after the computing stream has read what it holds."""
         del read
         return _started(lambda: self._links[source, self.rank].recv([into], 0, 0), into)
 
@@ -103,7 +104,7 @@ class NcclGroup:
         del read
         if self.rank == 0:
             self.bytes_sent += tensor.nbytes * (self.world - 1)
-        tensor = self._here(tensor)
+        tensor = self._to_gpu(tensor)
         return _started(lambda: self._all.broadcast(tensor, 0), tensor)
 
     def all_reduce(self, tensor: Tensor) -> "NcclTransfer":
@@ -111,12 +112,12 @@ class NcclGroup:
         self.bytes_sent += 2 * tensor.nbytes * (self.world - 1) // self.world
         return _started(lambda: self._all.allreduce([tensor]), tensor)
 
-    def _here(self, tensor: Tensor) -> Tensor:
-        """Return what is to be sent on the GPU: the coordinator's data comes from the host."""
+    def _to_gpu(self, tensor: Tensor) -> Tensor:
+        """Return a tensor to send, on the GPU; the coordinator's data is on the host."""
         return tensor.to(self._device, non_blocking=True)
 
     def abort(self) -> None:
-        """Break off every message of this rank, at once, from any thread."""
+        """Abort every message of this rank, at once, from any thread."""
         for backend in (*self._links.values(), self._all):
             with contextlib.suppress(RuntimeError):
                 backend.abort()
@@ -128,13 +129,13 @@ class NcclGroup:
 
 
 class NcclTransfer:
-    """One message on its way, and the tensor it fills or empties."""
+    """One message under way, and the tensor that it is sent from or received into."""
 
     def __init__(self, work: Any, tensor: Tensor) -> None:
         self._work, self._tensor = work, tensor
 
     def wait(self) -> Tensor:
-        """Let what is computed from now on wait for the message.
+        """Make all later work of the computing stream wait for the message.
 
         Raises GroupLeft when the group is known to be broken.
         """

@@ -1,4 +1,4 @@
-"""Finds places for a job's workers on the cluster and starts them there."""
+"""Reserves resources for a job's workers on the cluster and starts them there."""
 
 import secrets
 from collections.abc import Collection, Sequence
@@ -30,14 +30,14 @@ from workers.group import LOOPBACK
 _START_S = 120.0
 _ANSWER_S = 5.0
 _STARTS = 3
-_ALIKE = 1.25  # nodes whose speeds differ by less are taken to be equally fast
+_ALIKE = 1.25  # nodes count as equally fast if their speeds differ by a smaller factor
 
 Strategy = Literal["pack", "spread"]
 
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """What one worker is given: CPUs (whole or a fraction), GPUs (whole or a fraction), threads."""
+    """Resources of one worker: CPUs and GPUs (whole numbers or fractions), threads."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -55,27 +55,30 @@ class Worker:
 
 
 class Placement:
-    """A job's workers, in a placement group that reserves room for all of them at once."""
+    """A job's workers, in a placement group that reserves resources for all of them at once."""
 
     def __init__(
         self,
         grid: Grid,
-        share: WorkerResources,
+        resources: WorkerResources,
         actor: Any = BlockActor,
         owner: str = "",
         strategy: Strategy = "pack",
     ) -> None:
-        """Reserve and start. Raises JobError, with the numbers, when the cluster is too small.
+        """Reserve resources and start the workers.
 
-        actor: a Ray actor class that takes the threads and answers place().
-        strategy: on as few nodes as they fit on, or on as many as there are.
-        owner: a name that one process at a time has; what one before it left is given back.
+        actor: a Ray actor class whose argument is the number of threads and that has place().
+        owner: a name that only one process at a time uses. What an earlier process reserved under
+            it is released.
+        strategy: use as few nodes as possible (pack), or as many (spread).
+
+        Raises JobError, with the numbers, when the cluster is too small.
         """
-        _check_fits(len(grid), share)
-        self._grid, self._share, self._actor, self._owner = grid, share, actor, owner
+        _check_fits(len(grid), resources)
+        self._grid, self._resources, self._actor, self._owner = grid, resources, actor, owner
         self._strategy = strategy
         if owner:
-            _give_back(owner)
+            _release_leftovers(owner)
         self._groups: list[PlacementGroup] = []
         self._up: dict[int, Worker] = {}
         try:
@@ -87,9 +90,9 @@ class Placement:
 
     @property
     def workers(self) -> list[Worker]:
-        """Return the workers once all are up: they start while their driver does other things.
+        """Return the workers once all have started; they start while the driver does other work.
 
-        Raises TrainingFailed when they do not come.
+        Raises TrainingFailed when one does not start.
         """
         numbers = range(1, len(self._actors) + 1)
         for number in numbers:
@@ -98,18 +101,18 @@ class Placement:
         return [self._up[number] for number in numbers]
 
     def replace(self, lost: Collection[int]) -> tuple[list[Worker], set[str]]:
-        """Start these workers (from 1) anew, where their nodes answer on the same.
+        """Start new workers in place of lost ones, on the same nodes where these answer.
 
-        Returns all workers, and the nodes that do not answer.
+        lost: their numbers, from 1. Returns all workers, and the nodes that do not answer.
 
-        Raises TrainingFailed when there is no room for them, or they do not come.
+        Raises TrainingFailed when resources are missing, or a worker does not start.
         """
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         nodes = {number: self._up[number].node for number in lost if number in self._up}
         gone = {node for node in set(nodes.values()) if not _answers(node, alive)}
         for number in lost:
             ray.kill(self._actors[number - 1])
-            if nodes.get(number) in gone & alive:  # Ray does not know yet, and would wait
+            if nodes.get(number) in gone & alive:  # Ray has not noticed it yet
                 self._bundles[number - 1] = (self._reserve(1, gone), 0)
             self._actors[number - 1] = self._start(*self._bundles[number - 1])
             self._up.pop(number, None)
@@ -132,15 +135,15 @@ class Placement:
         raise TrainingFailed(f"the worker of {label} died {_STARTS} times while it started")
 
     def release(self) -> None:
-        """Stop the workers and give their resources back."""
+        """Stop the workers and release their resources."""
         for actor in self._actors:
             ray.kill(actor)
         for group in self._groups:
             remove_placement_group(group)
 
     def _reserve(self, bundles: int, avoid: Collection[str] = ()) -> PlacementGroup:
-        share = self._share
-        bundle = {"CPU": share.cpus, **({"GPU": share.gpus} if share.gpus else {})}
+        resources = self._resources
+        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
         labels = [{"ray.io/node-id": f"!in({','.join(avoid)})"}] * bundles if avoid else None
         group = placement_group(
             [bundle] * bundles,
@@ -151,23 +154,23 @@ class Placement:
         self._groups.append(group)
         if not group.wait(_START_S):
             raise TrainingFailed(
-                f"{_needs(bundles, share)}, and they were not free within {_START_S:.0f} s"
+                f"{_needs(bundles, resources)}, and they were not free within {_START_S:.0f} s"
             )
         return group
 
     def _start(self, group: PlacementGroup, index: int) -> Any:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
         return self._actor.options(
-            num_cpus=self._share.cpus,
-            num_gpus=self._share.gpus,
+            num_cpus=self._resources.cpus,
+            num_gpus=self._resources.gpus,
             scheduling_strategy=strategy,
-        ).remote(self._share.threads)
+        ).remote(self._resources.threads)
 
 
 def _node_by_node(group: PlacementGroup) -> list[int]:
-    """Return the bundles in the order in which blocks take them: this node's, then each other's.
+    """Return the bundles in the order of the workers: this node's first, then node by node.
 
-    So that neighbours, which pass activations on, are on one node as far as can be.
+    Neighbouring blocks, which exchange activations, are then on one node where possible.
     """
     nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
     here = ray.get_runtime_context().get_node_id()
@@ -175,16 +178,17 @@ def _node_by_node(group: PlacementGroup) -> list[int]:
 
 
 def speeds(workers: Sequence[Worker], grid: Grid) -> list[float] | None:
-    """Return each block's speed, where nodes differ in it by more than measurements do.
+    """Return each block's speed, or None where nodes differ by no more than measurements do.
 
-    That of a block's slowest replica; all workers are measured at once, as they will work. None
-    where one does not answer: whoever starts them finds that out, and replaces it.
+    The speed of a block is that of its slowest replica. All workers are measured at the same time,
+    as they will later compute. None also where a worker does not answer: Pipeline.start() will
+    notice it and the run recovers.
     """
     if len({worker.node for worker in workers}) < 2:
         return None
     try:
-        asked = [worker.actor.speed.remote() for worker in workers]
-        each: list[float] = ray.get(asked, timeout=_ANSWER_S)
+        calls = [worker.actor.speed.remote() for worker in workers]
+        each: list[float] = ray.get(calls, timeout=_ANSWER_S)
     except RayError:
         return None
     of_node = {
@@ -203,15 +207,15 @@ def speeds(workers: Sequence[Worker], grid: Grid) -> list[float] | None:
     ]
 
 
-def _give_back(owner: str) -> None:
-    """Remove the groups of a process that was killed: Ray keeps them as long as its driver."""
+def _release_leftovers(owner: str) -> None:
+    """Remove the placement groups of a killed process, which Ray keeps as long as its driver."""
     for group in placement_group_table().values():
         if group["name"].startswith(f"{owner}#") and group["state"] != "REMOVED":
             remove_placement_group(get_placement_group(group["name"]))
 
 
 def _answers(node: str, alive: Collection[str]) -> bool:
-    """Return whether a node runs a task of ours in time; that of this process does."""
+    """Return whether a node runs a task in time; this process's node does."""
     if node == ray.get_runtime_context().get_node_id():
         return True
     if node not in alive:
@@ -225,22 +229,22 @@ def _answers(node: str, alive: Collection[str]) -> bool:
 
 
 def rendezvous_host(workers: Sequence[Worker]) -> str:
-    """Return where this process and these workers meet: loopback if all are on this node."""
+    """Return the address of the rendezvous: loopback if all workers are on this node."""
     here = ray.get_runtime_context().get_node_id()
     one_node = all(worker.node == here for worker in workers)
     return LOOPBACK if one_node else str(ray.util.get_node_ip_address())
 
 
-def _needs(workers: int, share: WorkerResources) -> str:
-    gpus = f" and {share.gpus:g} GPU" if share.gpus else ""
-    return f"the job needs {workers} worker(s) x {share.cpus:g} CPU{gpus}"
+def _needs(workers: int, resources: WorkerResources) -> str:
+    gpus = f" and {resources.gpus:g} GPU" if resources.gpus else ""
+    return f"the job needs {workers} worker(s) x {resources.cpus:g} CPU{gpus}"
 
 
-def _check_fits(workers: int, share: WorkerResources) -> None:
-    there = ray.cluster_resources()
-    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    if cpus < workers * share.cpus or gpus < workers * share.gpus:
+def _check_fits(workers: int, resources: WorkerResources) -> None:
+    cluster = ray.cluster_resources()
+    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
+    if cpus < workers * resources.cpus or gpus < workers * resources.gpus:
         raise JobError(
-            f"{_needs(workers, share)}, the cluster has {cpus:g} CPU and {gpus:g} GPU; "
+            f"{_needs(workers, resources)}, the cluster has {cpus:g} CPU and {gpus:g} GPU; "
             f"ask for fewer blocks or replicas, or a smaller share (resources.cpus, resources.gpus)"
         )

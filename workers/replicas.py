@@ -1,8 +1,8 @@
-"""Sums the gradients of a block over its replicas, while it still works on further layers.
+"""Sums the gradients of a block over its replicas, while the block computes further layers.
 
-A layer is a bucket: its sum starts as soon as its last gradient is there, and is awaited just
-before its optimizer step. gloo adds up in an order that depends on the number of replicas alone, so
-that a run gives the same bits each time, and on every replica.
+Each layer is a bucket: its sum starts as soon as its last gradient is computed, and the block waits
+for it just before the layer's optimizer step. The order in which gloo adds depends only on the
+number of replicas, so that every run and every replica gets the same bits.
 """
 
 from dfa_core import Layer
@@ -13,21 +13,21 @@ class ReplicaSum:
     """The sums of one block that are under way."""
 
     def __init__(self, group: Group) -> None:
-        """group: of the replicas of one block."""
+        """group: the replicas of one block."""
         self._group = group
         self._coming: dict[tuple[int, int], tuple[Layer, Transfer]] = {}
 
     def begin(self, layer: Layer, step: int) -> None:
-        """Start to sum what a layer has gathered for `step`."""
+        """Start to sum a layer's gradients of `step`."""
         if layer.parameters:
             vector = layer.gradient_vector(step)
             self._coming[layer.index, step] = layer, self._group.all_reduce(vector)
 
     def end(self, layer: Layer, step: int) -> None:
-        """Wait for that sum, and give it to the layer, whose optimizer step comes next.
+        """Wait for that sum and give it to the layer, just before its optimizer step.
 
-        Of running statistics, which no gradient keeps alike, the first replica's count, as in
-        torch's DistributedDataParallel.
+        Running statistics (BatchNorm's) come from replica 0, as in torch's DistributedDataParallel:
+        no gradient keeps them equal.
 
         Raises GroupLeft when a replica is gone.
         """
@@ -37,7 +37,7 @@ class ReplicaSum:
             buffer.data.copy_(first)  # graphs of later batches may hold it (delayed mode)
 
     def finish(self) -> None:
-        """Wait for all sums: of the steps that delayed mode leaves open at a segment's end."""
+        """Wait for all sums; in delayed mode a segment ends with some steps still open."""
         for index, step in list(self._coming):
             self._give(index, step)
 

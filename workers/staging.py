@@ -1,7 +1,8 @@
-"""A message's way between a rank's device and the host memory that gloo reads and writes.
+"""Copies messages between a rank's device and the host memory that gloo reads and writes.
 
-On a CPU there is none. On a GPU it is pinned memory, and streams of its own, so that copies run
-beside the computing; the host waits for a copy only before it reads, or writes over, what it holds.
+On a CPU nothing is copied. On a GPU, copies go through pinned memory on streams of their own, so
+that they run while the GPU computes. The host waits for a copy only before it reads or overwrites
+the memory.
 """
 
 import torch
@@ -21,23 +22,23 @@ class Staging:
             self._in = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return host memory for a message to come."""
+        """Return host memory into which a message can be received."""
         shape = (samples, *spec.shape)
         return torch.empty(shape, dtype=spec.dtype, pin_memory=self._gpu)
 
     def to_host(self, tensor: Tensor) -> tuple[Tensor, Read | None]:
-        """Return a message in host memory, whole once the copy is over."""
+        """Return a message in host memory, complete once the copy is over."""
         if not tensor.is_cuda:
             return tensor, None
         staged = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._out.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._out):
             staged.copy_(tensor, non_blocking=True)
-        tensor.record_stream(self._out)  # its memory is not given to another before that
+        tensor.record_stream(self._out)  # its memory is not reused before that
         return staged, _end_of(self._out)
 
     def to_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
-        """Return a message on the device; it must stay as it is until the copy is over."""
+        """Return a message on the device; the host memory must not change during the copy."""
         if not self._gpu:
             return message, None
         computing = torch.cuda.current_stream(self._device)
@@ -49,7 +50,7 @@ class Staging:
 
 
 def _end_of(stream: torch.cuda.Stream) -> Read:
-    # blocking: the waiting thread sleeps
+    # blocking: the waiting thread sleeps and does not spin
     event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     event.record(stream)
     wait: Read = event.synchronize

@@ -14,66 +14,75 @@ from workers.storage import Folder
 
 
 class NonFiniteWeights(TrainingFailed):
-    """A part's weights hold NaN or infinity: they are not worth keeping."""
+    """The weights of a module hold NaN or infinity, so its state is not worth keeping."""
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """A written file as the manifest names it: part, bytes, SHA-256."""
+    """A written file: the module whose state it holds, its size in bytes, its SHA-256."""
 
-    part: str
+    module: str
     bytes: int
     sha256: str
 
+    def entry(self) -> dict[str, Any]:
+        """Return the file's entry in a checkpoint's manifest, where the module is a `part`."""
+        return {"part": self.module, "bytes": self.bytes, "sha256": self.sha256}
+
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any]) -> "StateFile":
+        """Read an entry of a manifest. Raises KeyError when it is incomplete."""
+        return cls(entry["part"], entry["bytes"], entry["sha256"])
+
 
 @dataclass(frozen=True)
-class SavedParts:
-    """The files of a checkpoint, by part, and the folder that they lie in."""
+class SavedModules:
+    """The state files of a checkpoint, by module, and their folder."""
 
     folder: Folder
     files: Mapping[str, StateFile]
 
     def check(self) -> None:
-        """Read every file. Raises JobError, naming the first that is not as it was written."""
-        for part in self.files:
-            self._bytes(part)
+        """Read every file. Raises JobError, naming the first damaged one."""
+        for module in self.files:
+            self._bytes(module)
 
-    def read(self, part: str) -> tuple[TensorState, ScalarState]:
-        """Return a part's tensors and scalars. Raises JobError when it is not as it was written."""
-        if part not in self.files:
-            raise JobError(f"{self.folder}: holds no {part}")
-        data = self._bytes(part)
+    def read(self, module: str) -> tuple[TensorState, ScalarState]:
+        """Return a module's tensors and scalars. Raises JobError when its file is damaged."""
+        if module not in self.files:
+            raise JobError(f"{self.folder}: holds no {module}")
+        data = self._bytes(module)
         header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         scalars: ScalarState = json.loads(header.get("__metadata__", {}).get("scalars", "{}"))
         return safetensors.torch.load(data), scalars
 
-    def _bytes(self, part: str) -> bytes:
-        file = self.files[part]
+    def _bytes(self, module: str) -> bytes:
+        file, name = self.files[module], file_name(module)
         try:
-            data = self.folder.read(file_name(part))
+            data = self.folder.read(name)
         except OSError as error:
-            raise JobError(f"{self.folder}/{file_name(part)}: cannot be read: {error}") from error
+            raise JobError(f"{self.folder}/{name}: cannot be read: {error}") from error
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
             raise JobError(
-                f"{self.folder}/{file_name(part)}: is not what was written (size or SHA-256 differ)"
+                f"{self.folder}/{name}: is not what was written (size or SHA-256 differ)"
             )
         return data
 
 
-def file_name(part: str) -> str:
-    """Return the name of the file that holds a part's state."""
-    return f"{part}.safetensors"
+def file_name(module: str) -> str:
+    """Return the name of the file that holds a module's state."""
+    return f"{module}.safetensors"
 
 
-def write_state(part: TrainedModule, folder: Folder) -> StateFile:
-    """Write a part's weights and optimizer state into the folder, down to the disk.
+def write_state(module: TrainedModule, folder: Folder) -> StateFile:
+    """Write a module's weights and optimizer state into the folder; return once it is on disk.
 
-    Raises OSError when the disk does not take it, NonFiniteWeights when there is nothing to keep.
+    Raises OSError when the write fails, NonFiniteWeights when the weights are not worth keeping.
     """
-    non_finite = part.first_non_finite()
+    non_finite = module.first_non_finite()
     if non_finite is not None:
-        raise NonFiniteWeights(f"{part.name}: {non_finite} is not finite")
-    tensors, scalars = part.state()
+        raise NonFiniteWeights(f"{module.name}: {non_finite} is not finite")
+    tensors, scalars = module.state()
     data = safetensors.torch.save(tensors, {"scalars": json.dumps(scalars)})
-    folder.write(file_name(part.name), data)
-    return StateFile(part.name, len(data), hashlib.sha256(data).hexdigest())
+    folder.write(file_name(module.name), data)
+    return StateFile(module.name, len(data), hashlib.sha256(data).hexdigest())

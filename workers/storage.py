@@ -1,4 +1,4 @@
-"""Folders that checkpoints lie in: on a disk, or in an object store (any fsspec URL)."""
+"""Folders of checkpoints: on a disk, or in an object store (any fsspec URL)."""
 
 import contextlib
 import os
@@ -13,22 +13,22 @@ from dfa_core import JobError
 
 
 class Folder(Protocol):
-    """A folder of files that are written whole or not at all; it can be sent to another process."""
+    """A folder of files, each written completely or not at all; it can be sent to a process."""
 
     def child(self, name: str) -> "Folder":
         """Return a folder inside, which need not exist."""
 
     def names(self) -> list[str]:
-        """Return the names of what lies inside; none where the folder does not exist."""
+        """Return the names of its files and folders; none where the folder does not exist."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file and wait until the storage has it. Raises OSError when it does not."""
+        """Write a file and wait until it is stored. Raises OSError when the write fails."""
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raises OSError when it cannot be read."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all in it; what is not there is no error."""
+        """Remove a file, or a folder with all in it, if it exists."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class LocalFolder:
         return LocalFolder(self.path / name)
 
     def names(self) -> list[str]:
-        """Return the names of what lies inside."""
+        """Return the names of its files and folders."""
         return [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
 
     def write(self, name: str, data: bytes) -> None:
-        """Write under another name, sync, rename, sync: after a crash it is there or it is not."""
+        """Write under another name, sync, rename, sync: a crash leaves all of the file or none."""
         self.path.mkdir(parents=True, exist_ok=True)
         unfinished = self.path / f".{name}.unfinished"
         try:
@@ -76,7 +76,7 @@ class LocalFolder:
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder that fsspec reaches; an object store takes a file whole or not at all."""
+    """A folder that fsspec reaches; an object store stores a file completely or not at all."""
 
     url: str
 
@@ -88,9 +88,9 @@ class RemoteFolder:
         return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
 
     def names(self) -> list[str]:
-        """Return the names of what lies inside."""
+        """Return the names of its files and folders."""
         files, path = self._files()
-        files.invalidate_cache()  # others write there too
+        files.invalidate_cache()  # other processes write there too
         try:
             found = files.ls(path, detail=False)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How tensors travel between ranks: chosen by where they compute, unless the job says it."""
+"""How tensors travel between ranks: chosen by where they compute, unless the job says how."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,28 +19,45 @@ Transport = Literal["gloo", "nccl"]
 
 @dataclass(frozen=True)
 class RankContext:
-    """Where a rank is: its node's address, its device; and its longest wait for one message."""
+    """A rank's address and device, and its longest wait for one message."""
 
     host: str
     device: torch.device
     timeout_s: float
 
 
+@dataclass(frozen=True)
+class Rendezvous:
+    """Where the ranks of one group meet: rank 0's store.
+
+    timeout_s: longest wait for one message.
+    transport: how tensors travel in the group.
+    generation: of the group. Requests from another generation are refused.
+    """
+
+    host: str
+    port: int
+    world: int
+    timeout_s: float
+    transport: Transport = "gloo"
+    generation: int = 0
+
+
 def choose(asked: Literal["auto"] | Transport, gpus: Sequence[Gpu | None]) -> Transport:
-    """Return NCCL where every rank has a GPU of its own, else gloo.
+    """Return NCCL where every rank has a GPU of its own, otherwise gloo.
 
     gpus: of all ranks, the coordinator's first.
 
-    Raises JobError where NCCL is asked for and cannot be.
+    Raises JobError where the job asks for NCCL and the ranks cannot use it.
     """
-    hindered = _hindered(gpus)
-    if asked == "nccl" and hindered:
-        raise JobError(f"resources.transport: nccl needs a GPU for each rank, and {hindered}")
-    return "nccl" if asked != "gloo" and not hindered else "gloo"
+    obstacle = _obstacle_to_nccl(gpus)
+    if asked == "nccl" and obstacle:
+        raise JobError(f"resources.transport: nccl needs a GPU for each rank, and {obstacle}")
+    return "nccl" if asked != "gloo" and not obstacle else "gloo"
 
 
-def _hindered(gpus: Sequence[Gpu | None]) -> str:
-    """Return why NCCL cannot be, or nothing."""
+def _obstacle_to_nccl(gpus: Sequence[Gpu | None]) -> str:
+    """Return why the ranks cannot use NCCL, or an empty text if they can."""
     if gpus[0] is None:
         return "the coordinator has none (resources.coordinator_gpus=1 gives it one)"
     without = sum(gpu is None for gpu in gpus)
@@ -52,7 +69,7 @@ def _hindered(gpus: Sequence[Gpu | None]) -> str:
 
 
 def describe_links(transport: Transport, gpus: Sequence[Gpu | None], host: str) -> str:
-    """Return for people how tensors travel, and where ranks meet."""
+    """Return a text that says how tensors travel and where ranks meet."""
     if transport == "nccl":
         return f"NCCL between GPUs; the ranks meet at {host}"
     staged = ", through pinned memory where ranks are on a GPU" if any(gpus) else ""
@@ -69,9 +86,9 @@ def join(
 ) -> Group:
     """Join the ranks that meet in the store, as rank `rank` of `world`.
 
-    links: along which they send; those that only sum and broadcast need none.
+    links: pairs of ranks that send to each other; sums and broadcasts need none.
 
-    Raises GroupLeft when the others do not come.
+    Raises GroupLeft when the others do not join in time.
     """
     if transport == "nccl":
         return NcclGroup(store, rank, world, links, at.timeout_s, at.device)

@@ -20,8 +20,8 @@ from coordinator.engine.worker_group import WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head
 from dfa_tasks.source import chunks
-from workers.actor import PickledPayload
 from workers.meter import Meter, SegmentStats
+from workers.payload import PickledPayload
 from workers.placement import Placement, Worker
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state

@@ -1,4 +1,4 @@
-"""Brings the batches of the coming steps into memory while the present one is trained on."""
+"""Loads the batches of the next steps into memory while the current step trains."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,22 +14,22 @@ _AHEAD = 2
 
 
 class Prefetcher:
-    """Microbatches of any run of steps, made ahead by a thread."""
+    """Microbatches of consecutive steps, made ahead of time by a thread."""
 
     def __init__(self, source: BatchSource, batch_size: int, microbatches: int) -> None:
         self._source, self._batch_size, self._microbatches = source, batch_size, microbatches
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetcher")
         self._coming: dict[int, Future[Microbatches]] = {}
 
     @property
     def samples(self) -> int:
-        """Return the samples of a microbatch."""
+        """Return the number of samples of a microbatch."""
         return self._batch_size // self._microbatches
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the whole batch of a step, checked.
 
-        Raises JobError when the source fails or gives something else than a batch of that size.
+        Raises JobError when the source fails, or returns a batch of another size.
         """
         try:
             x, target = self._source.batch(step)

@@ -18,20 +18,20 @@ from workers.trace import Span
 
 
 class SingleProcess:
-    """Trains the whole model here."""
+    """Trains the whole model in this process."""
 
     def __init__(self, reference: Reference, prefetcher: Prefetcher) -> None:
         self._reference, self._prefetcher = reference, prefetcher
         self._device = reference.head.device
 
     def start(self, checkpoint: Checkpoint | None) -> int:
-        """Take over a checkpoint's state."""
+        """Load a checkpoint."""
         if checkpoint is None:
             return 0
         self.set_cuts(checkpoint.cuts)
-        for part in self._reference.parts():
-            part.go_back()
-            part.load_state(*checkpoint.parts.read(part.name))
+        for module in self._reference.parts():
+            module.go_back()
+            module.load_state(*checkpoint.parts.read(module.name))
         return checkpoint.step
 
     def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:  # noqa: ARG002
@@ -40,8 +40,8 @@ class SingleProcess:
 
     def set_cuts(self, cuts: tuple[int, ...]) -> None:
         """Cut the learning rate at these steps from now on."""
-        for part in self._reference.parts():
-            part.set_cuts(cuts)
+        for module in self._reference.parts():
+            module.set_cuts(cuts)
 
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1."""
@@ -49,8 +49,8 @@ class SingleProcess:
             x, target = (tensor.to(self._device) for tensor in self._prefetcher.batch(step))
             on_step(step, self._reference.train_step(step, x, target))
         labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
-        parts = zip(labels, self._reference.parts(), strict=True)
-        return [(step, label) for label, part in parts for step in part.take_skipped()]
+        modules = zip(labels, self._reference.parts(), strict=True)
+        return [(step, label) for label, module in modules for step in module.take_skipped()]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
@@ -59,15 +59,15 @@ class SingleProcess:
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head."""
-        return [write_state(part, folder) for part in self._reference.parts()]
+        return [write_state(module, folder) for module in self._reference.parts()]
 
     def diagnosis(self) -> str | None:
-        """Say which layer holds the first NaN or infinity."""
+        """Return which layer holds the first NaN or infinity."""
         found = Block(self._reference.layers).first_non_finite()
         return found or f"{self._reference.head.label} or the loss"
 
     def report(self) -> list[dict[str, Any]]:
-        """Return no rows: one process waits for nobody."""
+        """Return no rows: one process waits for no other."""
         return []
 
     def loads(self) -> list[dict[str, Any]]:
@@ -75,15 +75,15 @@ class SingleProcess:
         return []
 
     def processes(self) -> list[int]:
-        """Return none."""
+        """Return no process ids: there are no workers."""
         return []
 
     def snapshot_cost(self) -> tuple[int, float]:
-        """Return none: nobody could lose one process's memory but itself."""
+        """Return zeros: snapshots restore lost workers, and there are no workers."""
         return 0, 0.0
 
     def trace(self) -> None:
-        """Do nothing: there are no blocks whose work could be laid side by side."""
+        """Do nothing: there are no blocks to compare on a timeline."""
 
     def spans(self) -> list[list[Span]]:
         """Return no rows."""

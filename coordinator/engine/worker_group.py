@@ -12,12 +12,11 @@ import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from dfa_core import JobError, TrainingFailed
-from workers.actor import Rendezvous
 from workers.grid import Grid
 from workers.group import Group, GroupLeft, listen, open_store, replica_store
 from workers.nccl_group import ring
 from workers.placement import Worker, rendezvous_host
-from workers.transport import RankContext, Transport, join
+from workers.transport import RankContext, Rendezvous, Transport, join
 
 _ABORT_S = 5.0  # in which a worker ends its call after its group was aborted
 _generations = itertools.count(time.time_ns())  # no two groups of a worker share a number

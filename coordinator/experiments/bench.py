@@ -40,10 +40,10 @@ def measure(
     if job.spec.replicas > 1:
         raise JobError("replicas: the comparison is of one replica a side; set it to 1")
     workload = timing_workload(job, microbatches)
-    share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+    worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
     payload = pack(workload)
     with ray_for(job.spec.blocks, resources.cpus, ray_address):
-        workers = BenchWorkers(payload, job.spec.blocks, share, resources.timeout_s)
+        workers = BenchWorkers(payload, job.spec.blocks, worker_resources, resources.timeout_s)
         ours = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:
             comparison = Comparison(workload, workers, ours, microbatches, progress)

@@ -17,7 +17,7 @@ from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.comparison import Trial
 from dfa_speedup.workload import Workload
 from dfa_tasks import Task
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 from workers.placement import Worker
 
 

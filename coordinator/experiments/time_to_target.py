@@ -23,7 +23,7 @@ from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
 from dfa_tasks.source import as_source
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 from workers.placement import WorkerResources
 
 
@@ -69,8 +69,8 @@ class Contender:
             self.job.spec.resources,
             pack(self.workload),
         )
-        share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        workers = BenchWorkers(payload, self.job.spec.blocks, share, resources.timeout_s)
+        worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+        workers = BenchWorkers(payload, self.job.spec.blocks, worker_resources, resources.timeout_s)
         try:
             yield workers, payload
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 from ray import cloudpickle
 
 from dfa_tasks.registry import user_modules
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 
 
 def pack(thing: Any, folders: Sequence[str] | None = None) -> PickledPayload:

@@ -32,7 +32,7 @@ from coordinator.training.events import (
 from coordinator.training.recovery import Recovery
 from dfa_core import Chain, JobError, TrainingFailed
 from dfa_tasks import Task
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 
 _POLL_S = 0.2
 

@@ -15,7 +15,7 @@ from coordinator.job.spec import Settings
 from coordinator.runs.early_stopping import Best
 from coordinator.runs.plateau import Plateau
 from dfa_core import JobError
-from workers.state_files import SavedParts, StateFile
+from workers.state_files import SavedModules, StateFile
 from workers.storage import Folder
 
 _MANIFEST = "manifest.json"
@@ -35,7 +35,7 @@ class Checkpoint:
     step: int
     job: Settings
     cuts: tuple[int, ...]
-    parts: SavedParts
+    parts: SavedModules
     best: Best | None = None
     plateau: Plateau | None = None
 
@@ -76,7 +76,7 @@ def write_checkpoint(
             "cuts": list(cuts),
             "best": asdict(best) if best else None,
             "plateau": asdict(plateau) if plateau else None,
-            "parts": [asdict(file) for file in files],
+            "parts": [file.entry() for file in files],
         }
         sealed = {**body, "sha256": _seal(body)}
         there.write(_MANIFEST, json.dumps(sealed, indent=1).encode())
@@ -132,11 +132,11 @@ def read_manifest(there: Folder) -> Checkpoint:
         raise JobError(f"{there}: has format {known}, this version reads {_FORMAT}")
     if seal != _seal(body):
         raise JobError(f"{there}/{_MANIFEST}: is not what was written (SHA-256 differs)")
-    files = {part["part"]: StateFile(**part) for part in body["parts"]}
+    files = {file.module: file for file in map(StateFile.of_entry, body["parts"])}
     cuts = tuple(body["cuts"])
     best = Best(**body["best"]) if body.get("best") else None
     plateau = Plateau(**body["plateau"]) if body.get("plateau") else None
-    parts = SavedParts(there, files)
+    parts = SavedModules(there, files)
     return Checkpoint(body["step"], body["job"], cuts, parts, best, plateau)
 
 

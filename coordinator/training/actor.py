@@ -37,9 +37,9 @@ from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Training
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
-from workers.actor import PickledPayload
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
+from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host, speeds
 from workers.trace import Span
 from workers.transport import choose, describe_links
@@ -127,9 +127,9 @@ class TrainingWork:
             )
         if settings.method != "dfa":
             return None
-        share = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+        worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
         grid, owner = Grid(settings.blocks, settings.replicas), str(self._folder.path)
-        placement = Placement(grid, share, owner=owner, strategy=resources.placement)
+        placement = Placement(grid, worker_resources, owner=owner, strategy=resources.placement)
         at_end.callback(placement.release)
         return placement
 

@@ -26,9 +26,10 @@ from dfa_speedup.peers import (
     refusal,
 )
 from dfa_speedup.workload import Configuration, Workload
-from workers.actor import PickledPayload, Rendezvous
 from workers.group import LOOPBACK
+from workers.payload import PickledPayload
 from workers.placement import WorkerResources
+from workers.transport import Rendezvous
 
 LOSS = nn.functional.cross_entropy
 STEPS, M = 3, 4

@@ -7,7 +7,7 @@ from torch import nn
 
 from dfa_core import OptimizerSpec
 from dfa_core.trained import TrainedModule
-from workers.state_files import SavedParts, write_state
+from workers.state_files import SavedModules, write_state
 from workers.storage import LocalFolder
 
 
@@ -29,7 +29,7 @@ def test_a_state_file_gives_the_bits_back_and_holds_no_pickle(tmp_path: Path) ->
     with safetensors.safe_open(path, framework="pt") as file:
         assert "weights/1.running_mean" in file.keys()  # noqa: SIM118
         assert json.loads(file.metadata()["scalars"]) == {}
-    other.load_state(*SavedParts(folder, {"layer-0000": written}).read("layer-0000"))
+    other.load_state(*SavedModules(folder, {"layer-0000": written}).read("layer-0000"))
     (ours, _), (theirs, _) = one.state(), other.state()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)

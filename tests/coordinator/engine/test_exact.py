@@ -22,7 +22,7 @@ from dfa_core.feedback.error_format import ErrorKind
 from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 from workers.placement import Worker
 from workers.storage import LocalFolder
 

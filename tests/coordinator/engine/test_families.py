@@ -33,7 +33,7 @@ from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_li
 from dfa_tasks.recommenders.tasks import click_loss
 from dfa_tasks.view_synthesis.nerf import Bounds, Trunk, nerf
 from dfa_tasks.view_synthesis.tasks import both_losses
-from workers.actor import PickledPayload
+from workers.payload import PickledPayload
 from workers.placement import Worker
 from workers.storage import LocalFolder
 

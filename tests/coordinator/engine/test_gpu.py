@@ -21,9 +21,9 @@ from coordinator.engine.prefetcher import Prefetcher
 from coordinator.launch.ray_session import ray_for
 from dfa_core import Head, LearningRule, Model, Reference
 from dfa_tasks import BatchSource
-from workers.actor import PickledPayload
 from workers.gpu import Gpu
 from workers.grid import Grid
+from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources
 
 pytestmark = pytest.mark.gpu
