@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 
 COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
-BY_FIXTURE = {"service": "service", "a_ray": "ray"}
+BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

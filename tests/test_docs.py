@@ -1,28 +1,22 @@
-"""What the documents show is true: commands run, code runs, links lead somewhere."""
+"""What the documents show is true: commands are understood, code runs, links lead somewhere.
+
+`make test` parses every command and checks its job; `make endurance` runs them.
+"""
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.command_line import own_imports
+from support.documents import DOCUMENTS, README, ROOT, Command, asks_a_service, blocks, commands
 
-from coordinator.cli.main import ON_A_SERVICE
-
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-README = ROOT / "README.md"
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
-
-
-def commands(path: Path) -> list[list[str]]:
-    lines = "\n".join(blocks(path, "sh")).splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+EXECUTED = ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md"]
 
 
 @pytest.fixture
@@ -31,6 +25,13 @@ def as_in_a_checkout(tmp_path: Path) -> Path:
     for name in ("docs", "deploy"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
+
+
+@pytest.fixture
+def in_a_checkout(as_in_a_checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(as_in_a_checkout)
+    with own_imports(ROOT / "docs"), own_imports(as_in_a_checkout):
+        yield
 
 
 def run(words: list[str], folder: Path, seconds: int = 300) -> str:
@@ -48,16 +49,26 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
     return done.stdout
 
 
-@pytest.mark.host
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_every_command_is_understood_and_its_job_can_run(
+    document: Path, in_a_checkout: None, real_data: Path
+) -> None:
+    made = set[Path]()
+    for words in commands(document, "errorcast"):
+        command = Command.parse(words)
+        assert made.issuperset(command.reads_runs), f"{shlex.join(words)}: none has made its run"
+        command.jobs(data_dir=str(real_data))
+        made.add(command.given.get("run_dir"))
+
+
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md"])
+@pytest.mark.parametrize("name", EXECUTED)
 def test_every_command_runs_in_its_order(
     name: str, as_in_a_checkout: Path, real_data: Path
 ) -> None:
     # what asks a service is run by tests/coordinator/service/api/test_documents.py
-    asking = {verb.__name__ for verb in ON_A_SERVICE}
-    here = [words for words in commands(ROOT / name) if words[0] == "errorcast"]
-    shown = [words for words in here if words[1] not in asking]
+    shown = [words for words in commands(ROOT / name, "errorcast") if not asks_a_service(words)]
     assert shown
     if name != README.name:
         shown = [words for words in shown if words not in commands(README)]
@@ -69,20 +80,28 @@ def test_every_command_runs_in_its_order(
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_makes_targets_are_there(document: Path) -> None:
-    for words in commands(document):
-        if words[0] == "make":
-            run(["make", "--dry-run", *words[1:]], ROOT)
+    for words in commands(document, "make"):
+        run(["make", "--dry-run", *words[1:]], ROOT)
 
 
-@pytest.mark.host
+def test_the_readmes_python_works(
+    a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(README, "python"):
+        exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+        assert "accuracy" in capfd.readouterr().out
+
+
+@pytest.mark.endurance
 def test_the_readmes_python_runs(as_in_a_checkout: Path) -> None:
     for code in blocks(README, "python"):
         assert "accuracy" in run([sys.executable, "-c", code], as_in_a_checkout)
 
 
-def test_the_plain_loop_learns(as_in_a_checkout: Path) -> None:
-    shown = run([sys.executable, "docs/examples/plain_loop.py"], as_in_a_checkout)
-    assert float(shown.split()[-1]) > 0.95
+def test_the_plain_loop_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "docs" / "examples" / "plain_loop.py"))
+    assert float(capsys.readouterr().out.split()[-1]) > 0.95
 
 
 def test_the_example_task_is_the_one_shown() -> None:

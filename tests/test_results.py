@@ -1,32 +1,23 @@
-"""docs/results.md: every command is one that this version takes."""
+"""docs/results.md: every comparison is one that this version takes, on data that it has."""
 
 import shlex
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_docs import ROOT, commands
+from support.documents import RESULTS, Command, commands
 
-from coordinator.experiments.method_comparison import METHODS
-from coordinator.job.resolve import resolve
-from coordinator.job.spec import assignment, merge
-
-RESULTS = ROOT / "docs" / "results.md"
-COMPARED = [words for words in commands(RESULTS) if words[:2] == ["errorcast", "compare"]]
+COMPARED = [words for words in commands(RESULTS, "errorcast") if words[1] == "compare"]
 HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf")
 
 
 @pytest.mark.parametrize("words", COMPARED, ids=shlex.join)
 def test_each_comparison_can_be_run(words: list[str], real_data: Path) -> None:
     """Every method's job is made and checked; that the figures are so takes hours."""
-    task, given = words[2], dict(pairwise(words))
-    assert task.startswith(HAD)
-    sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    settings = merge({"data_dir": str(real_data)}, *(assignment(text) for text in sets))
-    methods = given["--methods"].split(",")
-    assert int(given["--seeds"]) >= 1
-    for method in methods:
-        job = resolve(task, merge(settings, METHODS[method]))
+    command = Command.parse(words)
+    assert command.given["task"].startswith(HAD)
+    jobs = command.jobs(data_dir=str(real_data))
+    assert len(jobs) == len(command.given["methods"].split(","))
+    for job in jobs:
         assert job.task.splits().test is not None
 
 

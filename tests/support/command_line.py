@@ -31,16 +31,16 @@ class Result:
 def run_errorcast(*arguments: str, cwd: Path | None = None, **environment: str) -> Result:
     """Call the command line's own main() in this process; capture all that it prints.
 
-    cwd: the folder to run in. Modules imported from it are forgotten afterwards.
+    cwd: the folder to run in, if not this one. Modules imported from it are forgotten afterwards.
     """
     from coordinator.cli.main import main
 
-    folder = (cwd or Path.cwd()).absolute()
     with ExitStack() as at_end:
         at_end.enter_context(mock.patch.dict(os.environ, {**TERMINAL, **environment}))
         at_end.enter_context(mock.patch.object(sys, "argv", ["errorcast", *arguments]))
-        at_end.enter_context(chdir(folder))
-        at_end.enter_context(_own_imports(folder))
+        if cwd is not None:
+            at_end.enter_context(chdir(cwd))
+            at_end.enter_context(own_imports(cwd.absolute()))
         out, err = (at_end.enter_context(_captured(name)) for name in ("stdout", "stderr"))
         try:
             main()
@@ -110,13 +110,13 @@ def _read(file: int) -> str:
 
 
 @contextmanager
-def _own_imports(folder: Path) -> Iterator[None]:
+def own_imports(folder: Path) -> Iterator[None]:
     """Forget afterwards what was imported from a folder, and that it was searched."""
-    path = list(sys.path)
+    path, before = list(sys.path), set(sys.modules)
     try:
         yield
     finally:
         sys.path[:] = path
-        for name, module in list(sys.modules.items()):
-            if folder in Path(getattr(module, "__file__", None) or "/").parents:
+        for name in sys.modules.keys() - before:
+            if folder in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
                 del sys.modules[name]

@@ -22,6 +22,8 @@ from coordinator.service.api.server import SERVICE
 from coordinator.service.processes import own_ray
 
 ERRORCAST = Path(sys.executable).parent / "errorcast"
+TOKEN = "a-token-of-the-tests-0123456789"
+NO_RAY = ("--ray-address", "127.0.0.1:1")  # no cluster: what needs none is tested in a moment
 QUICK = {"task": "digits", "options": {"width": 32}, "log_every": 1, "epochs": 2}
 
 
@@ -31,24 +33,46 @@ class Running:
     address: str
     state: Path
     said: list[str]
+    flags: tuple[str, ...] = ()
+    token: str | None = None
 
     def client(self, **options: object) -> Client:
-        return Client(self.address, **options)  # type: ignore[arg-type]
+        return Client(self.address, **{"token": self.token, **options})  # type: ignore[arg-type]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs to know to reach it."""
+        return {"ERRORCAST_ADDRESS": self.address, "ERRORCAST_TOKEN": self.token or ""}
 
     def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
         self.process.kill()
         self.process.wait()
 
+    def start_again(self) -> None:
+        """Start it as before, at the same address, when it has ended or was killed."""
+        again = start(self.state, *self.flags, listen=self.address, token=self.token)
+        self.process, self.said = again.process, again.said
 
-def start(state: Path, *flags: str, listen: str = "127.0.0.1:0", **environment: str) -> Running:
-    """Start a service and wait until it says where it listens."""
+
+def start(
+    state: Path, *flags: str, listen: str = "127.0.0.1:0", token: str | None = None
+) -> Running:
+    """Start a service and wait until it says where it listens.
+
+    token: the secret that it asks for, if any; it is written beside `state`.
+    """
+    secret: tuple[str, ...] = ()
+    if token is not None:
+        file = state.with_name("token")
+        file.write_text(token + "\n", encoding="utf-8")
+        secret = ("--token-file", str(file))
     process = subprocess.Popen(
-        [str(ERRORCAST), "serve", "--state", str(state), "--listen", listen, *flags],
+        [str(ERRORCAST), "serve", "--state", str(state), "--listen", listen, *secret, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.stdout is not None
     said: list[str] = []
@@ -60,7 +84,7 @@ def start(state: Path, *flags: str, listen: str = "127.0.0.1:0", **environment: 
         raise AssertionError("".join(said))
     threading.Thread(target=lambda: said.extend(process.stdout or []), daemon=True).start()
     address = next(s for s in said if s.startswith("listens on")).split()[2].rstrip(",")
-    return Running(process, address, state, said)
+    return Running(process, address, state, said, flags, token)
 
 
 def stop(running: Running) -> int:
@@ -85,8 +109,8 @@ def end_ray(state: Path) -> None:
 
 
 @contextmanager
-def serving(state: Path, *flags: str, **environment: str) -> Iterator[Running]:
-    running = start(state, *flags, **environment)
+def serving(state: Path, *flags: str, token: str | None = None) -> Iterator[Running]:
+    running = start(state, *flags, token=token)
     try:
         yield running
     finally:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.running import Running, serving, until_cluster
+from support.running import QUICK, TOKEN, Running, serving, until_cluster
 
+from coordinator import train
 from coordinator.client import Client
 
 TASKS = """
@@ -59,8 +60,10 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, tasks: Path) -> Iterator[Running]:
+    """A service with a Ray of its own, a token, the page, and code that it may run."""
     state = tmp_path_factory.mktemp("service") / "state"
-    with serving(state, "--cpus", "4", "--allow-code", str(tasks)) as running:
+    flags = ("--cpus", "4", "--web", "127.0.0.1:0", "--allow-code", str(tasks))
+    with serving(state, *flags, token=TOKEN) as running:
         until_cluster(running.address)
         yield running
 
@@ -69,3 +72,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, tasks: Path) -> Iterator[R
 def client(service: Running) -> Iterator[Client]:
     with service.client() as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, a_ray: None) -> Path:
+    """The weights of QUICK with 30 epochs, by the embedded `train`."""
+    run = train(**{**QUICK, "epochs": 30}, run_dir=tmp_path_factory.mktemp("run"), blocks=2)
+    return run.folder / "model.safetensors"

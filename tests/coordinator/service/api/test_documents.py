@@ -2,37 +2,32 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.running import ERRORCAST, serving, until_cluster
+from support.command_line import ERRORCAST, run_errorcast
+from support.documents import GUIDE, README, ROOT, Command, asks_a_service, blocks, commands
+from support.running import NO_RAY, serving, until_cluster
 
-from coordinator.cli.main import ON_A_SERVICE
-
-ROOT = Path(__file__).parents[4]
-GUIDE, README = ROOT / "docs" / "service.md", ROOT / "README.md"
-
-
-def blocks(language: str, path: Path = GUIDE) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)
+SHOWN = [
+    words for p in (GUIDE, README) for words in commands(p, "errorcast") if asks_a_service(words)
+]
+USED = [words for words in SHOWN if words[1] != "serve"]
 
 
-def lines() -> list[list[str]]:
-    asking = {verb.__name__ for verb in ON_A_SERVICE}
-    shown = [
-        shlex.split(line, comments=True)
-        for p in (GUIDE, README)
-        for b in blocks("sh", p)
-        for line in b.splitlines()
-    ]
-    return [words for words in shown if words and words[0] == "errorcast" and words[1] in asking]
+def test_the_guides_commands_are_understood() -> None:
+    """And run, in `make endurance`."""
+    assert len(USED) == 11
+    for words in SHOWN:
+        assert Command.parse(words).verb == words[1]
+    (program,) = blocks(GUIDE, "python")
+    compile(program, "service.md", "exec")
 
 
-@pytest.mark.service
+@pytest.mark.endurance
 @pytest.mark.timeout(400)
 def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
@@ -41,14 +36,13 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
         until_cluster(running.address)
         environment = {
             **os.environ,
-            "ERRORCAST_ADDRESS": running.address,
+            **running.environment,
             "PATH": f"{ERRORCAST.parent}{os.pathsep}{os.environ['PATH']}",
         }
-        used = [words for words in lines() if words[1] != "serve"]
-        programs = [[sys.executable, "-c", code] for code in blocks("python")]
-        assert len(used) == 11
+        programs = [[sys.executable, "-c", code] for code in blocks(GUIDE, "python")]
+        assert len(USED) == 11
         assert len(programs) == 1
-        for words in [*used, *programs]:
+        for words in [*USED, *programs]:
             done = subprocess.run(
                 words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
@@ -57,14 +51,8 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
 
 
 def test_the_flags_of_serve_are_there() -> None:
-    shown = subprocess.run(
-        [ERRORCAST, "serve", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "200"},
-    ).stdout
-    served = [words for words in lines() if words[1] == "serve"]
+    shown = run_errorcast("serve", "--help", COLUMNS="200").out
+    served = [words for words in SHOWN if words[1] == "serve"]
     assert len(served) == 4
     named = {w for words in served for w in words if w.startswith("--")}
     named |= set(re.findall(r"`(--[a-z-]+)", blocks_free_text()))
@@ -76,26 +64,25 @@ def blocks_free_text() -> str:
     return re.sub(r"^```.*?^```", "", GUIDE.read_text("utf-8"), flags=re.M | re.S)
 
 
+@pytest.mark.service
 def test_the_test_authority_is_one_that_a_service_takes(tmp_path: Path) -> None:
     script = ROOT / "deploy" / "certs" / "make_test_ca.sh"
     subprocess.run([script, tmp_path / "tls", "localhost", "127.0.0.1"], check=True)
     tls = tmp_path / "tls"
     flags = ("--tls-cert", str(tls / "service.pem"), "--tls-key", str(tls / "service-key.pem"))
-    client_ca = ("--tls-client-ca", str(tls / "ca.pem"), "--ray-address", "127.0.0.1:1")
-    with serving(tmp_path / "state", *flags, *client_ca) as running:
+    with serving(
+        tmp_path / "state", *flags, "--tls-client-ca", str(tls / "ca.pem"), *NO_RAY
+    ) as running:
         pair = ((tls / "client-key.pem").read_bytes(), (tls / "client.pem").read_bytes())
         authority = (tls / "ca.pem").read_bytes()
         with running.client(tls_ca=authority, certificate=pair) as client:
             assert list(client.jobs()) == []
-        environment = {
-            **os.environ,
-            "ERRORCAST_ADDRESS": running.address,
-            "ERRORCAST_TLS_CA": str(tls / "ca.pem"),
-            "ERRORCAST_TLS_CERT": str(tls / "client.pem"),
-            "ERRORCAST_TLS_KEY": str(tls / "client-key.pem"),
-        }
-        shown = subprocess.run(
-            [ERRORCAST, "jobs"], env=environment, capture_output=True, text=True, check=True
+        shown = run_errorcast(
+            "jobs",
+            **running.environment,
+            ERRORCAST_TLS_CA=str(tls / "ca.pem"),
+            ERRORCAST_TLS_CERT=str(tls / "client.pem"),
+            ERRORCAST_TLS_KEY=str(tls / "client-key.pem"),
         )
-        assert "no job yet" in shown.stdout
+        assert "no job yet" in shown.out, shown.err
     assert (tls / "ca-key.pem").stat().st_mode & 0o077 == 0

@@ -1,8 +1,8 @@
 """Jobs on a real service: what they do, and that they end with the bits of `errorcast train`."""
 
 import json
-import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,26 @@ from errorcast.v1.job_pb2 import (
     JOB_STATE_SUCCEEDED,
     Progress,
 )
-from support.running import ERRORCAST, QUICK, Running, events_to_end, states_of, wait_for, weights
+from support.command_line import run_errorcast
+from support.running import QUICK, Running, events_to_end, states_of, wait_for, weights
 
-from coordinator import train
 from coordinator.client import Client, ServiceRefused
 
 LONG: dict[str, Any] = {**QUICK, "epochs": 4000}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, a_ray: None) -> Path:
-    """The weights of QUICK with 30 epochs, by the embedded `train`."""
-    run = train(**{**QUICK, "epochs": 30}, run_dir=tmp_path_factory.mktemp("run"), blocks=2)
-    return run.folder / "model.safetensors"
+def finished(service: Running) -> Iterator[tuple[str, list[Event]]]:
+    """A job of the same length that ran to its end on two blocks: its id, and all its events."""
+    with service.client() as client:
+        job = client.submit(**{**QUICK, "epochs": 30}, blocks=2)
+        yield job.id, events_to_end(client, job.id)
 
 
 def test_a_job_has_the_weights_of_errorcast_train(
-    client: Client, undisturbed: Path, tmp_path: Path
+    client: Client, finished: tuple[str, list[Event]], undisturbed: Path, tmp_path: Path
 ) -> None:
-    job = client.submit(**{**QUICK, "epochs": 30}, blocks=2)
-    events = events_to_end(client, job.id)
+    job_id, events = finished
     assert [event.number for event in events] == list(range(1, len(events) + 1))
     assert states_of(events) == [
         JOB_STATE_QUEUED,
@@ -50,7 +50,7 @@ def test_a_job_has_the_weights_of_errorcast_train(
     ]
     losses = [event.metrics.step for event in events if event.HasField("metrics")]
     assert losses == list(range(1, 30 * 22 + 1))
-    done = client.job(job.id)
+    done = client.job(job_id)
     assert done.metrics["accuracy"] > 0.9
     assert done.progress.step == done.progress.total_steps == 660
     assert {load.process for load in done.progress.processes} == {
@@ -58,7 +58,7 @@ def test_a_job_has_the_weights_of_errorcast_train(
         "block 2",
         "coordinator",
     }
-    assert client.download(job.id, tmp_path / "model.safetensors") == 660
+    assert client.download(job_id, tmp_path / "model.safetensors") == 660
     assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
 
 
@@ -88,25 +88,25 @@ def test_paused_scaled_and_resumed_it_has_the_same_weights(
 
 
 def test_predict_gives_what_the_model_gives(
-    client: Client, undisturbed: Path, tmp_path: Path
+    client: Client, finished: tuple[str, list[Event]], tmp_path: Path
 ) -> None:
-    job = client.submit(**QUICK)
-    events_to_end(client, job.id)
-    client.download(job.id, tmp_path / "model.safetensors")
+    job_id, _ = finished
+    client.download(job_id, tmp_path / "model.safetensors")
     w = safetensors.torch.load_file(tmp_path / "model.safetensors")
-    x = torch.randn(9000, 64)  # above one request
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(9000, 64, generator=generator)  # above one request
     h = x
     for layer in range(3):
         h = torch.tanh(h @ w[f"layers.{layer}.0.weight"].T + w[f"layers.{layer}.0.bias"])
     expected = h @ w["head.weight"].T + w["head.bias"]
-    found = client.predict(job.id, x.numpy())
+    found = client.predict(job_id, x.numpy())
     assert found.shape == (9000, 10)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
     with pytest.raises(ServiceRefused, match="BAD_REQUEST: input: .*layer 0"):
-        client.predict(job.id, np.zeros((3, 65), np.float32))
+        client.predict(job_id, np.zeros((3, 65), np.float32))
 
 
-def test_a_job_that_fails_shows_the_workers_own_trace(client: Client, tasks: Path) -> None:
+def test_a_job_that_fails_shows_the_workers_own_trace(service: Running, client: Client) -> None:
     job = client.submit(task="mytask.py:make_failing", epochs=50, blocks=2, microbatches=1)
     events = events_to_end(client, job.id)
     assert states_of(events)[-1] == JOB_STATE_FAILED
@@ -115,32 +115,27 @@ def test_a_job_that_fails_shows_the_workers_own_trace(client: Client, tasks: Pat
     text = "\n".join(event.log.text for event in events)
     assert "raise ArithmeticError" in text
     assert "mytask.py" in text
-    shown = subprocess.run(
-        [ERRORCAST, "logs", job.id, "--address", client.address],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "raise ArithmeticError" in shown.stdout
+    shown = run_errorcast("logs", job.id, **service.environment)
+    assert shown.code == 0, shown.err
+    assert "raise ArithmeticError" in shown.out
 
 
 def test_what_does_not_fit_waits_and_says_why(client: Client) -> None:
     job = client.submit(**QUICK, blocks=3, resources={"cpus": 2})
-    with Client(client.address) as other:
-        for news in other.watch(job.id):
-            if isinstance(news, Event) and "waits: needs" in news.log.text:
-                break
+    for news in client.watch(job.id):
+        if isinstance(news, Event) and "waits: needs" in news.log.text:
+            break
     waiting = client.job(job.id)
     assert waiting.state == JOB_STATE_QUEUED
     assert waiting.reason == "needs 3 workers x 2 CPU, the cluster has 4 CPU"
-    quick = client.submit(**QUICK)  # not held back by what can never fit
-    events_to_end(client, quick.id)
+    quick = client.submit(**QUICK, blocks=1)  # not held back by what can never fit
+    assert states_of(events_to_end(client, quick.id))[-1] == JOB_STATE_SUCCEEDED
     assert client.pause(job.id).state == JOB_STATE_PAUSED
     assert client.cancel(job.id).state == JOB_STATE_CANCELLED
 
 
 def test_cancelled_twice_deleted_twice(client: Client, service: Running) -> None:
-    job = client.submit(**LONG)
+    job = client.submit(**LONG, blocks=1)
     wait_for(client, job.id, "checkpoint")
     assert (service.state / "jobs" / job.id / "job.yaml").exists()
     with pytest.raises(ServiceRefused, match="WRONG_STATE"):
@@ -178,9 +173,15 @@ def test_one_request_id_is_one_job(client: Client) -> None:
     client.cancel(made[0].id)
 
 
-def test_the_timeline_of_a_running_job(client: Client) -> None:
-    job = client.submit(**LONG, blocks=2)
-    wait_for(client, job.id, "metrics")
+def test_a_running_job_shows_progress_between_events_and_its_timeline(client: Client) -> None:
+    job = client.submit(**{**LONG, "log_every": 100000}, blocks=2)
+    seen = []
+    for news in client.watch(job.id):
+        if isinstance(news, Progress) and news.step > 0:
+            seen.append(news)
+            if len(seen) == 3:
+                break
+    assert seen[0].step < seen[-1].step
     trace = json.loads(client.timeline(job.id, steps=2))
     computed = [e for e in trace["traceEvents"] if e["ph"] == "X" and e["name"] != "wait"]
     assert {e["tid"] for e in computed} == {0, 1, 2}
@@ -270,18 +271,6 @@ def test_a_scale_that_cannot_be_is_refused(client: Client) -> None:
         ServiceRefused, match="BAD_JOB: blocks: 4 is not between 1 and the model's 3"
     ):
         client.scale(job.id, blocks=4)
-    client.cancel(job.id)
-
-
-def test_a_watcher_sees_progress_between_events(client: Client) -> None:
-    job = client.submit(**{**LONG, "log_every": 100000})
-    seen = []
-    for news in client.watch(job.id):
-        if isinstance(news, Progress) and news.step > 0:
-            seen.append(news)
-            if len(seen) == 3:
-                break
-    assert seen[0].step < seen[-1].step
     client.cancel(job.id)
 
 

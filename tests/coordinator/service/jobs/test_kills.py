@@ -2,7 +2,7 @@
 
 import random
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from support.running import (
     end_ray,
     events_to_end,
     serving,
-    start,
     states_of,
     stop,
     until_cluster,
@@ -24,11 +23,11 @@ from support.running import (
     weights,
 )
 
-from coordinator import train
 from coordinator.client import Client
 from coordinator.service.processes import own_ray
 
-STEPS_AN_EPOCH = 22
+JOB: dict[str, Any] = {**QUICK, "epochs": 30, "blocks": 2}
+ALL_STEPS = list(range(1, 30 * 22 + 1))
 
 
 class Watcher(threading.Thread):
@@ -37,66 +36,93 @@ class Watcher(threading.Thread):
     def __init__(self, address: str, job_id: str) -> None:
         super().__init__(daemon=True)
         self._address, self._job_id = address, job_id
+        self._more = threading.Condition()
         self.events: list[Event] = []
         self.failure: Exception | None = None
+        self.start()
 
     def run(self) -> None:
         try:
             with Client(self._address) as client:
                 for news in client.watch(self._job_id):
                     if isinstance(news, Event):
-                        self.events.append(news)
+                        with self._more:
+                            self.events.append(news)
+                            self._more.notify()
         except Exception as error:
             self.failure = error
+        with self._more:
+            self._more.notify()
+
+    def until_further(self, count: int) -> None:
+        """Wait for so many more events, or for the job's end."""
+        with self._more:
+            wanted = len(self.events) + count
+            assert self._more.wait_for(
+                lambda: len(self.events) >= wanted or not self.is_alive(), timeout=120
+            )
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    state = tmp_path_factory.mktemp("disturbed") / "state"
+    with serving(state, "--cpus", "4") as running:
+        yield running
+
+
+@pytest.fixture
+def disturbed(shared: Running) -> Running:
+    """A service that tests kill and start again; whichever was last, it runs now."""
+    if shared.process.poll() is not None:
+        shared.start_again()
+    until_cluster(shared.address)
+    return shared
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("jobs", [2, pytest.param(5, marks=pytest.mark.endurance)])
-def test_killed_four_times_during_each_job(tmp_path: Path, a_ray: None, jobs: int) -> None:
+@pytest.mark.parametrize(
+    ("jobs", "kills"),
+    [
+        pytest.param(1, 3, marks=pytest.mark.service),
+        pytest.param(5, 4, marks=pytest.mark.endurance),
+    ],
+)
+def test_killed_several_times_during_each_job(
+    disturbed: Running, undisturbed: Path, tmp_path: Path, jobs: int, kills: int
+) -> None:
     rng = random.Random(7)
-    job: dict[str, Any] = {**QUICK, "epochs": 30}
-    state, flags = tmp_path / "state", ("--cpus", "4")
-    running = start(state, *flags)
-    try:
-        until_cluster(running.address)
-        address, watchers, ids = running.address, [], []
-        for number in range(4 * jobs):
-            if number % 4 == 0:
-                with Client(address) as client:
-                    made = client.submit(
-                        **job, seed=number, blocks=2, request_id=f"job-{number:04d}"
-                    )
-                ids.append(made.id)
-                watchers += [Watcher(address, made.id), Watcher(address, made.id)]
-                for watcher in watchers[-2:]:
-                    watcher.start()
-            time.sleep(rng.uniform(0.0, 3.0))  # a random moment is what is tested
-            running.kill()
-            running = start(state, *flags, listen=address)
-            with Client(address) as client:  # the client could not know that it was taken
-                again = client.submit(
-                    **job,
-                    seed=number - number % 4,
-                    blocks=2,
-                    request_id=f"job-{number - number % 4:04d}",
-                )
-                assert again.id == ids[-1]
-        for watcher in watchers:
-            watcher.join(600)
-            assert watcher.failure is None
-            numbers = [event.number for event in watcher.events]
-            assert numbers == list(range(1, len(numbers) + 1))
-            steps = [e.metrics.step for e in watcher.events if e.HasField("metrics")]
-            assert steps == list(range(1, 30 * STEPS_AN_EPOCH + 1))
+    address, watchers, ids = disturbed.address, list[Watcher](), list[str]()
+    with Client(address) as client:
+        before = [job.id for job in client.jobs()]
+    for number in range(jobs):
+        given = {**JOB, "seed": number, "request_id": f"job-{number:04d}"}
         with Client(address) as client:
-            listed = list(client.jobs())
-            assert [job.id for job in listed] == ids[::-1]
-            assert [(job.state, job.starts) for job in listed] == [(JOB_STATE_SUCCEEDED, 1)] * jobs
-            client.download(ids[0], tmp_path / "model.safetensors")
-    finally:
-        stop(running)
-    alone = train(**job, seed=0, blocks=2, run_dir=tmp_path / "alone")
-    assert weights(tmp_path / "model.safetensors") == weights(alone.folder / "model.safetensors")
+            ids.append(client.submit(**given).id)
+        watchers += [Watcher(address, ids[-1]) for _ in range(2)]
+        for _ in range(kills):
+            # at once, while the job starts, or between any two of its steps
+            watchers[-1].until_further(rng.choice([0, 1, 2, rng.randrange(200)]))
+            disturbed.kill()
+            disturbed.start_again()
+            with Client(address) as client:  # which could not know that it was taken
+                assert client.submit(**given).id == ids[-1]
+    for watcher in watchers:
+        watcher.join(600)
+        assert not watcher.is_alive()
+        assert watcher.failure is None
+        numbers = [event.number for event in watcher.events]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert steps_of(watcher.events) == ALL_STEPS
+    with Client(address) as client:
+        listed = [job for job in client.jobs() if job.id not in before]
+        assert [job.id for job in listed] == ids[::-1]
+        assert [(job.state, job.starts) for job in listed] == [(JOB_STATE_SUCCEEDED, 1)] * jobs
+        client.download(ids[0], tmp_path / "model.safetensors")
+    assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
+
+
+def steps_of(events: list[Event]) -> list[int]:
+    return [event.metrics.step for event in events if event.HasField("metrics")]
 
 
 def ray_of(state: Path) -> int:
@@ -112,66 +138,62 @@ def kill_actors(running: Running) -> None:
             process.kill()
 
 
-@pytest.mark.timeout(300)
-def test_a_killed_training_actor_or_cluster_costs_no_job(tmp_path: Path, a_ray: None) -> None:
-    with serving(tmp_path / "state", "--cpus", "2") as running, running.client() as client:
-        until_cluster(running.address)
-        made = client.submit(**{**QUICK, "epochs": 60}, checkpoint={"every_steps": 5})
+def until_it_runs_again(client: Client, job_id: str) -> list[Event]:
+    """Return all events of a job up to its second start."""
+    events = []
+    for news in client.watch(job_id):
+        if isinstance(news, Event):
+            events.append(news)
+            if states_of(events).count(JOB_STATE_RUNNING) == 2:
+                return events
+    raise AssertionError(f"{job_id} ended without a second start")
+
+
+@pytest.mark.service
+def test_a_killed_training_actor_or_cluster_costs_no_job(
+    disturbed: Running, undisturbed: Path, tmp_path: Path
+) -> None:
+    with disturbed.client() as client:
+        made = client.submit(**JOB, checkpoint={"every_steps": 5})
         wait_for(client, made.id, "checkpoint")
-        kill_actors(running)
-        events = []
-        for news in client.watch(made.id):
-            if isinstance(news, Event):
-                events.append(news)
-                if states_of(events).count(JOB_STATE_RUNNING) == 2:
-                    break
-        end_ray(running.state)  # the whole cluster
-        steps = [e.metrics.step for e in events_to_end(client, made.id) if e.HasField("metrics")]
-        assert steps == list(range(1, 60 * STEPS_AN_EPOCH + 1)), "each step is told once"
+        kill_actors(disturbed)
+        until_it_runs_again(client, made.id)
+        end_ray(disturbed.state)  # the whole cluster
+        assert steps_of(events_to_end(client, made.id)) == ALL_STEPS, "each step is told once"
         done = client.job(made.id)
         assert (done.state, done.starts) == (JOB_STATE_SUCCEEDED, 3)
         client.download(made.id, tmp_path / "model.safetensors")
-    alone = train(**{**QUICK, "epochs": 60}, run_dir=tmp_path / "alone")
-    assert weights(tmp_path / "model.safetensors") == weights(alone.folder / "model.safetensors")
+    assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
 
 
-@pytest.mark.timeout(300)
-def test_a_training_actor_that_hangs_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.service
+def test_a_training_actor_that_hangs_is_replaced(disturbed: Running) -> None:
     """SIGSTOP: nobody is told of it, it just does not answer any more."""
-    with serving(tmp_path / "state", "--cpus", "2") as running, running.client() as client:
-        until_cluster(running.address)
-        job = {**QUICK, "epochs": 60, "resources": {"timeout_s": 5}}
+    with disturbed.client() as client:
+        job = {**JOB, "resources": {"timeout_s": 5}}
         made = client.submit(**job, checkpoint={"every_steps": 20})
         wait_for(client, made.id, "checkpoint")
-        for process in psutil.Process(ray_of(running.state)).children(recursive=True):
+        for process in psutil.Process(ray_of(disturbed.state)).children(recursive=True):
             if any(file.path.endswith("/lock") for file in process.open_files()):
                 process.suspend()  # and not the one that is kept ready
         events = events_to_end(client, made.id)
         said = [e.log.text for e in events if e.HasField("log")]
         assert any("it hangs: no answer within 5" in text for text in said)
-        steps = [e.metrics.step for e in events if e.HasField("metrics")]
-        assert steps == list(range(1, 60 * STEPS_AN_EPOCH + 1))
+        assert steps_of(events) == ALL_STEPS
         assert (client.job(made.id).state, client.job(made.id).starts) == (JOB_STATE_SUCCEEDED, 2)
 
 
-@pytest.mark.timeout(300)
-def test_told_to_end_it_saves_and_goes_on_later(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    running = start(state, "--cpus", "2")
-    until_cluster(running.address)
-    with running.client() as client:
-        made = client.submit(**{**QUICK, "epochs": 4000})
+@pytest.mark.service
+def test_told_to_end_it_saves_and_goes_on_later(disturbed: Running) -> None:
+    with disturbed.client() as client:
+        made = client.submit(**{**JOB, "epochs": 4000})
         wait_for(client, made.id, "metrics")
-    ray_of(state)
-    assert stop(running) == 0
-    assert own_ray.find(state) is None
-    with serving(state, "--cpus", "2") as again, again.client() as client:
-        events = []
-        for news in client.watch(made.id):
-            if isinstance(news, Event):
-                events.append(news)
-                if states_of(events).count(JOB_STATE_RUNNING) == 2:
-                    break
+    ray_of(disturbed.state)
+    assert stop(disturbed) == 0
+    assert own_ray.find(disturbed.state) is None
+    disturbed.start_again()
+    with disturbed.client() as client:
+        events = until_it_runs_again(client, made.id)
         reasons = [e.state.reason for e in events if e.HasField("state")]
         assert any(reason.startswith("the service stopped at step") for reason in reasons)
         client.cancel(made.id)

@@ -12,27 +12,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
-from support.running import QUICK, Running, serving, until_cluster, wait_for
+from support.running import QUICK, TOKEN, Running, wait_for
 
-from coordinator.client import Client
-
-TOKEN = "a-token-of-the-tests-0123456789"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # a browser that talks to its maker, or that cannot run as root, is of no use in a test
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("shown")
-    (folder / "token").write_text(TOKEN, encoding="utf-8")
-    flags = ("--cpus", "2", "--web", "127.0.0.1:0", "--token-file", str(folder / "token"))
-    with serving(folder / "state", *flags) as running:
-        until_cluster(running.address)
-        yield running
 
 
 def address_of(running: Running) -> str:
@@ -51,16 +38,16 @@ def get(running: Running, path: str, token: str = TOKEN) -> tuple[int, str, Any]
 
 
 @pytest.fixture(scope="module")
-def job(shown: Running) -> Iterator[str]:
-    with Client(shown.address, TOKEN) as client:
+def job(service: Running) -> Iterator[str]:
+    with service.client() as client:
         made = client.submit(**{**QUICK, "epochs": 4000, "log_every": 20}, blocks=2)
         wait_for(client, made.id, "evaluation")
         yield made.id
         client.cancel(made.id)
 
 
-def test_metrics_are_prometheus_s(shown: Running, job: str) -> None:
-    status, text, _ = get(shown, "/metrics")
+def test_metrics_are_prometheus_s(service: Running, job: str) -> None:
+    status, text, _ = get(service, "/metrics")
     assert status == 200
     families = {f.name: f for f in text_string_to_metric_families(text)}
     states = {s.labels["state"]: s.value for s in families["errorcast_jobs"].samples}
@@ -77,9 +64,9 @@ def test_metrics_are_prometheus_s(shown: Running, job: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/x/curves", "/metrics"])
-def test_nothing_is_told_without_the_token(shown: Running, path: str) -> None:
+def test_nothing_is_told_without_the_token(service: Running, path: str) -> None:
     for token in ("", "wrong-token-0123456789"):
-        status, text, headers = get(shown, path, token)
+        status, text, headers = get(service, path, token)
         assert (status, json.loads(text)) == (401, {"error": "token"})
         assert "default-src 'none'" in headers["Content-Security-Policy"]
 
@@ -95,8 +82,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)
-def test_bad_requests_are_refused(shown: Running, job: str, case: tuple[str, int]) -> None:
-    status, text, _ = get(shown, case[0])
+def test_bad_requests_are_refused(service: Running, job: str, case: tuple[str, int]) -> None:
+    status, text, _ = get(service, case[0])
     assert status == case[1], text
     assert "Traceback" not in text
 
@@ -111,8 +98,8 @@ def browser_page() -> Iterator[Page]:
         browser.close()
 
 
-def test_the_page_in_a_browser(shown: Running, job: str, browser_page: Page) -> None:
-    page, home = browser_page, address_of(shown)
+def test_the_page_in_a_browser(service: Running, job: str, browser_page: Page) -> None:
+    page, home = browser_page, address_of(service)
     requests: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
