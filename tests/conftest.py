@@ -44,6 +44,35 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def folder_of_all_data(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every task finds its data: of Criteo, a sample."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in (
+        "fashion-mnist",
+        "movielens-100k",
+        "nerf-synthetic",
+        "planetoid",
+        "tiny-shakespeare",
+    ):
+        (folder / name).symlink_to(real_data / name)
+    (folder / "criteo").mkdir()
+    (folder / "criteo" / "train.txt").symlink_to(real_data / "criteo-sample" / "criteo_1000.txt")
+    for name in ("wikitext-2", "wikitext-103"):  # without their training parts
+        (folder / name).mkdir()
+        for part, there in (("train", "valid"), ("valid", "valid"), ("test", "test")):
+            text = real_data / "wikitext-2" / f"{there}.txt"
+            (folder / name / f"{part}.txt").symlink_to(text)
+    return folder
+
+
+@pytest.fixture
+def all_data(folder_of_all_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder; what is prepared from it is kept beside it."""
+    monkeypatch.setenv("ERRORCAST_CACHE", str(folder_of_all_data / "cache"))
+    return folder_of_all_data
+
+
+@pytest.fixture(scope="session")
 def a_ray() -> Iterator[None]:
     """A Ray of our own that the tests of this session share."""
     with ray_for(workers=8, cpus=1.0):

@@ -51,13 +51,13 @@ def run(words: list[str], folder: Path, seconds: int = 300) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_every_command_is_understood_and_its_job_can_run(
-    document: Path, in_a_checkout: None, real_data: Path
+    document: Path, in_a_checkout: None, all_data: Path
 ) -> None:
     made = set[Path]()
     for words in commands(document, "errorcast"):
         command = Command.parse(words)
         assert made.issuperset(command.reads_runs), f"{shlex.join(words)}: none has made its run"
-        command.jobs(data_dir=str(real_data))
+        command.jobs(data_dir=str(all_data))
         made.add(command.given.get("run_dir"))
 
 

@@ -11,11 +11,11 @@ HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf")
 
 
 @pytest.mark.parametrize("words", COMPARED, ids=shlex.join)
-def test_each_comparison_can_be_run(words: list[str], real_data: Path) -> None:
+def test_each_comparison_can_be_run(words: list[str], all_data: Path) -> None:
     """Every method's job is made and checked; that the figures are so takes hours."""
     command = Command.parse(words)
     assert command.given["task"].startswith(HAD)
-    jobs = command.jobs(data_dir=str(real_data))
+    jobs = command.jobs(data_dir=str(all_data))
     assert len(jobs) == len(command.given["methods"].split(","))
     for job in jobs:
         assert job.task.splits().test is not None

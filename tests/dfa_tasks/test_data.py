@@ -167,30 +167,6 @@ def test_what_is_no_data_is_named() -> None:
         as_source(list(range(8)), 2, 0).batch(0)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="session")
-def all_data(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which every task finds its data: of Criteo, a sample."""
-    folder = tmp_path_factory.mktemp("data")
-    for name in (
-        "fashion-mnist",
-        "movielens-100k",
-        "nerf-synthetic",
-        "planetoid",
-        "tiny-shakespeare",
-    ):
-        (folder / name).symlink_to(real_data / name)
-    (folder / "criteo").mkdir()
-    (folder / "criteo" / "train.txt").symlink_to(real_data / "criteo-sample" / "criteo_1000.txt")
-    for name in ("wikitext-2", "wikitext-103"):  # without their training parts
-        (folder / name).mkdir()
-        for part, there in (("train", "valid"), ("valid", "valid"), ("test", "test")):
-            text = real_data / "wikitext-2" / f"{there}.txt"
-            (folder / name / f"{part}.txt").symlink_to(text)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ERRORCAST_CACHE", str(folder / "cache"))
-        yield folder
-
-
 # PubMed's files are not among those that the tests have
 @pytest.mark.parametrize("name", [name for name in INSTALLED if not name.startswith("pubmed")])
 def test_every_installed_task_builds(name: str, all_data: Path) -> None:

@@ -84,5 +84,5 @@ def test_the_test_authority_is_one_that_a_service_takes(tmp_path: Path) -> None:
             ERRORCAST_TLS_CERT=str(tls / "client.pem"),
             ERRORCAST_TLS_KEY=str(tls / "client-key.pem"),
         )
-        assert "no job yet" in shown.out, shown.err
+        assert "no jobs yet" in shown.out, shown.err
     assert (tls / "ca-key.pem").stat().st_mode & 0o077 == 0
