@@ -14,6 +14,7 @@ import pytest
 import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from support.documents import Command
 
 from coordinator.job.spec import read_yaml
 
@@ -85,6 +86,15 @@ def mounted_and_restricted(pod: dict[str, Any]) -> None:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
         security = container["securityContext"]
         assert security == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_what_is_started_in_a_cluster_can_run(real_data: Path) -> None:
+    job = documents(KUBERNETES / "jobs" / "train.yaml")[0]["spec"]["entrypoint"]
+    (shown,) = re.findall(r"errorcast train [^;&|]*", job)
+    script = (DEPLOY / "slurm" / "errorcast.sbatch").read_text(encoding="utf-8")
+    (arguments,) = re.findall(r": sbatch \S+ (.*)", script)
+    for words in (shown.split(), ["errorcast", "train", *arguments.split()]):
+        assert len(Command.parse(words).jobs(data_dir=str(real_data))) == 1
 
 
 def test_the_services_flags_are_those_of_the_command_line() -> None:
