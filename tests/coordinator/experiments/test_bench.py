@@ -1,13 +1,11 @@
 """`errorcast bench` and `errorcast plan`, run as people run them, at a small size."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from test_cli import errorcast
+from support.command_line import run_errorcast
 
-from coordinator.cli.main import main
 from coordinator.cli.units import bits_per_second, doubling, seconds
 from coordinator.experiments.time_to_target import Contender, time_to_target
 from coordinator.experiments.workload import timing_workload
@@ -20,9 +18,9 @@ SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
 
 
 @pytest.mark.timeout(240)
-def test_bench_measures_every_side_and_writes_what_it_found(tmp_path: Path) -> None:
-    done = errorcast("bench", *SMALL, "--microbatches", "2,4", "--out", "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_bench_measures_every_side_and_writes_what_it_found(a_ray: None, tmp_path: Path) -> None:
+    done = run_errorcast("bench", *SMALL, "--microbatches", "2,4", "--out", "out", cwd=tmp_path)
+    assert done.code == 0, done.err
     found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     rows = found["rows"]
     assert [row["schedule"] for row in rows if row["best"]] == [ERRORCAST, *PEERS, ONE_PROCESS_DFA]
@@ -49,15 +47,15 @@ def test_bench_measures_every_side_and_writes_what_it_found(tmp_path: Path) -> N
     assert page.count("data:image/png;base64,") == 2
     assert found["command"] in page
     for text in ("errorcast", "ZBV zero bubble", "speedup"):
-        assert text in done.stdout
+        assert text in done.out
 
 
 @pytest.mark.timeout(240)
-def test_time_to_accuracy_trains_both_sides_to_it(tmp_path: Path) -> None:
+def test_time_to_accuracy_trains_both_sides_to_it(a_ray: None, tmp_path: Path) -> None:
     arguments = ("--rounds", "1", "--steps", "1", "--microbatches", "2", "--batch-size", "64")
-    target = ("--to-accuracy", "85", "--set", "epochs=8", "--out", "out")
-    done = errorcast("bench", "digits", *arguments, *target, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    target = ("--width", "128", "--to-accuracy", "85", "--set", "epochs=8", "--out", "out")
+    done = run_errorcast("bench", "digits", *arguments, *target, cwd=tmp_path)
+    assert done.code == 0, done.err
     found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     ours, theirs = found["race"]
     assert ours["schedule"] == ERRORCAST
@@ -102,31 +100,23 @@ def test_each_side_of_a_race_has_its_own_settings() -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["errorcast", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    errors = capfd.readouterr().err
-    assert ended.value.code == 2, errors
-    assert message in errors
-    assert errors.count("\n") == 1, errors
+    done = run_errorcast(*arguments, cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert done.err.count("\n") == 1, done.err
 
 
 def test_plan_goes_up_to_a_thousand_blocks(tmp_path: Path) -> None:
-    done = errorcast("plan", "--width", "64", "--blocks", "1,2,4,...,1024", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
+    done = run_errorcast("plan", "--width", "64", "--blocks", "1,2,4,...,1024", cwd=tmp_path)
+    assert done.code == 0, done.err
+    lines = [line.split() for line in done.out.splitlines()]
     planned = {int(words[0]): words for words in lines if words and words[0].isdigit()}
     assert sorted(planned) == [2**i for i in range(11)]
-    assert "1F1B" in done.stdout
-    assert "assumes" in done.stdout
+    assert "1F1B" in done.out
+    assert "assumes" in done.out
 
 
 def test_numbers_and_units_as_people_write_them() -> None:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from test_cli import errorcast
+from support.command_line import run_errorcast
 
 from coordinator.experiments.chaos import (
     COORDINATOR,
@@ -47,6 +47,7 @@ def test_the_same_seed_draws_the_same_faults() -> None:
     assert [s.step for s in once] == sorted(s.step for s in once)
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(400)
 def test_ten_kills_and_the_same_bits(a_ray: None, tmp_path: Path) -> None:
     """Workers and the coordinator's process of a job on three blocks."""
@@ -58,6 +59,7 @@ def test_ten_kills_and_the_same_bits(a_ray: None, tmp_path: Path) -> None:
     assert sums["recovery_s"]["longest"] < 60  # a bound against hanging; the figures are measured
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(240)
 def test_a_stopped_worker_hangs_and_is_replaced(a_ray: None, tmp_path: Path) -> None:
     found = under_faults(
@@ -68,18 +70,22 @@ def test_a_stopped_worker_hangs_and_is_replaced(a_ray: None, tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(240)
-def test_the_command_prints_what_came_of_it(tmp_path: Path) -> None:
-    done = errorcast(
-        "chaos", "digits", "--kills", "2", "--seed", "2", "--epochs", "12", "--format", "json",
-        "--out", "both", "--set", "options.width=32", cwd=tmp_path,
+def test_the_command_prints_what_came_of_it(a_ray: None, tmp_path: Path) -> None:
+    """The seed kills the coordinator and a worker, and stops a worker as if it hung."""
+    done = run_errorcast(
+        "chaos", "digits", "--kills", "2", "--stops", "1", "--stop-s", "10", "--seed", "38",
+        "--epochs", "30", "--format", "json", "--out", "both",
+        "--set", "options.width=32", "--set", "resources.timeout_s=3", cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["faults"] == found["recoveries"] == 2
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["faults"] == found["recoveries"] == 3
     assert found["same_weights"] and found["same_losses"]  # noqa: PT018
     assert found["steps_repeated"] == sum(s["repeated"] for s in found["strikes"])
-    assert "(raylet)" not in done.stderr
-    assert "Traceback" not in done.stderr
+    struck = {(s["action"], s["victim"] > COORDINATOR) for s in found["strikes"]}
+    assert struck == {("kill", False), ("kill", True), ("stop", True)}
+    assert "(raylet)" not in done.err
+    assert "Traceback" not in done.err
     assert (tmp_path / "both" / "faults" / "model.safetensors").is_file()
 
 

@@ -1,12 +1,11 @@
 """`errorcast compare`: several methods and seeds of one task."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from support.command_line import run_errorcast
 
-from coordinator.cli.main import main
 from coordinator.experiments.method_comparison import METHODS, common_looks, compare_methods
 from dfa_core import JobError
 
@@ -18,24 +17,11 @@ ARGUMENTS = (
 )
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["errorcast", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
 @pytest.mark.timeout(240)
-def test_it_trains_each_once_and_writes_what_came_of_it(
-    a_ray: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, *ARGUMENTS) == 0
-    shown = capfd.readouterr().out
-    found = json.loads(shown)
+def test_it_trains_each_once_and_writes_what_came_of_it(a_ray: None, tmp_path: Path) -> None:
+    done = run_errorcast(*ARGUMENTS, cwd=tmp_path)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert found == json.loads((tmp_path / "both" / "compare.json").read_text())
     rows = {row["method"]: row for row in found["methods"]}
     assert list(rows) == ["bp", "dfa", "shallow"]
@@ -60,10 +46,10 @@ def test_it_trains_each_once_and_writes_what_came_of_it(
         assert (tmp_path / "both" / picture).read_bytes()[:4] == b"\x89PNG"
 
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "both").glob("*/result.json")}
-    assert run(monkeypatch, *ARGUMENTS[:-2]) == 0  # again, as a table: nothing is trained
-    shown = capfd.readouterr().out
-    assert "alignment with the exact gradient" in shown
-    assert f"{rows['dfa']['test']['accuracy']['mean']:.4f}" in shown
+    again = run_errorcast(*ARGUMENTS[:-2], cwd=tmp_path)  # as a table: nothing is trained
+    assert again.code == 0, again.err
+    assert "alignment with the exact gradient" in again.out
+    assert f"{rows['dfa']['test']['accuracy']['mean']:.4f}" in again.out
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
 
@@ -80,9 +66,6 @@ def test_unknown_methods_are_named(tmp_path: Path) -> None:
         compare_methods("digits", ["dfa"], 0, {}, tmp_path, aligned=False, tell=print)
 
 
-def test_the_help_names_every_method(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    assert run(monkeypatch, "compare", "--help") == 0
-    assert f"Any of: {', '.join(sorted(METHODS))}." in capfd.readouterr().out
+def test_the_help_names_every_method() -> None:
+    shown = run_errorcast("compare", "--help", COLUMNS="200").out
+    assert f"Any of: {', '.join(sorted(METHODS))}." in shown
