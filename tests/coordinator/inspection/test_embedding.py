@@ -2,34 +2,28 @@
 
 from pathlib import Path
 
-import pytest
 import torch
-from test_method_comparison import run
+from support.command_line import run_errorcast
 
 from coordinator import train
 from coordinator.inspection.embedding import embed
 from coordinator.inspection.saved_run import open_run
 
 
-def test_a_panel_for_each_run(
-    a_ray: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for method in ("bp", "shallow"):
-        train("digits", method=method, epochs=1, options={"width": 32}, run_dir=tmp_path / method)
-    features, classes = open_run(tmp_path / "bp").hidden()
-    first, _ = open_run(tmp_path / "bp").hidden(0)
+def test_a_panel_for_each_run(digits_run: Path, tmp_path: Path) -> None:
+    train("digits", method="shallow", epochs=1, options={"width": 32}, run_dir=tmp_path / "shallow")
+    features, classes = open_run(digits_run).hidden()
+    first, _ = open_run(digits_run).hidden(0)
     assert features.shape == first.shape == (360, 32)
     assert not torch.equal(features, first)
     assert classes.unique().tolist() == list(range(10))
-    assert run(monkeypatch, "tsne", "bp", "shallow", "--layer", "1", "-o", "both.png") == 0
+    runs = (str(digits_run), "shallow")
+    done = run_errorcast("tsne", *runs, "--layer", "1", "-o", "both.png", cwd=tmp_path)
+    assert done.code == 0, done.err
     assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
-    capfd.readouterr()
-    assert run(monkeypatch, "tsne", "bp", "--layer", "3", "-o", "none.png") == 2
-    assert capfd.readouterr().err == "errorcast: --layer: 3 is not between 0 and 2\n"
+    done = run_errorcast("tsne", *runs[:1], "--layer", "3", "-o", "none.png", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err == "errorcast: --layer: 3 is not between 0 and 2\n"
     assert not (tmp_path / "none.png").exists()
 
 

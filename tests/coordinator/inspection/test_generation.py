@@ -1,11 +1,12 @@
 """`errorcast generate`: a language model goes on with a text."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_method_comparison import run
+from support.command_line import run_errorcast
 
 from coordinator import train
 from coordinator.inspection.generation import continue_text
@@ -31,32 +32,33 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def trained(a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def trained(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run that knows the alphabet by heart."""
-    monkeypatch.setenv("ERRORCAST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    prepared.cache_clear()
-    (tmp_path / "input.txt").write_text(VERSE * 200, encoding="utf-8")
-    train("tiny-shakespeare", run_dir=tmp_path / "run", data_dir=str(tmp_path), **SETTINGS)
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("alphabet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ERRORCAST_CACHE", str(folder / "cache"))
+        prepared.cache_clear()
+        (folder / "input.txt").write_text(VERSE * 200, encoding="utf-8")
+        train("tiny-shakespeare", run_dir=folder / "run", data_dir=str(folder), **SETTINGS)
+        yield folder / "run"
 
 
 @pytest.mark.timeout(240)
-def test_a_model_goes_on_with_what_it_learned(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_goes_on_with_what_it_learned(trained: Path) -> None:
     arguments = ("generate", str(trained), "--prompt", "abcdefgh", "--tokens", "60")
-    capfd.readouterr()
-    assert run(monkeypatch, *arguments, "--temperature", "0") == 0
-    assert capfd.readouterr().out == (VERSE * 3)[:68] + "\n"
+    done = run_errorcast(*arguments, "--temperature", "0")
+    assert done.code == 0, done.err
+    assert done.out == (VERSE * 3)[:68] + "\n"
     texts = []
     for seed in ("1", "1", "2"):
-        assert run(monkeypatch, *arguments, "--temperature", "3", "--seed", seed) == 0
-        texts.append(capfd.readouterr().out)
+        done = run_errorcast(*arguments, "--temperature", "3", "--seed", seed)
+        assert done.code == 0, done.err
+        texts.append(done.out)
     assert texts[0] == texts[1] != texts[2]
-    assert run(monkeypatch, *arguments[:2], "--prompt", "THE") == 2
-    assert "errorcast: the model does not know the character 'T'" in capfd.readouterr().err
+    done = run_errorcast(*arguments[:2], "--prompt", "THE")
+    assert done.code == 2
+    assert "errorcast: the model does not know the character 'T'" in done.err
     result = json.loads((trained / "result.json").read_text())["metrics"]
     assert result["perplexity"] == pytest.approx(2.718281828 ** result["loss"])
     assert result["perplexity"] < 1.5
@@ -69,14 +71,11 @@ def test_a_run_keeps_its_tokenizer(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="--prompt: is empty"):
         next(continue_text(open_run(trained), tokenizer, "", 1, 1.0, 0))
     (tmp_path / "input.txt").write_text(VERSE.upper() * 200, encoding="utf-8")
-    prepared.cache_clear()
     with pytest.raises(JobError, match=r"tokenizer\.json: is another one than the data gives now"):
         train("tiny-shakespeare", run_dir=trained, resume=True, data_dir=str(tmp_path), **SETTINGS)
 
 
-def test_other_runs_have_nothing_to_say(
-    a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    train("digits", method="bp", epochs=1, options={"width": 16}, run_dir=tmp_path / "digits")
-    assert run(monkeypatch, "generate", str(tmp_path / "digits")) == 2
-    assert "is not a run of a language task" in capfd.readouterr().err
+def test_other_runs_have_nothing_to_say(digits_run: Path) -> None:
+    done = run_errorcast("generate", str(digits_run))
+    assert done.code == 2
+    assert "is not a run of a language task" in done.err

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from test_method_comparison import run
-from test_view_synthesis import write_scene
+from support.command_line import run_errorcast
+from support.scenes import write_scene
 
 from coordinator import train
 from coordinator.inspection.rendering import View, poses_along, write_frames
@@ -29,10 +29,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.mark.timeout(240)
 def test_a_trained_scene_is_seen(
-    a_ray: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_scene(tmp_path / "s")
@@ -45,24 +42,28 @@ def test_a_trained_scene_is_seen(
     assert scores["psnr"] > 15
     assert 0 < scores["ssim"] <= 1
 
-    assert run(monkeypatch, "render", "dfa", "residual", "--frames", "3", "--size", "12", "-o",
-               "turn.gif") == 0  # fmt: skip
+    done = run_errorcast(
+        "render", "dfa", "residual", "--frames", "3", "--size", "12", "-o", "turn.gif"
+    )
+    assert done.code == 0, done.err
     with Image.open("turn.gif") as turn:
         assert (turn.n_frames, turn.size) == (3, (24, 12))  # type: ignore[attr-defined]
-    assert run(monkeypatch, "render", "dfa", "--path", "held-out", "-o", "views.png") == 0
+    done = run_errorcast("render", "dfa", "--path", "held-out", "-o", "views.png")
+    assert done.code == 0, done.err
     with Image.open("views.png") as views:
         assert views.width > 300
-    assert run(monkeypatch, "render", "dfa", "--path", "held-out", "--frames", "1", "-o",
-               "view.png") == 0  # fmt: skip
+    done = run_errorcast("render", "dfa", "--path", "held-out", "--frames", "1", "-o", "view.png")
+    assert done.code == 0, done.err
     with Image.open("view.png") as view_of_one:
         assert view_of_one.height < views.height
-    assert run(monkeypatch, "render", "dfa", "--frames", "1", "-o", "one.png") == 0
+    done = run_errorcast("render", "dfa", "--frames", "1", "-o", "one.png")
+    assert done.code == 0, done.err
     with Image.open("one.png") as one:
         assert one.size == (8, 8)
 
-    capfd.readouterr()
-    assert run(monkeypatch, "evaluate", "residual", "--alignment") == 0
-    assert "ResidualBlock" in capfd.readouterr().out
+    done = run_errorcast("evaluate", "residual", "--alignment")
+    assert done.code == 0, done.err
+    assert "ResidualBlock" in done.out
 
     view = View(open_run(tmp_path / "dfa", str(tmp_path)), "dfa")
     pose = poses_along("held-out", view.scene, 1, 0, 0)[0]
@@ -70,25 +71,37 @@ def test_a_trained_scene_is_seen(
     error = (seen - view.scene.test.images[0]).square().mean()
     assert -10 * float(torch.log10(error)) > 15
 
-    capfd.readouterr()
-    assert run(monkeypatch, "render", "dfa", "--path", "orbits") == 2
-    assert "errorcast: --path: unknown 'orbits'; did you mean orbit?" in capfd.readouterr().err
-    assert run(monkeypatch, "render", "dfa", "--frames", "1", "-o", "view.jif") == 2
-    assert "-o view.jif: '.jif' is no kind of image" in capfd.readouterr().err
-    assert run(monkeypatch, "render", "dfa", "-o", "views/lego.gif") == 2
-    assert "there is no folder views; make it first" in capfd.readouterr().err
+    done = run_errorcast("render", "dfa", "--path", "orbits")
+    assert done.code == 2, done.err
+    assert "errorcast: --path: unknown 'orbits'; did you mean orbit?" in done.err
+    done = run_errorcast("render", "dfa", "--frames", "1", "-o", "view.jif")
+    assert done.code == 2, done.err
+    assert "-o view.jif: '.jif' is no kind of image" in done.err
+    done = run_errorcast("render", "dfa", "-o", "views/lego.gif")
+    assert done.code == 2, done.err
+    assert "there is no folder views; make it first" in done.err
     (tmp_path / "s" / "r_3.png").unlink()
-    assert run(monkeypatch, "train", "nerf", "--data-dir", str(tmp_path), "--run-dir", "other",
-               "--set", "options.scene=s", "--set", "options.size=4") == 2  # fmt: skip
-    said = capfd.readouterr().err
+    done = run_errorcast(
+        "train",
+        "nerf",
+        "--data-dir",
+        str(tmp_path),
+        "--run-dir",
+        "other",
+        "--set",
+        "options.scene=s",
+        "--set",
+        "options.size=4",
+    )
+    assert done.code == 2, done.err
+    said = done.err
     assert "r_3.png: there is no such image" in said
     assert "Traceback" not in said
 
 
-def test_another_tasks_run_is_refused(a_ray: None, tmp_path: Path) -> None:
-    train("digits", run_dir=tmp_path / "run", epochs=1)
+def test_another_tasks_run_is_refused(digits_run: Path) -> None:
     with pytest.raises(JobError, match="digits: is no run of view synthesis, but of digits"):
-        View(open_run(tmp_path / "run"), "digits")
+        View(open_run(digits_run), "digits")
 
 
 def test_frames_are_written_as_they_are(tmp_path: Path) -> None:

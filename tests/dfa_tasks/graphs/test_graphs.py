@@ -134,6 +134,7 @@ def random_graph(nodes: int = 9) -> Graph:
 
 
 def test_the_spline_convolution_is_its_formula() -> None:
+    torch.manual_seed(0)
     graph = random_graph()
     layer = SplineMixing(graph, 3)
     near, far, own = (torch.randn(4, 3) for _ in range(3))
@@ -151,6 +152,7 @@ def test_the_spline_convolution_is_its_formula() -> None:
 @pytest.mark.parametrize("kind", ["gcn", "cheb", "gat"])
 def test_a_layer_is_torch_geometrics_convolution(kind: ConvolutionKind) -> None:
     """With the maps taken out, and words in place of a matrix."""
+    torch.manual_seed(0)
     graph = random_graph()
     features = graph.features.clamp(min=0)
     graph = replace(graph, features=features)

@@ -126,6 +126,7 @@ def test_a_misspelt_choice_is_named(option: str, near: str) -> None:
 
 
 def test_standard_attention_is_its_formula() -> None:
+    torch.manual_seed(0)
     attention = Attention("standard", 8, 2, length=5, dropout=0.0)
     x = torch.randn(3, 5, 8)
     query, key, values = attention.values(x).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
@@ -147,6 +148,7 @@ def test_a_fixed_synthesizer_does_not_learn_its_scores() -> None:
     ("points", "layers"), [("block", 2), (1, 2), (2, 1), ("sublayer", 4), ("micro", 6)]
 )
 def test_the_points_cut_the_same_network(points: Points, layers: int) -> None:
+    torch.manual_seed(0)
     options = {"length": 6, "blocks": 2, "width": 8, "heads": 2, "hidden": 16, "dropout": 0.0}
     models = [
         transformer(11, points="block", **options),  # type: ignore[arg-type]

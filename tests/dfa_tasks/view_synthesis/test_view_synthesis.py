@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.scenes import write_scene
 
 from dfa_core import FeedbackSpec, JobError, LearningRule, Reference
 from dfa_core.activations import tensors
@@ -24,19 +25,6 @@ from dfa_tasks.view_synthesis.volume import colours, resampled, stratified, weig
 
 BOUNDS = Bounds(2.0, 6.0)
 TRUNKS: tuple[Trunk, ...] = ("plain", "residual")
-
-
-def write_scene(folder: Path, views: int = 9, side: int = 8) -> Path:
-    folder.mkdir()
-    frames = []
-    for view in range(views):
-        Image.new("RGBA", (side, side), (255, 0, 0, 28 * view)).save(folder / f"r_{view}.png")
-        pose = np.eye(4)
-        pose[2, 3] = 4.0 + view
-        frames.append({"file_path": f"./r_{view}", "transform_matrix": pose.tolist()})
-    told = {"camera_angle_x": 0.7, "frames": frames}
-    (folder / "transforms_train.json").write_text(json.dumps(told))
-    return folder
 
 
 def test_lego_as_it_is(real_data: Path) -> None:
@@ -198,6 +186,7 @@ def test_an_even_fog_and_a_wall() -> None:
 
 def test_the_renderers_gradient_is_exact() -> None:
     torch.manual_seed(0)
+    torch.manual_seed(0)
     raw = torch.randn(3, 7, 4, dtype=torch.float64, requires_grad=True)
     depths = torch.rand(3, 7, dtype=torch.float64).sort(dim=1).values
     lengths = torch.ones(3, dtype=torch.float64)
@@ -231,6 +220,7 @@ def test_encoding() -> None:
 def test_only_the_last_gradients_are_exact(trunk: Trunk) -> None:
     """By identity or by the error itself, the last layers of both networks learn as by bp."""
     torch.manual_seed(0)
+    torch.manual_seed(0)
     kind = "random" if trunk == "plain" else "identity"
     rule = LearningRule(error_at="input", sample_dims=2, feedback=FeedbackSpec(kind))  # type: ignore[arg-type]
     rays = torch.randn(6, 9)
@@ -260,6 +250,7 @@ def test_only_the_last_gradients_are_exact(trunk: Trunk) -> None:
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_each_network_learns_from_its_own_rows(trunk: Trunk) -> None:
+    torch.manual_seed(0)
     kind = "random" if trunk == "plain" else "identity"
     rule = LearningRule(error_at="input", sample_dims=2, feedback=FeedbackSpec(kind))  # type: ignore[arg-type]
     model = nerf(BOUNDS, trunk, layers=2, width=8, coarse=4, fine=5)

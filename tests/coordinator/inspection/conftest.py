@@ -1,0 +1,14 @@
+"""One finished run of digits for the tests that look at runs."""
+
+from pathlib import Path
+
+import pytest
+
+from coordinator import train
+
+
+@pytest.fixture(scope="session")
+def digits_run(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits") / "bp"
+    train("digits", method="bp", epochs=1, options={"width": 32}, run_dir=folder)
+    return folder
