@@ -1,32 +1,36 @@
-"""A layer block and its local update: the learning rule, in one page."""
+"""A layer block and its local update: the learning rule, on one page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, detached, tensors
-from dfa_core.layer import Layer
+from dfa_core.layer import Layer, LearnsBy
 
-OnLayer = Callable[[Layer, int], None]  # with the step
+OnLayer = Callable[[Layer, int], None]  # called with a layer and the step
 
 
 class Block:
     """Consecutive layers that learn from the global error alone (Nøkland 2016; arXiv 2006.12878).
 
-    Layer i has input h[i-1], cut off from the graph, and output h[i] = f_i(h[i-1]; w_i). Given the
-    global error e, its gradient is (d h[i] / d w_i)^T · (e·B_i): nothing passes between layers.
+    Layer i maps its input h[i-1], detached from the graph, to h[i] = f_i(h[i-1]; w_i). Given the
+    global error e, its gradient is (∂h[i]/∂w_i)^T · (e·B_i): no gradient passes between layers.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
-        self._waiting: dict[tuple[int, int], list[Activations]] = {}
+        self._waiting: dict[tuple[int, int], list[Activations]] = {}  # outputs without their error
 
     def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
         """Run one microbatch through all layers and keep what its update will need.
 
-        Returns the last layer's output, without a graph. The input must stay as it is until the
-        update of the same microbatch.
+        x: (samples..., features...), or a tuple of such tensors. It must stay unchanged until the
+            update of this microbatch.
+
+        Returns the last layer's output, without a graph.
+
+        Raises JobError if a layer fails.
         """
         outputs = []
         for layer in self.layers:
@@ -38,33 +42,29 @@ class Block:
     def update(
         self, error: Tensor, step: int, microbatch: int, each: OnLayer | None = None
     ) -> None:
-        """Add the local gradients of one microbatch, all layers in one call to autograd.
+        """Add the local gradients of one microbatch.
 
-        error: the global error e of that microbatch, (samples..., error features...).
-        each: called with every layer as soon as its gradients are there; they then come layer by
-            layer, which changes no bit.
+        error: the global error e of this microbatch, (samples..., error features).
+        each: called with every layer as soon as its gradients are complete; they are then computed
+            layer by layer, which gives the same bits.
+
+        Raises JobError if error and outputs do not fit.
         """
-        outputs: list[Tensor] = []
-        gradients: list[Tensor] = []
-        waiting = self._waiting.pop((step, microbatch))
-        non_finite = skipped(self.layers, error, step)
-        for layer, h in zip(self.layers, waiting, strict=True):
-            if not non_finite:
-                of_layer = layer.learning_signals(error, h)
-                outputs += of_layer[0]
-                gradients += of_layer[1]
-            if each is not None:
-                if outputs:
-                    torch.autograd.backward(outputs, gradients)
-                outputs, gradients = [], []
-                each(layer, step)
-        if outputs:
-            torch.autograd.backward(outputs, gradients)
+        outputs = self._waiting.pop((step, microbatch))
+        skip = skip_if_non_finite(self.layers, error, step)
+        if each is None:
+            if not skip:
+                add_local_gradients(self.layers, outputs, error)
+            return
+        for layer, h in zip(self.layers, outputs, strict=True):
+            if not skip:
+                add_local_gradients([layer], [h], error)
+            each(layer, step)
 
     def step(self, step: int, before: OnLayer | None = None) -> None:
         """Let every layer's optimizer take its step with the gradients of batch `step`.
 
-        before: called with each layer just before its own.
+        before: called with each layer just before its own step.
         """
         for layer in self.layers:
             if before is not None:
@@ -73,29 +73,49 @@ class Block:
 
     @torch.no_grad()
     def evaluate(self, x: Activations) -> Activations:
-        """Run samples through all layers in evaluation mode."""
+        """Run samples through all layers in evaluation mode. Raises JobError if a layer fails."""
         for layer in self.layers:
             x = layer.evaluate(x)
         return x
 
     def first_non_finite(self) -> str | None:
-        """Name the first layer whose weights, or outputs that wait for an error, are not finite."""
+        """Name the first layer that holds NaN or infinity, in its weights or waiting outputs."""
         for position, layer in enumerate(self.layers):
             weight = layer.first_non_finite()
             if weight is not None:
                 return f"{layer.label}, {weight}"
             for outputs in self._waiting.values():
-                found = tensors(outputs[position])
-                if not all(bool(torch.isfinite(tensor).all()) for tensor in found):
+                if not all(bool(torch.isfinite(h).all()) for h in tensors(outputs[position])):
                     return f"{layer.label}, its output"
         return None
 
 
-def skipped(layers: Sequence[Layer], error: Tensor, step: int) -> bool:
-    """Let layers that skip non-finite batches leave out one whose error says so; return whether."""
-    skips = any(layer.skip_non_finite for layer in layers)
-    if not skips or bool(torch.isfinite(error).all()):
+def add_local_gradients(
+    layers: Sequence[Layer],
+    outputs: Sequence[Activations],
+    error: Tensor,
+    by: Collection[LearnsBy] = ("feedback", "error"),
+) -> None:
+    """Add (∂h[i]/∂w_i)^T · (e·B_i) to the gradients of every layer, in one call to autograd.
+
+    outputs: h[i] of each layer, with its graph; error: e; by: see Layer.learning_signals.
+    """
+    learning: list[Tensor] = []
+    signals: list[Tensor] = []  # e·B_i, in place of dLoss/dh[i]
+    for layer, h in zip(layers, outputs, strict=True):
+        tensors_of_layer, signals_of_layer = layer.learning_signals(error, h, by)
+        learning += tensors_of_layer
+        signals += signals_of_layer
+    if learning:
+        torch.autograd.backward(learning, signals)
+
+
+def skip_if_non_finite(layers: Sequence[Layer], error: Tensor, step: int) -> bool:
+    """Mark the batch of `step` as skipped if the rule says so and its error is not finite."""
+    if not any(layer.rule.skip_non_finite for layer in layers):
+        return False
+    if bool(torch.isfinite(error).all()):
         return False
     for layer in layers:
-        layer.leave_out(step)
+        layer.mark_skipped(step)
     return True

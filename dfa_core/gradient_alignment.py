@@ -33,8 +33,8 @@ def _gradients(
         ]
     finally:
         reference.method = kept
-        for part in reference.parts():
-            part.clear_gradients()
+        for module in reference.trained_modules():
+            module.clear_gradients()
 
 
 def _flat(parameter: Tensor) -> Tensor:

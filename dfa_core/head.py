@@ -22,10 +22,9 @@ class Head(TrainedModule):
 
     def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
         module = model.build_head(rule.seed)
-        super().__init__("head", module, rule.optimizer.of("head"), rule.skip_non_finite)
+        super().__init__("head", module, rule, key="head")
         self.label = f"the head ({describe(module)})"
         self.loss = loss
-        self.rule = rule
 
     def error(
         self, h: Activations, target: Tensor, step: int, microbatch: int
@@ -47,7 +46,7 @@ class Head(TrainedModule):
         tap.retain_grad()
         value = self.finite(loss, step, microbatch)
         if not isfinite(value):
-            self.leave_out(step)
+            self.mark_skipped(step)
             return value, torch.full_like(tap, torch.nan, requires_grad=False)
         torch.autograd.backward(loss / self.rule.microbatches)
         if tap.grad is None:
@@ -55,7 +54,7 @@ class Head(TrainedModule):
                 f"{self.label}: the loss does not depend on the head's {self.rule.error_at}"
             )
         if self.rule.skip_non_finite and not bool(torch.isfinite(tap.grad).all()):
-            self.leave_out(step)
+            self.mark_skipped(step)
         return value, tap.grad
 
     def finite(self, loss: Tensor, step: int, microbatch: int) -> float:
@@ -69,7 +68,7 @@ class Head(TrainedModule):
         self, h: Activations, target: Tensor, step: int, microbatch: int
     ) -> tuple[Tensor, Tensor]:
         """Return (mean loss of the microbatch, head output), both with their graph."""
-        self.note_buffers(step)
+        self.save_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
                 output = self._output(h)

@@ -49,9 +49,9 @@ class OptimizerSpec:
     cuts: tuple[int, ...] = ()
     cut_factor: float = 0.5
 
-    def of(self, part: str) -> "OptimizerSpec":
+    def for_module(self, key: str) -> "OptimizerSpec":
         """Return the spec of one layer ("0", "1"...) or of the "head"."""
-        return replace(self, options={**self.options, **self.layer_options.get(part, {})})
+        return replace(self, options={**self.options, **self.layer_options.get(key, {})})
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step` (the first is 0)."""

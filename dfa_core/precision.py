@@ -1,9 +1,7 @@
-"""Which numbers layers compute in, and which they pass on; weights are fp32.
+"""The number formats that layers compute in and pass on; weights are fp32.
 
-A layer that computes in bf16 passes bf16 on where its last operation gave that, as autocast does;
-head, loss and error are fp32.
-
-How the error travels is error_format.py's.
+A layer that computes in bf16 passes bf16 on if its last operation gave bf16, as under autocast.
+Head, loss and error are fp32. How the error travels is in feedback/error_format.py.
 """
 
 from collections.abc import Sequence
@@ -17,14 +15,17 @@ Precision = Literal["fp32", "bf16"]
 
 
 def computing_in(precision: Precision, like: Tensor) -> AbstractContextManager[object]:
-    """Let torch compute what allows it in bf16, on the device of `like` (autocast)."""
+    """Return a context in which torch computes what autocast allows in this format.
+
+    like: any tensor on the device that computes.
+    """
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(like.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 class _Rounded(torch.autograd.Function):
-    """fp32 to the nearest bf16, in fp32; a gradient passes as if nothing had been done."""
+    """Rounds fp32 to the nearest bf16, kept in fp32; the gradient passes unchanged."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
@@ -35,24 +36,25 @@ class _Rounded(torch.autograd.Function):
         return gradient
 
 
-def passed_on(x: Tensor, activations: Precision) -> Tensor:
-    """Return an output of a layer as the next one gets it, wherever that lives.
+def passed_on(outputs: Sequence[Tensor], activations: Precision) -> tuple[Tensor, ...]:
+    """Return a layer's output tensors as the next layer gets them, wherever that layer lives.
 
-    With `bf16` it is rounded behind every layer, and not between blocks alone: bits must not depend
-    on where the model is cut.
+    They have one dtype: fp32 if they were of several. With `activations="bf16"`, fp32 is rounded
+    after every layer, not only between blocks: bits must not depend on where the model is cut.
+    For the same reason they are contiguous, as after a message.
     """
+    if len({output.dtype for output in outputs}) > 1:
+        outputs = [widened(output) for output in outputs]
+    return tuple(_rounded(output, activations).contiguous() for output in outputs)
+
+
+def _rounded(x: Tensor, activations: Precision) -> Tensor:
     if activations == "fp32" or x.dtype != torch.float32:
         return x
     rounded: Tensor = _Rounded.apply(x)  # type: ignore[no-untyped-call]
     return rounded
 
 
-def of_one_type(found: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return tensors that go on together, as fp32 where one of them is."""
-    alike = len({x.dtype for x in found}) == 1
-    return found if alike else [widened(x) for x in found]
-
-
 def widened(x: Tensor) -> Tensor:
-    """Return bf16 as fp32, anything else as it is."""
+    """Return bf16 as fp32, and any other dtype unchanged."""
     return x.float() if x.dtype == torch.bfloat16 else x

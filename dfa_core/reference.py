@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, TensorSpec, detached
-from dfa_core.block import skipped
+from dfa_core.block import add_local_gradients, skip_if_non_finite
 from dfa_core.head import Head, Loss
 from dfa_core.layer import LearnsBy, build_layers
 from dfa_core.microbatch import split
@@ -38,15 +38,15 @@ class Reference:
         self.layers = build_layers(model, 0, len(model.layers), rule)
         self.head = Head(model, loss, rule)
 
-    def parts(self) -> Iterator[TrainedModule]:
+    def trained_modules(self) -> Iterator[TrainedModule]:
         """Yield all layers, then the head."""
         yield from self.layers
         yield self.head
 
     def to(self, device: torch.device) -> None:
         """Move to a device, before the first step; batches are to come from there."""
-        for part in self.parts():
-            part.to(device)
+        for module in self.trained_modules():
+            module.to(device)
 
     def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
         """Train on one batch; return its loss, the mean over the microbatches.
@@ -74,20 +74,13 @@ class Reference:
                 x = layer.forward(detached(x), step, microbatch)
             outputs.append(x)
         loss, error = self.head.error(x, target, step, microbatch)
-        if not skipped(self.layers, error, step):
-            sent = self._sent(error, target, step, microbatch)
-            learning: list[Tensor] = []
-            gradients: list[Tensor] = []
-            for layer, h in zip(self.layers, outputs, strict=True):
-                of_layer = layer.learning_signals(sent, h, by)
-                learning += of_layer[0]
-                gradients += of_layer[1]
-            if learning:
-                torch.autograd.backward(learning, gradients)
+        if not skip_if_non_finite(self.layers, error, step):
+            received = self._received(error, target, step, microbatch)
+            add_local_gradients(self.layers, outputs, received, by)
         return loss
 
-    def _sent(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:
-        """Return what blocks would read out of the broadcast; `shallow` has none."""
+    def _received(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:
+        """Return the error as blocks would decode it; `shallow` broadcasts nothing."""
         if self.method != "dfa":
             return error
         sent = message(broadcast(error, target, self.rule), self.rule, step, microbatch)
@@ -99,8 +92,8 @@ class Reference:
         loss, _ = self.head.forward_loss(x, target, step, microbatch)
         value = self.head.finite(loss, step, microbatch)
         if not isfinite(value):
-            for part in self.parts():
-                part.leave_out(step)
+            for module in self.trained_modules():
+                module.mark_skipped(step)
             return value
         torch.autograd.backward(loss / self.rule.microbatches)
         return value

@@ -1,115 +1,126 @@
 """A module with its own optimizer: what a layer and the head have in common."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfa_core.errors import JobError
-from dfa_core.optimizer import OptimizerSpec, build_optimizer
+from dfa_core.optimizer import build_optimizer
+from dfa_core.rule import LearningRule
+from dfa_core.skipping import SkippedBatches
 
 TensorState = dict[str, Tensor]
 ScalarState = dict[str, Any]
 
 
 class TrainedModule:
-    """A module and its optimizer; its whole state is flat tensors and JSON scalars, no pickle."""
+    """A module and its optimizer; its whole state is flat tensors and JSON scalars, no pickle.
 
-    def __init__(
-        self, name: str, module: nn.Module, spec: OptimizerSpec, skip_non_finite: bool = False
-    ) -> None:
-        """skip_non_finite: leave out batches whose gradient is NaN or infinite."""
+    rule: how the module learns. It is the only copy here, and set_cuts() replaces it.
+    parameters: what the optimizer trains, by name.
+    """
+
+    def __init__(self, name: str, module: nn.Module, rule: LearningRule, key: str) -> None:
+        """name: of the module's state; key: its key in `optimizer.layer_options`.
+
+        Raises JobError if the optimizer does not exist or refuses its options.
+        """
         self.name = name
-        self._skipped: list[int] = []
-        self.skip_non_finite = skip_non_finite
-        self._bad: set[int] = set()
-        self._buffers_before: dict[int, TensorState] = {}
+        self.rule = rule
         self.module = module.train()
         self.device = torch.device("cpu")
-        self.spec = spec
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.parameters: dict[str, Tensor] = {**trained}
-        self.optimizer = build_optimizer(spec, trained.values())
+        self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values())
+        self._skipped = SkippedBatches(module)
 
     def to(self, device: torch.device) -> None:
-        """Move to a device, before the first step: what is computed here is computed there."""
+        """Move to a device, before the first step; inputs must come from there."""
         self.module.to(device)
         self.device = device
 
     def apply_gradients(self, step: int) -> None:
-        """Take the optimizer step of `step` with the gradients summed so far, and clear them."""
-        if self.skip_non_finite and not self._usable(step):
-            self._skipped.append(step)
+        """Take the optimizer step of `step` with the gradients summed so far, and clear them.
+
+        If the rule skips non-finite batches, and this one was marked or its gradient is not
+        finite, nothing changes.
+        """
+        if self.rule.skip_non_finite and not self._is_usable(step):
             self.clear_gradients()
-            self._restore_buffers(step)
+            self._skipped.skip(step)
             return
-        self._buffers_before.pop(step, None)
+        self._skipped.keep(step)
         if self.optimizer is None:
             return
-        if self.spec.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip_norm)
+        spec = self.rule.optimizer
+        if spec.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), spec.clip_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.rate(step)
+            group["lr"] = spec.rate(step)
         self.optimizer.step()
         self.clear_gradients()
 
-    def leave_out(self, step: int) -> None:
-        """Let the batch of `step` change nothing: its loss or its error is not finite."""
-        self._bad.add(step)
+    def _is_usable(self, step: int) -> bool:
+        if self._skipped.is_marked(step):
+            return False
+        gradients = (p.grad for p in self.parameters.values() if p.grad is not None)
+        return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+    def mark_skipped(self, step: int) -> None:
+        """Note that the batch of `step` must change nothing: its loss or error is not finite."""
+        self._skipped.mark(step)
 
     def take_skipped(self) -> list[int]:
-        """Return the steps whose batch changed no weight here, since this was last asked."""
-        steps, self._skipped = self._skipped, []
-        return steps
+        """Return the steps whose batch changed nothing here, since the last call."""
+        return self._skipped.take()
+
+    def save_buffers(self, step: int) -> None:
+        """Save running statistics before a forward of `step`, in case its batch is skipped."""
+        if self.rule.skip_non_finite:
+            self._skipped.save_buffers(step)
 
     def set_cuts(self, cuts: tuple[int, ...]) -> None:
         """Cut the learning rate at these steps from now on."""
-        self.spec = replace(self.spec, cuts=cuts)
+        self.rule = self.rule.cut_at(cuts)
 
     def go_back(self) -> None:
         """Drop what an unfinished step left here, before load_state()."""
         self._skipped.clear()
-        self._bad.clear()
-        self._buffers_before.clear()
         self.clear_gradients()
-
-    def note_buffers(self, step: int) -> None:
-        """Keep running statistics as they are before the batch of `step`, should it be left out."""
-        if self.skip_non_finite and step not in self._buffers_before:
-            self._buffers_before[step] = {n: b.clone() for n, b in self.module.named_buffers()}
-
-    def _restore_buffers(self, step: int) -> None:
-        before = self._buffers_before.pop(step, {})
-        for later in self._buffers_before:  # delayed mode: they were noted with this batch in them
-            self._buffers_before[later] = before
-        for name, buffer in self.module.named_buffers():
-            if name in before:
-                # .data: graphs of later batches may hold it, and autograd would refuse their update
-                buffer.data.copy_(before[name])
-
-    def _usable(self, step: int) -> bool:
-        if step in self._bad:
-            self._bad.remove(step)
-            return False
-        gradients = (p.grad for p in self.parameters.values() if p.grad is not None)
-        return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
     def clear_gradients(self) -> None:
         """Drop the gradients summed so far."""
         for parameter in self.parameters.values():
             parameter.grad = None
 
+    def train_also(self, name: str, parameter: Tensor) -> None:
+        """Let the optimizer train another tensor from now on, if there is an optimizer.
+
+        A name that is known already changes nothing.
+        """
+        if self.optimizer is not None and name not in self.parameters:
+            self.parameters[name] = parameter
+            self.optimizer.add_param_group({"params": [parameter]})
+
+    def drop_parameter(self, name: str) -> None:
+        """Undo train_also(), and drop the optimizer's state of that tensor."""
+        parameter = self.parameters.pop(name, None)
+        if parameter is not None and self.optimizer is not None:
+            groups = self.optimizer.param_groups
+            groups[:] = [group for group in groups if group["params"][0] is not parameter]
+            self.optimizer.state.pop(parameter, None)
+
     def first_non_finite(self) -> str | None:
-        """Return the name of the first weight or buffer that holds NaN or infinity."""
+        """Return the name of the first weight or buffer that holds NaN or infinity, if any."""
         for name, value in self.module.state_dict().items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 return str(name)
         return None
 
     def state(self) -> tuple[TensorState, ScalarState]:
-        """Return copies of weights (`weights/...`) and optimizer state (`optimizer/...`)."""
+        """Return CPU copies of weights (`weights/...`) and optimizer state (`optimizer/...`)."""
         tensors: TensorState = {
             f"weights/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in self.module.state_dict().items()
@@ -127,15 +138,15 @@ class TrainedModule:
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Take over a state made by `state`, bit for bit.
 
-        Raises JobError when it belongs to a module of another shape.
+        Raises JobError if the state belongs to a module of another shape.
         """
         weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k[0] == "w"}
         try:
             self.module.load_state_dict(weights)
         except RuntimeError as error:
-            what = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise JobError(
-                f"{self.name}: the saved weights do not fit this model: {what}"
+                f"{self.name}: the saved weights do not fit this model: {reason}"
             ) from error
         if self.optimizer is None:
             return

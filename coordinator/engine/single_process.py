@@ -29,7 +29,7 @@ class SingleProcess:
         if checkpoint is None:
             return 0
         self.set_cuts(checkpoint.cuts)
-        for module in self._reference.parts():
+        for module in self._reference.trained_modules():
             module.go_back()
             module.load_state(*checkpoint.parts.read(module.name))
         return checkpoint.step
@@ -40,7 +40,7 @@ class SingleProcess:
 
     def set_cuts(self, cuts: tuple[int, ...]) -> None:
         """Cut the learning rate at these steps from now on."""
-        for module in self._reference.parts():
+        for module in self._reference.trained_modules():
             module.set_cuts(cuts)
 
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
@@ -49,7 +49,7 @@ class SingleProcess:
             x, target = (tensor.to(self._device) for tensor in self._prefetcher.batch(step))
             on_step(step, self._reference.train_step(step, x, target))
         labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
-        modules = zip(labels, self._reference.parts(), strict=True)
+        modules = zip(labels, self._reference.trained_modules(), strict=True)
         return [(step, label) for label, module in modules for step in module.take_skipped()]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -59,7 +59,7 @@ class SingleProcess:
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head."""
-        return [write_state(module, folder) for module in self._reference.parts()]
+        return [write_state(module, folder) for module in self._reference.trained_modules()]
 
     def diagnosis(self) -> str | None:
         """Return which layer holds the first NaN or infinity."""

@@ -129,8 +129,8 @@ def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, di
             done = workers.train(pipeline, first, last)
             seconds = max(sum(worker.seconds) for worker in done)
             states = workers.states(pipeline)
-            for part in reference.parts():
-                part.load_state(*states[part.name])
+            for module in reference.trained_modules():
+                module.load_state(*states[module.name])
             run.append((seconds, evaluate(engine, criterion.task, splits.test)))
             if criterion.reached(run[-1][1]):
                 break

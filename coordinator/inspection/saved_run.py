@@ -124,6 +124,6 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
 def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:
     rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
     reference = Reference(job.model, job.task.loss, rule)
-    for part in reference.parts():
-        part.load_state(*checkpoint.parts.read(part.name))
+    for module in reference.trained_modules():
+        module.load_state(*checkpoint.parts.read(module.name))
     return reference

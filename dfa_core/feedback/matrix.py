@@ -54,6 +54,11 @@ class Feedback:
         self._seed = derive(seed, "feedback", "shared" if spec.shared else layer, *further)
         self.b: Tensor | None = None
 
+    @property
+    def is_learned(self) -> bool:
+        """Return whether B_i is trained too."""
+        return self.spec.rule.matrix == "learned"
+
     def project(self, error: Tensor, output: Tensor) -> Tensor:
         """Return e·B_i, shaped like the layer's output (Nøkland 2016, eq. 7).
 
@@ -78,17 +83,16 @@ class Feedback:
                 f"{tuple(error.shape)} differ in their first {dims} dimension(s), which count "
                 f"the samples; set the task's sample_dims"
             )
-        learned = self.spec.rule.matrix == "learned"
-        like = error if learned else output  # what is trained stays fp32
+        like = error if self.is_learned else output  # what is trained stays fp32
         matrix = self.matrix(prod(error.shape[dims:]), prod(output.shape[dims:]), like)
         flat = error.reshape(-1, matrix.shape[0]).to(matrix.dtype)
         return (flat @ matrix).view(output.shape).to(output.dtype)
 
-    def teach(self, error: Tensor, output: Tensor) -> Tensor:
-        """Add e^T·h_i to the gradient of B_i, and return B_i (Webster 2021).
+    def add_gradient(self, error: Tensor, output: Tensor) -> None:
+        """Add e^T·h_i to the gradient of a learned B_i (Webster 2021, after Kolen and Pollack).
 
-        It is what a head would get that read h_i: under the same optimizer and weight decay, B_i
-        comes to resemble what leads from h_i to the output.
+        This is the gradient of a linear head that reads h_i. With the same optimizer and weight
+        decay, B_i therefore grows like the path from h_i to the output.
 
         error, output: as for project().
         """
@@ -97,7 +101,6 @@ class Feedback:
         b = self.matrix(flat.shape[1], h.shape[1], flat)
         gradient = flat.T @ h
         b.grad = gradient if b.grad is None else b.grad.add_(gradient)
-        return b
 
     def matrix(self, error_features: int, features: int, like: Tensor) -> Tensor:
         """Return B_i, (error features, features), in the dtype and on the device of `like`."""

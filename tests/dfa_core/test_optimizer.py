@@ -78,8 +78,8 @@ def test_every_optimizers_state_survives_saving(name: str) -> None:
     one, other = (Reference(NETWORKS["mlp"], nn.functional.cross_entropy, rule) for _ in range(2))
     for step in range(3):
         one.train_step(step, *Noise().batch(step))
-    for part, copy in zip(one.parts(), other.parts(), strict=True):
-        copy.load_state(*part.state())
+    for module, copy in zip(one.trained_modules(), other.trained_modules(), strict=True):
+        copy.load_state(*module.state())
     for step in range(3, 6):
         losses = [r.train_step(step, *Noise().batch(step)) for r in (one, other)]
         assert losses[0] == losses[1]
@@ -114,8 +114,8 @@ rule = LearningRule(optimizer=OptimizerSpec("adam", 0.1, clip_norm=1.0))
 network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
 one = Reference(as_model(network), nn.functional.cross_entropy, rule)
 one.train_step(0, torch.ones(2, 4), torch.zeros(2, dtype=torch.long))
-for part in one.parts():
-    part.load_state(*part.state())
+for module in one.trained_modules():
+    module.load_state(*module.state())
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -32,11 +32,13 @@ def trained(precision: str) -> Reference:
 def test_layers_compute_in_bf16_and_weights_stay_fp32() -> None:
     narrow = trained("bf16")
     assert Told.seen is torch.bfloat16
-    assert {p.dtype for part in narrow.parts() for p in part.parameters.values()} == {torch.float32}
+    assert {p.dtype for module in narrow.trained_modules() for p in module.parameters.values()} == {
+        torch.float32
+    }
     assert narrow.evaluate(torch.randn(4, 8)).dtype is torch.float32
     wide = trained("fp32")
     assert Told.seen is torch.float32
-    pairs = zip(narrow.parts(), wide.parts(), strict=True)
+    pairs = zip(narrow.trained_modules(), wide.trained_modules(), strict=True)
     for a, b in ((a.parameters["weight"], b.parameters["weight"]) for a, b in pairs):
         assert not torch.equal(a, b)
         assert torch.allclose(a, b, atol=5e-3)

@@ -99,7 +99,7 @@ def test_microbatches_add_up_to_the_batch() -> None:
     x, target = Noise().batch(0)
     losses = [sum(r.add_gradients(0, x, target)) / r.rule.microbatches for r in (whole, cut)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    for a, b in zip(whole.parts(), cut.parts(), strict=True):
+    for a, b in zip(whole.trained_modules(), cut.trained_modules(), strict=True):
         for p, q in zip(a.parameters.values(), b.parameters.values(), strict=True):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-7)
 
@@ -119,7 +119,7 @@ def test_a_block_equals_the_reference_bit_for_bit(network: str, optimizer: str) 
             block.update(error, step, m)
         block.step(step)
         head.apply_gradients(step)
-    for ours, theirs in zip([*block.layers, head], reference.parts(), strict=True):
+    for ours, theirs in zip([*block.layers, head], reference.trained_modules(), strict=True):
         assert all(torch.equal(a, theirs.state()[0][k]) for k, a in ours.state()[0].items())
 
 
@@ -127,9 +127,9 @@ def test_shallow_trains_the_head_alone_and_bp_trains_everything() -> None:
     x, target = Noise().batch(0)
     for method, moves in (("shallow", False), ("bp", True), ("dfa", True)):
         reference = Reference(NETWORKS["mlp"], LOSS, rule(), method)  # type: ignore[arg-type]
-        before = [part.state()[0] for part in reference.parts()]
+        before = [trained.state()[0] for trained in reference.trained_modules()]
         reference.train_step(0, x, target)
-        after = [part.state()[0] for part in reference.parts()]
+        after = [trained.state()[0] for trained in reference.trained_modules()]
         changed = [
             not torch.equal(b["weights/0.weight"], a["weights/0.weight"])
             for b, a in zip(before[:-1], after[:-1], strict=True)
@@ -142,7 +142,7 @@ def test_bp_is_torchs_own_backward_pass() -> None:
     reference = Reference(NETWORKS["conv"], LOSS, rule(), "bp")
     x, target = Noise().batch(0)
     reference.add_gradients(0, x, target)
-    whole = nn.Sequential(*(part.module for part in reference.parts()))
+    whole = nn.Sequential(*(trained.module for trained in reference.trained_modules()))
     exact = torch.autograd.grad(LOSS(whole(x), target), list(whole.parameters()))
     for parameter, gradient in zip(whole.parameters(), exact, strict=True):
         assert torch.equal(parameter.grad, gradient)

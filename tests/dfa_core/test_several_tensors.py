@@ -116,7 +116,7 @@ def test_blocks_that_pass_messages_equal_the_reference(cut: tuple[int, ...]) -> 
             block.step(step)
         head.apply_gradients(step)
     parts = [*(layer for block in blocks for layer in block.layers), head]
-    for ours, theirs in zip(parts, reference.parts(), strict=True):
+    for ours, theirs in zip(parts, reference.trained_modules(), strict=True):
         one, other = ours.state()[0], theirs.state()[0]
         assert all(torch.equal(one[key], other[key]) for key in other)
 

@@ -139,9 +139,9 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
         configuration = Configuration(schedule, M)
         workers.train(configuration, 0, STEPS)
         states = workers.states(configuration)
-        for part in trained.parts():
-            for name, tensor in part.state()[0].items():
-                ours = states[part.name][0][name]
+        for module in trained.trained_modules():
+            for name, tensor in module.state()[0].items():
+                ours = states[module.name][0][name]
                 torch.testing.assert_close(ours, tensor, rtol=1e-4, atol=1e-6)
 
 

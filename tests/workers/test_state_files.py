@@ -5,17 +5,19 @@ import safetensors
 import torch
 from torch import nn
 
-from dfa_core import OptimizerSpec
+from dfa_core import LearningRule, OptimizerSpec
 from dfa_core.trained import TrainedModule
 from workers.state_files import SavedModules, write_state
 from workers.storage import LocalFolder
 
 
 def test_a_state_file_gives_the_bits_back_and_holds_no_pickle(tmp_path: Path) -> None:
+    rule = LearningRule(optimizer=OptimizerSpec("adam", 0.1))
+
     def make() -> TrainedModule:
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-        return TrainedModule("layer-0000", module, OptimizerSpec("adam", 0.1))
+        return TrainedModule("layer-0000", module, rule, key="0")
 
     one, other = make(), make()
     for _ in range(2):

@@ -112,7 +112,7 @@ def test_any_number_of_blocks_gives_the_references_bits(
                 losses = train(engine, 0, 7) + train(engine, 7, STEPS)  # two segments
                 save(engine, folder, STEPS)
             assert losses == expected
-            assert_same_state(folder, reference.parts())
+            assert_same_state(folder, reference.trained_modules())
 
 
 def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
@@ -134,7 +134,7 @@ def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
             assert train(engine, step, end) == expected[step:]
             again = tmp_path / f"{step}-end"
             save(engine, again, end)
-        assert_same_state(again, reference.parts())
+        assert_same_state(again, reference.trained_modules())
 
 
 def test_a_rate_cut_between_segments_gives_the_references_bits_also_after_a_recovery(
@@ -155,7 +155,7 @@ def test_a_rate_cut_between_segments_gives_the_references_bits_also_after_a_reco
         assert step > 0
         assert train(engine, step, STEPS) == expected[step:]
         save(engine, tmp_path, STEPS)
-    assert_same_state(tmp_path, reference.parts())
+    assert_same_state(tmp_path, reference.trained_modules())
 
 
 @pytest.mark.parametrize("kind", ["sign", "target", "learned"])
@@ -179,7 +179,7 @@ def test_other_feedback_rules_give_the_references_bits(
                 losses += train(engine, 7, STEPS)
                 save(engine, folder / "whole", STEPS)
             assert losses == expected
-            assert_same_state(folder / "whole", reference.parts())
+            assert_same_state(folder / "whole", reference.trained_modules())
 
 
 @pytest.mark.parametrize("kind", ["bf16", "int8", "ternary", "topk"])
@@ -196,7 +196,7 @@ def test_an_error_that_travels_in_fewer_bytes_gives_the_references_bits(
             losses = train(engine, 0, STEPS)
             save(engine, tmp_path / f"{blocks}", STEPS)
         assert losses == (expected if replicas == 1 else pytest.approx(expected, rel=1e-4))
-    assert_same_state(tmp_path / "3", reference.parts())
+    assert_same_state(tmp_path / "3", reference.trained_modules())
 
 
 @pytest.mark.parametrize("network", ["norm-dropout", "several-tensors", "conv"])
@@ -215,7 +215,7 @@ def test_activations_that_travel_as_bf16_give_the_references_bits(
             x, target = Noise().batch(0)
             outputs = list(engine.outputs(TensorDataset(x, target), 8))
         assert losses == expected
-        assert_same_state(tmp_path / f"{blocks}", reference.parts())
+        assert_same_state(tmp_path / f"{blocks}", reference.trained_modules())
         for output, part in zip(outputs, x.split(8), strict=True):
             assert torch.equal(output[0], reference.evaluate(part.clone()))
 
@@ -242,7 +242,7 @@ def test_delayed_mode_gives_the_references_bits(
                 losses += train(engine, cut, STEPS)
                 save(engine, whole, STEPS)
             assert losses == expected
-            assert_same_state(whole, reference.parts())
+            assert_same_state(whole, reference.trained_modules())
 
 
 def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:

@@ -92,7 +92,7 @@ def assert_any_blocks_give_the_references_bits(
             engine.close()
             prefetcher.close()
         assert losses == expected
-        assert_same_state(tmp_path / f"{blocks}", reference.parts())
+        assert_same_state(tmp_path / f"{blocks}", reference.trained_modules())
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)

@@ -68,7 +68,7 @@ def test_two_replicas_of_any_number_of_blocks_give_the_references_bits(
                 losses = train(engine, 0, 7) + train(engine, 7, STEPS)
                 save(engine, folder, STEPS)
             assert losses == expected
-            assert_same_state(folder, reference.parts())
+            assert_same_state(folder, reference.trained_modules())
 
 
 @pytest.mark.parametrize("network", ["norm-dropout", "batch-norm"])

@@ -46,9 +46,9 @@ def test_left_out_batches_change_nothing_on_any_number_of_blocks(
     reference = Reference(model, LOSS, r)
     expected = [reference.train_step(s, *SpoiltNoise().batch(s)) for s in range(STEPS)]
     assert [s for s in range(STEPS) if expected[s] != expected[s]] == list(SPOILT)
-    for part in reference.parts():
-        assert part.first_non_finite() is None
-        assert part.take_skipped() == list(SPOILT)
+    for module in reference.trained_modules():
+        assert module.first_non_finite() is None
+        assert module.take_skipped() == list(SPOILT)
     for blocks in (1, 2, 4):
         with pipeline(four_workers, "batch-norm", r, blocks, source=SpoiltNoise()) as engine:
             engine.start(None)
@@ -63,7 +63,7 @@ def test_left_out_batches_change_nothing_on_any_number_of_blocks(
         assert [str(loss) for loss in losses] == [str(loss) for loss in expected]
         assert {step for step, _ in skipped} == set(SPOILT)
         assert len(skipped) == len(SPOILT) * 5  # four layers and the head
-        assert_same_state(tmp_path / f"{blocks}", reference.parts())
+        assert_same_state(tmp_path / f"{blocks}", reference.trained_modules())
 
 
 def test_without_spoilt_batches_the_policy_changes_no_bit(four_workers: list[Worker]) -> None:

@@ -65,16 +65,18 @@ def test_learned_matrices_align_better_than_fixed_ones() -> None:
 def test_alignment_leaves_no_gradient_behind() -> None:
     reference = trained("learned", 3)
     alignment(reference, 3, *Noise().batch(3))
-    assert all(p.grad is None for part in reference.parts() for p in part.parameters.values())
+    assert all(
+        p.grad is None for module in reference.trained_modules() for p in module.parameters.values()
+    )
 
 
 def test_a_state_from_before_the_first_error_draws_them_anew() -> None:
     r = rule("adam", feedback=FeedbackSpec(kind="learned"))
     reference = Reference(NETWORKS["mlp"], LOSS, r)
-    start = [part.state() for part in reference.parts()]
+    start = [module.state() for module in reference.trained_modules()]
     losses = [reference.train_step(step, *Noise().batch(step)) for step in range(3)]
-    for part, state in zip(reference.parts(), start, strict=True):
-        part.load_state(*state)
+    for module, state in zip(reference.trained_modules(), start, strict=True):
+        module.load_state(*state)
     assert [reference.train_step(step, *Noise().batch(step)) for step in range(3)] == losses
 
 

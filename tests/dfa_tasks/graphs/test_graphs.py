@@ -186,7 +186,7 @@ def test_a_network_cut_behind_the_gathering_is_the_same(kind: ConvolutionKind) -
         )
         for gathered in (False, True)
     ]
-    plain, gathered = ([part.module for part in one.parts()] for one in networks)
+    plain, gathered = ([trained.module for trained in one.trained_modules()] for one in networks)
     gathered[0].read.load_state_dict(plain[0].state_dict())  # type: ignore[union-attr,operator]
     read: list[Any] = [gathered[1].read, gathered[2]]
     for module, copied in zip(plain[1:], read, strict=True):
@@ -273,8 +273,10 @@ def test_a_graph_is_not_cut(real_data: Path) -> None:
 def test_settings_depend_on_the_method_and_name_layers(real_data: Path) -> None:
     data = {"data_dir": str(real_data)}
     jobs = {method: resolve("cora-gcn", {"method": method, **data}) for method in ("dfa", "bp")}
-    decay = {m: job.rule(1).optimizer.of("0").options["weight_decay"] for m, job in jobs.items()}
+    decay = {
+        m: job.rule(1).optimizer.for_module("0").options["weight_decay"] for m, job in jobs.items()
+    }
     assert decay == {"dfa": 1e-4, "bp": 5e-4}
-    assert "weight_decay" not in jobs["dfa"].rule(1).optimizer.of("head").options
+    assert "weight_decay" not in jobs["dfa"].rule(1).optimizer.for_module("head").options
     with pytest.raises(JobError, match=r"layer_options: there is no layer '7'"):
         resolve("cora-gcn", {"optimizer": {"layer_options": {"7": {}}}, **data})

@@ -159,7 +159,12 @@ def test_the_points_cut_the_same_network(points: Points, layers: int) -> None:
     # by shape and order of definition: norms come at other places
     for kind in (nn.Embedding, nn.Linear, nn.LayerNorm):
         found = [
-            [m for part in one.parts() for m in part.module.modules() if isinstance(m, kind)]
+            [
+                m
+                for trained in one.trained_modules()
+                for m in trained.module.modules()
+                if isinstance(m, kind)
+            ]
             for one in (whole, cut)
         ]
         for a, b in zip(*found, strict=True):

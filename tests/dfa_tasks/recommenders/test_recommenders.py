@@ -42,8 +42,8 @@ def test_a_deeper_head_is_the_same_network(make: Maker) -> None:
     models = [make(IDS, FIELDS, size=4, widths=(8, 8), head_layers=n) for n in (0, 1)]
     plain, deep = (Reference(model, click_loss, LearningRule()) for model in models)
     assert len(deep.layers) == len(plain.layers) - 1
-    mine = [p for part in deep.parts() for p in part.module.parameters()]
-    theirs = [p for part in plain.parts() for p in part.module.parameters()]
+    mine = [p for trained in deep.trained_modules() for p in trained.module.parameters()]
+    theirs = [p for trained in plain.trained_modules() for p in trained.module.parameters()]
     for a, b in zip(mine, theirs, strict=True):
         a.data.copy_(b.data)
     ids, _ = batch()

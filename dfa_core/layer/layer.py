@@ -1,0 +1,167 @@
+"""One layer: a module whose output is a feedback point."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dfa_core.activations import Activations, tensors
+from dfa_core.errors import JobError
+from dfa_core.feedback.matrix import Feedback
+from dfa_core.layer.gradient_vector import gather_gradients, scatter_gradients
+from dfa_core.layer.learned_matrices import LearnedMatrices
+from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
+from dfa_core.layer.open_weights import OpenWeights
+from dfa_core.layer.output_check import OutputCheck
+from dfa_core.model import Model, describe
+from dfa_core.precision import computing_in, passed_on
+from dfa_core.rule import LearningRule
+from dfa_core.seeding import derive, drawing_from
+from dfa_core.trained import ScalarState, TensorState, TrainedModule
+
+
+class Layer(TrainedModule):
+    """A module, its optimizer and its feedback matrices, all from (job seed, layer index).
+
+    The module returns a tensor h_i, (samples..., features...), or a tuple of tensors; the next
+    layer (or the head) is called with all of them. The module's attributes `learns_by` and
+    `learns_from` say what each tensor learns by (learning_signals.py).
+    """
+
+    def __init__(self, index: int, module: nn.Module, rule: LearningRule) -> None:
+        """index: of the layer in the model, from 0.
+
+        Raises JobError if the optimizer does not exist or refuses its options.
+        """
+        super().__init__(f"layer-{index:04d}", module, rule, key=str(index))
+        self.index = index
+        self.label = f"layer {index} ({describe(module)})"
+        self._output_check = OutputCheck(self.label)
+        self._signals = LearningSignals(module, index, self.label, rule)
+        self._learned = LearnedMatrices(self, self.feedback)
+        self._open = OpenWeights(self.parameters)
+
+    @property
+    def feedback(self) -> list[Feedback]:
+        """Return the feedback matrices, one for each entry of `learns_by`."""
+        return self._signals.matrices
+
+    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
+        """Return h_i of one microbatch, with its graph.
+
+        Random draws (dropout) depend on seed, layer, step and microbatch alone.
+
+        Raises JobError if the module fails, or if the shape of a sample differs from before.
+        """
+        self.save_buffers(step)
+        with self.drawing(step, microbatch):
+            return self.compute(x, self._open.of(step) if self.rule.staleness else None)
+
+    def drawing(self, step: int, microbatch: int) -> AbstractContextManager[None]:
+        """Return a context in which torch draws this layer's random numbers of a microbatch."""
+        return drawing_from(derive(self.rule.seed, "draw", self.index, step, microbatch))
+
+    def evaluate(self, x: Activations) -> Activations:
+        """Return h_i in evaluation mode (no dropout, fixed statistics). Raises as forward()."""
+        self.module.eval()
+        try:
+            return self.compute(x)
+        finally:
+            self.module.train()
+
+    def compute(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
+        """Return h_i, with the module's own weights or with these. Raises as forward()."""
+        inputs = tensors(x)
+        with computing_in(self.rule.precision, inputs[0]):
+            h = self._call(inputs, weights)
+        outputs = self._output_check.check(h, len(inputs[0]))
+        outputs = passed_on(outputs, self.rule.activations)
+        return outputs if isinstance(h, tuple) else outputs[0]
+
+    def _call(self, inputs: Sequence[Tensor], weights: dict[str, Tensor] | None) -> object:
+        try:
+            if weights is None:
+                return self.module(*inputs)
+            return functional_call(self.module, weights, tuple(inputs))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
+            raise JobError(f"{self.label} fails on an input of {shapes}: {reason}") from error
+
+    def learns(self, by: Collection[LearnsBy]) -> bool:
+        """Return whether any output learns by one of these."""
+        return self._signals.learns(by)
+
+    def learning_signals(
+        self, error: Tensor, h: Activations, by: Collection[LearnsBy] = ("feedback", "error")
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the outputs that learn and the gradient of each, for torch.autograd.backward.
+
+        error: the global error e of a microbatch, (samples..., error features).
+        h: what forward() returned for it.
+        by: outputs that learn by anything else are skipped.
+
+        Raises JobError if the shapes do not fit.
+        """
+        signals = self._signals.of(error, h, by)
+        self._learned.train_new()
+        return signals
+
+    def weights(self) -> list[Tensor]:
+        """Return the trained weights of the module, without learned feedback matrices."""
+        return self._learned.without(self.parameters)
+
+    def gradient_vector(self, step: int) -> Tensor:
+        """Return the gradients of batch `step` as one vector, to be summed over replicas.
+
+        If the batch must be skipped, all is NaN: the sum is then NaN on every replica, so that
+        all of them skip it. The layout is gather_gradients()'s.
+        """
+        vector = gather_gradients(self._gradient_holders(step))
+        return vector.fill_(torch.nan) if self._skipped.is_marked(step) else vector
+
+    def take_gradient_vector(self, step: int, vector: Tensor) -> None:
+        """Take a sum of such vectors, on any device, as the gradients of batch `step`."""
+        scatter_gradients(vector, self._gradient_holders(step))
+
+    def _gradient_holders(self, step: int) -> list[Tensor]:
+        """Return the tensors that the gradients of batch `step` are summed in."""
+        return list((self._open.of(step) if self.rule.staleness else self.parameters).values())
+
+    def running_statistics(self) -> list[Tensor]:
+        """Return the saved buffers that training changes without a gradient (BatchNorm's)."""
+        return [self.module.get_buffer(name) for name in self._statistics]
+
+    @cached_property
+    def _statistics(self) -> list[str]:
+        saved, buffers = self.module.state_dict(keep_vars=True), self.module.named_buffers()
+        return [name for name, b in buffers if name in saved and b.is_floating_point()]
+
+    def apply_gradients(self, step: int) -> None:
+        """Take the optimizer step with the gradients of batch `step`, and clear them."""
+        self._open.close(step)
+        super().apply_gradients(step)
+
+    def state(self) -> tuple[TensorState, ScalarState]:
+        """Return copies: the module's, open gradients (`open/...`), matrices (`feedback/...`)."""
+        tensors, scalars = super().state()
+        return {**tensors, **self._open.state(), **self._learned.state()}, scalars
+
+    def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """Take over a state made by `state`, bit for bit.
+
+        Raises JobError if the state belongs to a module of another shape.
+        """
+        self._learned.load_state(tensors)
+        super().load_state(tensors, scalars)
+        if self.rule.staleness:
+            self._open.load_state(tensors)
+
+
+def build_layers(model: Model, first: int, last: int, rule: LearningRule) -> list[Layer]:
+    """Build layers first..last-1 of the model, in this process; no other layer is built."""
+    return [Layer(i, model.build_layer(i, rule.seed), rule) for i in range(first, last)]

@@ -1,0 +1,51 @@
+"""Learned feedback matrices: the layer's optimizer trains them beside its weights."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from dfa_core.feedback.matrix import Feedback
+from dfa_core.trained import TrainedModule
+
+_PREFIX = "feedback/"  # in `parameters` and in a state, before the number of the output
+
+
+class LearnedMatrices:
+    """Makes learned feedback matrices parameters of a trained module (Webster 2021).
+
+    A matrix exists from its first error on, and is a parameter named `feedback/{output}` from then
+    on. If the module trains nothing, it has no optimizer, and its matrices stay as drawn.
+    """
+
+    def __init__(self, owner: TrainedModule, matrices: Sequence[Feedback]) -> None:
+        self._owner, self._matrices = owner, matrices
+
+    def train_new(self) -> None:
+        """Give the optimizer the matrices that exist since the last call."""
+        for feedback in self._matrices:
+            name = f"{_PREFIX}{feedback.output}"
+            if feedback.is_learned and feedback.b is not None:
+                self._owner.train_also(name, feedback.b)
+
+    def without(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return these parameters without the feedback matrices."""
+        return [p for name, p in parameters.items() if not name.startswith(_PREFIX)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return CPU copies of the matrices, as `feedback/{output}`."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self._owner.parameters.items()
+            if name.startswith(_PREFIX)
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the matrices of a state; one that it lacks is drawn again at its next error."""
+        for feedback in self._matrices:
+            name = f"{_PREFIX}{feedback.output}"
+            feedback.b = None
+            self._owner.drop_parameter(name)
+            if name in tensors:
+                like = next(iter(self._owner.module.parameters()))
+                feedback.b = tensors[name].clone().to(like.device)
+                self._owner.train_also(name, feedback.b)
