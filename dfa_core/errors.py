@@ -1,12 +1,12 @@
-"""The two kinds of error that errorcast shows to people."""
+"""The two kinds of error that errorcast shows to its users."""
 
 
 class JobError(ValueError):
-    """The job cannot run as given; the message says what, where and what to do. Exit code 2."""
+    """The job cannot run as given; the message says what, where and what to do."""
 
 
 class TrainingFailed(RuntimeError):
-    """A run failed on its way; what was saved stays whole. Exit code 1."""
+    """A run failed after it had started; everything saved before stays valid."""
 
 
 class NonFiniteLoss(TrainingFailed):

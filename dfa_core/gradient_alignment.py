@@ -1,4 +1,4 @@
-"""How well DFA's update of each layer points along the exact gradient."""
+"""Gradient alignment: how well DFA's update of each layer agrees with the exact gradient."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,12 @@ from dfa_core.reference import Reference
 def alignment(reference: Reference, step: int, x: Tensor, target: Tensor) -> list[float]:
     """Return the cosine between DFA's and the exact gradient of each layer, for one batch.
 
-    1 is backpropagation, 0 a random direction; a layer without weights has NaN. The weights stay
-    as they are (arXiv 2006.12878, section 2, measures alignment so).
+    1 is the exact direction, 0 is a random one, and a layer without weights gets NaN. The weights
+    do not change. This is the measure of arXiv 2006.12878, section 2.
+
+    x, target: the batch, (samples, ...), which the rule's number of microbatches must divide.
+
+    Raises JobError if model and batch do not fit, NonFiniteLoss for a loss of NaN or infinity.
     """
     local = _gradients(reference, "dfa", step, x, target)
     exact = _gradients(reference, "bp", step, x, target)

@@ -1,4 +1,4 @@
-"""Head and loss: trained with the exact gradient, and the place where the global error is made."""
+"""Head and loss: trained with the exact gradient; they give the global error."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -21,6 +21,10 @@ class Head(TrainedModule):
     """Everything after the last feedback point."""
 
     def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
+        """loss: maps (head output, target) to the mean over the samples.
+
+        Raises JobError if the optimizer does not exist or refuses its options.
+        """
         module = model.build_head(rule.seed)
         super().__init__("head", module, rule, key="head")
         self.label = f"the head ({describe(module)})"
@@ -31,15 +35,21 @@ class Head(TrainedModule):
     ) -> tuple[float, Tensor]:
         """Add the head's exact gradients; return the microbatch's loss and its global error e.
 
-        h: output of the last layer, (samples..., features...), or a tuple of which that is first.
-        Both gradients and e are of the mean over the whole batch: 1/M of the microbatch's.
+        h: output of the last layer, (samples..., features...), or a tuple of tensors whose first
+            is the feedback point.
+        target: of the same samples, as the loss takes it.
 
-        Where the rule skips such batches, the error of one whose loss is not finite is all NaN.
+        e is dLoss/d(head output), or dLoss/d(head input) if the rule says so, and has that
+        tensor's shape. Both e and the gradients belong to the mean over the whole batch: they are
+        1/M of the microbatch's own.
 
-        Raises NonFiniteLoss, with no gradient added, and JobError when head and data do not fit.
+        If the loss is not finite and the rule skips such batches, e is all NaN.
+
+        Raises NonFiniteLoss if the rule does not skip such a batch (no gradient is added), and
+        JobError if head and data do not fit.
         """
         at_input = self.rule.error_at == "input"
-        h = tuple(widened(one) for one in tensors(detached(h)))
+        h = tuple(widened(tensor) for tensor in tensors(detached(h)))
         tensors(h)[0].requires_grad_(at_input)
         loss, output = self.forward_loss(h, target, step, microbatch)
         tap = tensors(h)[0] if at_input else output
@@ -58,7 +68,7 @@ class Head(TrainedModule):
         return value, tap.grad
 
     def finite(self, loss: Tensor, step: int, microbatch: int) -> float:
-        """Return the loss as a number; raise NonFiniteLoss when it is none and must be one."""
+        """Return the loss as a number. Raises NonFiniteLoss if it is not finite but must be."""
         value = float(loss.item())
         if not isfinite(value) and not self.rule.skip_non_finite:
             raise NonFiniteLoss(step, microbatch, value)
@@ -67,7 +77,10 @@ class Head(TrainedModule):
     def forward_loss(
         self, h: Activations, target: Tensor, step: int, microbatch: int
     ) -> tuple[Tensor, Tensor]:
-        """Return (mean loss of the microbatch, head output), both with their graph."""
+        """Return (mean loss of the microbatch, head output), both with their graph.
+
+        Raises JobError if head, loss and data do not fit.
+        """
         self.save_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
@@ -76,16 +89,16 @@ class Head(TrainedModule):
                     output = output.detach().requires_grad_()
                 return self.loss(output, target), output
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                what = " ".join(str(error).split())
+                reason = " ".join(str(error).split())
                 shapes = ", ".join(str(tuple(t.shape)) for t in tensors(h))
                 raise JobError(
                     f"{self.label} and the loss fail on inputs of {shapes} and targets of "
-                    f"{tuple(target.shape)}: {what}"
+                    f"{tuple(target.shape)}: {reason}"
                 ) from error
 
     @torch.no_grad()
     def evaluate(self, h: Activations) -> Tensor:
-        """Return the head's output in evaluation mode."""
+        """Return the head's output in evaluation mode (no dropout, fixed statistics)."""
         self.module.eval()
         try:
             return self._output(h)
@@ -93,6 +106,6 @@ class Head(TrainedModule):
             self.module.train()
 
     def _output(self, h: Activations) -> Tensor:
-        arguments = [widened(one) for one in tensors(h)]
-        with computing_in(self.rule.precision, arguments[0]):
-            return widened(self.module(*arguments))
+        inputs = [widened(tensor) for tensor in tensors(h)]
+        with computing_in(self.rule.precision, inputs[0]):
+            return widened(self.module(*inputs))

@@ -1,4 +1,4 @@
-"""Cuts a batch into the equal parts that flow through the blocks one behind another."""
+"""Cuts a batch into the equal microbatches that flow through the blocks one after another."""
 
 from torch import Tensor
 
@@ -6,15 +6,15 @@ from dfa_core.errors import JobError
 
 
 def split(batch: Tensor, microbatches: int) -> list[Tensor]:
-    """Cut along the first dimension into M equal parts, each in memory of its own.
+    """Cut a batch, (samples, ...), into M microbatches, (samples / M, ...), each a copy.
 
-    In memory of its own, because a matrix product may round differently at another alignment, and
-    a part that travelled between processes arrives in a fresh buffer.
+    They are copies because a matrix product may round differently at another memory alignment,
+    and a microbatch that travelled between processes arrives in a fresh buffer.
 
-    Raises JobError when M does not divide the batch.
+    Raises JobError if M does not divide the batch.
     """
     if microbatches < 1 or batch.shape[0] % microbatches:
         raise JobError(
             f"microbatches: {microbatches} does not divide the batch of {batch.shape[0]} samples"
         )
-    return [part.clone() for part in batch.chunk(microbatches)]
+    return [microbatch.clone() for microbatch in batch.chunk(microbatches)]

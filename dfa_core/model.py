@@ -1,4 +1,4 @@
-"""A model as a list of layer factories and a head, so that nobody ever has to hold all of it."""
+"""A model as layer factories and a head factory: no process has to hold the whole model."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ ModuleFactory = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Model:
-    """Lazy model: each factory builds one layer (one feedback point) where that layer lives.
+    """A lazy model: each factory is called in the process that hosts its layer.
 
     layers: factories in forward order; each layer's output is a feedback point. A layer may return
-        a tuple of tensors, see dfa_core.Layer.
+        a tuple of tensors (see dfa_core.Layer).
     head: factory of everything after the last feedback point.
     """
 
@@ -38,10 +38,10 @@ class Model:
 
 
 class Chain(nn.Sequential):
-    """Modules one behind another; where one returns a tuple, the next is called with all of it."""
+    """Modules in sequence; if one returns a tuple, the next is called with all its tensors."""
 
     def forward(self, *inputs: Tensor) -> Activations:
-        """Return the last module's output."""
+        """Return the output of the last module."""
         h: Activations = inputs
         for module in self:
             h = module(*tensors(h))
@@ -49,19 +49,19 @@ class Chain(nn.Sequential):
 
 
 def chain(*factories: ModuleFactory) -> Chain:
-    """Build modules, one behind another."""
+    """Build a Chain from factories of its modules, in order."""
     return Chain(*(make() for make in factories))
 
 
 def as_model(model: Model | nn.Sequential) -> Model:
-    """Take a plain `nn.Sequential` as it stands, or a `Model` unchanged.
+    """Return a `Model` unchanged, or a plain `nn.Sequential` cut into layers and a head.
 
-    A layer begins at each child that maps its input (owns a weight of two or more dimensions) and
-    takes the activations, normalisations and dropouts behind it; the last one is the head. The
-    weights stay those of the given modules.
+    A layer begins at each child with a weight of two or more dimensions, and includes the
+    activations, normalisations and dropouts that follow it. The last such group is the head. The
+    initial weights are those of the given modules.
 
-    Raises JobError when fewer than two children map anything, for then there is no layer to train
-    by feedback.
+    Raises JobError if it is neither, or if fewer than two children have such a weight: then there
+    is no layer to train by feedback.
     """
     if isinstance(model, Model):
         return model
@@ -81,7 +81,7 @@ def as_model(model: Model | nn.Sequential) -> Model:
             "the nn.Sequential has fewer than two children with weights: it needs at least one "
             "layer and a head"
         )
-    # deepcopy: a factory may be called again (another run, the profile) and must give the same
+    # deepcopy: a factory may be called again (another run, a profile) and must return the same
     factories = [partial(copy.deepcopy, nn.Sequential(*group)) for group in groups]
     return Model(layers=tuple(factories[:-1]), head=factories[-1])
 

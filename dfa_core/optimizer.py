@@ -15,27 +15,31 @@ from dfa_core.names import nearest
 
 Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt", "exponential", "plateau"]
 
-# LBFGS calls the model again and again, which no pipeline can answer; SparseAdam wants gradients
-# that no dense layer makes; Adafactor and Muon keep their place, for their state is a tensor's own.
+# LBFGS evaluates the model several times in a step, which a pipeline cannot do. SparseAdam needs
+# sparse gradients, which dense layers do not produce.
 _UNUSABLE = {"Optimizer", "LBFGS", "SparseAdam"}
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """What every layer's own optimizer is, and its learning rate at each step.
+    """The optimizer that each layer and the head have a copy of, and its learning rate.
 
-    name: a class of torch.optim, in any case ("adam", "SGD").
-    lr: the learning rate, before the schedule.
-    options: the class's other arguments, e.g. {"momentum": 0.9}.
-    layer_options: such arguments of single layers ("0", "1"...) and of the "head", over `options`.
-    clip_norm: largest gradient norm of one layer; 0 does not clip. By layer and not by block, so
-        that any partition gives the same numbers.
-    schedule: constant, or falling to zero at `total_steps` along a line or half a cosine, or with
-        the square root of the steps since the warm-up (Noam: Vaswani 2017, eq. 3), or
-        exponentially, to a tenth at `total_steps`, or by `cuts` alone (plateau).
-    warmup_steps: the rate first rises along a line for this many steps.
-    cuts: each multiplies the rate by `cut_factor` from that step on: a run that was rolled back, or
-        whose loss did not fall.
+    name: a class of torch.optim, in upper or lower case ("adam", "SGD").
+    lr: the learning rate before the schedule.
+    options: the other arguments of the class, e.g. {"momentum": 0.9}.
+    layer_options: arguments for single layers ("0", "1"...) or the "head"; they override `options`.
+    clip_norm: the largest L2 norm of one layer's gradient; 0 does not clip. It applies to layers
+        and not to blocks, so that every partition gives the same numbers.
+    schedule: how the rate changes after the warm-up:
+        constant: it does not.
+        linear, cosine: it falls to zero at `total_steps`, along a line or half a cosine.
+        inverse_sqrt: it falls with the square root of the step (Noam: Vaswani 2017, eq. 3).
+        exponential: it falls exponentially, to a tenth at `total_steps`.
+        plateau: it changes by `cuts` alone.
+    warmup_steps: the rate first rises linearly over this many steps.
+    total_steps: the step at which a schedule ends.
+    cuts: from each of these steps on, the rate is multiplied by `cut_factor` (after a rollback, or
+        when the loss did not fall).
     """
 
     name: str = "SGD"
@@ -70,7 +74,7 @@ class OptimizerSpec:
 
 
 def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
-    """Return the optimizers that can be named, by their class names."""
+    """Return the optimizers of torch that a job can use, by class name."""
     return {
         name: cls
         for name, cls in vars(torch.optim).items()
@@ -81,17 +85,17 @@ def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
 def build_optimizer(
     spec: OptimizerSpec, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer | None:
-    """Build the optimizer of one layer, or None where the layer has nothing to train.
+    """Build the optimizer of one layer, or None if the layer has nothing to train.
 
-    One kernel goes over all weights once where torch has such a one (`fused`), unless the options
-    say otherwise: on a CPU a step of Adam then takes a quarter of the time.
+    The fused implementation is used if torch has one, unless the options say otherwise: on a CPU
+    a step of Adam then takes a quarter of the time.
 
-    Raises JobError for an unknown name or option, and for a value the optimizer refuses.
+    Raises JobError for an unknown name or option, and for a value that the optimizer refuses.
     """
     trained = [p for p in parameters if p.requires_grad]
     classes = optimizer_classes()
-    found: list[Any] = [cls for name, cls in classes.items() if name.lower() == spec.name.lower()]
-    cls = found[0] if found else None
+    by_lower: dict[str, Any] = {name.lower(): cls for name, cls in classes.items()}
+    cls = by_lower.get(spec.name.lower())
     if cls is None:
         raise JobError(f"optimizer.name: unknown '{spec.name}'; {nearest(spec.name, classes)}")
     known = [n for n in inspect.signature(cls).parameters if n not in ("params", "lr")]
@@ -104,33 +108,33 @@ def build_optimizer(
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.options.items()}
     if "fused" in known and "foreach" not in options:
-        # such a kernel takes memory as it lies, and would pair weights and gradients wrongly where
-        # they lie differently (torch 2.13); autograd lays them alike where weights are contiguous
+        # a fused kernel ignores strides, and pairs weights with the wrong gradients if theirs
+        # differ (torch 2.13); autograd gives gradients the strides of contiguous weights
         options.setdefault("fused", all(p.is_contiguous() for p in trained))
     try:
-        made: torch.optim.Optimizer = _not_to_compile(cls)(trained, lr=spec.lr, **options)
-        return made
+        optimizer: torch.optim.Optimizer = _without_compiler(cls)(trained, lr=spec.lr, **options)
+        return optimizer
     except (TypeError, ValueError, RuntimeError) as error:
         raise JobError(f"optimizer: {cls.__name__} refuses its settings: {error}") from error
 
 
 def state_per_weight(spec: OptimizerSpec) -> float:
-    """Return how many numbers the optimizer keeps for each weight, once it has taken a step."""
+    """Return how many numbers the optimizer keeps for each weight after its first step."""
     weights = nn.Parameter(torch.zeros(64, 64))
     optimizer = build_optimizer(spec, [weights])
     weights.grad = torch.zeros_like(weights)
     if optimizer is None:
         return 0.0
     optimizer.step()
-    kept = [t for t in optimizer.state[weights].values() if isinstance(t, torch.Tensor)]
-    return sum(tensor.numel() for tensor in kept) / weights.numel()
+    state = [t for t in optimizer.state[weights].values() if isinstance(t, torch.Tensor)]
+    return sum(tensor.numel() for tensor in state) / weights.numel()
 
 
 @cache
-def _not_to_compile(cls: Any) -> Any:
-    """Return the class without its wrappers for torch.compile, which import all of the compiler.
+def _without_compiler(cls: Any) -> Any:
+    """Return the class without its wrappers for torch.compile, which import the compiler.
 
-    That takes 2 s of each process, also of one that takes a dead one's place.
+    That import takes 2 s in each process, including one that replaces a dead worker.
     """
     wrapped = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(cls, name)) for name in wrapped}

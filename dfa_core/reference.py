@@ -1,7 +1,7 @@
-"""The single-process reference: what every distributed path must equal bit for bit.
+"""The single-process reference: every distributed path must give its bits.
 
-It holds the whole model and goes through it layer by layer, microbatch by microbatch, as the rule
-is written down; `bp` and `shallow` are the methods to compare with.
+It holds the whole model and follows the learning rule as it is written down, layer by layer and
+microbatch by microbatch. The methods `bp` and `shallow` are for comparison.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from dfa_core.rule import LearningRule, Method
 from dfa_core.signals import broadcast, message
 from dfa_core.trained import TrainedModule
 
-# what is added to the head's output is as good as part of the head, also for `shallow`
+# what the head adds to its output counts as a part of the head, also for `shallow`
 _LEARNS_BY: Mapping[Method, tuple[LearnsBy, ...]] = {
     "dfa": ("feedback", "error"),
     "shallow": ("error",),
@@ -28,7 +28,10 @@ _LEARNS_BY: Mapping[Method, tuple[LearnsBy, ...]] = {
 
 
 class Reference:
-    """Trains a whole model in this process by `dfa`, `bp` (exact) or `shallow` (head alone)."""
+    """Trains a whole model in this process.
+
+    method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
+    """
 
     def __init__(
         self, model: Model, loss: Loss, rule: LearningRule, method: Method = "dfa"
@@ -39,19 +42,23 @@ class Reference:
         self.head = Head(model, loss, rule)
 
     def trained_modules(self) -> Iterator[TrainedModule]:
-        """Yield all layers, then the head."""
+        """Yield all layers in order, then the head."""
         yield from self.layers
         yield self.head
 
     def to(self, device: torch.device) -> None:
-        """Move to a device, before the first step; batches are to come from there."""
+        """Move to a device, before the first step; batches must come from there."""
         for module in self.trained_modules():
             module.to(device)
 
     def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
         """Train on one batch; return its loss, the mean over the microbatches.
 
-        Raises JobError when M does not divide the batch, NonFiniteLoss for NaN or infinity.
+        x, target: (samples, ...). In delayed mode the layers take the optimizer step of the batch
+        `staleness` steps ago.
+
+        Raises JobError if M does not divide the batch or the model does not fit it, and
+        NonFiniteLoss for a loss of NaN or infinity, unless the rule skips such batches.
         """
         losses = self.add_gradients(step, x, target)
         if step >= self.rule.staleness:
@@ -61,13 +68,13 @@ class Reference:
         return sum(losses) / len(losses)
 
     def add_gradients(self, step: int, x: Tensor, target: Tensor) -> list[float]:
-        """Add the gradients of one batch; return the loss of each microbatch."""
+        """Add the gradients of one batch; return each microbatch's loss. Raises as train_step()."""
         m = self.rule.microbatches
-        one = self._exact if self.method == "bp" else self._local
+        add = self._add_exact if self.method == "bp" else self._add_local
         pairs = zip(split(x, m), split(target, m), strict=True)
-        return [one(step, i, x_i, target_i) for i, (x_i, target_i) in enumerate(pairs)]
+        return [add(step, i, x_i, target_i) for i, (x_i, target_i) in enumerate(pairs)]
 
-    def _local(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
+    def _add_local(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
         by, outputs = _LEARNS_BY[self.method], []
         for layer in self.layers:
             with torch.set_grad_enabled(layer.learns(by)):
@@ -86,7 +93,7 @@ class Reference:
         sent = message(broadcast(error, target, self.rule), self.rule, step, microbatch)
         return self.rule.feedback.sent_as.decode(sent, TensorSpec.of(error))
 
-    def _exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
+    def _add_exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
         for layer in self.layers:
             x = layer.forward(x, step, microbatch)
         loss, _ = self.head.forward_loss(x, target, step, microbatch)
@@ -100,7 +107,7 @@ class Reference:
 
     @torch.no_grad()
     def evaluate(self, x: Activations) -> Tensor:
-        """Return the head's output in evaluation mode."""
+        """Return the head's output in evaluation mode (no dropout, fixed statistics)."""
         for layer in self.layers:
             x = layer.evaluate(x)
         return self.head.evaluate(x)

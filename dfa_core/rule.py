@@ -1,4 +1,4 @@
-"""The numbers that fix how a model learns, the same for every layer and every process."""
+"""The learning rule: settings that are the same for every layer and every process."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -13,18 +13,22 @@ ErrorAt = Literal["output", "input"]
 
 @dataclass(frozen=True)
 class LearningRule:
-    """How a model learns.
+    """How a model learns. Every TrainedModule holds it as `rule`.
 
-    seed: of the job; weights, feedback and dropout all come from it.
-    microbatches: M, the equal parts a batch is cut into; gradients are of the mean over the batch.
+    seed: of the job; weights, feedback matrices and dropout all come from it.
+    microbatches: M, how many equal microbatches a batch is cut into; gradients are those of the
+        mean over the whole batch.
+    optimizer: of each layer and the head.
+    feedback: how the global error reaches the layers.
     error_at: the global error is dLoss/d(head output) or dLoss/d(head input).
-    staleness: s, how many steps later the layers' optimizers take a gradient (the head's at once);
-        0 is exact synchronous SGD, more is delayed mode (schedule.py).
-    sample_dims: leading dimensions of the error that count samples (2 where tokens are samples).
-    skip_non_finite: a batch whose loss or error is NaN or infinite changes no weights, and a layer
-        whose own gradient is so leaves that batch out; else such a loss raises NonFiniteLoss.
-    precision: what layers and head compute in (precision.py).
-    activations: what layers pass on to one another (precision.py).
+    sample_dims: how many leading dimensions of the error count samples (2 if tokens are samples).
+    staleness: s, how many steps later the layers' optimizers use a gradient (the head's does not
+        wait). 0 is exact synchronous SGD, more is delayed mode (schedule.py).
+    skip_non_finite: if true, a batch whose loss or error is NaN or infinite changes no weights,
+        and a layer whose own gradient is not finite skips the batch. If false, such a loss raises
+        NonFiniteLoss.
+    precision: the format that layers and head compute in (precision.py).
+    activations: the format that layers pass on (precision.py).
     """
 
     seed: int = 0
@@ -40,7 +44,7 @@ class LearningRule:
 
     @property
     def narrow(self) -> bool:
-        """Return whether what layers pass on travels in half the bytes."""
+        """Return whether activations travel in half the bytes."""
         return self.activations == "bf16"
 
     def cut_at(self, cuts: tuple[int, ...]) -> "LearningRule":

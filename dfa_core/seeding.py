@@ -1,4 +1,4 @@
-"""Random streams that depend on names alone, so that any partition draws the same numbers."""
+"""Random streams that depend on names alone: every partition draws the same numbers."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ import torch
 
 
 def derive(seed: int, *labels: str | int) -> int:
-    """Return a 63-bit seed made of the job's seed and labels such as ("layer", 3)."""
+    """Return a 63-bit seed from the job's seed and labels such as ("layer", 3)."""
     text = "/".join(map(str, (seed, *labels)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Make torch's global generators (initialisation, dropout) draw from `seed` inside the block.
+    """Seed torch's global generators (initialisation, dropout) inside the `with` statement.
 
-    Their state is put back, so a caller's own random stream is left alone. That is what
-    torch.random.fork_rng does, in less time: it is done for every layer and microbatch.
+    Afterwards their state is restored, so the caller's own random stream does not change. This
+    does what torch.random.fork_rng does in less time: it happens for every layer and microbatch.
     """
     generators = [torch.default_generator]
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

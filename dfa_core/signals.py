@@ -1,4 +1,4 @@
-"""What is broadcast to the blocks: the global error, or what stands for it in cheaper rules."""
+"""What is broadcast to the blocks: the global error, or what a cheaper rule sends instead."""
 
 from math import prod
 
@@ -12,16 +12,18 @@ from dfa_core.seeding import derive, drawing_from
 
 
 def known_before_forward(rule: LearningRule) -> bool:
-    """Return whether the broadcast is known before the head has run."""
+    """Return whether the targets alone give the broadcast, so that no block waits for the head."""
     return rule.feedback.rule.broadcast == "target"
 
 
 def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:
     """Return what is broadcast for a microbatch, shaped like its error e.
 
-    target: of the same samples.
+    error: e, (samples..., error features); target: of the same samples.
 
-    Raises what of_target() raises.
+    The sign (Frenkel 2021, eq. 6) is divided by the number of samples in the batch, as e is.
+
+    Raises JobError as of_target() does.
     """
     if known_before_forward(rule):
         return of_target(target, TensorSpec.of(error), rule)
@@ -31,7 +33,11 @@ def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:
 
 
 def message(signal: Tensor, rule: LearningRule, step: int, microbatch: int) -> Tensor:
-    """Return the message that carries what is broadcast for a microbatch; its draws are its own."""
+    """Return the message that carries the broadcast of a microbatch.
+
+    signal: what broadcast() or of_target() returned. Random draws (ternary) depend on seed, step
+        and microbatch alone.
+    """
     form = rule.feedback.sent_as
     if not form.draws:
         return form.encode(signal)
@@ -40,18 +46,18 @@ def message(signal: Tensor, rule: LearningRule, step: int, microbatch: int) -> T
 
 
 def of_target(target: Tensor, error: TensorSpec, rule: LearningRule) -> Tensor:
-    """Return what is broadcast for the targets of a microbatch, where that needs no error.
+    """Return minus the one-hot target over the samples in the batch (DRTP: Frenkel 2021, eq. 9).
 
-    target: a class a sample, whole numbers; error: of the global error, whose last dimension is the
-        number of classes.
+    target: one class for each sample, integers, (samples...).
+    error: the spec of the global error, whose last dimension is the number of classes.
 
     Raises JobError for other targets.
     """
     classes = error.shape[-1] if error.shape else 0
     if target.is_floating_point() or target.shape[1:] != error.shape[:-1]:
         raise JobError(
-            f"feedback.kind: target needs one class a sample, not targets of "
+            f"feedback.kind: target needs one class for each sample, not targets of "
             f"{tuple(target.shape)}, {target.dtype}; use random"
         )
-    wanted = torch.nn.functional.one_hot(target, classes).to(error.dtype)
-    return -wanted / (target.numel() * rule.microbatches)
+    one_hot = torch.nn.functional.one_hot(target, classes).to(error.dtype)
+    return -one_hot / (target.numel() * rule.microbatches)

@@ -1,1 +1,1 @@
-"""How the global error reaches a layer: feedback matrices, rules, and formats on the wire."""
+"""How the global error reaches a layer: feedback rules, matrices, and message formats."""

@@ -1,4 +1,4 @@
-"""Feedback matrices: what carries the global error to a layer, in place of transposed weights."""
+"""Feedback matrices: they project the global error to a layer, in place of transposed weights."""
 
 from dataclasses import dataclass, field
 from math import prod, sqrt
@@ -20,12 +20,14 @@ Distribution = Literal["uniform", "gaussian", "rademacher"]
 class FeedbackSpec:
     """How every layer's feedback matrix B_i is made.
 
-    kind: one of feedback_rules.py: `random` is the paper's.
+    kind: one of the rules in rules.py; `random` is the paper's (Nøkland 2016).
     distribution: of the entries: uniform in [-1, 1), standard Gaussian, or -1/+1 (Rademacher).
-    shared: one matrix for all layers, of which each takes its first columns (as in TinyDFA).
+    shared: all layers use one matrix; each takes as many of its first columns as it has features
+        (as in TinyDFA).
+    scale: every entry is multiplied by scale / sqrt(features of the layer). For `uniform` and 1.0
+        this is torch's initialisation of a linear head of that width. For `identity` the error is
+        multiplied by scale.
     sent_as: how the error travels.
-    scale: every entry is multiplied by scale / sqrt(features of the layer), which for `uniform`
-        and 1.0 is how torch initialises a linear head of that width; for `identity`, by scale.
     """
 
     kind: FeedbackKind = "random"
@@ -36,7 +38,7 @@ class FeedbackSpec:
 
     @property
     def rule(self) -> FeedbackRule:
-        """Return what is broadcast, and through which matrix."""
+        """Return the rule of this kind: what is broadcast, and which matrix projects it."""
         return FEEDBACK_RULES[self.kind]
 
 
@@ -46,7 +48,10 @@ class Feedback:
     def __init__(
         self, spec: FeedbackSpec, seed: int, layer: int, sample_dims: int = 1, output: int = 0
     ) -> None:
-        """output: which of the layer's tensors it teaches."""
+        """layer: its index, from 0; output: which of the layer's tensors learns from this matrix.
+
+        sample_dims: how many leading dimensions of error and output count samples.
+        """
         self.spec = spec
         self.layer, self.output = layer, output
         self.sample_dims = sample_dims
@@ -62,10 +67,11 @@ class Feedback:
     def project(self, error: Tensor, output: Tensor) -> Tensor:
         """Return e·B_i, shaped like the layer's output (Nøkland 2016, eq. 7).
 
-        error: the global error, (samples..., error features...), `sample_dims` sample dimensions.
-        output: h_i, with the same sample dimensions; the rest are the layer's features.
+        error: the global error, (samples..., error features...), with `sample_dims` dimensions
+            of samples.
+        output: h_i, (samples..., features...), with the same dimensions of samples.
 
-        Raises JobError when the shapes cannot be brought together.
+        Raises JobError if the shapes do not fit.
         """
         if self.spec.rule.matrix == "identity":
             if error.shape != output.shape:
@@ -103,7 +109,10 @@ class Feedback:
         b.grad = gradient if b.grad is None else b.grad.add_(gradient)
 
     def matrix(self, error_features: int, features: int, like: Tensor) -> Tensor:
-        """Return B_i, (error features, features), in the dtype and on the device of `like`."""
+        """Return B_i, (error features, features), with the dtype and device of `like`.
+
+        It is drawn again if one of these differs from the last call.
+        """
         shape = (error_features, features)
         b = self.b
         if b is None or b.shape != shape or b.dtype != like.dtype or b.device != like.device:
@@ -117,10 +126,11 @@ class Feedback:
 def draw(
     distribution: Distribution, seed: int, error_features: int, features: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Draw (features, error features) entries; fewer features give a prefix of the same rows.
+    """Draw entries, (features, error features), float32, before any scale.
 
-    NumPy's generators fill in order, which torch's vectorised ones do not: that prefix is what
-    lets layers of different widths share one matrix without anyone knowing the widest.
+    Fewer features give the first rows of the same matrix. So layers of different widths can share
+    one matrix, and no layer needs to know the largest width. NumPy's generators fill an array in
+    order; torch's vectorised ones do not.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     shape = (features, error_features)

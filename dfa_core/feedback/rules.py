@@ -1,6 +1,6 @@
-"""The feedback rules: what is broadcast to the blocks, and through which matrices it goes.
+"""The feedback rules: what is broadcast to the blocks, and which matrix projects it.
 
-All are layer-parallel: a block needs nothing but what is broadcast.
+All are layer-parallel: a block needs nothing except the broadcast.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,11 @@ Matrix = Literal["random", "identity", "learned"]
 class FeedbackRule:
     """One rule.
 
-    broadcast: the global error e; its sign; or minus the one-hot class, which is known before the
-        head has run, so that no block waits for it.
-    matrix: B_i is drawn and stays; is the identity; or is drawn and then learns from what its
-        layer has at hand.
+    broadcast: `error`, the global error e; `sign`, its sign; `target`, minus the one-hot class,
+        which is known before the head has run, so that no block waits for it.
+    matrix: B_i is `random`, drawn once and fixed; `identity`; or `learned`, drawn once and then
+        trained from the error and the layer's output.
+    source: the paper.
     """
 
     broadcast: Broadcast

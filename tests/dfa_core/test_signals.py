@@ -57,7 +57,7 @@ def test_projected_targets_train_digits_better_than_the_head_alone() -> None:
     "target", [torch.zeros(4), torch.zeros(4, 2, dtype=torch.int64)], ids=["floats", "pairs"]
 )
 def test_other_targets_than_classes_are_refused(target: torch.Tensor) -> None:
-    with pytest.raises(JobError, match="needs one class a sample"):
+    with pytest.raises(JobError, match="needs one class for each sample"):
         of_target(target, TensorSpec((3,), torch.float32), LearningRule())
 
 
