@@ -155,4 +155,4 @@ def check_optimizer(optimizer: OptimizerSpec, layers: int) -> None:
                 f"optimizer.layer_options: there is no layer '{name}'; {nearest(name, names)}"
             )
     for name in ("", *optimizer.layer_options):
-        build_optimizer(optimizer.of(name), [torch.nn.Parameter(torch.zeros(1))])
+        build_optimizer(optimizer.for_module(name), [torch.nn.Parameter(torch.zeros(1))])
