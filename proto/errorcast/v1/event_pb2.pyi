@@ -33,7 +33,7 @@ class _SeverityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Severity.Val
     SEVERITY_ERROR: _Severity.ValueType  # 3
 
 class Severity(_Severity, metaclass=_SeverityEnumTypeWrapper):
-    """How much a log line matters."""
+    """How important a log line is."""
 
 SEVERITY_UNSPECIFIED: Severity.ValueType  # 0
 SEVERITY_INFO: Severity.ValueType  # 1
@@ -43,7 +43,7 @@ Global___Severity: _TypeAlias = Severity  # noqa: Y015
 
 @_typing.final
 class LogLine(_message.Message):
-    """Text of a job, or of the service about it."""
+    """A text from a job, or from the service about the job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -51,11 +51,11 @@ class LogLine(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     severity: Global___Severity.ValueType
-    """How much it matters."""
+    """How important it is."""
     text: _builtins.str
-    """May hold several lines where it is a stack trace."""
+    """The text; a stack trace has several lines."""
     step: _builtins.int
-    """Steps done when it was written."""
+    """Number of completed steps when it was written."""
     def __init__(
         self,
         *,
@@ -80,9 +80,9 @@ class StateChange(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     state: _job_pb2.JobState.ValueType
-    """The new one."""
+    """The new state."""
     reason: _builtins.str
-    """One line: why."""
+    """The reason, in one line."""
     def __init__(
         self,
         *,
@@ -99,7 +99,7 @@ Global___StateChange: _TypeAlias = StateChange  # noqa: Y015
 
 @_typing.final
 class PlannedLayer(_message.Message):
-    """A layer of the model and where it went."""
+    """A layer of the model, and its block."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -109,15 +109,15 @@ class PlannedLayer(_message.Message):
     COST_MS_FIELD_NUMBER: _builtins.int
     BLOCK_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """"layer 0 (Linear+Tanh)"."""
+    """Name: "layer 0 (Linear+Tanh)"."""
     features: _builtins.int
-    """Output features a sample."""
+    """Number of output features per sample."""
     parameters: _builtins.int
-    """Trained weights."""
+    """Number of trained weights."""
     cost_ms: _builtins.float
-    """Measured cost of one microbatch, milliseconds."""
+    """Measured time of one microbatch, milliseconds."""
     block: _builtins.int
-    """From 1."""
+    """Number of its block, from 1."""
     def __init__(
         self,
         *,
@@ -137,7 +137,7 @@ Global___PlannedLayer: _TypeAlias = PlannedLayer  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):
-    """The partition of the model, made at every start."""
+    """The partition of the model into blocks, made at every start."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,7 +161,7 @@ Global___Plan: _TypeAlias = Plan  # noqa: Y015
 
 @_typing.final
 class Metrics(_message.Message):
-    """What was logged after a step."""
+    """The figures logged after a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,13 +170,13 @@ class Metrics(_message.Message):
     LR_FIELD_NUMBER: _builtins.int
     SAMPLES_PER_S_FIELD_NUMBER: _builtins.int
     step: _builtins.int
-    """Steps done."""
+    """Number of completed steps."""
     loss: _builtins.float
-    """Training loss of the step, mean of the batch."""
+    """Training loss of the step, mean over the batch."""
     lr: _builtins.float
     """Learning rate of the step."""
     samples_per_s: _builtins.float
-    """Training samples a second in that step."""
+    """Training samples per second in that step."""
     def __init__(
         self,
         *,
@@ -195,7 +195,7 @@ Global___Metrics: _TypeAlias = Metrics  # noqa: Y015
 
 @_typing.final
 class Evaluation(_message.Message):
-    """Test data run through the model."""
+    """An evaluation of the model on validation or test data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -225,16 +225,16 @@ class Evaluation(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     step: _builtins.int
-    """Steps done."""
+    """Number of completed steps."""
     epoch: _builtins.int
-    """Passes over the training data so far."""
+    """Number of passes over the training data so far."""
     epochs: _builtins.int
-    """Passes of the whole job."""
+    """Number of passes of the whole job."""
     data: _builtins.str
-    """Of which data: "validation" or "test"."""
+    """Evaluated data: "validation" or "test"."""
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """"loss" and the task's own."""
+        """Scores: "loss" and the task's metrics."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class Checkpoint(_message.Message):
 
     STEP_FIELD_NUMBER: _builtins.int
     step: _builtins.int
-    """Steps done."""
+    """Number of completed steps."""
     def __init__(
         self,
         *,
@@ -277,7 +277,7 @@ Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
 @_typing.final
 class Scaling(_message.Message):
-    """The job goes on with another number of workers."""
+    """The job continues with another number of workers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -286,13 +286,13 @@ class Scaling(_message.Message):
     FROM_REPLICAS_FIELD_NUMBER: _builtins.int
     TO_REPLICAS_FIELD_NUMBER: _builtins.int
     from_blocks: _builtins.int
-    """Layer blocks so far."""
+    """Number of layer blocks before."""
     to_blocks: _builtins.int
-    """Layer blocks from now on."""
+    """Number of layer blocks from now on."""
     from_replicas: _builtins.int
-    """Copies of every block so far."""
+    """Number of copies of every block before."""
     to_replicas: _builtins.int
-    """Copies of every block from now on."""
+    """Number of copies of every block from now on."""
     def __init__(
         self,
         *,
@@ -311,16 +311,16 @@ Global___Scaling: _TypeAlias = Scaling  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """What ended a job, or one start of it."""
+    """The error that ended a job, or one start of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_FIELD_NUMBER: _builtins.int
     JOB_IS_WRONG_FIELD_NUMBER: _builtins.int
     message: _builtins.str
-    """One line: what, where and what to do."""
+    """One line: what failed, where, and what to do."""
     job_is_wrong: _builtins.bool
-    """True when the job itself is at fault and would fail again."""
+    """Whether the job itself is wrong and would fail again."""
     def __init__(
         self,
         *,
@@ -337,7 +337,7 @@ Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """Something that happened to a job; numbered from 1 without gaps, and kept as long as the job."""
+    """Something that happened to a job. The service keeps events as long as the job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -352,42 +352,42 @@ class Event(_message.Message):
     SCALING_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """From 1, without gaps."""
+    """Consecutive number, from 1."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When the service learnt of it."""
+        """When the service received it."""
 
     @_builtins.property
     def log(self) -> Global___LogLine:
-        """Text."""
+        """A text."""
 
     @_builtins.property
     def state(self) -> Global___StateChange:
-        """Another state."""
+        """A new state."""
 
     @_builtins.property
     def plan(self) -> Global___Plan:
-        """Which layers went where."""
+        """The partition of the model."""
 
     @_builtins.property
     def metrics(self) -> Global___Metrics:
-        """A logged step."""
+        """Figures of a step."""
 
     @_builtins.property
     def evaluation(self) -> Global___Evaluation:
-        """Test scores."""
+        """Scores of an evaluation."""
 
     @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
-        """A saved state."""
+        """A saved checkpoint."""
 
     @_builtins.property
     def scaling(self) -> Global___Scaling:
-        """Another number of workers."""
+        """A new number of workers."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """An end by an error."""
+        """An error that ended the job or a start."""
 
     def __init__(
         self,

@@ -31,20 +31,20 @@ class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Method.ValueTy
     METHOD_DFA: _Method.ValueType  # 1
     """Direct Feedback Alignment, one block in each worker."""
     METHOD_BP: _Method.ValueType  # 2
-    """Exact backpropagation, in one process: the reference."""
+    """Exact backpropagation in one process: the reference."""
     METHOD_SHALLOW: _Method.ValueType  # 3
-    """Only the head learns, in one process: the control."""
+    """Only the head learns, in one process: the control experiment."""
 
 class Method(_Method, metaclass=_MethodEnumTypeWrapper):
-    """How the layers learn."""
+    """How the model learns."""
 
 METHOD_UNSPECIFIED: Method.ValueType  # 0
 METHOD_DFA: Method.ValueType  # 1
 """Direct Feedback Alignment, one block in each worker."""
 METHOD_BP: Method.ValueType  # 2
-"""Exact backpropagation, in one process: the reference."""
+"""Exact backpropagation in one process: the reference."""
 METHOD_SHALLOW: Method.ValueType  # 3
-"""Only the head learns, in one process: the control."""
+"""Only the head learns, in one process: the control experiment."""
 Global___Method: _TypeAlias = Method  # noqa: Y015
 
 class _FeedbackKind:
@@ -55,30 +55,30 @@ class _FeedbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feedback
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEEDBACK_KIND_UNSPECIFIED: _FeedbackKind.ValueType  # 0
     FEEDBACK_KIND_RANDOM: _FeedbackKind.ValueType  # 1
-    """A fixed random matrix a layer, as in the paper."""
+    """A fixed random matrix for each layer, as in the paper."""
     FEEDBACK_KIND_IDENTITY: _FeedbackKind.ValueType  # 2
-    """The identity: for residual streams as wide as the error."""
+    """The identity, for residual streams as wide as the error."""
     FEEDBACK_KIND_SIGN: _FeedbackKind.ValueType  # 3
-    """Error-sign DFA: the error's sign through random matrices (Frenkel 2021)."""
+    """Error-sign DFA: random matrices project the sign of the error (Frenkel 2021)."""
     FEEDBACK_KIND_TARGET: _FeedbackKind.ValueType  # 4
-    """DRTP: the one-hot target through random matrices, so that no block waits (Frenkel 2021)."""
+    """DRTP: random matrices project the one-hot target, so no block waits (Frenkel 2021)."""
     FEEDBACK_KIND_LEARNED: _FeedbackKind.ValueType  # 5
-    """DKP: matrices that start at random and learn with the layers (Webster 2021)."""
+    """DKP: the matrices start at random and learn with the layers (Webster 2021)."""
 
 class FeedbackKind(_FeedbackKind, metaclass=_FeedbackKindEnumTypeWrapper):
-    """What carries the global error to a layer."""
+    """How the global error reaches a layer."""
 
 FEEDBACK_KIND_UNSPECIFIED: FeedbackKind.ValueType  # 0
 FEEDBACK_KIND_RANDOM: FeedbackKind.ValueType  # 1
-"""A fixed random matrix a layer, as in the paper."""
+"""A fixed random matrix for each layer, as in the paper."""
 FEEDBACK_KIND_IDENTITY: FeedbackKind.ValueType  # 2
-"""The identity: for residual streams as wide as the error."""
+"""The identity, for residual streams as wide as the error."""
 FEEDBACK_KIND_SIGN: FeedbackKind.ValueType  # 3
-"""Error-sign DFA: the error's sign through random matrices (Frenkel 2021)."""
+"""Error-sign DFA: random matrices project the sign of the error (Frenkel 2021)."""
 FEEDBACK_KIND_TARGET: FeedbackKind.ValueType  # 4
-"""DRTP: the one-hot target through random matrices, so that no block waits (Frenkel 2021)."""
+"""DRTP: random matrices project the one-hot target, so no block waits (Frenkel 2021)."""
 FEEDBACK_KIND_LEARNED: FeedbackKind.ValueType  # 5
-"""DKP: matrices that start at random and learn with the layers (Webster 2021)."""
+"""DKP: the matrices start at random and learn with the layers (Webster 2021)."""
 Global___FeedbackKind: _TypeAlias = FeedbackKind  # noqa: Y015
 
 class _Distribution:
@@ -118,29 +118,33 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     SCHEDULE_COSINE: _Schedule.ValueType  # 2
     """Half a cosine down to zero at the last step."""
     SCHEDULE_LINEAR: _Schedule.ValueType  # 3
-    """A line down to zero at the last step."""
+    """Linear, down to zero at the last step."""
     SCHEDULE_INVERSE_SQRT: _Schedule.ValueType  # 4
-    """With the square root of the steps, from the warm-up on (Noam)."""
+    """Proportional to 1 / sqrt(step) after the warm-up (Noam)."""
     SCHEDULE_EXPONENTIAL: _Schedule.ValueType  # 5
-    """Exponentially, to a tenth at the last step."""
+    """Exponential, down to a tenth at the last step."""
     SCHEDULE_PLATEAU: _Schedule.ValueType  # 6
-    """By faults.rate_factor, each time that OptimizerSpec.patience epochs brought no lower loss."""
+    """Multiplied by faults.rate_factor each time that OptimizerSpec.patience epochs bring no lower
+    loss.
+    """
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
-    """Learning rate as a function of the step."""
+    """The learning rate as a function of the step."""
 
 SCHEDULE_UNSPECIFIED: Schedule.ValueType  # 0
 SCHEDULE_CONSTANT: Schedule.ValueType  # 1
 SCHEDULE_COSINE: Schedule.ValueType  # 2
 """Half a cosine down to zero at the last step."""
 SCHEDULE_LINEAR: Schedule.ValueType  # 3
-"""A line down to zero at the last step."""
+"""Linear, down to zero at the last step."""
 SCHEDULE_INVERSE_SQRT: Schedule.ValueType  # 4
-"""With the square root of the steps, from the warm-up on (Noam)."""
+"""Proportional to 1 / sqrt(step) after the warm-up (Noam)."""
 SCHEDULE_EXPONENTIAL: Schedule.ValueType  # 5
-"""Exponentially, to a tenth at the last step."""
+"""Exponential, down to a tenth at the last step."""
 SCHEDULE_PLATEAU: Schedule.ValueType  # 6
-"""By faults.rate_factor, each time that OptimizerSpec.patience epochs brought no lower loss."""
+"""Multiplied by faults.rate_factor each time that OptimizerSpec.patience epochs bring no lower
+loss.
+"""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
 class _Precision:
@@ -152,15 +156,19 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
     PRECISION_FP32: _Precision.ValueType  # 1
     PRECISION_BF16: _Precision.ValueType  # 2
-    """bfloat16: of computing, where torch's autocast has it; of what is passed on, rounded."""
+    """bfloat16. As `precision`, operations that torch's autocast allows run in it; as `activations`,
+    outputs of layers are rounded to it.
+    """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
-    """Kinds of numbers; weights are fp32 always."""
+    """Number formats. Weights are always fp32."""
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 PRECISION_FP32: Precision.ValueType  # 1
 PRECISION_BF16: Precision.ValueType  # 2
-"""bfloat16: of computing, where torch's autocast has it; of what is passed on, rounded."""
+"""bfloat16. As `precision`, operations that torch's autocast allows run in it; as `activations`,
+outputs of layers are rounded to it.
+"""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _ErrorFormat:
@@ -171,30 +179,34 @@ class _ErrorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorForm
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_FORMAT_UNSPECIFIED: _ErrorFormat.ValueType  # 0
     ERROR_FORMAT_FP32: _ErrorFormat.ValueType  # 1
-    """As it is, four bytes a number."""
+    """Unchanged, four bytes per number."""
     ERROR_FORMAT_BF16: _ErrorFormat.ValueType  # 2
-    """Two bytes a number."""
+    """Two bytes per number."""
     ERROR_FORMAT_INT8: _ErrorFormat.ValueType  # 3
-    """One byte a number, and a scale a row."""
+    """One byte per number, and one scale per row."""
     ERROR_FORMAT_TERNARY: _ErrorFormat.ValueType  # 4
-    """Two bits a number (minus, nothing or plus the row's largest, drawn), and a scale a row."""
+    """Two bits per number, and one scale per row: each number becomes minus the row's largest
+    magnitude, zero or plus the largest magnitude, drawn at random so that the mean is right.
+    """
     ERROR_FORMAT_TOPK: _ErrorFormat.ValueType  # 5
-    """The largest numbers of each row and where they stand."""
+    """The numbers of largest magnitude in each row, and their positions."""
 
 class ErrorFormat(_ErrorFormat, metaclass=_ErrorFormatEnumTypeWrapper):
-    """How the global error travels to the blocks, which learn from what they can read out of it."""
+    """How the global error travels to the blocks. They train on the decoded error."""
 
 ERROR_FORMAT_UNSPECIFIED: ErrorFormat.ValueType  # 0
 ERROR_FORMAT_FP32: ErrorFormat.ValueType  # 1
-"""As it is, four bytes a number."""
+"""Unchanged, four bytes per number."""
 ERROR_FORMAT_BF16: ErrorFormat.ValueType  # 2
-"""Two bytes a number."""
+"""Two bytes per number."""
 ERROR_FORMAT_INT8: ErrorFormat.ValueType  # 3
-"""One byte a number, and a scale a row."""
+"""One byte per number, and one scale per row."""
 ERROR_FORMAT_TERNARY: ErrorFormat.ValueType  # 4
-"""Two bits a number (minus, nothing or plus the row's largest, drawn), and a scale a row."""
+"""Two bits per number, and one scale per row: each number becomes minus the row's largest
+magnitude, zero or plus the largest magnitude, drawn at random so that the mean is right.
+"""
 ERROR_FORMAT_TOPK: ErrorFormat.ValueType  # 5
-"""The largest numbers of each row and where they stand."""
+"""The numbers of largest magnitude in each row, and their positions."""
 Global___ErrorFormat: _TypeAlias = ErrorFormat  # noqa: Y015
 
 class _Placement:
@@ -205,18 +217,18 @@ class _PlacementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Placement.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     PLACEMENT_UNSPECIFIED: _Placement.ValueType  # 0
     PLACEMENT_PACK: _Placement.ValueType  # 1
-    """On as few nodes as they fit on; neighbours on one."""
+    """On as few nodes as possible; neighbouring blocks share a node."""
     PLACEMENT_SPREAD: _Placement.ValueType  # 2
-    """On as many nodes as there are."""
+    """On as many nodes as possible."""
 
 class Placement(_Placement, metaclass=_PlacementEnumTypeWrapper):
-    """On which nodes workers go."""
+    """How workers are distributed over the nodes."""
 
 PLACEMENT_UNSPECIFIED: Placement.ValueType  # 0
 PLACEMENT_PACK: Placement.ValueType  # 1
-"""On as few nodes as they fit on; neighbours on one."""
+"""On as few nodes as possible; neighbouring blocks share a node."""
 PLACEMENT_SPREAD: Placement.ValueType  # 2
-"""On as many nodes as there are."""
+"""On as many nodes as possible."""
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
 class _Transport:
@@ -227,22 +239,22 @@ class _TransportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transport.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     TRANSPORT_UNSPECIFIED: _Transport.ValueType  # 0
     TRANSPORT_AUTO: _Transport.ValueType  # 1
-    """NCCL where every worker and the coordinator have a GPU of their own, else gloo."""
+    """NCCL if every worker and the coordinator have a GPU of their own, otherwise gloo."""
     TRANSPORT_GLOO: _Transport.ValueType  # 2
-    """By TCP, and through pinned host memory where a worker is on a GPU."""
+    """Over TCP, and through pinned host memory if a worker is on a GPU."""
     TRANSPORT_NCCL: _Transport.ValueType  # 3
-    """From GPU to GPU."""
+    """Directly from GPU to GPU."""
 
 class Transport(_Transport, metaclass=_TransportEnumTypeWrapper):
     """How tensors travel between workers."""
 
 TRANSPORT_UNSPECIFIED: Transport.ValueType  # 0
 TRANSPORT_AUTO: Transport.ValueType  # 1
-"""NCCL where every worker and the coordinator have a GPU of their own, else gloo."""
+"""NCCL if every worker and the coordinator have a GPU of their own, otherwise gloo."""
 TRANSPORT_GLOO: Transport.ValueType  # 2
-"""By TCP, and through pinned host memory where a worker is on a GPU."""
+"""Over TCP, and through pinned host memory if a worker is on a GPU."""
 TRANSPORT_NCCL: Transport.ValueType  # 3
-"""From GPU to GPU."""
+"""Directly from GPU to GPU."""
 Global___Transport: _TypeAlias = Transport  # noqa: Y015
 
 class _NonFinite:
@@ -253,22 +265,26 @@ class _NonFiniteEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NonFinite.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     NON_FINITE_UNSPECIFIED: _NonFinite.ValueType  # 0
     NON_FINITE_STOP: _NonFinite.ValueType  # 1
-    """The run fails; what was saved stays."""
+    """The run fails; its checkpoints stay."""
     NON_FINITE_SKIP: _NonFinite.ValueType  # 2
-    """That batch changes nothing; where only one layer's gradient is so, nothing in that layer."""
+    """The batch changes no weights. If only one layer's gradient is not finite, only that layer skips
+    it.
+    """
     NON_FINITE_ROLL_BACK: _NonFinite.ValueType  # 3
-    """The run goes back to its newest checkpoint and on with a lower learning rate."""
+    """The run goes back to a checkpoint and continues with a lower learning rate."""
 
 class NonFinite(_NonFinite, metaclass=_NonFiniteEnumTypeWrapper):
-    """What is done about a loss or a gradient that is NaN or infinite."""
+    """What happens when a loss or a gradient is NaN or infinite."""
 
 NON_FINITE_UNSPECIFIED: NonFinite.ValueType  # 0
 NON_FINITE_STOP: NonFinite.ValueType  # 1
-"""The run fails; what was saved stays."""
+"""The run fails; its checkpoints stay."""
 NON_FINITE_SKIP: NonFinite.ValueType  # 2
-"""That batch changes nothing; where only one layer's gradient is so, nothing in that layer."""
+"""The batch changes no weights. If only one layer's gradient is not finite, only that layer skips
+it.
+"""
 NON_FINITE_ROLL_BACK: NonFinite.ValueType  # 3
-"""The run goes back to its newest checkpoint and on with a lower learning rate."""
+"""The run goes back to a checkpoint and continues with a lower learning rate."""
 Global___NonFinite: _TypeAlias = NonFinite  # noqa: Y015
 
 class _JobState:
@@ -279,43 +295,43 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
     JOB_STATE_QUEUED: _JobState.ValueType  # 1
-    """Waits until its workers fit; Job.reason says for what."""
+    """Waits until there is room for its workers; Job.reason says what is missing."""
     JOB_STATE_STARTING: _JobState.ValueType  # 2
     """Its training actor and workers are being started."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 3
-    """Trains."""
+    """It trains."""
     JOB_STATE_PAUSED: _JobState.ValueType  # 4
     """Saved and stopped; ResumeJob puts it back into the queue."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 5
-    """Trained to its last epoch. Final."""
+    """Training is complete. Final."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
-    """Ended by an error; Job.reason says which. Final."""
+    """Ended by an error, which Job.reason gives. Final."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
     """Ended by CancelJob. Final."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Where a job stands."""
+    """The state of a job."""
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 JOB_STATE_QUEUED: JobState.ValueType  # 1
-"""Waits until its workers fit; Job.reason says for what."""
+"""Waits until there is room for its workers; Job.reason says what is missing."""
 JOB_STATE_STARTING: JobState.ValueType  # 2
 """Its training actor and workers are being started."""
 JOB_STATE_RUNNING: JobState.ValueType  # 3
-"""Trains."""
+"""It trains."""
 JOB_STATE_PAUSED: JobState.ValueType  # 4
 """Saved and stopped; ResumeJob puts it back into the queue."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
-"""Trained to its last epoch. Final."""
+"""Training is complete. Final."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
-"""Ended by an error; Job.reason says which. Final."""
+"""Ended by an error, which Job.reason gives. Final."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
 """Ended by CancelJob. Final."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final
 class OptimizerSpec(_message.Message):
-    """Every layer's own optimizer."""
+    """The optimizer that each layer has of its own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -330,16 +346,16 @@ class OptimizerSpec(_message.Message):
     name: _builtins.str
     """A class of torch.optim, in any case: "adam", "SGD"."""
     lr: _builtins.float
-    """Learning rate, before the schedule. Above 0."""
+    """Learning rate before the schedule. Above 0."""
     clip_norm: _builtins.float
     """Largest gradient norm of one layer; 0 does not clip."""
     schedule: Global___Schedule.ValueType
-    """How the rate falls."""
+    """How the learning rate changes with the step."""
     warmup_steps: _builtins.int
-    """Steps over which the rate first rises to lr."""
+    """Number of steps over which the rate first rises to lr."""
     patience: _builtins.int
-    """Epochs in a row without a lower loss of the evaluations, after which the rate is cut, where the
-    schedule is plateau.
+    """For SCHEDULE_PLATEAU: the rate is cut after this many epochs in a row whose evaluation brings
+    no lower loss.
     """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
@@ -347,7 +363,9 @@ class OptimizerSpec(_message.Message):
 
     @_builtins.property
     def layer_options(self) -> _struct_pb2.Struct:
-        """Arguments of single layers over `options`, such as {"0": {"weight_decay": 5e-4}, "head": {}}."""
+        """Arguments of single layers, such as {"0": {"weight_decay": 5e-4}, "head": {}}. They override
+        `options`.
+        """
 
     def __init__(
         self,
@@ -386,7 +404,7 @@ Global___OptimizerSpec: _TypeAlias = OptimizerSpec  # noqa: Y015
 
 @_typing.final
 class FeedbackSpec(_message.Message):
-    """Every layer's feedback matrix."""
+    """The feedback matrix of each layer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -397,17 +415,17 @@ class FeedbackSpec(_message.Message):
     SENT_AS_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
     kind: Global___FeedbackKind.ValueType
-    """Random, or the identity."""
+    """Which matrix, and what it projects."""
     distribution: Global___Distribution.ValueType
-    """Of a random matrix."""
+    """Distribution of the entries of a random matrix."""
     shared: _builtins.bool
-    """One matrix for all layers, of which each takes its first columns."""
+    """Whether one matrix serves all layers; each takes its first columns."""
     scale: _builtins.float
-    """Multiplies all entries; a random matrix is also divided by sqrt(features). Above 0."""
+    """Factor of all entries. A random matrix is also divided by sqrt(features). Above 0."""
     sent_as: Global___ErrorFormat.ValueType
-    """How the error travels."""
+    """Number format in which the error travels."""
     keep: _builtins.float
-    """Share of a row that sent_as=topk sends, above 0 to 1; rounded up."""
+    """Share of a row that sent_as=topk sends, above 0 and at most 1; rounded up."""
     def __init__(
         self,
         *,
@@ -439,7 +457,7 @@ Global___FeedbackSpec: _TypeAlias = FeedbackSpec  # noqa: Y015
 
 @_typing.final
 class ResourceSpec(_message.Message):
-    """What one worker is given."""
+    """What each worker gets, and how workers communicate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -452,28 +470,29 @@ class ResourceSpec(_message.Message):
     TRANSPORT_FIELD_NUMBER: _builtins.int
     CUDA_GRAPHS_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
-    """CPUs a worker, whole or a fraction."""
+    """CPUs of a worker, whole or a fraction."""
     gpus: _builtins.float
-    """GPUs a worker, whole or a fraction; 0 trains on the CPU."""
+    """GPUs of a worker, whole or a fraction; 0 trains on the CPU."""
     threads: _builtins.int
-    """CPU threads a worker; 0: as many as it has whole CPUs. Another number can change the last bits
-    of the weights.
+    """CPU threads of a worker; 0: as many as it has whole CPUs, at least 1. Another number can change
+    the last bits of the weights.
     """
     timeout_s: _builtins.float
-    """Longest wait for one message between workers, or for an answer of one, seconds; a worker that
-    keeps the others waiting longer counts as hung, and is replaced.
+    """Longest wait for one message between workers, or for one answer of a worker, seconds. A worker
+    that makes the others wait longer counts as hung and is replaced.
     """
     placement: Global___Placement.ValueType
-    """On which nodes the workers go."""
+    """How the workers are distributed over the nodes."""
     coordinator_gpus: _builtins.float
-    """GPUs of the coordinator, whole or a fraction: head and loss, or all of a method that one process
-    trains; 0 runs them on the CPU.
+    """GPUs of the coordinator, whole or a fraction. It computes head and loss, or everything if the
+    method runs in one process; 0 computes on the CPU.
     """
     transport: Global___Transport.ValueType
     """How tensors travel between workers."""
     cuda_graphs: _builtins.bool
-    """Whether a worker on a GPU captures what its layers compute as CUDA graphs, and replays those: it
-    is faster where layers are small. A layer then has to compute the same at each step.
+    """Whether a worker on a GPU captures the computation of its layers as CUDA graphs and replays
+    them. This is faster if layers are small. A layer must then run the same operations at each
+    step.
     """
     def __init__(
         self,
@@ -520,7 +539,7 @@ Global___ResourceSpec: _TypeAlias = ResourceSpec  # noqa: Y015
 
 @_typing.final
 class CheckpointSpec(_message.Message):
-    """When the state is saved."""
+    """When and where the state is saved."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -528,11 +547,11 @@ class CheckpointSpec(_message.Message):
     KEEP_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     every_steps: _builtins.int
-    """Steps between checkpoints; 0 saves at the end of each epoch."""
+    """Number of steps between checkpoints; 0 saves at the end of each epoch."""
     keep: _builtins.int
     """How many of the newest checkpoints are kept."""
     path: _builtins.str
-    """Where they go: a folder, or a URL that fsspec reaches (s3://bucket/run); empty: the run folder."""
+    """Where checkpoints go: a folder or an fsspec URL (s3://bucket/run); empty: the run folder."""
     def __init__(
         self,
         *,
@@ -557,7 +576,7 @@ Global___CheckpointSpec: _TypeAlias = CheckpointSpec  # noqa: Y015
 
 @_typing.final
 class FaultSpec(_message.Message):
-    """What a job does about faults."""
+    """How a job reacts to faults."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -566,16 +585,16 @@ class FaultSpec(_message.Message):
     NON_FINITE_FIELD_NUMBER: _builtins.int
     RATE_FACTOR_FIELD_NUMBER: _builtins.int
     snapshot_steps: _builtins.int
-    """Fewest steps between two snapshots of all blocks in the cluster's memory, from which lost
-    workers come back; taken at a segment's end, about once a second at most. 0 takes none: a run
-    then goes back to its newest checkpoint.
+    """Fewest steps between two snapshots of all blocks in the cluster's memory; lost workers are
+    restored from them. A snapshot is taken at the end of a segment, at most about once a second.
+    0 takes none: a run then goes back to its newest checkpoint.
     """
     recoveries: _builtins.int
-    """Recoveries in a row, with no step done that was not done before, after which the run fails."""
+    """The run fails after this many recoveries in a row without a new step."""
     non_finite: Global___NonFinite.ValueType
-    """About NaN and infinity."""
+    """What happens when a loss or a gradient is NaN or infinite."""
     rate_factor: _builtins.float
-    """Multiplies the learning rate each time the run is rolled back for them, or at a plateau."""
+    """Factor of the learning rate at each such rollback and at each plateau. Above 0, below 1."""
     def __init__(
         self,
         *,
@@ -605,8 +624,8 @@ Global___FaultSpec: _TypeAlias = FaultSpec  # noqa: Y015
 
 @_typing.final
 class StoppingSpec(_message.Message):
-    """Which epoch's weights a job comes to, by evaluations on validation data (or, where the task has
-    none, on the test data).
+    """Which epoch's weights are the result of a job. Evaluations on the validation data decide, or on
+    the test data if the task has no validation data.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -614,9 +633,11 @@ class StoppingSpec(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """"loss" (the least) or another number of the evaluations (the most); empty: the last epoch."""
+    """"loss" (lowest is best) or another metric of the evaluations (highest is best); empty: the last
+    epoch.
+    """
     patience: _builtins.int
-    """Epochs in a row without a better one after which the job ends; 0: it trains all epochs."""
+    """The job ends after this many epochs in a row without a better one; 0: it trains all epochs."""
     def __init__(
         self,
         *,
@@ -635,8 +656,8 @@ Global___StoppingSpec: _TypeAlias = StoppingSpec  # noqa: Y015
 
 @_typing.final
 class JobSpec(_message.Message):
-    """A training job: all that fixes its numbers, and where it runs. Fields that are not given take the
-    task's defaults.
+    """A training job: everything that determines its results, and where it runs. Fields that are not
+    given take the task's defaults, then the general ones.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -662,62 +683,65 @@ class JobSpec(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     ACTIVATIONS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
-    """An installed task ("digits") or a file and a function in it ("mytask.py:make_task")."""
+    """An installed task ("digits"), or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
-    """How the layers learn."""
+    """How the model learns."""
     blocks: _builtins.int
-    """Layer blocks, each in a worker of its own."""
+    """Number of layer blocks, each in a worker of its own."""
     microbatches: _builtins.int
-    """Equal parts of a batch that flow through the blocks one behind another; replicas share them."""
+    """Number of equal parts of a batch, which flow through the blocks one after another. Replicas
+    share them.
+    """
     batch_size: _builtins.int
-    """Samples a step."""
+    """Number of samples in a step."""
     epochs: _builtins.int
-    """Passes over the training data."""
+    """Number of passes over the training data."""
     seed: _builtins.int
-    """Of weights, feedback matrices, data order and dropout."""
+    """Seed of weights, feedback matrices, data order and dropout."""
     data_dir: _builtins.str
-    """Folder of the data sets; empty takes ERRORCAST_DATA, else downloads."""
+    """Folder of the data sets; empty: the folder ERRORCAST_DATA, or a download if that is not set."""
     log_every: _builtins.int
-    """Steps between logged losses."""
+    """Number of steps between logged losses."""
     staleness: _builtins.int
-    """Steps by which the layers' optimizers lag behind; 0 is exact. Above 0 is another algorithm, for
-    batches that cannot be cut into more microbatches than there are blocks.
+    """Number of steps by which the layers' optimizers lag; 0 is exact. Above 0 it is another
+    algorithm, for batches that cannot be split into more microbatches than there are blocks.
     """
     precision: Global___Precision.ValueType
-    """Numbers that the layers compute in."""
+    """Number format in which layers compute."""
     replicas: _builtins.int
-    """Copies of every block, each on its share of the microbatches, which it divides. Another number
-    adds gradients up in another order, which can change the last bits of the weights.
+    """Number of copies of every block; it divides `microbatches`, and each copy takes its share of
+    them. Another number adds gradients in another order, which can change the last bits of the
+    weights.
     """
     activations: Global___Precision.ValueType
-    """Numbers that layers pass on to one another."""
+    """Number format in which layers pass outputs on to one another."""
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Arguments of the task's function, such as width."""
 
     @_builtins.property
     def optimizer(self) -> Global___OptimizerSpec:
-        """Every layer's own."""
+        """Optimizer of each layer."""
 
     @_builtins.property
     def feedback(self) -> Global___FeedbackSpec:
-        """Every layer's own matrix."""
+        """Feedback matrix of each layer."""
 
     @_builtins.property
     def resources(self) -> Global___ResourceSpec:
-        """Of each worker."""
+        """What each worker gets."""
 
     @_builtins.property
     def checkpoint(self) -> Global___CheckpointSpec:
-        """When the state is saved."""
+        """When and where the state is saved."""
 
     @_builtins.property
     def faults(self) -> Global___FaultSpec:
-        """What is done about faults."""
+        """How the job reacts to faults."""
 
     @_builtins.property
     def stopping(self) -> Global___StoppingSpec:
-        """Which epoch counts."""
+        """Which epoch's weights are the result."""
 
     def __init__(
         self,
@@ -794,13 +818,13 @@ class ProcessLoad(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     BYTES_SENT_FIELD_NUMBER: _builtins.int
     process: _builtins.str
-    """"block 1", "block 1 of replica 2", or "coordinator"."""
+    """Name: "block 1", "block 1 of replica 2" or "coordinator"."""
     layers: _builtins.str
-    """Layers it holds: "0-3", or "head"."""
+    """Layers that it holds: "0-3" or "head"."""
     busy: _builtins.float
-    """Share of the time that it computed, 0 to 1."""
+    """Share of the time in which it computed, 0 to 1."""
     waiting: _builtins.float
-    """Share of the time that it waited for messages, 0 to 1."""
+    """Share of the time in which it waited for messages, 0 to 1."""
     bytes_sent: _builtins.int
     """Bytes sent in that segment."""
     def __init__(
@@ -822,7 +846,7 @@ Global___ProcessLoad: _TypeAlias = ProcessLoad  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """How far a job is: the newest figures, replaced by every step."""
+    """The progress of a job: the newest figures, replaced at every step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -833,13 +857,13 @@ class Progress(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     step: _builtins.int
-    """Steps done."""
+    """Number of completed steps."""
     total_steps: _builtins.int
-    """Steps of the whole job."""
+    """Number of steps of the whole job."""
     samples: _builtins.int
-    """Training samples seen."""
+    """Number of training samples seen."""
     loss: _builtins.float
-    """Of the newest step, mean of the batch."""
+    """Loss of the newest step, mean over the batch."""
     step_seconds: _builtins.float
     """Median time of the newest steps, seconds."""
     @_builtins.property
@@ -905,30 +929,30 @@ class Job(_message.Message):
     id: _builtins.str
     """Unique, made by the service: "digits-0007"."""
     state: Global___JobState.ValueType
-    """Where it stands."""
+    """Its state."""
     reason: _builtins.str
     """One line: what a queued job waits for, or how a job ended."""
     priority: _builtins.int
-    """Higher starts first; a job that waits gains one each ten minutes."""
+    """A job with a higher priority starts first; a waiting job gains 1 every ten minutes."""
     starts: _builtins.int
-    """Starts so far: the first, and one after each pause, scaling or loss of its processes."""
+    """Number of starts so far: the first, and one after each pause, scaling or loss of its processes."""
     events: _builtins.int
     """Number of the newest event."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
-        """Every field filled in."""
+        """The spec, with every field filled in."""
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """Of the newest step."""
+        """Figures of the newest step."""
 
     @_builtins.property
     def submitted(self) -> _timestamp_pb2.Timestamp:
-        """When it came into the queue."""
+        """When it was submitted."""
 
     @_builtins.property
     def started(self) -> _timestamp_pb2.Timestamp:
-        """Of the first start."""
+        """When it first started."""
 
     @_builtins.property
     def ended(self) -> _timestamp_pb2.Timestamp:
@@ -936,7 +960,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Of the newest evaluation: "loss" and the task's own, such as "accuracy"."""
+        """Scores of the newest evaluation: "loss" and the task's metrics, such as "accuracy"."""
 
     def __init__(
         self,

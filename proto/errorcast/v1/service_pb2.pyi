@@ -32,7 +32,7 @@ class _DataTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataType.Val
     DATA_TYPE_INT64: _DataType.ValueType  # 2
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper):
-    """Type of a tensor's entries."""
+    """Type of the entries of a tensor."""
 
 DATA_TYPE_UNSPECIFIED: DataType.ValueType  # 0
 DATA_TYPE_FLOAT32: DataType.ValueType  # 1
@@ -47,9 +47,11 @@ class SubmitJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Made by the client, 8 to 64 of [A-Za-z0-9_-]: a second submission with it changes nothing."""
+    """Made by the client, 8 to 64 of [A-Za-z0-9_-]. A second submission with the same id has no
+    effect.
+    """
     priority: _builtins.int
-    """-100 to 100; higher starts first."""
+    """-100 to 100; a job with a higher priority starts first."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """Fields that are not given take the task's defaults."""
@@ -76,7 +78,7 @@ class SubmitJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The new job, or the one that this request id made before."""
+        """The new job, or the one that an earlier request with this id made."""
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class GetJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """A job's id, or "latest": the newest job."""
+    """A job's id, or "latest" for the newest job."""
     def __init__(
         self,
         *,
@@ -118,7 +120,7 @@ class GetJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """As it is now."""
+        """The job as it is now."""
 
     def __init__(
         self,
@@ -141,12 +143,12 @@ class ListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Jobs a page, 1 to 200; 0 takes 50."""
+    """Number of jobs in a page, 1 to 200; 0 means 50."""
     page_token: _builtins.str
-    """From the response before; empty takes the first page."""
+    """From the previous response; empty for the first page."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
-        """Only jobs in one of these; empty takes all."""
+        """Returns only jobs in these states; empty for all jobs."""
 
     def __init__(
         self,
@@ -170,10 +172,10 @@ class ListJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """Newest first."""
+        """Jobs, newest first."""
 
     def __init__(
         self,
@@ -196,9 +198,9 @@ class WatchJobRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     after: _builtins.int
-    """Number of the last event that the client has; 0 sends all."""
+    """Number of the last event that the client has; 0 for all events."""
     def __init__(
         self,
         *,
@@ -221,11 +223,11 @@ class WatchJobResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """The next events; no number is left out and none comes twice."""
+        """The next events, without gaps and without repetitions."""
 
     @_builtins.property
     def progress(self) -> _job_pb2.Progress:
-        """The newest figures; those in between are left out."""
+        """The newest progress; older ones are skipped."""
 
     def __init__(
         self,
@@ -247,7 +249,7 @@ class PauseJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     def __init__(
         self,
         *,
@@ -268,7 +270,7 @@ class PauseJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """As it is behind the call; what takes time may still be under way."""
+        """The job after the call; the change itself may still be in progress."""
 
     def __init__(
         self,
@@ -289,7 +291,7 @@ class ResumeJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     def __init__(
         self,
         *,
@@ -310,7 +312,7 @@ class ResumeJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """As it is behind the call; what takes time may still be under way."""
+        """The job after the call; the change itself may still be in progress."""
 
     def __init__(
         self,
@@ -333,11 +335,11 @@ class ScaleJobRequest(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     blocks: _builtins.int
-    """Layer blocks, 1 to the model's layers."""
+    """Number of layer blocks, at least 1 and at most the number of the model's layers."""
     replicas: _builtins.int
-    """Copies of every block; 0 leaves their number."""
+    """Number of copies of every block; 0 does not change it."""
     def __init__(
         self,
         *,
@@ -360,7 +362,7 @@ class ScaleJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """As it is behind the call; what takes time may still be under way."""
+        """The job after the call; the change itself may still be in progress."""
 
     def __init__(
         self,
@@ -381,7 +383,7 @@ class CancelJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     def __init__(
         self,
         *,
@@ -402,7 +404,7 @@ class CancelJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """As it is behind the call; what takes time may still be under way."""
+        """The job after the call; the change itself may still be in progress."""
 
     def __init__(
         self,
@@ -423,7 +425,7 @@ class DeleteJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     def __init__(
         self,
         *,
@@ -458,7 +460,7 @@ class DownloadModelRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     def __init__(
         self,
         *,
@@ -474,7 +476,7 @@ Global___DownloadModelRequest: _TypeAlias = DownloadModelRequest  # noqa: Y015
 
 @_typing.final
 class ModelHeader(_message.Message):
-    """What is sent before the first chunk of a model."""
+    """Sent before the first chunk of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -482,11 +484,11 @@ class ModelHeader(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     bytes: _builtins.int
-    """Of the whole file, bytes."""
+    """Size of the whole file, bytes."""
     sha256: _builtins.str
-    """Of the whole file, lower-case hexadecimal."""
+    """SHA-256 of the whole file, lower-case hexadecimal."""
     step: _builtins.int
-    """Steps behind these weights."""
+    """Number of completed steps of these weights."""
     def __init__(
         self,
         *,
@@ -509,10 +511,10 @@ class DownloadModelResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
-    """At most 1 MiB."""
+    """The next part of the file, at most 1 MiB."""
     @_builtins.property
     def header(self) -> Global___ModelHeader:
-        """Comes first."""
+        """Sent first."""
 
     def __init__(
         self,
@@ -540,12 +542,12 @@ class Tensor(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     type: Global___DataType.ValueType
-    """Of every entry."""
+    """Type of the entries."""
     data: _builtins.bytes
     """All entries."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Samples first."""
+        """Sizes of the dimensions; the first one counts samples."""
 
     def __init__(
         self,
@@ -569,10 +571,10 @@ class PredictRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Of the first request; later ones may leave it empty."""
+    """A job's id, or "latest". Required in the first request only."""
     @_builtins.property
     def input(self) -> Global___Tensor:
-        """Up to 1 MiB of samples, as the model's first layer takes them; one sample may be larger."""
+        """Samples as the model's first layer takes them, at most 1 MiB; a single sample may be larger."""
 
     def __init__(
         self,
@@ -617,9 +619,9 @@ class GetTimelineRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Or "latest"."""
+    """A job's id, or "latest"."""
     steps: _builtins.int
-    """Steps to trace, 1 to 10; 0 takes 3."""
+    """Number of steps to trace, 1 to 10; 0 means 3."""
     def __init__(
         self,
         *,
@@ -640,7 +642,7 @@ class GetTimelineResponse(_message.Message):
 
     CHROME_TRACE_JSON_FIELD_NUMBER: _builtins.int
     chrome_trace_json: _builtins.str
-    """Chrome trace form; opens in Perfetto."""
+    """Chrome trace format, which Perfetto opens."""
     def __init__(
         self,
         *,

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class TrainingServiceStub:
-    """Runs training jobs on a Ray cluster. Errors are listed in docs/service.md: a gRPC status, and a
-    text that begins with the name of the error and a colon. Every method may be called again with
-    the same request and has one effect.
+    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
+    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
+    request has no further effect.
     """
 
     def __init__(self, channel):
@@ -100,13 +100,14 @@ class TrainingServiceStub:
 
 
 class TrainingServiceServicer:
-    """Runs training jobs on a Ray cluster. Errors are listed in docs/service.md: a gRPC status, and a
-    text that begins with the name of the error and a colon. Every method may be called again with
-    the same request and has one effect.
+    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
+    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
+    request has no further effect.
     """
 
     def SubmitJob(self, request, context):
-        """Checks a job and puts it into the queue. A request id that was used before returns its job.
+        """Checks a job and puts it into the queue. A request id that was used before returns the same
+        job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,8 +128,8 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Sends the events behind a number, then each new one as it happens, and the progress in between;
-        ends behind the last event of a job in a final state.
+        """Sends the events after a number, then each new event as it happens, and the progress in
+        between. Ends after the last event of a job in a final state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,21 +150,22 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScaleJob(self, request, context):
-        """Gives a job another number of workers: saved, cut anew and started again, with the same bits.
+        """Changes the number of a job's workers. The job is saved, partitioned again and restarted;
+        another number of blocks changes no bit of the weights.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Ends a job; its events and checkpoints stay.
+        """Ends a job. Its events and checkpoints stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Removes a job in a final state with all its files.
+        """Removes a job in a final state, with all its files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,7 +179,7 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Predict(self, request_iterator, context):
-        """Runs samples through the newest checkpoint; each request is answered by one response, in order.
+        """Computes outputs with the newest checkpoint. Each request gets one response, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,9 +264,9 @@ def add_TrainingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainingService:
-    """Runs training jobs on a Ray cluster. Errors are listed in docs/service.md: a gRPC status, and a
-    text that begins with the name of the error and a colon. Every method may be called again with
-    the same request and has one effect.
+    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
+    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
+    request has no further effect.
     """
 
     @staticmethod

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrainingServiceStub:
-    """Runs training jobs on a Ray cluster. Errors are listed in docs/service.md: a gRPC status, and a
-    text that begins with the name of the error and a colon. Every method may be called again with
-    the same request and has one effect.
+    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
+    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
+    request has no further effect.
     """
 
     @_typing.overload
@@ -37,71 +37,79 @@ class TrainingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainingServiceAsyncStub: ...
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.SubmitJobRequest, _service_pb2.SubmitJobResponse]
-    """Checks a job and puts it into the queue. A request id that was used before returns its job."""
+    """Checks a job and puts it into the queue. A request id that was used before returns the same
+    job.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetJobRequest, _service_pb2.GetJobResponse]
     """Returns a job."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListJobsRequest, _service_pb2.ListJobsResponse]
     """Returns a page of jobs, newest first."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchJobRequest, _service_pb2.WatchJobResponse]
-    """Sends the events behind a number, then each new one as it happens, and the progress in between;
-    ends behind the last event of a job in a final state.
+    """Sends the events after a number, then each new event as it happens, and the progress in
+    between. Ends after the last event of a job in a final state.
     """
     PauseJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.PauseJobRequest, _service_pb2.PauseJobResponse]
     """Saves and stops a job at the next segment boundary."""
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.ResumeJobRequest, _service_pb2.ResumeJobResponse]
     """Puts a paused job back into the queue."""
     ScaleJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.ScaleJobRequest, _service_pb2.ScaleJobResponse]
-    """Gives a job another number of workers: saved, cut anew and started again, with the same bits."""
+    """Changes the number of a job's workers. The job is saved, partitioned again and restarted;
+    another number of blocks changes no bit of the weights.
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.CancelJobRequest, _service_pb2.CancelJobResponse]
-    """Ends a job; its events and checkpoints stay."""
+    """Ends a job. Its events and checkpoints stay."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteJobRequest, _service_pb2.DeleteJobResponse]
-    """Removes a job in a final state with all its files."""
+    """Removes a job in a final state, with all its files."""
     DownloadModel: _grpc.UnaryStreamMultiCallable[_service_pb2.DownloadModelRequest, _service_pb2.DownloadModelResponse]
     """Sends the weights of the newest checkpoint as one safetensors file."""
     Predict: _grpc.StreamStreamMultiCallable[_service_pb2.PredictRequest, _service_pb2.PredictResponse]
-    """Runs samples through the newest checkpoint; each request is answered by one response, in order."""
+    """Computes outputs with the newest checkpoint. Each request gets one response, in order."""
     GetTimeline: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetTimelineRequest, _service_pb2.GetTimelineResponse]
     """Traces a few steps of a running job."""
 
 @_typing.type_check_only
 class TrainingServiceAsyncStub(TrainingServiceStub):
-    """Runs training jobs on a Ray cluster. Errors are listed in docs/service.md: a gRPC status, and a
-    text that begins with the name of the error and a colon. Every method may be called again with
-    the same request and has one effect.
+    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
+    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
+    request has no further effect.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitJob: _aio.UnaryUnaryMultiCallable[_service_pb2.SubmitJobRequest, _service_pb2.SubmitJobResponse]  # type: ignore[assignment]
-    """Checks a job and puts it into the queue. A request id that was used before returns its job."""
+    """Checks a job and puts it into the queue. A request id that was used before returns the same
+    job.
+    """
     GetJob: _aio.UnaryUnaryMultiCallable[_service_pb2.GetJobRequest, _service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_service_pb2.ListJobsRequest, _service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Returns a page of jobs, newest first."""
     WatchJob: _aio.UnaryStreamMultiCallable[_service_pb2.WatchJobRequest, _service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Sends the events behind a number, then each new one as it happens, and the progress in between;
-    ends behind the last event of a job in a final state.
+    """Sends the events after a number, then each new event as it happens, and the progress in
+    between. Ends after the last event of a job in a final state.
     """
     PauseJob: _aio.UnaryUnaryMultiCallable[_service_pb2.PauseJobRequest, _service_pb2.PauseJobResponse]  # type: ignore[assignment]
     """Saves and stops a job at the next segment boundary."""
     ResumeJob: _aio.UnaryUnaryMultiCallable[_service_pb2.ResumeJobRequest, _service_pb2.ResumeJobResponse]  # type: ignore[assignment]
     """Puts a paused job back into the queue."""
     ScaleJob: _aio.UnaryUnaryMultiCallable[_service_pb2.ScaleJobRequest, _service_pb2.ScaleJobResponse]  # type: ignore[assignment]
-    """Gives a job another number of workers: saved, cut anew and started again, with the same bits."""
+    """Changes the number of a job's workers. The job is saved, partitioned again and restarted;
+    another number of blocks changes no bit of the weights.
+    """
     CancelJob: _aio.UnaryUnaryMultiCallable[_service_pb2.CancelJobRequest, _service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Ends a job; its events and checkpoints stay."""
+    """Ends a job. Its events and checkpoints stay."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteJobRequest, _service_pb2.DeleteJobResponse]  # type: ignore[assignment]
-    """Removes a job in a final state with all its files."""
+    """Removes a job in a final state, with all its files."""
     DownloadModel: _aio.UnaryStreamMultiCallable[_service_pb2.DownloadModelRequest, _service_pb2.DownloadModelResponse]  # type: ignore[assignment]
     """Sends the weights of the newest checkpoint as one safetensors file."""
     Predict: _aio.StreamStreamMultiCallable[_service_pb2.PredictRequest, _service_pb2.PredictResponse]  # type: ignore[assignment]
-    """Runs samples through the newest checkpoint; each request is answered by one response, in order."""
+    """Computes outputs with the newest checkpoint. Each request gets one response, in order."""
     GetTimeline: _aio.UnaryUnaryMultiCallable[_service_pb2.GetTimelineRequest, _service_pb2.GetTimelineResponse]  # type: ignore[assignment]
     """Traces a few steps of a running job."""
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs training jobs on a Ray cluster. Errors are listed in docs/service.md: a gRPC status, and a
-    text that begins with the name of the error and a colon. Every method may be called again with
-    the same request and has one effect.
+    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
+    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
+    request has no further effect.
     """
 
     @_abc_1.abstractmethod
@@ -110,7 +118,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.SubmitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.SubmitJobResponse, _abc.Awaitable[_service_pb2.SubmitJobResponse]]:
-        """Checks a job and puts it into the queue. A request id that was used before returns its job."""
+        """Checks a job and puts it into the queue. A request id that was used before returns the same
+        job.
+        """
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -134,8 +144,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.WatchJobResponse], _abc.AsyncIterator[_service_pb2.WatchJobResponse]]:
-        """Sends the events behind a number, then each new one as it happens, and the progress in between;
-        ends behind the last event of a job in a final state.
+        """Sends the events after a number, then each new event as it happens, and the progress in
+        between. Ends after the last event of a job in a final state.
         """
 
     @_abc_1.abstractmethod
@@ -160,7 +170,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ScaleJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ScaleJobResponse, _abc.Awaitable[_service_pb2.ScaleJobResponse]]:
-        """Gives a job another number of workers: saved, cut anew and started again, with the same bits."""
+        """Changes the number of a job's workers. The job is saved, partitioned again and restarted;
+        another number of blocks changes no bit of the weights.
+        """
 
     @_abc_1.abstractmethod
     def CancelJob(
@@ -168,7 +180,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.CancelJobResponse, _abc.Awaitable[_service_pb2.CancelJobResponse]]:
-        """Ends a job; its events and checkpoints stay."""
+        """Ends a job. Its events and checkpoints stay."""
 
     @_abc_1.abstractmethod
     def DeleteJob(
@@ -176,7 +188,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.DeleteJobResponse, _abc.Awaitable[_service_pb2.DeleteJobResponse]]:
-        """Removes a job in a final state with all its files."""
+        """Removes a job in a final state, with all its files."""
 
     @_abc_1.abstractmethod
     def DownloadModel(
@@ -192,7 +204,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_service_pb2.PredictRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.PredictResponse], _abc.AsyncIterator[_service_pb2.PredictResponse]]:
-        """Runs samples through the newest checkpoint; each request is answered by one response, in order."""
+        """Computes outputs with the newest checkpoint. Each request gets one response, in order."""
 
     @_abc_1.abstractmethod
     def GetTimeline(
