@@ -1,4 +1,4 @@
-"""The comparison with backpropagation: peers, really run; the limit; the simulator; the pictures.
+"""The comparison with backpropagation: peers that really run, the limit, simulator and pictures.
 
-Read peers.py first: it is whom errorcast is measured against.
+Read peers.py first: it lists what errorcast is measured against.
 """

@@ -1,4 +1,4 @@
-"""Computing in one process: a DFA step, and the limits that no schedule can beat."""
+"""Computes in one process: a DFA step, and the limits that no schedule can beat."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -25,12 +25,12 @@ class DfaAlone:
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
         m, head = self._microbatches, self._parts.head(self._microbatches)
-        coming = self._batches.microbatches(first, last)
+        microbatches = self._batches.microbatches(first, last)
         seconds, losses = [], []
         for step in range(first, last):
             start, of_step = perf_counter(), []
             for microbatch in range(m):
-                x, target = next(coming)
+                x, target = next(microbatches)
                 h = self._block.forward(x, step, microbatch)
                 loss, error = head.error(h, target, step, microbatch)
                 self._block.update(error, step, microbatch)
@@ -47,9 +47,9 @@ class DfaAlone:
 
 
 class Limit:
-    """Compute alone of all layers: forward, gradients, optimizer; no head, no messages.
+    """The compute of all layers alone: forward, gradients, optimizer; no head, no messages.
 
-    Divided by the number of blocks, it is the step of a pipeline that never waits.
+    Divided by the number of blocks, its time is the step of a pipeline that never waits.
     """
 
     def __init__(
@@ -91,4 +91,4 @@ class Limit:
         torch.autograd.backward(tensors(x), gradient)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

@@ -1,6 +1,6 @@
-"""The Ray actor of a comparison: hosts errorcast's block and every peer's part, in turn.
+"""The Ray actor of a comparison: hosts errorcast's block and each peer's trainer, in turn.
 
-One process for all sides: the same place, the same threads, whatever is measured.
+All sides run in the same process, so each is measured in the same place with the same threads.
 """
 
 import os
@@ -34,12 +34,12 @@ from workers.transport import Rendezvous
 
 
 class Trainer(Protocol):
-    """One side's part in this process."""
+    """What one side trains in this process."""
 
     parts: Sequence[TrainedModule]
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
-        """Train steps first..last-1; return seconds and, where they are known, losses."""
+        """Train steps first..last-1; return their seconds, and their losses where known."""
 
     def close(self) -> None:
         """Stop making batches."""
@@ -47,7 +47,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a worker did: seconds of each step, losses, spans of computing."""
+    """What a worker reports of some steps: seconds of each, losses, spans of computing."""
 
     seconds: list[float]
     losses: list[float]
@@ -55,10 +55,10 @@ class Trained:
 
 
 class BenchWorker(BlockWorker):
-    """A BlockWorker that can also take a peer's part."""
+    """A BlockWorker that can also train as a peer."""
 
     def enter(self, workload: PickledPayload, rendezvous: Rendezvous, rank: int) -> None:
-        """Take the case, and join torch's process-wide default group, which its peers want."""
+        """Take the workload, and join torch's process-wide default group, which the peers need."""
         self._workload: Workload = workload.unpack()
         self._parts = Parts(self._workload)
         self._trainers: dict[Configuration, Trainer] = {}
@@ -75,10 +75,10 @@ class BenchWorker(BlockWorker):
             )
 
     def prepare(self, configuration: Configuration, steps: int) -> tuple[Trained, float]:
-        """Build a peer's part anew and train so many steps; return also the peak memory, MB.
+        """Build a new trainer of a peer and train `steps` steps; return also the peak memory, MB.
 
-        The peak is over what the process held before, so it is weights, gradients, optimizer state,
-        activations and buffers.
+        The peak does not count what the process held before, so it is weights, gradients, optimizer
+        state, activations and buffers.
         """
         self.forget()
         before = reset_peak()
@@ -86,10 +86,10 @@ class BenchWorker(BlockWorker):
         return trained, peak_mb() - before
 
     def train_peer(self, configuration: Configuration, first: int, last: int) -> Trained:
-        """Train steps first..last-1 of a peer's part, which is built when it is not there."""
-        every = self._threads * self._world
+        """Train steps first..last-1 of a peer; its trainer is built at the first call."""
+        all_threads = self._threads * self._world
         alone = configuration.schedule in (ONE_PROCESS, ONE_PROCESS_DFA)
-        torch.set_num_threads(every if alone else self._threads)
+        torch.set_num_threads(all_threads if alone else self._threads)
         try:
             if configuration not in self._trainers:
                 self._trainers[configuration] = self._build_peer(configuration)
@@ -115,7 +115,7 @@ class BenchWorker(BlockWorker):
         return Limit(workload, configuration, parts, "bp" if schedule == LIMIT_BP else "dfa")
 
     def costs(self, microbatches: int) -> Costs:
-        """Measure every layer and the head, for a microbatch of that cut."""
+        """Measure every layer and the head on one microbatch of a batch that is cut this way."""
         torch.set_num_threads(self._threads)
         source = self._workload.batches(microbatches)
         x, target = next(iter(source.microbatches(0, 1)))
@@ -124,7 +124,7 @@ class BenchWorker(BlockWorker):
         return found
 
     def round_trip(self, size: int, times: int) -> float:
-        """Return the median seconds of a message of so many bytes between workers 0 and 1."""
+        """Return the median seconds of a message of `size` bytes between workers 0 and 1."""
         message, seconds = torch.empty(size, dtype=torch.uint8), []
         for _ in range(times):
             start = perf_counter()
@@ -137,7 +137,7 @@ class BenchWorker(BlockWorker):
         return median(seconds)
 
     def sum(self, size: int, times: int) -> float:
-        """Return the median seconds of a sum over all workers of so many bytes of numbers."""
+        """Return the median seconds of a sum over all workers of `size` bytes of numbers."""
         numbers, seconds = torch.zeros(size // 4), []
         for _ in range(times):
             start = perf_counter()
@@ -146,7 +146,7 @@ class BenchWorker(BlockWorker):
         return median(seconds)
 
     def forget(self) -> None:
-        """Drop all peers' parts, and errorcast's block."""
+        """Drop all peers' trainers, and errorcast's block."""
         for trainer in self._trainers.values():
             trainer.close()
         self._trainers.clear()
@@ -154,7 +154,7 @@ class BenchWorker(BlockWorker):
         self._block = Block([])
 
     def states(self, configuration: Configuration) -> list[tuple[str, TensorState, ScalarState]]:
-        """Return (name, tensors, scalars) of every layer of a peer's part."""
+        """Return (name, tensors, scalars) of every module that a peer trains in this process."""
         return [(part.name, *part.state()) for part in self._trainers[configuration].parts]
 
 

@@ -1,4 +1,4 @@
-"""The K workers of a comparison, started anew when one of them fails."""
+"""The K workers of a comparison; all of them restart when one fails."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
 from workers.transport import Rendezvous
 
-_STEPS_IN_TIME = 10  # take the longest wait for one message at most
+_STEPS_IN_TIME = 10  # steps that must not take longer than the timeout of one message
 
 
 class PeerFailed(TrainingFailed):
@@ -26,7 +26,7 @@ class PeerFailed(TrainingFailed):
 
 
 class BenchWorkers:
-    """K workers that run one side after the other."""
+    """K workers that run one side after another."""
 
     def __init__(
         self, workload: PickledPayload, blocks: int, resources: WorkerResources, timeout_s: float
@@ -46,26 +46,26 @@ class BenchWorkers:
         return self._placement.workers
 
     def train(self, configuration: Configuration, first: int, last: int) -> list[Trained]:
-        """Train steps first..last-1 on as many workers as the side takes.
+        """Train steps first..last-1 on as many workers as the side uses.
 
-        Raises PeerFailed, after all workers were started anew, when one of them fails.
+        Raises PeerFailed when a worker fails, after all workers have restarted.
         """
-        there, steps = self._those_of(configuration), last - first
-        return self._call("train_peer", there, configuration, first, last, steps=steps)
+        workers, steps = self._those_of(configuration), last - first
+        return self._call("train_peer", workers, configuration, first, last, steps=steps)
 
     def prepare(self, configuration: Configuration, steps: int) -> tuple[list[Trained], float]:
-        """Build the side's parts anew and train; return also the largest worker's peak memory."""
-        there = self._those_of(configuration)
-        done = self._call("prepare", there, configuration, steps, steps=steps)
+        """Build the side's trainers anew and train; return also the largest peak memory, MB."""
+        workers = self._those_of(configuration)
+        done = self._call("prepare", workers, configuration, steps, steps=steps)
         return [trained for trained, _ in done], float(max(peak for _, peak in done))
 
     def costs(self, microbatches: int) -> Costs:
-        """Return the costs of all layers, measured by all workers at once: their mean."""
+        """Return the costs of all layers: the mean over all workers, which measure at once."""
         found: list[Costs] = self._call("costs", self.all, microbatches)
         return mean_costs(found)
 
     def link(self) -> Link:
-        """Return latency and bandwidth between two workers, and in a sum of all, measured."""
+        """Measure latency and bandwidth between two workers, and in a sum over all workers."""
         workers = len(self.all)
         if workers < 2:
             return Link(0.0, float("inf"))
@@ -80,7 +80,7 @@ class BenchWorkers:
     def states(self, configuration: Configuration) -> dict[str, Any]:
         """Return the weights of every layer and the head, by name."""
         calls = self._call("states", self._those_of(configuration), configuration)
-        return {name: (tensors, scalars) for part in calls for name, tensors, scalars in part}
+        return {name: (tensors, scalars) for modules in calls for name, tensors, scalars in modules}
 
     def forget(self) -> None:
         """Drop what all workers have built."""
@@ -108,12 +108,14 @@ class BenchWorkers:
     def _call(
         self, method: str, workers: Sequence[Worker], *arguments: Any, steps: int = 1
     ) -> list[Any]:
-        # a worker that hangs fails its peers' waits; this is for the case that all of them do
+        # a worker that hangs makes its peers time out; this deadline is for when all of them hang
         within_s = self._timeout_s * max(1.0, steps / _STEPS_IN_TIME)
         calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
         try:
             pending = calls
-            while pending:  # the first failure counts: its peers would wait for their deadline
+            while (
+                pending
+            ):  # stop at the first failure: the other workers would wait until their deadline
                 done, pending = ray.wait(pending, timeout=within_s)
                 if not done:
                     raise GetTimeoutError(f"no answer within {within_s:.0f} s")

@@ -1,9 +1,9 @@
-"""The comparison: every side on the same workers, each visit of a peer between two of errorcast's.
+"""The comparison: every side runs on the same workers, each peer between two trials of errorcast.
 
-First every side is tried at every number of microbatches; its best is the one of its fastest step,
-for other work on the machine can only add to a time. Then come rounds of the bests: each peer is
-visited between two visits of errorcast, and the ratio is taken to those two, because a machine's
-speed drifts from minute to minute. What is reported is the median of those ratios.
+First every side runs at every number of microbatches; its best is the number with its fastest step,
+because other work on the machine can only make a step slower. Then the bests run in rounds: each
+peer has a trial between two trials of errorcast, and its step is divided by the mean of theirs,
+because a machine's speed drifts from minute to minute. The median of those ratios is reported.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """Some steps: seconds of each but the first, losses, spans of each worker, bytes of all."""
+    """Some steps: seconds of each but the first, losses, spans per worker, bytes of all workers."""
 
     seconds: list[float]
     losses: list[float]
@@ -51,20 +51,20 @@ class Errorcast(Protocol):
     """errorcast's own side, on the same workers."""
 
     def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
-        """Train so many steps. Raises PeerFailed."""
+        """Train `steps` steps. Raises PeerFailed."""
 
     def first_trial(
         self, workers: BenchWorkers, microbatches: int, steps: int
     ) -> tuple[Trial, float]:
-        """Train so many steps; return also the largest worker's peak memory, MB."""
+        """Train `steps` steps; return also the largest worker's peak memory, MB."""
 
 
 @dataclass
 class Measured:
-    """One configuration: what its steps took; why it could not run, if so.
+    """One configuration: the seconds of its steps, or the reason why it could not run.
 
-    tried: seconds of the steps of the first visit. rounds: of each later one. ratios: a round's
-    median step over that of errorcast's visits before and behind it.
+    tried: seconds of the steps of the first trial. rounds: of each later one. ratios: a round's
+    median step over that of errorcast's trials before and after it.
     """
 
     configuration: Configuration
@@ -78,12 +78,12 @@ class Measured:
 
     @property
     def seconds(self) -> list[float]:
-        """Return the seconds of all steps of the rounds, or of the trial where there were none."""
+        """Return the seconds of all steps of the rounds, or of the first trial without rounds."""
         return [s for steps in self.rounds for s in steps] or self.tried
 
 
 class Comparison:
-    """Measures all sides of a case on the same workers."""
+    """Measures all sides of a workload on the same workers."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Comparison:
         self.spans: dict[Configuration, list[list[Span]]] = {}
 
     def run(self, rounds: int, steps: int) -> None:
-        """Try all configurations, then measure each side's best, and what layers cost, in rounds.
+        """Try all configurations, then measure each side's best and the layers' costs in rounds.
 
         Raises JobError when errorcast itself cannot run, TrainingFailed when it fails later.
         """
@@ -129,8 +129,8 @@ class Comparison:
                     self._trial(side, steps)
                     self._trial(ours, steps)
                     if ours.reason:
-                        raise TrainingFailed(f"errorcast failed on its way: {ours.reason}")
-                    self._compare(side, ours)
+                        raise TrainingFailed(f"errorcast failed in a later round: {ours.reason}")
+                    self._add_ratio(side, ours)
             for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
                 self.costs.setdefault(cut, []).append(self._workers.costs(cut))
         self.link = self._workers.link()
@@ -147,7 +147,7 @@ class Comparison:
         return predictor.side(configuration, self.blocks)
 
     def _try(self, side: Measured, steps: int) -> None:
-        """Run a configuration for the first time, for its memory too; or note why it cannot run."""
+        """Run a configuration for the first time, for its memory too; or note why it cannot."""
         configuration = side.configuration
         side.reason = refusal(self.workload, configuration, self.blocks) or ""
         if side.reason:
@@ -170,7 +170,7 @@ class Comparison:
             self._workers.forget()
 
     def _trial(self, side: Measured, steps: int) -> None:
-        """Train a few steps; the first is left out: it finds another side's data in the caches."""
+        """Train a few steps; the first does not count: another side's data is in the caches."""
         configuration, first = side.configuration, len(side.rounds) * (steps + 1)
         try:
             if configuration.schedule == ERRORCAST:
@@ -185,10 +185,10 @@ class Comparison:
         side.rounds.append(period(done))
         self._keep_spans(side, [worker.spans for worker in done])
 
-    def _compare(self, side: Measured, ours: Measured) -> None:
+    def _add_ratio(self, side: Measured, ours: Measured) -> None:
         if not side.reason:
-            before, behind = (median(steps) for steps in ours.rounds[-2:])
-            side.ratios.append(median(side.rounds[-1]) / ((before + behind) / 2))
+            before, after = (median(steps) for steps in ours.rounds[-2:])
+            side.ratios.append(median(side.rounds[-1]) / ((before + after) / 2))
 
     def _keep_spans(self, side: Measured, spans: list[list[Span]]) -> None:
         if side.configuration.schedule in (ERRORCAST, *PIPELINES):
@@ -196,13 +196,13 @@ class Comparison:
             self.spans[side.configuration] = spans
 
     def best(self, schedule: str) -> Measured:
-        """Return a side at its own best number of microbatches (or one that says why not)."""
+        """Return a side at its best number of microbatches, or one with a reason why not."""
         sides = [side for side in self.measured if side.configuration.schedule == schedule]
         ran = [side for side in sides if side.tried and not side.reason]
         return min(ran, key=lambda side: min(side.tried), default=sides[0])
 
     def best_pipeline(self) -> Measured | None:
-        """Return the fastest of all pipelines at their best, or None where none could run."""
+        """Return the fastest of all pipelines at their best, or None if none could run."""
         sides = [self.best(name) for name in PIPELINES]
         ran = [side for side in sides if side.ratios and not side.reason]
         return min(ran, key=lambda side: median(side.ratios), default=None)
@@ -215,6 +215,6 @@ def _microbatches_of(schedule: str, asked: Sequence[int]) -> Sequence[int]:
 
 
 def period(done: Sequence[Trained]) -> list[float]:
-    """Return the seconds of each step but the first: in step, all workers' periods are one."""
+    """Return the seconds of each step but the first: workers in step share one period."""
     each = zip(*(worker.seconds[1:] for worker in done), strict=True)
     return [sum(seconds) / len(done) for seconds in each]

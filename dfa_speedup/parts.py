@@ -1,4 +1,4 @@
-"""The layers and the head that a worker has built, each once."""
+"""The layers and the head that a worker builds, each once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +9,14 @@ from dfa_speedup.workload import Workload
 
 
 class Parts:
-    """Builds parts of a model when they are asked for, with the job's initial weights.
+    """Builds layers and head at their first use, with the job's initial weights.
 
-    Configurations that are only timed share them; clear() makes the next ones new.
+    Configurations that are only timed share them; after clear() they are built again.
     """
 
     def __init__(self, workload: Workload) -> None:
-        self._workload, self._rule = (
-            workload,
-            replace(workload.rule, staleness=0),
-        )  # errorcast's own affair
+        self._workload = workload
+        self._rule = replace(workload.rule, staleness=0)  # only errorcast itself has staleness
         self._layers: dict[int, Layer] = {}
         self._head: Head | None = None
 
@@ -32,19 +30,19 @@ class Parts:
         return [self._layers[i] for i in indices]
 
     def head(self, microbatches: int) -> Head:
-        """Return the head, set to take a microbatch's share of the mean."""
+        """Return the head, set to scale its loss by a microbatch's share of the mean."""
         if self._head is None:
             self._head = Head(self._workload.model, self._workload.loss, self._rule)
         self._head.rule = replace(self._rule, microbatches=microbatches)
         return self._head
 
     def stage(self, first: int, last: int) -> Sequence[TrainedModule]:
-        """Return parts first..last-1, where the head counts as the layer behind the last."""
+        """Return modules first..last-1, where the head counts as the layer after the last."""
         layers = len(self._workload.model.layers)
         found: list[TrainedModule] = [*self.layers(first, min(last, layers))]
         return [*found, self.head(1)] if last > layers else found
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all modules."""
         self._layers.clear()
         self._head = None

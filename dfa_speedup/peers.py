@@ -1,7 +1,7 @@
-"""Whom errorcast is measured against: torch's pipeline schedules, and the runs without a pipeline.
+"""What errorcast is measured against: torch's pipeline schedules, and runs without a pipeline.
 
-A stage is what torch calls consecutive layers that move as one. A worker hosts one, or two: either
-every K-th (`loop`), or folded so that the first worker has the first and the last (`v`).
+torch calls consecutive layers on one worker a stage. A worker hosts one stage, or two: either every
+K-th (`loop`), or folded so that the first worker has the first and the last (`v`).
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class PipelinePeer:
         return stage % workers
 
     def refusal(self, layers: int, workers: int, microbatches: int) -> str | None:
-        """Say why this peer cannot run a configuration, or return None."""
+        """Return why this peer cannot run a configuration, or None."""
         stages = workers * self.stages_a_worker
         if layers + 1 < stages:  # the head may be a stage of its own
             return f"needs {stages} stages, the model has {layers} layers and a head"
@@ -70,7 +70,7 @@ ONE_PROCESS = "one process"
 ERRORCAST = "errorcast"
 PEERS: Sequence[str] = (*PIPELINES, DATA_PARALLEL, ONE_PROCESS)
 
-# measured beside them: a DFA step without a pipeline, and computing alone by either method
+# also measured: a DFA step without a pipeline, and the compute alone by either method
 ONE_PROCESS_DFA = "one process, DFA"
 LIMIT_DFA = "limit, DFA"
 LIMIT_DFA_LOADED = "limit, DFA, on every worker at once"
@@ -78,7 +78,7 @@ LIMIT_BP = "limit, backpropagation"
 
 
 def refusal(workload: Workload, configuration: Configuration, blocks: int) -> str | None:
-    """Say why a side cannot run a configuration on K workers, or return None."""
+    """Return why a side cannot run a configuration on K workers, or None."""
     m, layers = configuration.microbatches, len(workload.model.layers)
     if workload.batch_size % m:
         return f"{m} microbatches do not divide the batch of {workload.batch_size}"
@@ -97,7 +97,7 @@ def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int
     """Return the bytes that all workers of a peer send in a step.
 
     A pipeline sends each activation forward and its gradient back wherever two stages are on
-    different workers; data parallelism passes the weights' gradients round a ring.
+    different workers; data parallelism passes the gradients of the weights round a ring.
     """
     peer = PIPELINES.get(configuration.schedule)
     if peer is not None:
@@ -113,7 +113,7 @@ def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int
 
 
 def stage_ranges(workload: Workload, stages: int) -> list[tuple[int, int]]:
-    """Cut layers and head (the layer behind the last) into balanced stages.
+    """Cut layers and head (the layer after the last) into balanced stages.
 
     Raises JobError when there are too few layers.
     """

@@ -32,8 +32,8 @@ class Replica:
             )
         self.parts = parts.stage(0, len(workload.model.layers) + 1)
         self._batches = workload.batches(1)
-        whole = Chain(*(part.module for part in self.parts))
-        self._module = DistributedDataParallel(whole) if world > 1 else whole
+        chain = Chain(*(part.module for part in self.parts))
+        self._module = DistributedDataParallel(chain) if world > 1 else chain
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
@@ -60,7 +60,7 @@ class Replica:
         return total
 
     def _apart(self, index: int) -> AbstractContextManager[None]:
-        """Let the replicas meet once a step, behind the last microbatch."""
+        """Let the replicas synchronise once a step, after the last microbatch."""
         if isinstance(self._module, DistributedDataParallel) and index < self._m - 1:
             return self._module.no_sync()
         return nullcontext()

@@ -1,4 +1,4 @@
-"""What can be read off the spans of a few steps."""
+"""Computes figures from the spans of a few steps."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from workers.trace import Span
 
 
 def bubble(workers: Sequence[Sequence[Span]]) -> float:
-    """Return the share of time in which a worker computes nothing, the mean over the workers.
+    """Return the mean over the workers of the share of time in which a worker computes nothing.
 
     Counted from the end of each worker's first optimizer step, when the pipeline is full, to the
     end of its last.

@@ -38,13 +38,13 @@ class TimedStage(PipelineStage):
 
 
 class ContiguousBoundary(nn.Module):
-    """What tensors go through where they come into a stage, and where they leave it.
+    """Makes tensors contiguous where they enter a stage and where they leave it.
 
-    gloo sends what is contiguous, and so must be values on their way and gradients on theirs.
+    gloo sends contiguous tensors only: both the values and their gradients must be contiguous.
     """
 
     def forward(self, *tensors: Tensor) -> Activations:
-        """Return them, a single one by itself."""
+        """Return the tensors, or the single tensor."""
         for x in tensors:
             if x.requires_grad:
                 hook: Any = x.register_hook
@@ -54,7 +54,7 @@ class ContiguousBoundary(nn.Module):
 
 
 class Stages:
-    """What one of K workers does in a pipeline of backpropagation."""
+    """Trains the stages of one of K workers in a pipeline of backpropagation."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class Stages:
         parts: Parts,
         tracer: Tracer,
     ) -> None:
-        """Build the stages on torch's default group, of which this is rank 0..K-1.
+        """Build the stages on torch's default group, in which this process has the rank 0..K-1.
 
-        parts: gives the layers; those it gave before are shared.
+        parts: builds the layers, or returns those that it has built before.
         """
         peer, m = PIPELINES[configuration.schedule], configuration.microbatches
         ranges = stage_ranges(workload, peer.stages_a_worker * world)
@@ -90,7 +90,7 @@ class Stages:
         def share_of_the_mean(output: Tensor, target: Tensor) -> Tensor:
             return workload.loss(output, target) / m
 
-        # scaled here and not afterwards by torch, which would cost a pass over all gradients
+        # scaled here: torch would scale all gradients afterwards, with one more pass over them
         make: Any = peer.schedule  # single and multi-stage schedules take different arguments
         self._schedule: Any = make(
             stages if peer.stages_a_worker > 1 else stages[0],
@@ -100,7 +100,7 @@ class Stages:
         )
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
-        """Train steps first..last-1; return seconds and, where the loss is taken, losses."""
+        """Train steps first..last-1; return their seconds, and losses where known."""
         seconds, losses = [], []
         mark = perf_counter()
         for step, (x, target) in enumerate(self._batches.microbatches(first, last), start=first):

@@ -11,7 +11,7 @@ from dfa_core.head import Loss
 
 
 class Batches(Protocol):
-    """Batches of any run of steps, made ahead by a thread."""
+    """Batches of consecutive steps, which a thread prepares in advance."""
 
     def microbatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, targets) of every microbatch of steps first..last-1."""
@@ -22,11 +22,11 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Workload:
-    """The same model, initial weights, data and optimizer for all.
+    """The same model, initial weights, data and optimizer for all sides.
 
-    rule: its `microbatches` is each configuration's own.
-    batches: opens the data, each batch cut into so many microbatches.
-    profile: the model measured layer by layer.
+    rule: each configuration replaces its `microbatches`.
+    batches: opens the data, given the number of microbatches that each batch is cut into.
+    profile: the model, measured layer by layer.
     """
 
     model: Model
@@ -38,7 +38,7 @@ class Workload:
 
     @property
     def costs(self) -> list[float]:
-        """Return seconds a microbatch of each layer, forward and update."""
+        """Return the seconds per microbatch of each layer, forward and update."""
         return [layer.seconds for layer in self.profile.layers]
 
     @property

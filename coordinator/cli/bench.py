@@ -85,7 +85,7 @@ def bench(
             score, bound = ("loss", to_loss) if to_accuracy is None else ("accuracy", to_accuracy)
             ours, pipeline = comparison.best(ERRORCAST), comparison.best_pipeline()
             if pipeline is None:
-                raise JobError("no pipeline could run, so there is none to race against")
+                raise JobError("--to-accuracy, --to-loss: no pipeline could run to compare with")
             found["race"] = time_to_target(
                 job,
                 peer,

@@ -43,7 +43,7 @@ def compare(
 
     from rich.console import Console
 
-    from coordinator.experiments.method_comparison import compare_methods as train_all
+    from coordinator.experiments.method_comparison import compare_methods
     from coordinator.experiments.plots import draw_alignment, draw_comparison
     from coordinator.experiments.tables import alignment_table, method_table
     from coordinator.job.spec import from_flags
@@ -53,7 +53,7 @@ def compare(
     settings = from_flags(flags, set_)
     log = Console(file=sys.stderr)
     names = [name.strip() for name in methods.split(",")]
-    rows = train_all(task, names, seeds, settings, folder, alignment, log.print)
+    rows = compare_methods(task, names, seeds, settings, folder, alignment, log.print)
     title = f"{task}, {seeds} seed(s)"
     found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
     text = json.dumps(found, indent=1)

@@ -11,7 +11,7 @@ _BITS = {"b/s": 1.0, "kb/s": 1e3, "mb/s": 1e6, "gb/s": 1e9, "tb/s": 1e12}
 
 
 def doubling(name: str, text: str) -> list[int]:
-    """Read `1,2,4,...,64`: the dots go on doubling. Raises JobError when it is no such list."""
+    """Read `1,2,4,...,64`: the dots continue by doubling. Raises JobError for anything else."""
     before, dots, after = text.partition("...")
     if not dots:
         return whole_numbers(name, text)

@@ -16,7 +16,8 @@ from workers.loop import StageContext
 class Plan:
     """The measured model and which layers each block hosts: ranges (first, last + 1).
 
-    samples: of a microbatch; the rule's microbatches are a batch's, which the replicas share.
+    samples: of a microbatch. The rule's microbatches are those of the whole batch, which the
+    replicas share.
     """
 
     profile: ModelProfile
@@ -52,18 +53,18 @@ class Plan:
         )
 
     def on(self, speeds: Sequence[float] | None) -> "Plan":
-        """Return the plan for blocks on workers of these speeds; None: of the same."""
+        """Return the plan for blocks on workers of these speeds; None: of equal speed."""
         costs = [layer.seconds for layer in self.profile.layers]
         return replace(self, ranges=tuple(partition(costs, len(self.ranges), speeds)))
 
     def held(self) -> list[tuple[str, str]]:
-        """Return each worker and its layers for people: `block 1` and `0-3`, or `4`."""
+        """Return each worker and its layers, to be shown: `block 1` and `0-3`, or `4`."""
         each = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in self.ranges]
         workers = range(1, len(self.grid) + 1)
         return list(zip(map(self.grid.label, workers), each * self.replicas, strict=True))
 
     def table(self) -> list[dict[str, Any]]:
-        """Return a row a layer: layer, features, parameters, cost_ms (a microbatch), block."""
+        """Return one row per layer: layer, features, parameters, cost_ms (a microbatch), block."""
         return [
             {
                 "layer": layer.label,

@@ -1,4 +1,4 @@
-"""Measures a job against backpropagation: builds the case, runs all sides, gathers the result."""
+"""Measures a job against backpropagation: builds the workload, runs all sides, gathers results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def measure(
     progress: Progress,
     ray_address: str | None = None,
 ) -> tuple[dict[str, Any], Comparison]:
-    """Run every side and return the figures of bench.json, and what they are made of.
+    """Run every side; return the figures of bench.json, and the comparison they come from.
 
     Raises JobError when errorcast itself cannot run the job as given.
     """
@@ -38,7 +38,7 @@ def measure(
     if resources.gpus:
         raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
     if job.spec.replicas > 1:
-        raise JobError("replicas: the comparison is of one replica a side; set it to 1")
+        raise JobError("replicas: the comparison gives each side one replica; set it to 1")
     workload = timing_workload(job, microbatches)
     worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
     payload = pack(workload)
@@ -71,7 +71,7 @@ def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -
         if side.configuration in comparison.spans
     }
     pictures = [out / "speedup.png", out / "timeline.png"]
-    draw_speedups(best, pictures[0], f"errorcast's speedup: {found['task']}")
+    draw_speedups(best, pictures[0], f"Speedup of errorcast: {found['task']}")
     draw_timelines(spans, pictures[1])
     (out / "bench.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")

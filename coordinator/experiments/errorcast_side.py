@@ -1,4 +1,4 @@
-"""errorcast's own side of a comparison: rank 0 of a pipeline whose blocks are the contest's."""
+"""errorcast's own side of a comparison: rank 0 of a pipeline on the comparison's workers."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,7 +23,7 @@ from workers.placement import Worker
 
 @dataclass(frozen=True)
 class StopCriterion:
-    """How far a race goes: until a test score is reached, or to the last epoch."""
+    """When training stops: when a test score reaches a bound, or after the last epoch."""
 
     task: Task
     score: str
@@ -32,12 +32,12 @@ class StopCriterion:
     last_epoch: int
 
     def epochs(self) -> list[tuple[int, int]]:
-        """Return the first step of each epoch, and the step behind its last."""
+        """Return the first step of each epoch, and the step after its last."""
         n = self.steps_per_epoch
         return [(epoch * n, (epoch + 1) * n) for epoch in range(self.last_epoch)]
 
     def reached(self, scores: dict[str, float]) -> bool:
-        """Say whether the target is reached: a loss from above, another score from below."""
+        """Return whether the score reaches the bound: a loss from above, others from below."""
         value = scores[self.score]
         return value <= self.bound if self.score == "loss" else value >= self.bound
 
@@ -51,7 +51,7 @@ class Rank0:
         self._joined_pipeline: JoinedPipeline | None = None
 
     def trial(self, workers: list[Worker], microbatches: int, steps: int) -> Trial:
-        """Train the next so many steps; the first of them is not in the seconds."""
+        """Train the next `steps` steps; the seconds do not include the first of them."""
         marks: list[float] = []
         losses: list[float] = []
 
@@ -73,27 +73,27 @@ class Rank0:
         self, workers: list[Worker], microbatches: int, criterion: PickledPayload
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target or the last epoch; return seconds of training and scores of each."""
-        there: StopCriterion = criterion.unpack()
-        splits, run = there.task.splits(), []
+        stop: StopCriterion = criterion.unpack()
+        splits, epochs = stop.task.splits(), []
         pipeline = self._join(workers, microbatches).pipeline
-        for first, last in there.epochs():
+        for first, last in stop.epochs():
             start = perf_counter()
             pipeline.train(first, last, lambda *_: None)
             seconds = perf_counter() - start
-            run.append((seconds, evaluate(pipeline, there.task, splits.test)))
-            if there.reached(run[-1][1]):
+            epochs.append((seconds, evaluate(pipeline, stop.task, splits.test)))
+            if stop.reached(epochs[-1][1]):
                 break
-        return run
+        return epochs
 
     def forget(self) -> None:
-        """Leave the group that the blocks were joined to; the next visit starts anew."""
+        """Leave the group of the blocks; the next trial starts a new pipeline."""
         if self._joined_pipeline is not None:
             self._joined_pipeline.pipeline.close()
             self._joined_pipeline.prefetcher.close()
             self._joined_pipeline = None
 
     def _join(self, workers: list[Worker], microbatches: int) -> "JoinedPipeline":
-        """Return the pipeline of this number of microbatches on these workers, built once."""
+        """Return the pipeline for this number of microbatches on these workers, built once."""
         key = (microbatches, *(worker.process for worker in workers))
         if self._joined_pipeline is None or self._joined_pipeline.key != key:
             self.forget()
@@ -113,7 +113,7 @@ class Rank0:
 
 @dataclass
 class JoinedPipeline:
-    """A pipeline that stays joined between visits, and its next step."""
+    """A pipeline that stays joined between trials, and its next step."""
 
     key: tuple[int, ...]
     pipeline: Pipeline
@@ -126,13 +126,13 @@ class JoinedPipeline:
 
 
 class ErrorcastSide:
-    """Drives rank 0."""
+    """Starts rank 0 in its actor, and calls it."""
 
     def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
         self._rank0: Any = ray.remote(num_cpus=0)(Rank0).remote(workload, threads, timeout_s)
 
     def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
-        """Train so many steps. Raises PeerFailed."""
+        """Train `steps` steps. Raises PeerFailed."""
         trial: Trial = self._call("trial", workers, microbatches, steps)
         return trial
 
@@ -140,10 +140,10 @@ class ErrorcastSide:
         self, workers: BenchWorkers, microbatches: int, criterion: PickledPayload
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target; return seconds and scores of each epoch. Raises PeerFailed."""
-        run: list[tuple[float, dict[str, float]]] = self._call(
+        epochs: list[tuple[float, dict[str, float]]] = self._call(
             "time_to_target", workers, microbatches, criterion
         )
-        return run
+        return epochs
 
     def _call(self, method: str, workers: BenchWorkers, *arguments: Any) -> Any:
         try:
@@ -154,7 +154,7 @@ class ErrorcastSide:
     def first_trial(
         self, workers: BenchWorkers, microbatches: int, steps: int
     ) -> tuple[Trial, float]:
-        """Train so many steps; return also the largest peak over what a worker held before."""
+        """Train `steps` steps; return also the largest growth of a worker's peak memory, MB."""
         before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
         trial = self.trial(workers, microbatches, steps)
         peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])

@@ -1,4 +1,4 @@
-"""What each method comes to on one task: several seeds of each, in one table."""
+"""Compares the methods on one task: each is trained with several seeds."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from dfa_core import JobError
 from dfa_core.names import nearest
 from dfa_tasks.source import as_source
 
-# each name says which settings make it; `dfa` is the paper's, whatever the task's own feedback is
+# the settings of each name; `dfa` is the paper's, whatever feedback the task has by default
 METHODS: Mapping[str, Settings] = {
     "bp": {"method": "bp"},
     "dfa": {"method": "dfa", "feedback": {"kind": "random"}},
@@ -27,17 +27,17 @@ METHODS: Mapping[str, Settings] = {
     "drtp": {"method": "dfa", "feedback": {"kind": "target"}},
     "shallow": {"method": "shallow"},
 }
-_LOOKS = 10  # at the alignment, over a run
+_LOOKS = 10  # measurements of the alignment in a run
 
 Cosines = list[tuple[int, list[tuple[str, float]]]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: scores of the test data and seconds, by seed.
+    """One method: test scores, steps, seconds and curves of each seed.
 
-    alignment: by seed, after how many steps, the cosine of each layer's DFA update with the exact
-    gradient.
+    alignment: for each seed (number of steps trained, the cosine of each layer's DFA update with
+    the exact gradient), in order.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Row:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the curves, which lie in the runs' folders."""
+        """Return everything but the curves, which are in the runs' folders."""
         sums = {name: {"mean": m, "std": s} for name, (m, s) in self.summary().items()}
         runs = zip(self.scores, self.steps, self.seconds, strict=True)
         return {
@@ -78,16 +78,17 @@ def compare_methods(
     settings: Settings,
     folder: Path,
     aligned: bool,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     viewer: Viewer | None = None,
 ) -> list[Row]:
-    """Train a task by every method with seeds 0..seeds-1, and return a row a method.
+    """Train a task by every method with seeds 0..seeds-1, and return one row for each method.
 
-    Runs lie in folder/METHOD-SEED; those that are finished are not run again.
-    settings: of all of them.
-    aligned: also look at the alignment, some ten times over each dfa run.
+    Runs are in folder/METHOD-SEED; finished ones are not run again.
+    settings: those that all runs share.
+    aligned: also measure the alignment, about ten times in each dfa run.
+    report: called with one line after each run.
 
-    Raises JobError for an unknown method, for no seeds, and what train() raises.
+    Raises JobError for an unknown method and for no seeds, and whatever train() raises.
     """
     for method in methods:
         if method not in METHODS:
@@ -99,18 +100,18 @@ def compare_methods(
     rows = []
     with ray_for(max(len(job.grid) for job in checked), checked[0].spec.resources.cpus):
         for method, job in zip(methods, jobs, strict=True):
-            looks = aligned and job["method"] == "dfa"
-            every = _between_looks(task, job) if looks else 0
-            more = {"checkpoint": {"every_steps": every, "keep": 100 * _LOOKS}} if looks else {}
+            measured = aligned and job["method"] == "dfa"
+            every = _between_looks(task, job) if measured else 0
+            more = {"checkpoint": {"every_steps": every, "keep": 100 * _LOOKS}} if measured else {}
             runs = []
             for seed in range(seeds):
                 run = _one(
                     task, merge(job, more, {"seed": seed}), folder / f"{method}-{seed}", viewer
                 )
                 scores = "  ".join(f"{k} {v:.4f}" for k, v in run.metrics.items())
-                tell(f"{method}, seed {seed}: test {scores}")
+                report(f"{method}, seed {seed}: test {scores}")
                 runs.append(run)
-            found = [alignments(run.folder, every) for run in runs] if looks else []
+            found = [alignments(run.folder, every) for run in runs] if measured else []
             rows.append(_row(method, runs, common_looks(found)))
     return rows
 
@@ -127,23 +128,23 @@ def _row(method: str, runs: Sequence[Run], found: Sequence[Cosines]) -> Row:
 
 
 def _one(task: str, settings: Settings, folder: Path, viewer: Viewer | None) -> Run:
-    there = RunFolder(folder)
-    if there.result.exists():
-        summary = json.loads(there.result.read_text(encoding="utf-8"))
+    existing = RunFolder(folder)
+    if existing.result.exists():
+        summary = json.loads(existing.result.read_text(encoding="utf-8"))
         if summary["finished"]:
             return Run(folder, resolve(task, settings), summary)
-    return train(task, run_dir=folder, resume=there.job.exists(), viewer=viewer, **settings)
+    return train(task, run_dir=folder, resume=existing.job.exists(), viewer=viewer, **settings)
 
 
 def common_looks(found: Sequence[Cosines]) -> list[Cosines]:
-    """Return of each seed's looks those after a step that all seeds came to."""
+    """Return each seed's looks at the alignment, for the steps that all seeds reached."""
     steps = [{step for step, _ in looks} for looks in found]
     common = set.intersection(*steps) if steps else set()
     return [[look for look in looks if look[0] in common] for looks in found]
 
 
 def _between_looks(task: str, settings: Settings) -> int:
-    """Return the steps between some ten looks at a whole run."""
+    """Return the number of steps between two of about ten looks in a whole run."""
     job = resolve(task, settings)
     source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
     return max(1, job.spec.epochs * source.steps_per_epoch // _LOOKS)

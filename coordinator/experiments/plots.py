@@ -1,4 +1,4 @@
-"""Pictures of runs: losses and scores over the steps, of one or of several methods."""
+"""Plots of a comparison of methods: scores and alignment over the steps."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def draw_comparison(rows: "Sequence[Row]", path: Path, title: str) -> None:
-    """Draw the evaluations of every method, mean over its seeds and one standard deviation."""
+    """Draw the evaluations of every method: mean and standard deviation over its seeds."""
     names = list(rows[0].scores[0])
     figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -30,7 +30,7 @@ def draw_comparison(rows: "Sequence[Row]", path: Path, title: str) -> None:
 
 
 def draw_alignment(row: "Row", path: Path, title: str) -> None:
-    """Draw each layer's alignment over the training, mean over the seeds and its deviation."""
+    """Draw each layer's alignment over the steps: mean and standard deviation over the seeds."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -45,7 +45,7 @@ def draw_alignment(row: "Row", path: Path, title: str) -> None:
 
 
 def _band(axes: Any, values: Iterable[tuple[int, float]], label: str) -> None:
-    """Draw the mean of all values of a step, and one standard deviation around it."""
+    """Draw the mean of each step's values, with one standard deviation on both sides."""
     by_step: dict[int, list[float]] = {}
     for step, value in values:
         by_step.setdefault(step, []).append(value)

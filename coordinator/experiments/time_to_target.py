@@ -1,6 +1,6 @@
-"""Time to a test score: errorcast against the best pipeline, both really trained to it.
+"""Time to a test score: errorcast and the best pipeline are both trained until they reach it.
 
-Seconds are of training alone; the evaluations between the epochs are in neither side's.
+Seconds count training alone; neither side's include the evaluations between the epochs.
 """
 
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ class OpenTask:
     seed: int
 
     def __call__(self, microbatches: int) -> Prefetcher:
-        """Return a feed of the task's batches."""
+        """Return a prefetcher of the task's batches."""
         source = as_source(self.task.splits().train, self.batch_size, self.seed)
         return open_prefetcher(source, self.batch_size, microbatches)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One side: its job, the case its steps are of, and how far it goes."""
+    """One side: its job, its workload, and when it stops."""
 
     job: Job
     workload: Workload
@@ -51,7 +51,7 @@ class Contender:
 
     @classmethod
     def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Contender":
-        """Raises JobError for a score that the task does not have."""
+        """Build one from a job. Raises JobError for a score that the task does not have."""
         spec, task = job.spec, job.task
         if score not in ("loss", *task.metrics):
             raise JobError(f"--to-{score}: task '{task.name}' has no such score")
@@ -64,7 +64,7 @@ class Contender:
 
     @contextmanager
     def workers(self) -> Iterator[tuple[BenchWorkers, PickledPayload]]:
-        """Start the workers of this side; they end with the block."""
+        """Start the workers of this side; they stop when the context ends."""
         resources, payload = (
             self.job.spec.resources,
             pack(self.workload),
@@ -89,23 +89,23 @@ def time_to_target(
 ) -> list[dict[str, Any]]:
     """Train both sides until the test score is reached or their epochs are over.
 
-    ours: errorcast's number of microbatches. peer: what the pipeline trains: the same task, where
-    other settings may suit it better.
+    ours: errorcast's number of microbatches. peer: the job of the pipeline: the same task, perhaps
+    with other settings that suit it better.
 
     Returns a row a side: schedule, microbatches, epochs, seconds, reached, the last scores.
-    Raises JobError for a score that the task does not have, and for networks of other layers.
+    Raises JobError for a score that the task does not have, and where the layers differ in number.
     """
     if len(job.model.layers) != len(peer.model.layers):
         raise JobError(
-            f"--pipeline-set: both sides train one network, but theirs has "
-            f"{len(peer.model.layers)} layers, errorcast's {len(job.model.layers)}"
+            f"--pipeline-set: both sides must train the same network, but the pipeline's has "
+            f"{len(peer.model.layers)} layers and errorcast's has {len(job.model.layers)}"
         )
     contender, other = (Contender.of(one, measured, score, bound) for one in (job, peer))
     with ray_for(job.spec.blocks, job.spec.resources.cpus, ray_address):
-        run, theirs = _errorcast(contender, ours), _peer(other, pipeline)
+        epochs, peer_epochs = _errorcast(contender, ours), _peer(other, pipeline)
     return [
-        _row(Configuration("errorcast", ours), run, contender.criterion),
-        _row(pipeline, theirs, other.criterion),
+        _row(Configuration("errorcast", ours), epochs, contender.criterion),
+        _row(pipeline, peer_epochs, other.criterion),
     ]
 
 
@@ -121,7 +121,7 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
 
 def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
     workload, criterion = contender.workload, contender.criterion
-    splits, run = criterion.task.splits(), []
+    splits, epochs = criterion.task.splits(), []
     reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0), "bp")
     engine = SingleProcess(reference, Prefetcher(_NoData(), 1, 1))
     with contender.workers() as (workers, _):
@@ -131,31 +131,31 @@ def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, di
             states = workers.states(pipeline)
             for module in reference.trained_modules():
                 module.load_state(*states[module.name])
-            run.append((seconds, evaluate(engine, criterion.task, splits.test)))
-            if criterion.reached(run[-1][1]):
+            epochs.append((seconds, evaluate(engine, criterion.task, splits.test)))
+            if criterion.reached(epochs[-1][1]):
                 break
-    return run
+    return epochs
 
 
 class _NoData:
-    """In place of training data where nothing is trained."""
+    """Training data for an engine that only evaluates."""
 
     steps_per_epoch = 1
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        raise AssertionError(f"no step is trained here, but {step} was asked for")
+        raise AssertionError(f"this engine does not train, but step {step} was requested")
 
 
 def _row(
     configuration: Configuration,
-    run: list[tuple[float, dict[str, float]]],
+    epochs: list[tuple[float, dict[str, float]]],
     criterion: StopCriterion,
 ) -> dict[str, Any]:
     return {
         "schedule": configuration.schedule,
         "microbatches": configuration.microbatches,
-        "epochs": len(run),
-        "seconds": round(sum(seconds for seconds, _ in run), 3),
-        "reached": criterion.reached(run[-1][1]),
-        "scores": [scores for _, scores in run],
+        "epochs": len(epochs),
+        "seconds": round(sum(seconds for seconds, _ in epochs), 3),
+        "reached": criterion.reached(epochs[-1][1]),
+        "scores": [scores for _, scores in epochs],
     }

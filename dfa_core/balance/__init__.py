@@ -1,1 +1,1 @@
-"""Measures what layers cost and cuts a model into blocks of equal cost."""
+"""Measures layers, cuts a model into blocks of equal cost, and estimates their memory."""

@@ -1,4 +1,4 @@
-"""Cuts the layers into contiguous blocks whose slowest is as fast as can be."""
+"""Cuts the layers into contiguous blocks so that the slowest block is as fast as possible."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ def partition(
 ) -> list[tuple[int, int]]:
     """Return `blocks` ranges (first, last + 1) that cover all layers in order, none empty.
 
-    costs: seconds, or any unit, a layer. The largest sum of a range is the smallest possible;
-    among equals, later blocks are the fuller ones (block 1 is the first to wait for an error).
-    speeds: of each block's worker, in any unit; what counts then is a range's sum over its speed.
+    costs: of each layer, in seconds or any other unit. The largest sum of a range is the smallest
+    possible; among equal solutions, later blocks get more (block 1 is the first to wait for an
+    error).
+    speeds: of each block's worker, in any unit; a range then counts as its sum over that speed.
 
     Raises JobError when there are fewer layers than blocks, or fewer than one block.
     """
@@ -28,7 +29,7 @@ def partition(
     sums = [0.0, *accumulate(costs)]
     if speeds is not None:
         return _uneven(np.array(sums), speeds)
-    low, high = max(costs), sums[-1]  # of the slowest block: more than low, unless low will do
+    low, high = max(costs), sums[-1]  # bounds on the slowest block, unless low is enough
     found = _cuts(sums, blocks, low)
     if found is None:
         found = [(0, layers)] if blocks == 1 else _cuts(sums, blocks, high)
@@ -42,10 +43,10 @@ def partition(
 
 
 def _cuts(sums: Sequence[float], blocks: int, most: float) -> list[tuple[int, int]] | None:
-    """Fill blocks from the last to the first, each up to `most`; None when that is too little."""
+    """Fill blocks from the last to the first, each up to `most`; None when that is not enough."""
     ranges = []
     end = len(sums) - 1
-    for before in reversed(range(blocks)):  # each of them needs a layer of its own
+    for before in reversed(range(blocks)):  # each block before this one needs a layer
         start = max(before, bisect_left(sums, sums[end] - most, hi=end))
         if start >= end:
             return None
@@ -55,13 +56,13 @@ def _cuts(sums: Sequence[float], blocks: int, most: float) -> list[tuple[int, in
 
 
 def _uneven(sums: Sums, speeds: Sequence[float]) -> list[tuple[int, int]]:
-    """Cut for workers of several speeds, by dynamic programming over (blocks, layers).
+    """Cut for workers of different speeds, by dynamic programming over (blocks, layers).
 
-    Filling up blocks greedily does not do: which layer a slow worker gets depends on how many its
+    Filling blocks greedily is not enough: which layers a slow worker gets depends on how many its
     neighbours take.
     """
     layers = len(sums) - 1
-    best = np.full(layers + 1, np.inf)  # of the slowest block, for the first so many layers
+    best = np.full(layers + 1, np.inf)  # [n]: cost of the slowest block for the first n layers
     best[0] = 0.0
     starts = []
     for speed in speeds:

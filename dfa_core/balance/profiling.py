@@ -1,4 +1,4 @@
-"""Measures a model one layer at a time: the shapes between layers, and what each layer costs."""
+"""Measures a model one layer at a time: the shapes between layers, and the cost of each layer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ LayerKind = tuple[str, tuple[tuple[int, ...], ...], ActivationSpec]
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One layer: its output features, parameters, and seconds a microbatch (forward + update).
+    """One layer: output features, parameters, and seconds per microbatch (forward + update).
 
     seconds: of the fastest layer of its kind (same modules, shapes and input).
     """
@@ -41,7 +41,7 @@ class LayerProfile:
 class ModelProfile:
     """All layers, the tensors between them, the global error, and the head.
 
-    between[i] enters layer i; the last one enters the head. head_seconds: of a microbatch.
+    between[i] enters layer i; the last one enters the head. head_seconds: per microbatch.
     """
 
     layers: tuple[LayerProfile, ...]
@@ -52,14 +52,14 @@ class ModelProfile:
 
     @property
     def parameters(self) -> int:
-        """Return the parameters of all layers and the head."""
+        """Return the number of parameters of all layers and the head."""
         return sum(layer.parameters for layer in self.layers) + self.head_parameters
 
 
 def profile(
     model: Model, loss: Loss, rule: LearningRule, x: Tensor, target: Tensor
 ) -> ModelProfile:
-    """Run one microbatch through every layer, holding one layer at a time.
+    """Run one microbatch through every layer, with one layer in memory at a time.
 
     x, target: one microbatch of real data, on the device to measure on.
 

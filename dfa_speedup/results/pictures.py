@@ -1,4 +1,4 @@
-"""The two pictures of a comparison: bars of the speedup, and errorcast's timeline above 1F1B's."""
+"""The two pictures of a comparison: bars of the speedups, and the timelines of two sides."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ _COLOURS = {
 
 
 def draw_speedups(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Draw how many times as fast errorcast is as each side at its best, as a PNG."""
+    """Draw the speedup of errorcast over each side at its best, as a PNG."""
     ran = [row for row in rows if row["speedup"] is not None and row["schedule"] != "errorcast"]
     figure = _figure(8, 0.45 * len(ran) + 1.4)
     axes = figure.subplots()
@@ -32,13 +32,13 @@ def draw_speedups(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> 
     axes.bar_label(bars, fmt="%.2fx", padding=3)
     axes.axvline(1, color="#555555", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set(xlabel="its step time / errorcast's", title=title)
+    axes.set(xlabel="speedup of errorcast: step time / errorcast's step time", title=title)
     axes.margins(x=0.12)
     figure.savefig(path, dpi=110)
 
 
 def draw_timelines(sides: Mapping[str, Sequence[Sequence[Span]]], path: Path) -> None:
-    """Draw the sides' workers one above another, over one step from the second on, as a PNG."""
+    """Draw the timelines of the sides' workers from the second step on, as a PNG."""
     figure = _figure(11, 1.1 + sum(0.5 * len(rows) + 0.6 for rows in sides.values()))
     heights = [len(rows) + 1 for rows in sides.values()]
     grid = figure.subplots(len(sides), 1, sharex=True, height_ratios=heights, squeeze=False)

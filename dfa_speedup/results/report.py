@@ -1,4 +1,4 @@
-"""What a comparison comes to, as plain data: bench.json, and what tables and pictures show."""
+"""The figures of a comparison as plain data, for bench.json, tables and pictures."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
 
 
 def rows(workload: Workload, comparison: Comparison) -> list[dict[str, Any]]:
-    """Return a row a configuration, errorcast first; its keys are described in docs/bench.md."""
+    """Return one row for each configuration, errorcast first; docs/bench.md describes the keys."""
     return [
         _row(workload, comparison, side)
         | {"best": side is comparison.best(name), "predicted_ms": _predicted(comparison, side)}
@@ -76,7 +76,7 @@ def _predicted(comparison: Comparison, side: Measured) -> float | None:
 
 
 def speedup(comparison: Comparison, side: Measured) -> float:
-    """Return its step over errorcast's at its best: of the rounds, or of the trials."""
+    """Return a side's step over errorcast's best, from the rounds or else from the first trials."""
     ours = comparison.best(ERRORCAST)
     if side is ours:
         return 1.0
@@ -84,7 +84,7 @@ def speedup(comparison: Comparison, side: Measured) -> float:
 
 
 def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
-    """Return the figures that are not of one configuration."""
+    """Return the figures of the comparison as a whole."""
     blocks, limits, best = comparison.blocks, comparison.limits, comparison.best_pipeline()
     one, one_dfa = comparison.best(ONE_PROCESS), comparison.best(ONE_PROCESS_DFA)
     return {
@@ -117,15 +117,15 @@ def _limit_ms(limit: Measured, blocks: int) -> float | None:
 
 
 def _efficiency(limit: Measured, blocks: int, over: float = 1.0) -> float | None:
-    """Return compute alone / K / step; None where one process could not take the whole model.
+    """Return compute alone / K / step; None where one process could not hold the whole model.
 
-    over: the side's step over errorcast's, to which the limit was compared.
+    over: the side's step over errorcast's; the limit was compared with errorcast's.
     """
     return round(median(limit.ratios) / blocks / over, 4) if limit.ratios else None
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of this machine."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     packages = ("torch", "ray", "numpy", "errorcast")

@@ -1,6 +1,6 @@
-"""timeline.json: what each worker computed, and when it waited, in Chrome's trace form.
+"""timeline.json: what each worker computed, and when it waited, in Chrome's trace format.
 
-Opens in Perfetto (ui.perfetto.dev) or chrome://tracing: a process a side, a row a worker.
+It opens in Perfetto (ui.perfetto.dev) or chrome://tracing: a process per side, a row per worker.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _SHORTEST_WAIT_S = 1e-4
 def chrome_trace(sides: Mapping[str, Sequence[Sequence[Span]]]) -> dict[str, Any]:
     """Return the trace of several sides; each begins at time 0.
 
-    sides: name -> the spans of each of its workers; a row of `head` spans is the coordinator's, and
+    sides: name -> the spans of each of its workers. A row of `head` spans is the coordinator's;
     each of them ends with the broadcast of its error.
     """
     events: list[dict[str, Any]] = []

@@ -67,17 +67,20 @@ def test_time_to_accuracy_trains_both_sides_to_it(a_ray: None, tmp_path: Path) -
         assert all(scores["accuracy"] < 0.85 for scores in side["scores"][:-1])
 
 
-def test_each_side_of_a_race_has_its_own_settings() -> None:
+def test_each_contender_has_its_own_settings() -> None:
     ours = resolve("digits", {"epochs": 8})
     theirs = resolve("digits", {"epochs": 3, "optimizer": {"lr": 0.5, "schedule": "cosine"}})
     measured = timing_workload(ours, [2]).profile
-    entries = [Contender.of(job, measured, "accuracy", 0.9) for job in (ours, theirs)]
-    assert [len(entry.criterion.epochs()) for entry in entries] == [8, 3]
-    assert [entry.workload.rule.optimizer.lr for entry in entries] == [ours.spec.optimizer.lr, 0.5]
-    steps = entries[1].criterion.steps_per_epoch
-    assert entries[1].workload.rule.optimizer.total_steps == 3 * steps
+    contenders = [Contender.of(job, measured, "accuracy", 0.9) for job in (ours, theirs)]
+    assert [len(contender.criterion.epochs()) for contender in contenders] == [8, 3]
+    assert [contender.workload.rule.optimizer.lr for contender in contenders] == [
+        ours.spec.optimizer.lr,
+        0.5,
+    ]
+    steps = contenders[1].criterion.steps_per_epoch
+    assert contenders[1].workload.rule.optimizer.total_steps == 3 * steps
     other = resolve("digits", {"options": {"layers": 5}})
-    with pytest.raises(JobError, match="theirs has 5 layers, errorcast's 3"):
+    with pytest.raises(JobError, match="the pipeline's has 5 layers and errorcast's has 3"):
         time_to_target(ours, other, measured, 2, Configuration("1F1B", 2), "accuracy", 0.9, None)
 
 

@@ -61,9 +61,9 @@ def test_seeds_that_stopped_early_are_compared_as_far_as_all_came() -> None:
 
 def test_unknown_methods_are_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"--methods: unknown 'dfa-identty'; .*dfa-identity"):
-        compare_methods("digits", ["dfa-identty"], 1, {}, tmp_path, aligned=False, tell=print)
+        compare_methods("digits", ["dfa-identty"], 1, {}, tmp_path, aligned=False, report=print)
     with pytest.raises(JobError, match="--seeds: 0 must be at least 1"):
-        compare_methods("digits", ["dfa"], 0, {}, tmp_path, aligned=False, tell=print)
+        compare_methods("digits", ["dfa"], 0, {}, tmp_path, aligned=False, report=print)
 
 
 def test_the_help_names_every_method() -> None:
