@@ -75,12 +75,14 @@ class BlockWorker:
         stage, self._generation = self._stage, rendezvous.generation
         store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
         host = LOOPBACK if rendezvous.host == LOOPBACK else ray.util.get_node_ip_address()
-        at, by = RankContext(host, self._device, rendezvous.timeout_s), rendezvous.transport
-        k, r, world = stage.block, stage.replica, stage.blocks + 1
-        self._group = join(by, at, k, world, replica_store(store, r), ring(world))
+        context = RankContext(host, self._device, rendezvous.timeout_s)
+        transport, block, replica = rendezvous.transport, stage.block, stage.replica
+        world, of_replica = stage.blocks + 1, replica_store(store, replica)
+        self._group = join(transport, context, block, world, of_replica, ring(world))
         self._replicas = None
         if stage.replicas > 1:
-            self._replicas = join(by, at, r, stage.replicas, block_store(store, k))
+            of_block = block_store(store, block)
+            self._replicas = join(transport, context, replica, stage.replicas, of_block)
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the groups, so that no peer waits.

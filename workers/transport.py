@@ -78,7 +78,7 @@ def describe_links(transport: Transport, gpus: Sequence[Gpu | None], host: str) 
 
 def join(
     transport: Transport,
-    at: RankContext,
+    context: RankContext,
     rank: int,
     world: int,
     store: Store,
@@ -91,5 +91,5 @@ def join(
     Raises GroupLeft when the others do not join in time.
     """
     if transport == "nccl":
-        return NcclGroup(store, rank, world, links, at.timeout_s, at.device)
-    return GlooGroup(store, rank, world, at.host, at.timeout_s, at.device)
+        return NcclGroup(store, rank, world, links, context.timeout_s, context.device)
+    return GlooGroup(store, rank, world, context.host, context.timeout_s, context.device)

@@ -78,11 +78,13 @@ class WorkerGroup:
             host, port, world, self._timeout_s, self._transport, self.generation
         )
         calls = [worker.actor.join.remote(rendezvous) for worker in self.all]
-        rank0 = RankContext(host, self._device, self._timeout_s)
+        context = RankContext(host, self._device, self._timeout_s)
         with self.watching(calls):
             for r in range(self._grid.replicas):
                 of_replica = replica_store(store, r)
-                self._groups.append(join(self._transport, rank0, 0, ranks, of_replica, ring(ranks)))
+                self._groups.append(
+                    join(self._transport, context, 0, ranks, of_replica, ring(ranks))
+                )
             self.all_of(calls)
 
     def leave(self) -> None:
