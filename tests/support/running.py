@@ -13,7 +13,6 @@ from pathlib import Path
 
 import grpc
 import psutil
-import safetensors.torch
 from errorcast.v1.event_pb2 import Event
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -143,8 +142,3 @@ def wait_for(client: Client, job_id: str, kind: str, after: int = 0) -> Event:
 
 def states_of(events: list[Event]) -> list[int]:
     return [event.state.state for event in events if event.HasField("state")]
-
-
-def weights(path: Path) -> dict[str, bytes]:
-    """The exact bits of each tensor of a model file."""
-    return {k: v.numpy().tobytes() for k, v in safetensors.torch.load_file(path).items()}

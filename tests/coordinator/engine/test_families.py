@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
-from test_exact import assert_same_state
+from support.pipelines import assert_same_state
 from torch import Tensor
 
 from coordinator.engine.pipeline import Pipeline

@@ -8,16 +8,15 @@ from functools import partial
 import pytest
 import ray
 import torch
-from ray import cloudpickle
-from support import networks
 from support.networks import NETWORKS, Noise, dense, rule
-from test_exact import CUTS, LOSS, train
+from support.pipelines import CUTS, LOSS, train
 from torch import nn
 
 from coordinator.engine.memory import block_needs
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
+from coordinator.job.user_code import own_folders
 from coordinator.launch.ray_session import ray_for
 from dfa_core import Head, LearningRule, Model, Reference
 from dfa_tasks import BatchSource
@@ -28,7 +27,6 @@ from workers.placement import Placement, Worker, WorkerResources
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
-cloudpickle.register_pickle_by_value(networks)  # the workers do not have the tests on their path
 
 
 @dataclass
@@ -53,7 +51,7 @@ def on_one_gpu(
         placement = Placement(Grid(2), WorkerResources(gpus=0.4))
         prefetcher, head = Prefetcher(source, len(x), r.microbatches), Head(model, LOSS, r)
         head.to(GPU)
-        workers, payload = placement.workers, PickledPayload.pack(model)
+        workers, payload = placement.workers, PickledPayload.pack(model, own_folders())
         engine = Pipeline(
             workers, plan, payload, head, prefetcher, timeout_s=60, cuda_graphs=graphs
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.hosts import hosts
-from support.running import weights
+from support.runs import weights
 
 from coordinator import train
 

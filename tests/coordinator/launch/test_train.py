@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from support.runs import Listener
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
@@ -18,7 +19,7 @@ from coordinator import train
 from coordinator.launch.train import _noted_interrupts
 from coordinator.runs.checkpoint import _seal
 from coordinator.runs.run_folder import RunFolder
-from coordinator.training.events import Event, Progress, Warned
+from coordinator.training.events import Progress, Warned
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 
@@ -99,19 +100,6 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-class Listener:
-    """A viewer that keeps what it is shown."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-
 def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"options": {"width": 32}, "run_dir": tmp_path / "run"}
     train("digits", epochs=1, **settings)
@@ -119,7 +107,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
     flip(next(checkpoints.glob("step-*22/layer-0001.safetensors")))
     listener = Listener()
     run = train("digits", epochs=2, resume=True, viewer=listener, **settings)
-    said = [event.message for event in listener.events if isinstance(event, Warned)]
+    said = listener.messages(Warned)
     assert len(said) == 1
     assert "step-000000022/layer-0001.safetensors: is not what was written" in said[0]
     whole = train("digits", epochs=2, **{**settings, "run_dir": tmp_path / "whole"})
@@ -254,7 +242,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(a_ray: None, tmp_path: Pa
             "digits", run_dir=disk / "run", viewer=listener, epochs=40, log_every=1,
             options={"width": 128}, checkpoint={"every_steps": 20},
         )  # fmt: skip
-        said = [event.message for event in listener.events if isinstance(event, Warned)]
+        said = listener.messages(Warned)
         assert any("was not written" in m and "No space left on device" in m for m in said)
         steps = [line["step"] for line in run.curves if line["kind"] == "train"]
         assert steps == list(range(1, 40 * 22 + 1))

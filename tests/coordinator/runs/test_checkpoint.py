@@ -10,35 +10,13 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from torch import nn
+from support.checkpoints import JOB, layers, write
 
 from coordinator.runs.checkpoint import newest_whole, write_checkpoint
-from dfa_core import JobError, LearningRule, OptimizerSpec
-from dfa_core.layer import Layer
+from dfa_core import JobError
 from dfa_core.trained import TensorState
-from workers.state_files import NonFiniteWeights, StateFile, write_state
+from workers.state_files import NonFiniteWeights, write_state
 from workers.storage import Folder, LocalFolder, RemoteFolder, open_folder
-
-JOB = {"task": "digits", "seed": 3}
-
-
-def layers(seed: int) -> list[Layer]:
-    torch.manual_seed(seed)
-    rule = LearningRule(optimizer=OptimizerSpec("sgd", 0.1, {"momentum": 0.9}))
-    made = [Layer(i, nn.Linear(3, 2), rule) for i in range(2)]
-    for layer in made:
-        layer.forward(torch.ones(1, 3), 0, 0).sum().backward()
-        layer.apply_gradients(0)
-    return made
-
-
-def write(folder: Folder, step: int, keep: int = 10) -> Folder:
-    """Write the state that belongs to this step: its weights come from the step's number."""
-
-    def save(into: Folder) -> list[StateFile]:
-        return [write_state(layer, into) for layer in layers(step)]
-
-    return write_checkpoint(folder, step, JOB, (), save, keep)
 
 
 def is_right(folder: Folder, of_step: int | None = None) -> int:
@@ -138,7 +116,7 @@ CRASHES = """
 import itertools, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_checkpoint import write
+from support.checkpoints import write
 from workers.storage import LocalFolder
 
 def die_before_call(left):
@@ -170,7 +148,7 @@ for calls in itertools.count():
 
 def test_a_crash_at_any_call_to_the_disk_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """A process that really dies before its n-th open, write, fsync, rename or removal."""
-    program = [sys.executable, "-c", CRASHES, str(Path(__file__).parent), str(tmp_path)]
+    program = [sys.executable, "-c", CRASHES, str(Path(__file__).parents[2]), str(tmp_path)]
     assert subprocess.run(program, check=False).returncode == 0
     folders = [LocalFolder(path) for path in tmp_path.iterdir()]
     assert len(folders) > 15

@@ -4,16 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
+from support.runs import weights
+from support.tasks import noisy_task
 
 from coordinator import train
 from coordinator.inspection.saved_run import open_run
 from coordinator.runs.early_stopping import Best, EarlyStopping
 from dfa_core import JobError
-from dfa_tasks import Splits, Task
 
 NAN = float("nan")
 
@@ -42,17 +39,6 @@ def test_nan_is_never_the_best() -> None:
     assert follow("loss", 0, [NAN, 2.0, NAN]) == (Best(20, 2, 2.0), 3)
 
 
-def noisy_task() -> Task:
-    """Few noisy samples, which a network learns by heart: the validation loss rises soon."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(240, 8, generator=generator)
-    target = (x[:, 0] + 1.5 * torch.randn(240, generator=generator) > 0).long()
-    one, two, three = (TensorDataset(x[i::3], target[i::3]) for i in range(3))
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
-    return Task(net, nn.functional.cross_entropy, Splits(one, two, three), name="noisy")
-
-
 JOB: dict[str, Any] = {
     "blocks": 2,
     "batch_size": 16,
@@ -60,11 +46,6 @@ JOB: dict[str, Any] = {
     "optimizer": {"lr": 0.01},
     "stopping": {"metric": "loss", "patience": 3},
 }
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    found = safetensors.torch.load_file(folder / "model.safetensors")
-    return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
 
 
 def test_the_weights_and_the_test_are_of_the_best_epoch(a_ray: None, tmp_path: Path) -> None:

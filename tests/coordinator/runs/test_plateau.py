@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_early_stopping import noisy_task, weights
+from support.runs import weights
+from support.tasks import noisy_task
 
 from coordinator import train
 from coordinator.runs.plateau import Plateau, next_plateau

@@ -6,22 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from ray import cloudpickle
-from support import networks
 from support.networks import NETWORKS, Noise, dense, rule, stack
-from test_exact import LOSS, assert_same_state, pipeline, save, train
+from support.pipelines import LOSS, assert_same_state, pipeline, save, train
+from support.runs import Listener
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import coordinator
-from coordinator.training.events import Event, Progress, RolledBack, Warned
+from coordinator.training.events import RolledBack, Warned
 from dfa_core import JobError, Model, Reference, TrainingFailed
 from dfa_core.block import Block
 from dfa_core.layer import build_layers
 from dfa_tasks import Splits, Task
 from workers.placement import Worker
 
-cloudpickle.register_pickle_by_value(networks)
 SPOILT = (3, 7, 8)
 STEPS = 12
 
@@ -98,20 +96,6 @@ def test_a_layer_whose_gradient_alone_is_not_finite_leaves_the_batch_out_alone()
     name = next(key for key in before[0] if key.startswith("weights/"))
     assert not torch.equal(before[0][name], after[0][name])
     assert all(torch.equal(before[1][k], after[1][k]) for k in before[1])
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def messages(self, kind: type[Warned | RolledBack]) -> list[str]:
-        return [event.message for event in self.events if isinstance(event, kind)]
 
 
 def a_task(non_finite: float | None = None) -> Task:

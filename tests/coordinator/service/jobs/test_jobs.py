@@ -22,7 +22,8 @@ from errorcast.v1.job_pb2 import (
     Progress,
 )
 from support.command_line import run_errorcast
-from support.running import QUICK, Running, events_to_end, states_of, wait_for, weights
+from support.running import QUICK, Running, events_to_end, states_of, wait_for
+from support.runs import weights
 
 from coordinator.client import Client, ServiceRefused
 

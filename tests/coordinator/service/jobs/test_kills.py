@@ -20,8 +20,8 @@ from support.running import (
     stop,
     until_cluster,
     wait_for,
-    weights,
 )
+from support.runs import weights
 
 from coordinator.client import Client
 from coordinator.service.processes import own_ray

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.hosts import Host, hosts
-from support.running import weights
+from support.runs import weights
 
 from coordinator import train
 

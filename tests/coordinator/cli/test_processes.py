@@ -1,0 +1,160 @@
+"""The command line where the process itself matters: signals, kills, imports, the real script."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from support.command_line import errorcast_process, run_errorcast, started_errorcast
+from support.runs import losses, wait_for_line, weights
+
+QUICK = ("--set", "log_every=1", "--set", "options.width=64")
+ENDLESS = ("train", "digits", "--run-dir", "run", "--epochs", "5000", *QUICK)
+
+
+@pytest.mark.blocks
+def test_the_help_of_the_real_script_imports_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys; sys.argv = ['errorcast', '--help']\n"
+        "from coordinator.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'ray'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.blocks
+def test_the_real_script_exits_with_2_where_no_cluster_can_be_joined(tmp_path: Path) -> None:
+    done = errorcast_process("train", "digits", "--ray-address", "127.0.0.1:1", cwd=tmp_path)
+    assert done.code == 2
+    assert "no Ray cluster could be joined" in done.err
+    assert done.err.count("\n") == 1, done.err
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_saves_and_resume_gives_the_same_bits(a_ray: None, tmp_path: Path) -> None:
+    arguments = ("train", "digits", "--run-dir", "run", "--epochs", "200", *QUICK)
+    with started_errorcast(*arguments, cwd=tmp_path) as run:
+        wait_for_line(tmp_path / "run" / "metrics.jsonl", "train", run)
+        run.send_signal(signal.SIGINT)
+        shown, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, errors
+    assert "continue with: errorcast train" in shown
+    assert "Traceback" not in errors + shown
+    stopped = max(losses(tmp_path / "run"))
+    epochs = stopped // 22 + 1
+    done = run_errorcast(
+        "train", "run", "--resume", "--epochs", str(epochs), "--blocks", "3", cwd=tmp_path
+    )
+    assert done.code == 0, done.err
+    assert f"resumed from the checkpoint of step {stopped}" in done.out
+    whole = run_errorcast(
+        "train", "digits", "--run-dir", "whole", "--epochs", str(epochs), *QUICK, cwd=tmp_path
+    )
+    assert whole.code == 0, whole.err
+    assert sorted(losses(tmp_path / "run")) == list(range(1, epochs * 22 + 1))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+def ray_processes(name: str, below: int | None = None) -> set[int]:
+    """Return the processes below a process, by default this one, whose name begins so."""
+    found = set()
+    for process in psutil.Process(below).children(recursive=True):
+        try:
+            found |= {process.pid} if " ".join(process.cmdline()).startswith(name) else set()
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@contextmanager
+def at_a_line(metrics: Path, kind: str, act: Callable[[], None]) -> Iterator[None]:
+    """Do something in a thread as soon as a run has written a line of this kind."""
+
+    def watch() -> None:
+        wait_for_line(metrics, kind)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize("target", ["the command", "ray::TrainingWork"])
+def test_a_notice_of_preemption_saves_first(a_ray: None, tmp_path: Path, target: str) -> None:
+    """SIGTERM, to the command or to the training actor alone: the machine is taken away."""
+
+    def notify() -> None:
+        found = {os.getpid()} if target == "the command" else ray_processes(target)
+        (pid,) = found
+        os.kill(pid, signal.SIGTERM)
+
+    with at_a_line(tmp_path / "run" / "metrics.jsonl", "train", notify):
+        done = run_errorcast(*ENDLESS, cwd=tmp_path)
+    assert done.code == 130, done.err
+    stopped = max(losses(tmp_path / "run"))
+    assert f"stopped and saved at step {stopped}; continue with: errorcast train" in done.out
+    assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
+    assert "Traceback" not in done.err + done.out
+
+
+MUST_NOT_RECOVER = (*ENDLESS, "--set", "faults.recoveries=0")
+
+
+def assert_died_with_one_line(code: int, shown: str, errors: str) -> None:
+    assert code == 1, errors
+    assert errors.count("\n") == 1, errors
+    assert "died" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors + shown
+
+
+def assert_goes_on(folder: Path) -> None:
+    more = ("--set", "resources.timeout_s=60", "--epochs", "1")
+    done = run_errorcast("train", "run", "--resume", *more, cwd=folder)
+    assert done.code == 0, done.err
+    assert "resumed from the checkpoint" in done.out
+
+
+def test_a_killed_worker_ends_a_run_that_must_not_recover(a_ray: None, tmp_path: Path) -> None:
+    """In a process of its own: Ray must not write of it on the terminal."""
+    with started_errorcast(*MUST_NOT_RECOVER, cwd=tmp_path) as run:
+        wait_for_line(tmp_path / "run" / "metrics.jsonl", "evaluation", run)
+        os.kill(min(ray_processes("ray::BlockWorker", run.pid)), signal.SIGKILL)
+        shown, errors = run.communicate(timeout=60)
+    assert_died_with_one_line(run.returncode, shown, errors)
+    assert_goes_on(tmp_path)
+
+
+def test_a_killed_training_actor_ends_a_run_that_must_not_recover(
+    a_ray: None, tmp_path: Path
+) -> None:
+    def kill() -> None:
+        (pid,) = ray_processes("ray::TrainingWork")
+        os.kill(pid, signal.SIGKILL)
+
+    with at_a_line(tmp_path / "run" / "metrics.jsonl", "evaluation", kill):
+        done = run_errorcast(*MUST_NOT_RECOVER, cwd=tmp_path)
+    assert_died_with_one_line(done.code, done.out, done.err)
+    assert_goes_on(tmp_path)
+
+
+@pytest.mark.ray
+def test_files_named_like_our_packages_do_not_get_in_the_way(tmp_path: Path) -> None:
+    for name in ("workers", "coordinator", "tasks", "proto", "dfa_core", "errorcast"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong file')\n")
+    done = errorcast_process(
+        "train", "digits", "--run-dir", "run", *QUICK, "--epochs", "1", cwd=tmp_path
+    )
+    assert done.code == 0, done.err

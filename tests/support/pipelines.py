@@ -1,0 +1,89 @@
+"""Pipelines on real workers, to be compared with the single-process reference."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from support.networks import NETWORKS, SAMPLES, Noise
+from torch import nn
+
+from coordinator.engine.pipeline import Pipeline
+from coordinator.engine.plan import Plan, make_plan
+from coordinator.engine.prefetcher import Prefetcher
+from coordinator.job.user_code import own_folders
+from coordinator.runs.checkpoint import Checkpoint, newest_whole, write_checkpoint
+from dfa_core import Head, LearningRule, Reference
+from dfa_core.trained import TrainedModule
+from dfa_tasks import BatchSource
+from workers.payload import PickledPayload
+from workers.placement import Worker
+from workers.storage import LocalFolder
+
+LOSS = nn.functional.cross_entropy
+STEPS = 20
+CUTS = {
+    1: [(0, 4)],
+    2: [(0, 3), (3, 4)],
+    3: [(0, 1), (1, 3), (3, 4)],
+    4: [(0, 1), (1, 2), (2, 3), (3, 4)],
+}
+
+
+@contextmanager
+def pipeline(
+    workers: list[Worker],
+    network: str,
+    r: LearningRule,
+    blocks: int,
+    replicas: int = 1,
+    source: BatchSource | None = None,
+    snapshot_steps: int = 0,
+) -> Iterator[Pipeline]:
+    """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
+    model = NETWORKS[network]
+    measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
+    samples = SAMPLES // r.microbatches
+    plan = Plan(measured.profile, tuple(CUTS[blocks]), samples, r, replicas)
+    prefetcher, head = Prefetcher(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
+    crew = workers[: blocks * replicas]
+    packed = PickledPayload.pack(model, own_folders())
+    made = Pipeline(crew, plan, packed, head, prefetcher, 30, snapshot_steps=snapshot_steps)
+    try:
+        yield made
+    finally:
+        made.close()
+        prefetcher.close()
+
+
+def train(engine: Pipeline | Reference, first: int, last: int) -> list[float]:
+    losses: list[float] = []
+    if isinstance(engine, Pipeline):
+        engine.train(first, last, lambda _, loss: losses.append(loss))
+    else:
+        losses += [engine.train_step(step, *Noise().batch(step)) for step in range(first, last)]
+    return losses
+
+
+def save(engine: Pipeline, folder: Path, step: int) -> None:
+    write_checkpoint(LocalFolder(folder), step, {}, (), engine.save, keep=100)
+
+
+def saved(folder: Path) -> Checkpoint:
+    found, damages = newest_whole(LocalFolder(folder))
+    assert not damages
+    assert found is not None
+    return found
+
+
+def assert_same_state(folder: Path, parts: Iterable[TrainedModule]) -> None:
+    """Every saved tensor and scalar, weights and optimizer state, equals the part's own."""
+    checkpoint = saved(folder)
+    for part in parts:
+        tensors, scalars = checkpoint.parts.read(part.name)
+        ours, our_scalars = part.state()
+        assert tensors.keys() == ours.keys()
+        assert any(key.startswith("optimizer/") for key in ours) == bool(part.parameters)
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, ours[key]), f"{part.name} {key}"
+        assert scalars == our_scalars
