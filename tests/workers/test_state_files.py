@@ -7,7 +7,7 @@ from torch import nn
 
 from dfa_core import LearningRule, OptimizerSpec
 from dfa_core.trained import TrainedModule
-from workers.state_files import SavedModules, write_state
+from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import LocalFolder
 
 
@@ -27,6 +27,9 @@ def test_a_state_file_gives_the_bits_back_and_holds_no_pickle(tmp_path: Path) ->
     written = write_state(one, folder)
     path = tmp_path / "layer-0000.safetensors"
     assert written.bytes == path.stat().st_size
+    entry = {"part": "layer-0000", "bytes": written.bytes, "sha256": written.sha256}
+    assert written.entry() == entry  # manifests of older runs have these names
+    assert StateFile.of_entry(entry) == written
     assert b"pickle" not in path.read_bytes()
     with safetensors.safe_open(path, framework="pt") as file:
         assert "weights/1.running_mean" in file.keys()  # noqa: SIM118
