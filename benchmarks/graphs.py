@@ -1,22 +1,21 @@
 """What CUDA graphs give a block on a GPU: `python -m benchmarks.graphs`.
 
-The same block, by kernels that the host launches and by graphs that it replays, in turn, a few
-steps each; forwards and local updates of a step's microbatches and the optimizer's step, from
-inputs and errors that are there. A ratio is the median of the rounds' own.
+The same block runs by kernels that the host launches and by graphs that it replays, in turn, a few
+steps each. A step is the forwards and local updates of its microbatches and the optimizer's step;
+inputs and errors are given. The ratio is the median of the ratios of the rounds.
 """
 
-import argparse
 from collections.abc import Callable
-from functools import partial
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.one_process import tanh_layer
+from benchmarks.rounds import quartiles, rounds_parser
+from benchmarks.tanh_network import CLASSES, tanh_network
 from dfa_core import (
     Block,
     Forward,
@@ -34,22 +33,21 @@ from dfa_tasks.language.transformer import transformer
 MICROBATCHES, BLOCKS = 4, 2
 KINDS: tuple[type[Block], ...] = (Block, GraphedBlock)
 
-Workload = tuple[Model, tuple[Tensor, Tensor]]  # with a microbatch's input and its error
+BlockInput = tuple[Model, tuple[Tensor, Tensor]]  # and a microbatch's input and error
 
 
-def tanh_layers(width: int, samples: int) -> Workload:
+def tanh_layers(width: int, samples: int) -> BlockInput:
     """Return 8 tanh layers."""
-    model = Model((partial(tanh_layer, width),) * 8, partial(nn.Linear, width, 10))
-    return model, (torch.randn(samples, width), torch.randn(samples, 10))
+    return tanh_network(width, 8), (torch.randn(samples, width), torch.randn(samples, CLASSES))
 
 
-def text(samples: int) -> Workload:
+def text(samples: int) -> BlockInput:
     """Return a Transformer of 4 blocks 128 wide, on chunks of 128 of 65 letters."""
     tokens = torch.randint(0, 65, (samples, 128))
     return transformer(65, points="sublayer"), (tokens, torch.randn(samples, 128, 65))
 
 
-CASES: dict[str, Workload] = {
+BLOCKS_MEASURED: dict[str, BlockInput] = {
     "tanh, 256 wide, 128 rows": tanh_layers(256, 128),
     "tanh, 1024 wide, 128 rows": tanh_layers(1024, 128),
     "tanh, 2048 wide, 512 rows": tanh_layers(2048, 512),
@@ -58,9 +56,9 @@ CASES: dict[str, Workload] = {
 }
 
 
-def stepping(kind: type[Block], workload: Workload) -> Callable[[], None]:
-    """Return what takes one step of a block, and waits until the GPU is through."""
-    model, (x, error) = workload[0], (tensor.cuda() for tensor in workload[1])
+def stepping(kind: type[Block], block_input: BlockInput) -> Callable[[], None]:
+    """Return a function that takes one step of a block and waits until the GPU is done."""
+    model, (x, error) = block_input[0], (tensor.cuda() for tensor in block_input[1])
     optimizer = OptimizerSpec("adam", 1e-3)
     rule = LearningRule(optimizer=optimizer, sample_dims=error.dim() - 1, microbatches=MICROBATCHES)
     layers = build_layers(model, 0, len(model.layers), rule)
@@ -94,23 +92,20 @@ def seconds(step: Callable[[], None], steps: int) -> float:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8, help="alternations of the two")
-    parser.add_argument("--steps", type=int, default=5, help="steps of each a round")
+    parser = rounds_parser(__doc__, 8, 5)
     given = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("needs a GPU that torch can use")
     table = Table(title=f"a block, {MICROBATCHES} microbatches, {torch.cuda.get_device_name()}")
     for name in ("layers", "launched, ms", "replayed, ms", "launched / replayed (quartiles)"):
         table.add_column(name, justify="right")
-    for name, workload in CASES.items():
-        steps = [stepping(kind, workload) for kind in KINDS]
+    for name, block_input in BLOCKS_MEASURED.items():
+        steps = [stepping(kind, block_input) for kind in KINDS]
         for step in steps:
             seconds(step, 3)
         rounds = [[seconds(step, given.steps) for step in steps] for _ in range(given.rounds)]
-        low, middle, high = quantiles([launched / replayed for launched, replayed in rounds], n=4)
+        ratio = quartiles([launched / replayed for launched, replayed in rounds])
         launched, replayed = (1e3 * median(column) for column in zip(*rounds, strict=True))
-        ratio = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         table.add_row(name, f"{launched:.2f}", f"{replayed:.2f}", ratio)
     Console().print(table)
 

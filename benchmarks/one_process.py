@@ -1,16 +1,14 @@
 """What the rule itself gains, without blocks: `python -m benchmarks.one_process`.
 
-The same network in one process by DFA and by backpropagation, on a GPU where there is one, in fp32
-and in bf16. The two run in turn, a few steps each; a ratio is the median of the rounds' own. What
-DFA saves is the product of each layer's error with its transposed weights, one of a layer's three;
-what it pays is e·B_i, which is thin.
+The same network trains in one process by DFA and by backpropagation, in fp32 and in bf16, on a GPU
+where there is one. The two run in turn, a few steps each; the ratio is the median of the ratios of
+the rounds. DFA saves one of each layer's three products, that of the error with the transposed
+weights; it adds e·B_i, which is small.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -18,25 +16,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from dfa_core import LearningRule, Model, OptimizerSpec, Reference
+from benchmarks.rounds import quartiles, rounds_parser
+from benchmarks.tanh_network import CLASSES, tanh_network
+from dfa_core import LearningRule, OptimizerSpec, Reference
 from dfa_core.precision import Precision
 from dfa_core.rule import Method
 
-CLASSES = 10
 METHODS: tuple[Method, ...] = ("dfa", "bp")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-
-
-def tanh_layer(width: int) -> nn.Module:
-    """Return one linear map and its activation."""
-    return nn.Sequential(nn.Linear(width, width), nn.Tanh())
 
 
 def sides(
     width: int, layers: int, precision: Precision, device: torch.device
 ) -> dict[Method, Reference]:
     """Return the same network for each method, on the device."""
-    model = Model((partial(tanh_layer, width),) * layers, partial(nn.Linear, width, CLASSES))
+    model = tanh_network(width, layers)
     rule = LearningRule(optimizer=OptimizerSpec("sgd", 1e-3))
     made = {}
     for method in METHODS:
@@ -50,7 +44,7 @@ def sides(
 def measure(
     references: dict[Method, Reference], batch: tuple[Tensor, Tensor], rounds: int, steps: int
 ) -> dict[Method, list[float]]:
-    """Return the median seconds of a step in each round; the first round is thrown away."""
+    """Return the median seconds of a step in each round; the first round does not count."""
     found: dict[Method, list[float]] = {method: [] for method in references}
     for _ in range(rounds + 1):
         for method, reference in references.items():
@@ -69,12 +63,10 @@ def _step(reference: Reference, batch: tuple[Tensor, Tensor]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = rounds_parser(__doc__, 12, 5)
     parser.add_argument("--width", type=int, default=4096, help="features of each layer")
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=4096, help="samples of a step")
-    parser.add_argument("--rounds", type=int, default=12, help="alternations of the two sides")
-    parser.add_argument("--steps", type=int, default=5, help="steps of each side a round")
     given = parser.parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -90,12 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         references = sides(given.width, given.layers, precision, device)
         found = measure(references, (x, target), given.rounds, given.steps)
         ratios = [bp / dfa for bp, dfa in zip(found["bp"], found["dfa"], strict=True)]
-        low, middle, high = quantiles(ratios, n=4)
         table.add_row(
             precision,
             f"{1e3 * median(found['dfa']):.1f}",
             f"{1e3 * median(found['bp']):.1f}",
-            f"{middle:.2f} ({low:.2f} to {high:.2f})",
+            quartiles(ratios),
         )
     Console().print(table)
 

@@ -1,27 +1,25 @@
-"""Replicas and blocks on this machine, beside the simulator: `python -m benchmarks.replicas`.
+"""Replicas and blocks on this machine, and what the simulator predicts.
 
-The same network and batch on 1x2, 2x1, 2x2, 4x1 and 1x4 workers (blocks x replicas), in turn, a few
-steps each a round; before and after each round costs of layers and the link are measured too, by as
-many workers as run at once, and predict that step. Where there are more workers than cores the
-prediction is no less than all computing and adding up of gradients, spread over the cores.
+`python -m benchmarks.replicas` trains the same network and batch on 1x2, 2x1, 2x2, 4x1 and 1x4
+workers (blocks x replicas), in turn, a few steps each in a round. Before and after each round it
+also measures the costs of the layers and the link, on as many workers as run at once; the step is
+predicted from these. With more workers than cores the prediction is at least the time of all
+computing and of all sums of gradients, spread over the cores.
 """
 
-import argparse
 import os
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import ray
-from ray import cloudpickle
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from benchmarks import step
-from benchmarks.step import SIZES, Coordinator, Size, parts
+from benchmarks.rounds import rounds_parser
+from benchmarks.tanh_pipeline import SIZES, Coordinator, Size, ray_of, training
 from coordinator.experiments.workload import measured_workload
-from coordinator.launch.ray_session import ray_for
 from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.simulation.costs import Costs, mean_costs, total
 from dfa_speedup.simulation.link import Link, ring
@@ -31,12 +29,12 @@ from workers.payload import PickledPayload
 from workers.placement import WorkerResources
 
 GRIDS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4))  # blocks, replicas
-_MICROBATCHES = 16  # of a batch: no fewer than K + 1 in each replica of the first four
+_MICROBATCHES = 16  # of a batch: at least K + 1 in each replica of the first four
 
 
 def workload_of(size: Size) -> Workload:
     """Return what costs are measured on."""
-    model, rule, data = parts(size)
+    model, rule, data = training(size)
     return measured_workload(model, nn.functional.cross_entropy, rule, data, size.microbatches)
 
 
@@ -57,17 +55,13 @@ def predicted(workload: Workload, costs: Costs, link: Link, size: Size) -> float
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6, help="alternations of all grids")
-    parser.add_argument("--steps", type=int, default=5, help="steps of each grid a round")
-    arguments = parser.parse_args()
+    arguments = rounds_parser(__doc__, 6, 5).parse_args()
     base = replace(SIZES[1], microbatches=_MICROBATCHES)
     sizes = [replace(base, blocks=k, replicas=r) for k, r in GRIDS]
-    cloudpickle.register_pickle_by_value(step)  # Ray's processes do not find this folder
     at_once = min(os.cpu_count() or 1, 4)
     measured: list[list[float]] = [[] for _ in sizes]
     expected: list[list[float]] = [[] for _ in sizes]
-    with ray_for(workers=sum(k * r for k, r in GRIDS) + at_once, cpus=1.0):
+    with ray_of(workers=sum(k * r for k, r in GRIDS) + at_once):
         workload = workload_of(base)
         workers = BenchWorkers(PickledPayload.pack(workload), at_once, WorkerResources(), 60.0)
         sides: list[Any] = [ray.remote(num_cpus=0)(Coordinator).remote() for _ in sizes]

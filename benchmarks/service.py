@@ -1,10 +1,11 @@
-"""What a service bears: many watchers and calls, and what they cost a training job.
+"""What load a service can take, and what the load costs a training job.
 
 python -m benchmarks.service [--seconds 60]
 
-Starts a service with a Ray of its own on this machine. Three measurements: GetJob's latency while
-nothing else is asked; the same and all errors under load (watchers of a running job, unary calls at
-a fixed rate, memory before and after); and a job's median step with and without 20 calls a second.
+Starts a service with its own Ray on this machine and measures three things: GetJob's latency
+without other calls; the same latency and all errors under load (watchers of a running job, unary
+calls at a fixed rate, memory before and after); and a job's median step with and without 20 calls
+per second.
 """
 
 import argparse
@@ -87,7 +88,7 @@ async def calls(address: str, job: str, rate: float, seconds: float) -> tuple[li
 
 
 async def watch(address: str, job: str, until: float) -> tuple[int, int]:
-    """Watch a job until a time; return how many events came, and gaps among their numbers."""
+    """Watch a job until a time; return the number of events, and of gaps in their numbers."""
     seen, gaps = 0, 0
     async with grpc.aio.insecure_channel(address) as channel:
         stub = TrainingServiceStub(channel)
