@@ -4,7 +4,7 @@ from typing import Any
 
 from coordinator.job.resolve import resolve
 from dfa_core import Reference
-from dfa_tasks.source import as_source, parts
+from dfa_tasks.source import as_source, chunks
 
 
 def accuracy(task: str, **settings: Any) -> float:
@@ -22,6 +22,6 @@ def accuracy(task: str, **settings: Any) -> float:
     measure, test = job.task.metrics["accuracy"], splits.test
     correct = sum(
         float(measure(reference.evaluate(x), target)) * len(target)
-        for x, target in parts(test, job.task.evaluated_at_once)
+        for x, target in chunks(test, job.task.evaluated_at_once)
     )
     return 100 * correct / len(test)  # type: ignore[arg-type]
