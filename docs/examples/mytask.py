@@ -1,4 +1,4 @@
-"""A task of one's own: errorcast train docs/examples/mytask.py:make_task."""
+"""Your own task: errorcast train docs/examples/mytask.py:make_task."""
 
 import torch
 from sklearn.datasets import load_breast_cancer
@@ -9,7 +9,7 @@ from dfa_tasks import Splits, Task
 
 
 def data() -> Splits:
-    """Breast cancer (scikit-learn's bundled data): 30 measurements of a cell, benign or not."""
+    """Return scikit-learn's breast cancer data: 30 measurements, benign or malignant."""
     x, target = (torch.from_numpy(array) for array in load_breast_cancer(return_X_y=True))
     x = ((x - x.mean(0)) / x.std(0)).float()
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -18,7 +18,7 @@ def data() -> Splits:
 
 
 def make_task(width: int = 64) -> Task:
-    """Two tanh layers and a linear head; `--set options.width=128` reaches the argument."""
+    """Return two tanh layers and a linear head; `--set options.width=128` sets the argument."""
     return Task(
         model=nn.Sequential(
             nn.Linear(30, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2)

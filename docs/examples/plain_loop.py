@@ -18,11 +18,11 @@ block = Block(build_layers(model, 0, len(model.layers), rule))
 head = Head(model, nn.functional.cross_entropy, rule)
 for step in range(300):
     rows = torch.randint(0, 1437, (64,), generator=torch.Generator().manual_seed(step))
-    h = block.forward(x[rows], step, microbatch=0)  # no graph reaches past a layer
+    h = block.forward(x[rows], step, microbatch=0)  # h has no graph: nothing flows back
     loss, error = head.error(h, target[rows], step, microbatch=0)  # the global error
-    block.update(error, step, microbatch=0)  # every layer's local gradient, from the error alone
+    block.update(error, step, microbatch=0)  # each layer's local gradient, from the error alone
     block.step(step)
     head.apply_gradients(step)
 
-right = head.evaluate(block.evaluate(x[1437:])).argmax(1) == target[1437:]
-print(f"test accuracy {right.float().mean():.3f}")
+correct = head.evaluate(block.evaluate(x[1437:])).argmax(1) == target[1437:]
+print(f"test accuracy {correct.float().mean():.3f}")

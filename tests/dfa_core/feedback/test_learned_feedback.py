@@ -1,12 +1,22 @@
 """DKP: feedback matrices that learn with the layers."""
 
+from functools import partial
+
 import pytest
 import torch
 from support.networks import NETWORKS, Noise, rule
-from torch import nn
+from torch import Tensor, nn
 
 from coordinator.job.resolve import resolve
-from dfa_core import FeedbackSpec, JobError, LearningRule, OptimizerSpec, Reference, alignment
+from dfa_core import (
+    FeedbackSpec,
+    JobError,
+    LearningRule,
+    Model,
+    OptimizerSpec,
+    Reference,
+    alignment,
+)
 
 LOSS = nn.functional.cross_entropy
 SGD = OptimizerSpec(lr=0.1, options={"weight_decay": 0.01})
@@ -78,6 +88,40 @@ def test_a_state_from_before_the_first_error_draws_them_anew() -> None:
     for module, state in zip(reference.trained_modules(), start, strict=True):
         module.load_state(*state)
     assert [reference.train_step(step, *Noise().batch(step)) for step in range(3)] == losses
+
+
+class Twice(nn.Module):
+    """A layer with two tensors that learn by feedback."""
+
+    learns_by = ("feedback", "feedback")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(64, 5), nn.Linear(64, 7)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.tanh(self.left(x)), torch.tanh(self.right(x))
+
+
+class Joined(nn.Linear):
+    """A head that reads both."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return super().forward(torch.cat([left, right], dim=1))
+
+
+def test_a_layer_with_two_matrices_goes_back_to_a_state() -> None:
+    r = rule("adam", feedback=FeedbackSpec(kind="learned"))
+    reference = Reference(Model((Twice,), partial(Joined, 12, 10)), LOSS, r)
+    for step in range(2):
+        reference.train_step(step, *Noise().batch(step))
+    states = [module.state() for module in reference.trained_modules()]
+    assert {"feedback/0", "feedback/1"} < states[0][0].keys()
+    losses = [reference.train_step(step, *Noise().batch(step)) for step in (2, 3, 4)]
+    for module, state in zip(reference.trained_modules(), states, strict=True):
+        module.go_back()
+        module.load_state(*state)
+    assert [reference.train_step(step, *Noise().batch(step)) for step in (2, 3, 4)] == losses
 
 
 def test_delayed_mode_is_refused() -> None:
