@@ -9,22 +9,24 @@ from torch import Tensor
 from dfa_core import Activations, Block
 from dfa_core.activations import tensors
 from dfa_core.trained import TrainedModule
-from dfa_speedup.parts import Parts
+from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.workload import Configuration, Workload
 
 
 class DfaAlone:
     """A DFA step of the whole model: forwards, head, local updates, optimizer."""
 
-    def __init__(self, workload: Workload, configuration: Configuration, parts: Parts) -> None:
-        self._microbatches, self._parts = configuration.microbatches, parts
-        self._block = Block(parts.layers())
+    def __init__(
+        self, workload: Workload, configuration: Configuration, shared: SharedModules
+    ) -> None:
+        self._microbatches, self._shared = configuration.microbatches, shared
+        self._block = Block(shared.layers())
         self._batches = workload.batches(configuration.microbatches)
-        self.parts: Sequence[TrainedModule] = parts.stage(0, len(workload.model.layers) + 1)
+        self.modules: Sequence[TrainedModule] = shared.stage(0, len(workload.model.layers) + 1)
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
-        m, head = self._microbatches, self._parts.head(self._microbatches)
+        m, head = self._microbatches, self._shared.head(self._microbatches)
         microbatches = self._batches.microbatches(first, last)
         seconds, losses = [], []
         for step in range(first, last):
@@ -53,12 +55,12 @@ class Limit:
     """
 
     def __init__(
-        self, workload: Workload, configuration: Configuration, parts: Parts, method: str
+        self, workload: Workload, configuration: Configuration, shared: SharedModules, method: str
     ) -> None:
         """method: dfa (local updates with their projections) or bp."""
-        m, head = configuration.microbatches, parts.head(configuration.microbatches)
-        self.parts: Sequence[TrainedModule] = parts.layers()
-        self._block = Block(parts.layers())
+        m, head = configuration.microbatches, shared.head(configuration.microbatches)
+        self.modules: Sequence[TrainedModule] = shared.layers()
+        self._block = Block(shared.layers())
         self._dfa = method == "dfa"
         source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []

@@ -18,9 +18,9 @@ import torch.distributed as dist
 from dfa_core import Block
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 from dfa_speedup.alone import DfaAlone, Limit
-from dfa_speedup.parts import Parts
 from dfa_speedup.peers import DATA_PARALLEL, LIMIT_BP, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
 from dfa_speedup.replica import Replica
+from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.measuring import measure_costs
 from dfa_speedup.stages import Stages
@@ -36,7 +36,7 @@ from workers.transport import Rendezvous
 class Trainer(Protocol):
     """What one side trains in this process."""
 
-    parts: Sequence[TrainedModule]
+    modules: Sequence[TrainedModule]
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return their seconds, and their losses where known."""
@@ -60,7 +60,7 @@ class BenchWorker(BlockWorker):
     def enter(self, workload: PickledPayload, rendezvous: Rendezvous, rank: int) -> None:
         """Take the workload, and join torch's process-wide default group, which the peers need."""
         self._workload: Workload = workload.unpack()
-        self._parts = Parts(self._workload)
+        self._shared = SharedModules(self._workload)
         self._trainers: dict[Configuration, Trainer] = {}
         self._rank, self._world = rank, rendezvous.world
         if rendezvous.world > 1:
@@ -102,24 +102,24 @@ class BenchWorker(BlockWorker):
             torch.set_num_threads(self._threads)  # for errorcast's block, which comes next
 
     def _build_peer(self, configuration: Configuration) -> Trainer:
-        workload, parts, rank, world = self._workload, self._parts, self._rank, self._world
+        workload, shared, rank, world = self._workload, self._shared, self._rank, self._world
         schedule = configuration.schedule
         if schedule in PIPELINES:
-            return Stages(workload, configuration, rank, world, parts, self._tracer)
+            return Stages(workload, configuration, rank, world, shared, self._tracer)
         if schedule == DATA_PARALLEL:
-            return Replica(workload, configuration, rank, world, parts)
+            return Replica(workload, configuration, rank, world, shared)
         if schedule == ONE_PROCESS:
-            return Replica(workload, configuration, 0, 1, parts)
+            return Replica(workload, configuration, 0, 1, shared)
         if schedule == ONE_PROCESS_DFA:
-            return DfaAlone(workload, configuration, parts)
-        return Limit(workload, configuration, parts, "bp" if schedule == LIMIT_BP else "dfa")
+            return DfaAlone(workload, configuration, shared)
+        return Limit(workload, configuration, shared, "bp" if schedule == LIMIT_BP else "dfa")
 
     def costs(self, microbatches: int) -> Costs:
         """Measure every layer and the head on one microbatch of a batch that is cut this way."""
         torch.set_num_threads(self._threads)
         source = self._workload.batches(microbatches)
         x, target = next(iter(source.microbatches(0, 1)))
-        found = measure_costs(self._parts.layers(), self._parts.head(microbatches), x, target)
+        found = measure_costs(self._shared.layers(), self._shared.head(microbatches), x, target)
         source.close()
         return found
 
@@ -150,12 +150,12 @@ class BenchWorker(BlockWorker):
         for trainer in self._trainers.values():
             trainer.close()
         self._trainers.clear()
-        self._parts.clear()
+        self._shared.clear()
         self._block = Block([])
 
     def states(self, configuration: Configuration) -> list[tuple[str, TensorState, ScalarState]]:
         """Return (name, tensors, scalars) of every module that a peer trains in this process."""
-        return [(part.name, *part.state()) for part in self._trainers[configuration].parts]
+        return [(m.name, *m.state()) for m in self._trainers[configuration].modules]
 
 
 BenchActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})(

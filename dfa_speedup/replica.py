@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dfa_core import Chain, JobError, split
-from dfa_speedup.parts import Parts
+from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.workload import Configuration, Workload
 
 
@@ -21,7 +21,7 @@ class Replica:
         configuration: Configuration,
         rank: int,
         world: int,
-        parts: Parts,
+        shared: SharedModules,
     ) -> None:
         """Build the whole model; a world of more than one is torch's default group."""
         self._workload, self._m = workload, configuration.microbatches
@@ -30,9 +30,9 @@ class Replica:
             raise JobError(
                 f"{world} replicas of {self._m} microbatches do not divide {workload.batch_size}"
             )
-        self.parts = parts.stage(0, len(workload.model.layers) + 1)
+        self.modules = shared.stage(0, len(workload.model.layers) + 1)
         self._batches = workload.batches(1)
-        chain = Chain(*(part.module for part in self.parts))
+        chain = Chain(*(one.module for one in self.modules))
         self._module = DistributedDataParallel(chain) if world > 1 else chain
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
@@ -43,8 +43,8 @@ class Replica:
             mine = slice(self._rank * self._share, (self._rank + 1) * self._share)
             xs, targets = split(x[mine], self._m), split(target[mine], self._m)
             losses.append(self._backward(xs, targets))
-            for part in self.parts:
-                part.apply_gradients(step)
+            for module in self.modules:
+                module.apply_gradients(step)
             now = perf_counter()
             seconds.append(now - mark)
             mark = now

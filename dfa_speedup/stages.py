@@ -10,8 +10,8 @@ from torch.distributed.pipelining import PipelineStage
 
 from dfa_core import Activations, Chain
 from dfa_core.trained import TrainedModule
-from dfa_speedup.parts import Parts
 from dfa_speedup.peers import PIPELINES, stage_ranges
+from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Tracer
 
@@ -62,26 +62,26 @@ class Stages:
         configuration: Configuration,
         rank: int,
         world: int,
-        parts: Parts,
+        shared: SharedModules,
         tracer: Tracer,
     ) -> None:
         """Build the stages on torch's default group, in which this process has the rank 0..K-1.
 
-        parts: builds the layers, or returns those that it has built before.
+        shared: builds the layers, or returns those that it has built before.
         """
         peer, m = PIPELINES[configuration.schedule], configuration.microbatches
         ranges = stage_ranges(workload, peer.stages_a_worker * world)
         hosted = peer.stages_of(rank, world)
-        self.parts: Sequence[TrainedModule] = []
+        self.modules: Sequence[TrainedModule] = []
         self._tracer = tracer
         self._batches = workload.batches(1)
         self._takes_inputs, self._takes_targets = 0 in hosted, len(ranges) - 1 in hosted
         stages = []
         for index in hosted:
-            of_stage = parts.stage(*ranges[index])
-            self.parts = [*self.parts, *of_stage]
+            of_stage = shared.stage(*ranges[index])
+            self.modules = [*self.modules, *of_stage]
             module = Chain(
-                ContiguousBoundary(), *(part.module for part in of_stage), ContiguousBoundary()
+                ContiguousBoundary(), *(one.module for one in of_stage), ContiguousBoundary()
             )
             stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
             stage.tracer = tracer
@@ -109,8 +109,8 @@ class Stages:
             known = {"target": target, "losses": found} if self._takes_targets else {}
             self._schedule.step(*inputs, **known, return_outputs=False)
             with self._tracer.span("optimizer", step):
-                for part in self.parts:
-                    part.apply_gradients(step)
+                for module in self.modules:
+                    module.apply_gradients(step)
             if found:
                 losses.append(sum(float(loss) for loss in found))
             now = perf_counter()

@@ -172,7 +172,7 @@ class Watching:
 
     def __init__(self, seen: list[int]) -> None:
         self.seen = seen
-        self.parts: list[TrainedModule] = []
+        self.modules: list[TrainedModule] = []
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         self.seen.append(torch.get_num_threads())

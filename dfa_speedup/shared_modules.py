@@ -8,7 +8,7 @@ from dfa_core.trained import TrainedModule
 from dfa_speedup.workload import Workload
 
 
-class Parts:
+class SharedModules:
     """Builds layers and head at their first use, with the job's initial weights.
 
     Configurations that are only timed share them; after clear() they are built again.
