@@ -113,15 +113,22 @@ class Ends(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("schedule", ["GPipe", "1F1B", "interleaved 1F1B"])
-def test_pipelines_carry_gradients_that_are_parts_of_others(a_ray: None, schedule: str) -> None:
+@pytest.fixture(scope="module")
+def forking(a_ray: None) -> Iterator[tuple[Workload, BenchWorkers]]:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     workload = case_of(Model((Forks, Joins, Joins), Ends), rule("sgd", M))
     workers = BenchWorkers(PickledPayload.pack(workload), 2, WorkerResources(), timeout_s=60)
-    try:
-        done = workers.train(Configuration(schedule, M), 0, STEPS)
-    finally:
-        workers.stop()
+    yield workload, workers
+    workers.stop()
+
+
+@pytest.mark.parametrize("schedule", ["GPipe", "1F1B", "interleaved 1F1B"])
+def test_pipelines_carry_gradients_that_are_parts_of_others(
+    forking: tuple[Workload, BenchWorkers], schedule: str
+) -> None:
+    workload, workers = forking
+    workers.forget()
+    done = workers.train(Configuration(schedule, M), 0, STEPS)
     told = [worker.losses for worker in done if worker.losses]
     losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
     assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)

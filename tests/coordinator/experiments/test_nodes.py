@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
-import safetensors.torch
 from support import nodes
 from support.hosts import Host, hosts
+from support.running import weights
 
 from coordinator import train
 
@@ -30,14 +30,15 @@ def messages(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def assert_like_on_one_node(folder: Path, tmp_path: Path) -> None:
-    alone = train("digits", run_dir=tmp_path / "alone", **nodes.JOB)
-    ours, theirs = (
-        safetensors.torch.load_file(run / "model.safetensors") for run in (folder, alone.folder)
-    )
-    assert {k: v.numpy().tobytes() for k, v in ours.items()} == {
-        k: v.numpy().tobytes() for k, v in theirs.items()
-    }
+@pytest.fixture(scope="module")
+def alone(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of the same job on one node."""
+    run = train("digits", run_dir=tmp_path_factory.mktemp("alone") / "run", **nodes.JOB)
+    return run.folder / "model.safetensors"
+
+
+def assert_like_on_one_node(folder: Path, alone: Path) -> None:
+    assert weights(folder / "model.safetensors") == weights(alone)
     steps = [
         json.loads(line)["step"]
         for line in (folder / "metrics.jsonl").read_text().splitlines()
@@ -46,10 +47,15 @@ def assert_like_on_one_node(folder: Path, tmp_path: Path) -> None:
     assert steps == list(range(1, 30 * 22 + 1))
 
 
-@pytest.mark.host
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["killed", "cut off"])
-def test_a_host_is_lost_and_the_bits_are_the_same(a_ray: None, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("killed", marks=pytest.mark.endurance),
+        pytest.param("cut off", marks=pytest.mark.host),
+    ],
+)
+def test_a_host_is_lost_and_the_bits_are_the_same(alone: Path, tmp_path: Path, how: str) -> None:
     lost: Host | None = None
     told, where = list[dict[str, Any]](), list[Host]()
     with hosts(3) as there:
@@ -69,12 +75,12 @@ def test_a_host_is_lost_and_the_bits_are_the_same(a_ray: None, tmp_path: Path, h
     assert told[-1]["finished"], told[-1]
     assert lost
     assert any(message.get("kind") == "Recovered" for message in told)
-    assert_like_on_one_node(tmp_path / "run", tmp_path)
+    assert_like_on_one_node(tmp_path / "run", alone)
 
 
 @pytest.mark.host
 @pytest.mark.timeout(300)
-def test_a_killed_ray_node_of_this_host_is_replaced(a_ray: None, tmp_path: Path) -> None:
+def test_a_killed_ray_node_of_this_host_is_replaced(alone: Path, tmp_path: Path) -> None:
     program = [sys.executable, nodes.__file__, "cluster", str(tmp_path)]
     with subprocess.Popen(
         program, stdout=subprocess.PIPE, text=True, env={**os.environ, **TOKEN}
@@ -89,4 +95,4 @@ def test_a_killed_ray_node_of_this_host_is_replaced(a_ray: None, tmp_path: Path)
     kinds = [message.get("kind") for message in told]
     assert {"lost": "node"} in told
     assert "Recovered" in kinds
-    assert_like_on_one_node(tmp_path / "run", tmp_path)
+    assert_like_on_one_node(tmp_path / "run", alone)

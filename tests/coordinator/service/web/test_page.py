@@ -98,6 +98,7 @@ def browser_page() -> Iterator[Page]:
         browser.close()
 
 
+@pytest.mark.host
 def test_the_page_in_a_browser(service: Running, job: str, browser_page: Page) -> None:
     page, home = browser_page, address_of(service)
     requests: list[str] = []
