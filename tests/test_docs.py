@@ -114,3 +114,5 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+    for test in re.findall(r"`(tests/[^` ]+)`", document.read_text(encoding="utf-8")):
+        assert (ROOT / test).exists(), test
