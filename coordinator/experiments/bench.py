@@ -34,16 +34,16 @@ def measure(
 
     Raises JobError when errorcast itself cannot run the job as given.
     """
-    resources = job.spec.resources
+    resources = job.settings.resources
     if resources.gpus:
         raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
-    if job.spec.replicas > 1:
+    if job.settings.replicas > 1:
         raise JobError("replicas: the comparison gives each side one replica; set it to 1")
     workload = timing_workload(job, microbatches)
     worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
     payload = pack(workload)
-    with ray_for(job.spec.blocks, resources.cpus, ray_address):
-        workers = BenchWorkers(payload, job.spec.blocks, worker_resources, resources.timeout_s)
+    with ray_for(job.settings.blocks, resources.cpus, ray_address):
+        workers = BenchWorkers(payload, job.settings.blocks, worker_resources, resources.timeout_s)
         ours = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:
             comparison = Comparison(workload, workers, ours, microbatches, progress)

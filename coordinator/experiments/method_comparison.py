@@ -98,7 +98,7 @@ def compare_methods(
     jobs = [merge(settings, METHODS[method]) for method in methods]
     checked = [resolve(task, job) for job in jobs]
     rows = []
-    with ray_for(max(len(job.grid) for job in checked), checked[0].spec.resources.cpus):
+    with ray_for(max(len(job.grid) for job in checked), checked[0].settings.resources.cpus):
         for method, job in zip(methods, jobs, strict=True):
             measured = aligned and job["method"] == "dfa"
             every = _between_looks(task, job) if measured else 0
@@ -146,5 +146,5 @@ def common_looks(found: Sequence[Cosines]) -> list[Cosines]:
 def _between_looks(task: str, settings: Settings) -> int:
     """Return the number of steps between two of about ten looks in a whole run."""
     job = resolve(task, settings)
-    source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
-    return max(1, job.spec.epochs * source.steps_per_epoch // _LOOKS)
+    source = as_source(job.task.splits().train, job.settings.batch_size, job.settings.seed)
+    return max(1, job.settings.epochs * source.steps_per_epoch // _LOOKS)

@@ -52,8 +52,8 @@ def predict(
 
 def _predictor(job: Job, link: Link) -> Predictor:
     """Measure every kind of layer once, however many of it the model has."""
-    spec, model, loss = job.spec, job.model, job.task.loss
-    source = as_source(job.task.splits().train, min(spec.batch_size, _SAMPLES), spec.seed)
+    settings, model, loss = job.settings, job.model, job.task.loss
+    source = as_source(job.task.splits().train, min(settings.batch_size, _SAMPLES), settings.seed)
     x, target = source.batch(0)
     rule = job.rule(source.steps_per_epoch)
     alone = replace(rule, staleness=0)  # so that a layer's graph ends at its own weights
@@ -74,7 +74,7 @@ def _predictor(job: Job, link: Link) -> Predictor:
         costs.head.update,
     )
     batches = OneBatch(x, target).opener()
-    workload = Workload(model, loss, rule, batches, spec.batch_size, measured)
+    workload = Workload(model, loss, rule, batches, settings.batch_size, measured)
     return Predictor(workload, costs, link)
 
 

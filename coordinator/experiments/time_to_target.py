@@ -52,25 +52,27 @@ class Contender:
     @classmethod
     def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Contender":
         """Build one from a job. Raises JobError for a score that the task does not have."""
-        spec, task = job.spec, job.task
+        settings, task = job.settings, job.task
         if score not in ("loss", *task.metrics):
             raise JobError(f"--to-{score}: task '{task.name}' has no such score")
-        steps = as_source(task.splits().train, spec.batch_size, spec.seed).steps_per_epoch
-        opened = OpenTask(task, spec.batch_size, spec.seed)
+        steps = as_source(task.splits().train, settings.batch_size, settings.seed).steps_per_epoch
+        opened = OpenTask(task, settings.batch_size, settings.seed)
         workload = Workload(
-            job.model, task.loss, job.rule(steps), opened, spec.batch_size, measured
+            job.model, task.loss, job.rule(steps), opened, settings.batch_size, measured
         )
-        return cls(job, workload, StopCriterion(task, score, bound, steps, spec.epochs))
+        return cls(job, workload, StopCriterion(task, score, bound, steps, settings.epochs))
 
     @contextmanager
     def workers(self) -> Iterator[tuple[BenchWorkers, PickledPayload]]:
         """Start the workers of this side; they stop when the context ends."""
         resources, payload = (
-            self.job.spec.resources,
+            self.job.settings.resources,
             pack(self.workload),
         )
         worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        workers = BenchWorkers(payload, self.job.spec.blocks, worker_resources, resources.timeout_s)
+        workers = BenchWorkers(
+            payload, self.job.settings.blocks, worker_resources, resources.timeout_s
+        )
         try:
             yield workers, payload
         finally:
@@ -101,7 +103,7 @@ def time_to_target(
             f"{len(peer.model.layers)} layers and errorcast's has {len(job.model.layers)}"
         )
     contender, other = (Contender.of(one, measured, score, bound) for one in (job, peer))
-    with ray_for(job.spec.blocks, job.spec.resources.cpus, ray_address):
+    with ray_for(job.settings.blocks, job.settings.resources.cpus, ray_address):
         epochs, peer_epochs = _errorcast(contender, ours), _peer(other, pipeline)
     return [
         _row(Configuration("errorcast", ours), epochs, contender.criterion),
@@ -110,7 +112,7 @@ def time_to_target(
 
 
 def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dict[str, float]]]:
-    resources = contender.job.spec.resources
+    resources = contender.job.settings.resources
     with contender.workers() as (workers, payload):
         side = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:

@@ -38,11 +38,11 @@ def timing_workload(job: Job, microbatches: Sequence[int]) -> Workload:
     Raises JobError when a number of microbatches does not divide the batch, or when the parts of
     the job do not fit together.
     """
-    spec = job.spec
+    settings = job.settings
     for m in microbatches:
-        if m < 1 or spec.batch_size % m:
-            raise JobError(f"microbatches: {m} does not divide batch_size {spec.batch_size}")
-    source = as_source(job.task.splits().train, spec.batch_size, spec.seed)
+        if m < 1 or settings.batch_size % m:
+            raise JobError(f"microbatches: {m} does not divide batch_size {settings.batch_size}")
+    source = as_source(job.task.splits().train, settings.batch_size, settings.seed)
     rule, data = job.rule(source.steps_per_epoch), OneBatch(*source.batch(0))
     return measured_workload(job.model, job.task.loss, rule, data, min(microbatches))
 

@@ -1,1 +1,1 @@
-"""What was asked for: the job spec, read and checked."""
+"""Reads and checks what the user asked for: the job spec."""

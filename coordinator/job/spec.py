@@ -1,4 +1,7 @@
-"""The job spec: YAML, flags, `--set` and Python settings all become one JobSpec message here."""
+"""Turns settings (YAML, flags, `--set`, Python) into a JobSpec message, and back.
+
+Settings are nested dictionaries with the field names of job.proto; enums are lower-case names.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
@@ -21,9 +24,9 @@ _WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 
 def merge(*layers: Mapping[str, Any]) -> Settings:
-    """Lay settings over one another; the later win, field by field.
+    """Merge settings field by field; later ones override earlier ones.
 
-    Options belong to the optimizer they were given for, so another optimizer's name drops them.
+    Options belong to the optimizer that they were given for: another optimizer's name drops them.
     """
     result: Settings = {}
     for layer in layers:
@@ -39,7 +42,7 @@ def merge(*layers: Mapping[str, Any]) -> Settings:
 
 
 def parse(settings: Mapping[str, Any]) -> JobSpec:
-    """Make the message. Raises JobError for an unknown field or a value of the wrong kind."""
+    """Return the message. Raises JobError for an unknown field or a value of the wrong type."""
     checked = _checked(settings, JobSpec.DESCRIPTOR, "")
     try:
         return json_format.ParseDict(checked, JobSpec())
@@ -48,7 +51,7 @@ def parse(settings: Mapping[str, Any]) -> JobSpec:
 
 
 def to_settings(spec: JobSpec) -> Settings:
-    """Return the settings that parse to this message, with every field whose value is known."""
+    """Return the settings that parse to this message: fields that are set, texts and options."""
     full: Settings = json_format.MessageToDict(
         spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -56,13 +59,13 @@ def to_settings(spec: JobSpec) -> Settings:
 
 
 def only_given(spec: JobSpec) -> Settings:
-    """Return the settings that this message holds, and not those that it leaves to the defaults."""
+    """Return the settings that this message holds, without those that it leaves to the defaults."""
     some: Settings = json_format.MessageToDict(spec, preserving_proto_field_name=True)
     return _lowered(some, JobSpec.DESCRIPTOR)
 
 
 def read_yaml(path: Path) -> Settings:
-    """Read a job file. Raises JobError when it cannot be read or is not a mapping."""
+    """Read a job file. Raises JobError if it cannot be read or is not a mapping."""
     try:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -77,13 +80,13 @@ def read_yaml(path: Path) -> Settings:
 
 
 def to_yaml(spec: JobSpec) -> str:
-    """Write the resolved job, in the order of the message's fields."""
+    """Return the job as YAML, in the order of the message's fields."""
     text: str = yaml.safe_dump(to_settings(spec), sort_keys=False)
     return text
 
 
 def assignment(text: str) -> Settings:
-    """Turn `optimizer.lr=0.0005` into settings. Raises JobError when it is not of that form."""
+    """Turn `optimizer.lr=0.0005` into settings. Raises JobError if it does not have this form."""
     path, equals, value = text.partition("=")
     names = path.strip().split(".")
     if not equals or not all(names):
@@ -98,7 +101,7 @@ def assignment(text: str) -> Settings:
 
 
 def given(flags: Mapping[str, Any]) -> Settings:
-    """Return the flags that were given; the others are None."""
+    """Return the flags that were given; the others are None, and are dropped."""
     return {name: value for name, value in flags.items() if value is not None}
 
 
@@ -108,7 +111,7 @@ def from_flags(flags: Mapping[str, Any], assignments: Iterable[str] | None) -> S
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
-    """Read `2,4,8`. Raises JobError when it is not a list of whole numbers above 0."""
+    """Read `2,4,8`. Raises JobError if it is not a list of whole numbers above 0."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise JobError(f"{name}: '{text}' must be whole numbers above 0, such as 2,4,8")
@@ -140,6 +143,7 @@ def _prefix(enum: EnumDescriptor) -> str:
 
 
 def _checked(settings: Mapping[str, Any], message: Descriptor, path: str) -> Settings:
+    """Return the settings as the message's JSON form; path: of the message, for errors."""
     result: Settings = {}
     for key, value in settings.items():
         field = message.fields_by_name.get(str(key))
@@ -169,6 +173,10 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
         if not isinstance(value, bool):
             raise JobError(f"{path}: {value!r} is not true or false")
         return value
+    return _number(value, field, path)
+
+
+def _number(value: Any, field: FieldDescriptor, path: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -184,6 +192,7 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
 
 
 def _lowered(settings: Settings, message: Descriptor) -> Settings:
+    """Return settings from a message's JSON form: short names of enums, numbers as numbers."""
     result: Settings = {}
     for field in message.fields:
         value = settings.get(field.name)
@@ -193,7 +202,7 @@ def _lowered(settings: Settings, message: Descriptor) -> Settings:
             else:
                 result[field.name] = _lowered(value or {}, field.message_type)
         elif field.enum_type is not None:
-            if value not in (None, field.enum_type.values[0].name):  # unspecified: it is not set
+            if value not in (None, field.enum_type.values[0].name):  # the first one means: not set
                 result[field.name] = _short(str(value), field.enum_type)
         elif field.type in _WHOLE and value is not None:
             result[field.name] = int(value)  # 64-bit numbers are strings in JSON

@@ -74,7 +74,7 @@ class Run:
     @property
     def model(self) -> Chain:
         """Build the trained model: its layers, then the head, as one nn.Sequential."""
-        model, seed = self.job.model, self.job.spec.seed
+        model, seed = self.job.model, self.job.settings.seed
         parts = [model.build_layer(i, seed) for i in range(len(model.layers))]
         weights = safetensors.torch.load_file(RunFolder(self.folder).model)
         for index, part in enumerate([*parts, model.build_head(seed)]):
@@ -116,7 +116,7 @@ def train(
         job.task.fetch()
     folder.prepare(job.spec, resume)
     payload = _pickled(job.task)
-    resources = job.spec.resources
+    resources = job.settings.resources
     with ray_for(len(job.grid), resources.cpus, ray_address):
         summary = _run(job, payload, folder, viewer)
     folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -132,12 +132,12 @@ def _run(
     job: Job, payload: PickledPayload, folder: RunFolder, viewer: Viewer | None
 ) -> Mapping[str, Any]:
     """Run a training actor to the end of the job, and another one behind each that died."""
-    recovery = Recovery(job.spec.faults.recoveries)
+    recovery = Recovery(job.settings.faults.recoveries)
     packed, spec = ray.put(payload), job.spec.SerializeToString()
-    timeout_s = job.spec.resources.timeout_s
+    timeout_s = job.settings.resources.timeout_s
     with _noted_interrupts() as noted:
         while True:
-            actor = training_actor(job.spec.resources.coordinator_gpus)
+            actor = training_actor(job.settings.resources.coordinator_gpus)
             try:
                 actor.run.remote(packed, spec, folder.path)
                 for event in _follow(actor, viewer, recovery, noted, timeout_s):
@@ -265,5 +265,5 @@ def _new_folder(task: str | Task) -> Path:
 
 
 def _title(job: Job) -> str:
-    replicas = f" x {job.spec.replicas} replicas" if job.spec.replicas > 1 else ""
-    return f"{job.task.name}, {job.method}, {job.spec.blocks} blocks{replicas}"
+    replicas = f" x {job.settings.replicas} replicas" if job.settings.replicas > 1 else ""
+    return f"{job.task.name}, {job.method}, {job.settings.blocks} blocks{replicas}"
