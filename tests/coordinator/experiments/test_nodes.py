@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support import nodes
 from support.hosts import Host, hosts
-from support.running import weights
+from support.runs import weights
 
 from coordinator import train
 
