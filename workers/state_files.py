@@ -17,6 +17,10 @@ class NonFiniteWeights(TrainingFailed):
     """The weights of a module hold NaN or infinity, so its state is not worth keeping."""
 
 
+class DamagedFile(JobError):
+    """A state file of a checkpoint is missing, or is not what was written."""
+
+
 @dataclass(frozen=True)
 class StateFile:
     """A written file: the module whose state it holds, its size in bytes, its SHA-256."""
@@ -43,12 +47,17 @@ class SavedModules:
     files: Mapping[str, StateFile]
 
     def check(self) -> None:
-        """Read every file. Raises JobError, naming the first damaged one."""
-        for module in self.files:
-            self._bytes(module)
+        """Compare the files' sizes. Raises DamagedFile, naming the first that differs."""
+        sizes = self.folder.sizes()
+        for module, file in self.files.items():
+            name = file_name(module)
+            if name not in sizes:
+                raise DamagedFile(f"{self.folder}/{name}: cannot be read: there is no such file")
+            if sizes[name] != file.bytes:
+                raise self._altered(name)
 
     def read(self, module: str) -> tuple[TensorState, ScalarState]:
-        """Return a module's tensors and scalars. Raises JobError when its file is damaged."""
+        """Return a module's tensors and scalars. Raises DamagedFile, naming its file."""
         if module not in self.files:
             raise JobError(f"{self.folder}: holds no {module}")
         data = self._bytes(module)
@@ -61,12 +70,15 @@ class SavedModules:
         try:
             data = self.folder.read(name)
         except OSError as error:
-            raise JobError(f"{self.folder}/{name}: cannot be read: {error}") from error
+            raise DamagedFile(f"{self.folder}/{name}: cannot be read: {error}") from error
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise JobError(
-                f"{self.folder}/{name}: is not what was written (size or SHA-256 differ)"
-            )
+            raise self._altered(name)
         return data
+
+    def _altered(self, name: str) -> DamagedFile:
+        return DamagedFile(
+            f"{self.folder}/{name}: is not what was written (size or SHA-256 differ)"
+        )
 
 
 def file_name(module: str) -> str:

@@ -21,6 +21,9 @@ class Folder(Protocol):
     def names(self) -> list[str]:
         """Return the names of its files and folders; none where the folder does not exist."""
 
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of its files in bytes, by name."""
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file and wait until it is stored. Raises OSError when the write fails."""
 
@@ -47,6 +50,11 @@ class LocalFolder:
     def names(self) -> list[str]:
         """Return the names of its files and folders."""
         return [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of its files."""
+        files = [p for p in self.path.iterdir() if p.is_file()] if self.path.is_dir() else []
+        return {p.name: p.stat().st_size for p in files}
 
     def write(self, name: str, data: bytes) -> None:
         """Write under another name, sync, rename, sync: a crash leaves all of the file or none."""
@@ -89,13 +97,12 @@ class RemoteFolder:
 
     def names(self) -> list[str]:
         """Return the names of its files and folders."""
-        files, path = self._files()
-        files.invalidate_cache()  # other processes write there too
-        try:
-            found = files.ls(path, detail=False)
-        except FileNotFoundError:
-            return []
-        return [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
+        return [_last_part(entry["name"]) for entry in self._entries()]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of its files."""
+        entries = [entry for entry in self._entries() if entry["type"] == "file"]
+        return {_last_part(entry["name"]): entry["size"] for entry in entries}
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file."""
@@ -115,9 +122,22 @@ class RemoteFolder:
         with contextlib.suppress(FileNotFoundError):
             files.rm(f"{path}/{name}", recursive=True)
 
+    def _entries(self) -> list[dict[str, Any]]:
+        files, path = self._files()
+        files.invalidate_cache()  # other processes write there too
+        try:
+            entries: list[dict[str, Any]] = files.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        return entries
+
     def _files(self) -> tuple[Any, str]:
         files, path = url_to_fs(self.url)  # type: ignore[no-untyped-call]
         return files, str(path).rstrip("/")
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def open_folder(place: str) -> Folder:

@@ -18,11 +18,10 @@ def export(
 
     folder = RunFolder(run_dir.absolute())
     folder.spec()  # raises JobError if this is not a run folder
-    newest = folder.best_checkpoint()
-    if newest is None:
-        raise JobError(f"{run_dir}: holds no checkpoint yet")
     try:
-        folder.write_model(newest, output)
+        step = folder.write_model(output)
     except OSError as error:
         raise JobError(f"{output} cannot be written: {error}") from error
-    print(f"{output}: weights after step {newest.step}, {output.stat().st_size:,} bytes")
+    if step is None:
+        raise JobError(f"{run_dir}: holds no checkpoint yet")
+    print(f"{output}: weights after step {step}, {output.stat().st_size:,} bytes")

@@ -225,7 +225,7 @@ class Pipeline:
         return step
 
     def _load(self, checkpoint: Checkpoint) -> int:
-        step, saved, cuts = checkpoint.step, checkpoint.parts, checkpoint.cuts
+        step, saved, cuts = checkpoint.step, checkpoint.modules, checkpoint.state.cuts
         self._keep_cuts(cuts)
         calls = [w.actor.load.remote(step, saved, cuts) for w in self._workers.all]
         self._go_back()

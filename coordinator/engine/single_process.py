@@ -28,10 +28,10 @@ class SingleProcess:
         """Load a checkpoint."""
         if checkpoint is None:
             return 0
-        self.set_cuts(checkpoint.cuts)
+        self.set_cuts(checkpoint.state.cuts)
         for module in self._reference.trained_modules():
             module.go_back()
-            module.load_state(*checkpoint.parts.read(module.name))
+            module.load_state(*checkpoint.modules.read(module.name))
         return checkpoint.step
 
     def recover(self, lost: Sequence[int], checkpoint: Checkpoint | None) -> int:  # noqa: ARG002

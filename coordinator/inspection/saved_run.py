@@ -10,7 +10,7 @@ from coordinator.engine.evaluation import evaluate, samples_at_once
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve_spec
-from coordinator.runs.checkpoint import Checkpoint, all_whole
+from coordinator.runs.checkpoint import Checkpoint, all_checkpoints
 from coordinator.runs.run_folder import RunFolder
 from dfa_core import Activations, JobError, Reference, alignment
 from dfa_core.activations import tensors
@@ -90,15 +90,19 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     """
     folder = RunFolder(path.absolute())
     job = resolve_spec(folder.spec(), {} if data_dir is None else {"data_dir": data_dir})
-    newest = folder.best_checkpoint()
-    if newest is None:
-        raise JobError(f"{path}: holds no checkpoint yet")
     splits = job.task.splits()
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
     prefetcher = Prefetcher(source, job.spec.batch_size, job.spec.microbatches)
-    reference = _reference(job, newest, source.steps_per_epoch)
-    return SavedRun(job, reference, prefetcher, splits, newest.step)
+
+    def load(checkpoint: Checkpoint) -> SavedRun:
+        reference = _reference(job, checkpoint, source.steps_per_epoch)
+        return SavedRun(job, reference, prefetcher, splits, checkpoint.step)
+
+    found = folder.load_best(load)
+    if found is None:
+        raise JobError(f"{path}: holds no checkpoint yet")
+    return found
 
 
 def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]]]]:
@@ -111,7 +115,7 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
     looks = []
-    for checkpoint in all_whole(folder.checkpoints):
+    for checkpoint in all_checkpoints(folder.checkpoints):
         if checkpoint.step % every:
             continue
         reference = _reference(job, checkpoint, source.steps_per_epoch)
@@ -125,5 +129,5 @@ def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Refere
     rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
     reference = Reference(job.model, job.task.loss, rule)
     for module in reference.trained_modules():
-        module.load_state(*checkpoint.parts.read(module.name))
+        module.load_state(*checkpoint.modules.read(module.name))
     return reference

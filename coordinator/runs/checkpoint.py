@@ -1,19 +1,21 @@
-"""Checkpoints at step boundaries: a folder of state files that a manifest makes count.
+"""Checkpoints at step boundaries: a folder of state files, and a manifest that makes it valid.
 
-The manifest is written last, and in one piece, so that half of a checkpoint is never taken for one;
-it holds its own checksum and that of every file, so that a damaged one is never taken for whole.
+The manifest is written last, and at once, so an unfinished checkpoint is never taken for one. It
+holds its own checksum and that of every file, so a damaged file is never loaded.
 """
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from coordinator.job.spec import Settings
 from coordinator.runs.early_stopping import Best
 from coordinator.runs.plateau import Plateau
+from coordinator.runs.state import RunState
 from dfa_core import JobError
 from workers.state_files import SavedModules, StateFile
 from workers.storage import Folder
@@ -25,43 +27,39 @@ _STEP = "step-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A saved state: after how many steps, of which job, and where its files are.
+    """A saved state: of the run, of which job, and the files with the state of each module."""
 
-    cuts: the steps from which the learning rate was cut.
-    best: the best evaluation up to there, where the job chooses by one; plateau: the least loss,
-    where the learning rate depends on it.
-    """
-
-    step: int
+    state: RunState
     job: Settings
-    cuts: tuple[int, ...]
-    parts: SavedModules
-    best: Best | None = None
-    plateau: Plateau | None = None
+    modules: SavedModules
+
+    @property
+    def step(self) -> int:
+        """Return the number of steps that were done."""
+        return self.state.step
 
     def __str__(self) -> str:
-        return str(self.parts.folder)
+        return str(self.modules.folder)
 
 
 def write_checkpoint(
     folder: Folder,
-    step: int,
+    state: RunState,
     job: Settings,
-    cuts: Sequence[int],
     save: Callable[[Folder], list[StateFile]],
     keep: int,
-    best: Best | None = None,
-    plateau: Plateau | None = None,
 ) -> Folder:
-    """Write the state after `step` steps; return its folder.
+    """Write a checkpoint; return its folder.
 
-    Older ones beyond `keep` are then removed, but not that of the best step. One of the same step
-    is left as it is, for the new one is a folder of its own.
+    Then remove older ones beyond the newest `keep`, but not that of the best step. An existing one
+    of the same step stays as it is: the new one gets a folder of its own.
 
-    Raises OSError when the disk does not take it; older checkpoints stay whole.
+    save: writes the state of every module into a folder.
+
+    Raises OSError when a write fails; older checkpoints stay whole.
     """
     names = folder.names()
-    base = name = f"{_STEP}{step:09d}"
+    base = name = f"{_STEP}{state.step:09d}"
     again = 0
     while name in names:
         again += 1
@@ -71,11 +69,11 @@ def write_checkpoint(
         files = save(there)
         body = {
             "format": _FORMAT,
-            "step": step,
+            "step": state.step,
             "job": job,
-            "cuts": list(cuts),
-            "best": asdict(best) if best else None,
-            "plateau": asdict(plateau) if plateau else None,
+            "cuts": list(state.cuts),
+            "best": asdict(state.best) if state.best else None,
+            "plateau": asdict(state.plateau) if state.plateau else None,
             "parts": [file.entry() for file in files],
         }
         sealed = {**body, "sha256": _seal(body)}
@@ -83,42 +81,53 @@ def write_checkpoint(
     except BaseException:
         folder.remove(name)
         raise
-    _tidy(folder, keep, best.step if best else step)
+    _tidy(folder, keep, state.best.step if state.best else state.step)
     return there
 
 
-def newest_whole(
-    folder: Folder, counts: Callable[[Checkpoint], bool] = lambda _: True
+def newest_checkpoint(
+    folder: Folder,
+    counts: Callable[[Checkpoint], bool] = lambda _: True,
+    rejected: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that is as it was written, and what is wrong with newer.
+    """Return the newest checkpoint, and what is wrong with newer ones.
 
-    counts: leaves out others. None where there is no checkpoint at all, or none that is whole.
+    Only manifests are read, and the sizes of state files: who loads a file verifies it, and adds
+    the checkpoint to `rejected` when the file is damaged.
+
+    counts: which checkpoints to consider.
+    rejected: what is wrong with checkpoints that must be skipped, by their folders' names.
+
+    Returns None where there is no checkpoint, or none without damage.
     """
     damages: list[str] = []
     for there in _newest_first(folder):
         try:
             checkpoint = read_manifest(there)
-            if counts(checkpoint):
-                checkpoint.parts.check()
+            if not counts(checkpoint):
+                continue
+            if str(there) not in rejected:
+                checkpoint.modules.check()
                 return checkpoint, damages
+            damages.append(rejected[str(there)])
         except JobError as error:
             damages.append(str(error))
     return None, damages
 
 
-def all_whole(folder: Folder) -> list[Checkpoint]:
-    """Return the checkpoints that are as they were written, by step."""
+def all_checkpoints(folder: Folder) -> list[Checkpoint]:
+    """Return the newest checkpoint of every step, by step; only manifests are read."""
     found: dict[int, Checkpoint] = {}
     for there in _newest_first(folder):
         with contextlib.suppress(JobError):
             checkpoint = read_manifest(there)
-            checkpoint.parts.check()
+            checkpoint.modules.check()
             found.setdefault(checkpoint.step, checkpoint)
     return [found[step] for step in sorted(found)]
 
 
 def read_manifest(there: Folder) -> Checkpoint:
-    """Return a checkpoint, its files not yet looked at.
+    """Return a checkpoint; its state files are not looked at.
 
     Raises JobError when the manifest is missing, altered, or of another version.
     """
@@ -132,12 +141,19 @@ def read_manifest(there: Folder) -> Checkpoint:
         raise JobError(f"{there}: has format {known}, this version reads {_FORMAT}")
     if seal != _seal(body):
         raise JobError(f"{there}/{_MANIFEST}: is not what was written (SHA-256 differs)")
-    files = {file.module: file for file in map(StateFile.of_entry, body["parts"])}
-    cuts = tuple(body["cuts"])
+    files = [StateFile.of_entry(entry) for entry in body["parts"]]
     best = Best(**body["best"]) if body.get("best") else None
     plateau = Plateau(**body["plateau"]) if body.get("plateau") else None
-    parts = SavedModules(there, files)
-    return Checkpoint(body["step"], body["job"], cuts, parts, best, plateau)
+    state = RunState(body["step"], tuple(body["cuts"]), best, plateau)
+    return Checkpoint(state, body["job"], SavedModules(there, {f.module: f for f in files}))
+
+
+def remove_after(folder: Folder, step: int) -> None:
+    """Remove the checkpoints of later steps: the run was rolled back."""
+    for name in folder.names():
+        digits = name.removeprefix(_STEP).partition(".")[0]
+        if name.startswith(_STEP) and digits.isdigit() and int(digits) > step:
+            _remove(folder, name)
 
 
 def _seal(body: dict[str, Any]) -> str:
@@ -153,10 +169,14 @@ def _newest_first(folder: Folder) -> Iterator[Folder]:
 
 
 def _tidy(folder: Folder, keep: int, best: int) -> None:
-    """Remove what is older than the newest `keep`, and what a killed process left half written."""
+    """Remove all but the newest `keep` and the best, and what killed processes left unfinished."""
     names = [n for n in folder.names() if n.startswith(_STEP)]
     whole = [n for n in sorted(names, reverse=True) if _MANIFEST in folder.child(n).names()]
     of_best = [name for name in whole if name.startswith(f"{_STEP}{best:09d}")]
     for name in set(names) - set(whole[:keep]) - set(of_best):
-        folder.child(name).remove(_MANIFEST)  # first: from here on it does not count
-        folder.remove(name)
+        _remove(folder, name)
+
+
+def _remove(folder: Folder, name: str) -> None:
+    folder.child(name).remove(_MANIFEST)  # first: without it the rest is no checkpoint
+    folder.remove(name)

@@ -1,4 +1,4 @@
-"""The best epoch so far: whose weights a run comes to, and when it is over (Prechelt 1998)."""
+"""The best epoch so far: its weights are the result of a run (Prechelt 1998)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,27 +14,31 @@ class Best:
     value: float
 
 
+@dataclass(frozen=True)
 class EarlyStopping:
-    """Compares the evaluations by one of their numbers: the least loss, the most of others.
+    """Compares evaluations by one of their numbers: the loss should fall, others should rise.
 
-    It follows from the evaluations alone: an interrupted run chooses as one that was not.
+    It depends on the evaluations alone, so an interrupted run chooses the same epoch.
+
+    metric: empty to keep the last weights.
+    patience: the run is over after this many epochs without a better one; 0 for never.
     """
 
-    def __init__(self, metric: str, patience: int) -> None:
-        """metric: empty to keep the last weights; patience: epochs without a better one, 0: any."""
-        self._metric, self._patience = metric, patience
-        self.best: Best | None = None
+    metric: str
+    patience: int
 
-    def better(self, step: int, epoch: int, scores: Mapping[str, float]) -> Best | None:
-        """Return this evaluation when it is the best so far."""
-        if not self._metric:
+    def better(
+        self, best: Best | None, step: int, epoch: int, scores: Mapping[str, float]
+    ) -> Best | None:
+        """Return this evaluation if it is better than the best so far."""
+        if not self.metric:
             return None
-        value = scores[self._metric]
-        sign = -1 if self._metric == "loss" else 1
-        if isnan(value) or (self.best is not None and sign * value <= sign * self.best.value):
+        value = scores[self.metric]
+        sign = -1 if self.metric == "loss" else 1
+        if isnan(value) or (best is not None and sign * value <= sign * best.value):
             return None
         return Best(step, epoch, value)
 
-    def over(self, epoch: int) -> bool:
-        """Return whether so many epochs brought nothing better."""
-        return bool(self._patience and self.best and epoch - self.best.epoch >= self._patience)
+    def over(self, best: Best | None, epoch: int) -> bool:
+        """Return whether the run is over after this epoch."""
+        return bool(self.patience and best and epoch - best.epoch >= self.patience)

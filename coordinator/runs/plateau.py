@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plateau:
-    """The least loss of all evaluations, and the epoch of it, or of the newest cut behind it."""
+    """The least loss of all evaluations, and its epoch, or that of the newest cut after it."""
 
     loss: float
     epoch: int
@@ -14,10 +14,12 @@ class Plateau:
 def next_plateau(
     before: Plateau | None, epoch: int, loss: float, patience: int
 ) -> tuple[Plateau, bool]:
-    """Return where a run stands after an epoch's evaluation, and whether its rate is to be cut.
+    """Return the plateau after an epoch's evaluation, and whether to cut the learning rate.
 
-    patience: epochs in a row without a lower loss, after which it is. It follows from the
-    evaluations alone: an interrupted run cuts where one does that was not.
+    It depends on the evaluations alone, so an interrupted run cuts at the same epochs. Repeating
+    the newest epoch changes nothing.
+
+    patience: epochs in a row without a lower loss before a cut.
     """
     if before is None or loss < before.loss:
         return Plateau(loss, epoch), False

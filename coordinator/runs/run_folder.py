@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 from errorcast.v1.job_pb2 import JobSpec
@@ -15,19 +15,23 @@ from torch import Tensor
 from coordinator.job.resolve import fingerprint
 from coordinator.job.settings import DEFAULTS
 from coordinator.job.spec import Settings, merge, parse, read_yaml, to_yaml
-from coordinator.runs.checkpoint import Checkpoint, newest_whole
+from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, remove_after
 from dfa_core import JobError
+from workers.state_files import DamagedFile
 from workers.storage import Folder, LocalFolder, open_folder
+
+T = TypeVar("T")
 
 _LOCK_S = 8.0  # Ray takes five seconds to kill a process that was stopped
 
 
 class RunFolder:
-    """Names and reads what lies in a run's folder."""
+    """Names and reads the files of a run's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.skipped: list[str] = []
+        self._rejected: dict[str, str] = {}  # what is wrong with a checkpoint, by its folder
         self.job = path / "job.yaml"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
@@ -37,7 +41,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Folder:
-        """Return where the run's checkpoints go."""
+        """Return the folder of the run's checkpoints."""
         place = self.spec().checkpoint.path if self.job.is_file() else ""
         return open_folder(place) if place else LocalFolder(self.path / "checkpoints")
 
@@ -96,36 +100,58 @@ class RunFolder:
     def checkpoint(
         self, counts: Callable[[Checkpoint], bool] = lambda _: True
     ) -> Checkpoint | None:
-        """Return the newest whole checkpoint; `skipped` says what is wrong with newer ones.
+        """Return the newest checkpoint; `skipped` then says what is wrong with newer ones.
 
-        counts: leaves out others.
+        Reads manifests only, and the sizes of state files.
 
-        Raises JobError, naming the file, when there are checkpoints and none is whole, and when
-        they are of another job than this folder's.
+        counts: which checkpoints to consider.
+
+        Raises JobError, naming the file, when all checkpoints are damaged, or when they are of
+        another job than this folder's.
         """
-        found, self.skipped = newest_whole(self.checkpoints, counts)
+        found, self.skipped = newest_checkpoint(self.checkpoints, counts, self._rejected)
         if found is None and self.skipped:
             raise JobError(f"{self.skipped[0]}, nor is any checkpoint before it whole")
         if found is not None:
             self._check_same(found.job, self.spec())
         return found
 
-    def best_checkpoint(self) -> Checkpoint | None:
-        """Return that of the best epoch so far, where the job chooses one, else the newest."""
-        newest = self.checkpoint()
-        if newest is None or newest.best is None:
-            return newest
-        step = newest.best.step
-        return self.checkpoint(lambda c: c.step == step)
+    def load(
+        self,
+        load: Callable[[Checkpoint | None], T],
+        counts: Callable[[Checkpoint], bool] = lambda _: True,
+    ) -> T:
+        """Load the newest checkpoint; one with a damaged file is skipped for the one before it.
 
-    def forget_behind(self, step: int) -> None:
+        load: gets the checkpoint, or None where there is none; called again after a DamagedFile.
+        counts: which checkpoints to consider.
+
+        Raises JobError as checkpoint() does.
+        """
+        while True:
+            found = self.checkpoint(counts)
+            try:
+                return load(found)
+            except DamagedFile as damage:
+                if found is None:
+                    raise
+                self._rejected[str(found)] = str(damage)
+
+    def load_best(self, load: Callable[[Checkpoint], T]) -> T | None:
+        """Load the checkpoint of the best epoch, where the job chooses one, otherwise the newest.
+
+        Returns None where there is none. Raises JobError as checkpoint() does.
+        """
+        newest = self.checkpoint()
+        best = newest.state.best if newest is not None else None
+        return self.load(
+            lambda found: None if found is None else load(found),
+            lambda found: best is None or found.step == best.step,
+        )
+
+    def remove_after(self, step: int) -> None:
         """Remove the checkpoints of later steps: the run was rolled back."""
-        folder = self.checkpoints
-        for name in folder.names():
-            digits = name.removeprefix("step-").partition(".")[0]
-            if name.startswith("step-") and digits.isdigit() and int(digits) > step:
-                folder.child(name).remove("manifest.json")  # first: it counts no more
-                folder.remove(name)
+        remove_after(self.checkpoints, step)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -148,19 +174,18 @@ class RunFolder:
         lines = self.metrics.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]
 
-    def write_model(self, checkpoint: Checkpoint, output: Path) -> None:
-        """Put the weights of a checkpoint into one safetensors file, optimizer state left out.
+    def write_model(self, output: Path) -> int | None:
+        """Write the weights of load_best() into one safetensors file; return their step.
 
-        Names are `layers.3.<weight>` and `head.<weight>`.
+        Names are `layers.3.<weight>` and `head.<weight>`. Returns None where there is no
+        checkpoint.
 
-        Raises JobError for a damaged checkpoint, OSError when the disk does not take the file.
+        Raises JobError when all checkpoints are damaged, OSError when the write fails.
         """
-        weights: dict[str, Tensor] = {}
-        for part in checkpoint.parts.files:
-            prefix = part if part == "head" else f"layers.{int(part.removeprefix('layer-'))}"
-            for name, tensor in checkpoint.parts.read(part)[0].items():
-                if name.startswith("weights/"):
-                    weights[f"{prefix}.{name.removeprefix('weights/')}"] = tensor
+        found = self.load_best(lambda checkpoint: (checkpoint, _weights(checkpoint)))
+        if found is None:
+            return None
+        checkpoint, weights = found
         note = {"task": str(checkpoint.job["task"]), "step": str(checkpoint.step)}
         unfinished = output.with_name(f".{output.name}.unfinished")
         try:
@@ -168,6 +193,17 @@ class RunFolder:
             unfinished.replace(output)
         finally:
             unfinished.unlink(missing_ok=True)
+        return checkpoint.step
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for module in checkpoint.modules.files:
+        prefix = module if module == "head" else f"layers.{int(module.removeprefix('layer-'))}"
+        for name, tensor in checkpoint.modules.read(module)[0].items():
+            if name.startswith("weights/"):
+                weights[f"{prefix}.{name.removeprefix('weights/')}"] = tensor
+    return weights
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
-from coordinator.runs.checkpoint import Checkpoint
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import (
     Event,
@@ -30,11 +29,9 @@ from coordinator.training.events import (
     Finished,
     PlanMade,
     Progress,
-    Resumed,
-    Warned,
 )
 from coordinator.training.tracing import TraceRequest
-from coordinator.training.trainer import Training
+from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
@@ -54,7 +51,7 @@ class TrainingWork:
         self._events: list[Event] = []
         self._news = threading.Condition()
         self._progress: Progress | None = None
-        self._training: Training | None = None
+        self._trainer: Trainer | None = None
         self._thread: threading.Thread | None = None
         self._run_dir: Path | None = None
         self._stopped = False
@@ -141,16 +138,14 @@ class TrainingWork:
         prefetcher = Prefetcher(source, job.spec.batch_size, job.spec.microbatches)
         at_end.callback(prefetcher.close)
         engine = self._engine(job, rule, prefetcher, placement, at_end)
-        training = Training(
+        trainer = Trainer(
             job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
         )
-        self._training = training
+        self._trainer = trainer
         if self._stopped:
-            training.stop()
-        summary = training.run(self._checkpoint())
-        chosen = self._folder.best_checkpoint()
-        if chosen is not None:
-            self._folder.write_model(chosen, self._folder.model)
+            trainer.stop()
+        summary = trainer.run()
+        self._folder.write_model(self._folder.model)
         return summary
 
     def _engine(
@@ -196,14 +191,6 @@ class TrainingWork:
             cuda_graphs=job.spec.resources.cuda_graphs,
         )
 
-    def _checkpoint(self) -> Checkpoint | None:
-        newest = self._folder.checkpoint()
-        for damage in self._folder.skipped:
-            self._emit(Warned(f"{damage}; goes on from the checkpoint before it"))
-        if newest is not None:
-            self._emit(Resumed(newest.step))
-        return newest
-
     def _how_to_go_on(self) -> str:
         try:
             newest = self._folder.checkpoint()
@@ -243,8 +230,8 @@ class TrainingWork:
     def stop(self) -> None:
         """Ask the run to save its state and end."""
         self._stopped = True
-        if self._training is not None:
-            self._training.stop()
+        if self._trainer is not None:
+            self._trainer.stop()
 
     @ray.method(concurrency_group="control")
     def timeline(self, steps: int, wait_s: float) -> list[list[Span]]:
@@ -252,10 +239,10 @@ class TrainingWork:
 
         Raises TrainingFailed when none could be traced in that time.
         """
-        if self._training is None:
+        if self._trainer is None:
             raise TrainingFailed("the job does not train yet")
         request = TraceRequest(steps)
-        self._training.timeline(request)
+        self._trainer.timeline(request)
         return [list(row) for row in request.wait(wait_s)]
 
 

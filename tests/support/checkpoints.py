@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from coordinator.runs.checkpoint import write_checkpoint
+from coordinator.runs.state import RunState
 from dfa_core import LearningRule, OptimizerSpec
 from dfa_core.layer import Layer
 from workers.state_files import StateFile, write_state
@@ -28,4 +29,4 @@ def write(folder: Folder, step: int, keep: int = 10) -> Folder:
     def save(into: Folder) -> list[StateFile]:
         return [write_state(layer, into) for layer in layers(step)]
 
-    return write_checkpoint(folder, step, JOB, (), save, keep)
+    return write_checkpoint(folder, RunState(step), JOB, save, keep)

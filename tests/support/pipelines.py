@@ -12,7 +12,8 @@ from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.user_code import own_folders
-from coordinator.runs.checkpoint import Checkpoint, newest_whole, write_checkpoint
+from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from coordinator.runs.state import RunState
 from dfa_core import Head, LearningRule, Reference
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
@@ -66,11 +67,11 @@ def train(engine: Pipeline | Reference, first: int, last: int) -> list[float]:
 
 
 def save(engine: Pipeline, folder: Path, step: int) -> None:
-    write_checkpoint(LocalFolder(folder), step, {}, (), engine.save, keep=100)
+    write_checkpoint(LocalFolder(folder), RunState(step), {}, engine.save, keep=100)
 
 
 def saved(folder: Path) -> Checkpoint:
-    found, damages = newest_whole(LocalFolder(folder))
+    found, damages = newest_checkpoint(LocalFolder(folder))
     assert not damages
     assert found is not None
     return found
@@ -80,7 +81,7 @@ def assert_same_state(folder: Path, parts: Iterable[TrainedModule]) -> None:
     """Every saved tensor and scalar, weights and optimizer state, equals the part's own."""
     checkpoint = saved(folder)
     for part in parts:
-        tensors, scalars = checkpoint.parts.read(part.name)
+        tensors, scalars = checkpoint.modules.read(part.name)
         ours, our_scalars = part.state()
         assert tensors.keys() == ours.keys()
         assert any(key.startswith("optimizer/") for key in ours) == bool(part.parameters)

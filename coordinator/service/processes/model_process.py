@@ -1,5 +1,7 @@
 """The child process that reads trained models: it exports their weights and predicts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,8 @@ import numpy as np
 
 from coordinator.service.processes.frames import Frame, Header, answer_one_by_one
 from dfa_core.errors import JobError
+
+_NONE = "the job has no checkpoint yet"
 
 
 class NoCheckpoint(Exception):
@@ -38,37 +42,47 @@ class ModelReader:
     def _export(self, run_dir: Path, output: Path) -> Frame:
         from coordinator.runs.run_folder import RunFolder  # noqa: PLC0415
 
-        checkpoint = self._newest(run_dir)
-        RunFolder(run_dir).write_model(checkpoint, output)
-        return {"step": checkpoint.step}, b""
+        with _named_for_clients(run_dir):
+            step = RunFolder(run_dir).write_model(output)
+        if step is None:
+            raise NoCheckpoint(_NONE)
+        return {"step": step}, b""
 
     def _predict(self, run_dir: Path, entries: np.ndarray[Any, Any]) -> Frame:
         import torch  # noqa: PLC0415
 
-        from coordinator.inspection.saved_run import load_model  # noqa: PLC0415
-
-        checkpoint = self._newest(run_dir)
-        if self._loaded is None or self._loaded[0] != checkpoint:
-            self._loaded = None  # memory may not hold two models
-            self._loaded = (checkpoint, load_model(run_dir, checkpoint)[1])
+        model = self._newest_model(run_dir)
         try:
-            output = self._loaded[1].evaluate(torch.from_numpy(entries.copy()))
+            output = model.evaluate(torch.from_numpy(entries.copy()))
         except (JobError, RuntimeError, ValueError, IndexError) as error:
             raise BadInput(f"input: {error}") from error
         found = output.to(torch.float32).contiguous().numpy()
         return {"shape": list(found.shape)}, found.tobytes()
 
-    def _newest(self, run_dir: Path) -> Any:
+    def _newest_model(self, run_dir: Path) -> Any:
+        from coordinator.inspection.saved_run import load_model  # noqa: PLC0415
         from coordinator.runs.run_folder import RunFolder  # noqa: PLC0415
 
-        try:
-            newest = RunFolder(run_dir).best_checkpoint()
-        except JobError as error:
-            # clients must not learn where the service keeps its files
-            raise DamagedCheckpoint(str(error).replace(f"{run_dir}/", "")) from error
-        if newest is None:
-            raise NoCheckpoint("the job has no checkpoint yet")
-        return newest
+        def load(checkpoint: Any) -> Any:
+            if self._loaded is None or self._loaded[0] != checkpoint:
+                self._loaded = None  # memory may not hold two models
+                self._loaded = (checkpoint, load_model(run_dir, checkpoint)[1])
+            return self._loaded[1]
+
+        with _named_for_clients(run_dir):
+            model = RunFolder(run_dir).load_best(load)
+        if model is None:
+            raise NoCheckpoint(_NONE)
+        return model
+
+
+@contextmanager
+def _named_for_clients(run_dir: Path) -> Iterator[None]:
+    """Raise DamagedCheckpoint for a JobError, without the place of the service's files."""
+    try:
+        yield
+    except JobError as error:
+        raise DamagedCheckpoint(str(error).replace(f"{run_dir}/", "")) from error
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from coordinator.engine.plan import make_plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.resolve import resolve
 from coordinator.runs.checkpoint import write_checkpoint
+from coordinator.runs.state import RunState
 from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec, Reference
 from dfa_core.feedback.rules import FeedbackKind as Feedback
 from dfa_core.head import Loss
@@ -87,7 +88,7 @@ def assert_any_blocks_give_the_references_bits(
             engine.start(None)
             engine.train(0, STEPS, on_step)
             folder = LocalFolder(tmp_path / f"{blocks}")
-            write_checkpoint(folder, STEPS, {}, (), engine.save, keep=1)
+            write_checkpoint(folder, RunState(STEPS), {}, engine.save, keep=1)
         finally:
             engine.close()
             prefetcher.close()

@@ -92,7 +92,7 @@ def test_four_replicas_come_to_the_references_numbers_and_always_to_the_same_bit
             save(engine, tmp_path / time, STEPS)
     assert runs[0] == runs[1]
     assert runs[0] == pytest.approx(expected, rel=1e-4)
-    one, two = (saved(tmp_path / time).parts for time in ("one", "two"))
+    one, two = (saved(tmp_path / time).modules for time in ("one", "two"))
     for part in one.files:
         again = two.read(part)[0]
         assert all(torch.equal(t, again[name]) for name, t in one.read(part)[0].items())

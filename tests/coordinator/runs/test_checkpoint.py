@@ -12,21 +12,29 @@ import pytest
 import torch
 from support.checkpoints import JOB, layers, write
 
-from coordinator.runs.checkpoint import newest_whole, write_checkpoint
+from coordinator.runs.checkpoint import newest_checkpoint, write_checkpoint
+from coordinator.runs.state import RunState
 from dfa_core import JobError
 from dfa_core.trained import TensorState
-from workers.state_files import NonFiniteWeights, write_state
+from workers.state_files import DamagedFile, NonFiniteWeights, write_state
 from workers.storage import Folder, LocalFolder, RemoteFolder, open_folder
 
 
 def is_right(folder: Folder, of_step: int | None = None) -> int:
-    """The newest whole checkpoint has the bits of its own step; returns the step."""
-    found, _ = newest_whole(folder)
-    assert found is not None
+    """The newest checkpoint that loads has the bits of its own step; returns the step."""
+    rejected: dict[str, str] = {}
+    while True:
+        found, _ = newest_checkpoint(folder, rejected=rejected)
+        assert found is not None
+        try:
+            states = {module: found.modules.read(module)[0] for module in found.modules.files}
+            break
+        except DamagedFile as damage:
+            rejected[str(found)] = str(damage)
     assert of_step in (None, found.step)
     assert found.job == JOB
     for layer in layers(found.step):
-        read: TensorState = found.parts.read(layer.name)[0]
+        read: TensorState = states[layer.name]
         ours = layer.state()[0]
         assert read.keys() == ours.keys()
         assert all(torch.equal(read[key], ours[key]) for key in ours)
@@ -68,7 +76,7 @@ def test_a_manifest_cut_at_any_length_does_not_count(tmp_path: Path) -> None:
     data = manifest.read_bytes()
     for length in range(len(data)):
         manifest.write_bytes(data[:length])
-        found, damages = newest_whole(folder)
+        found, damages = newest_checkpoint(folder)
         assert found is not None
         assert found.step == 1, length
         assert len(damages) == 1
@@ -78,7 +86,7 @@ def test_a_manifest_cut_at_any_length_does_not_count(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     (Path(str(write(folder, 2))) / "layer-0001.safetensors").unlink()
-    found, damages = newest_whole(folder)
+    found, damages = newest_checkpoint(folder)
     assert found is None
     assert "step-000000002/layer-0001.safetensors: cannot be read" in damages[0]
 
@@ -86,7 +94,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_another_version_says_so(tmp_path: Path) -> None:
     manifest = Path(str(write(LocalFolder(tmp_path), 2))) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
-    _, damages = newest_whole(LocalFolder(tmp_path))
+    _, damages = newest_checkpoint(LocalFolder(tmp_path))
     assert damages[0].endswith("has format 1, this version reads 2")
 
 
@@ -107,7 +115,11 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
         non_finite[1].module.weight[0, 0] = float("nan")
     with pytest.raises(NonFiniteWeights, match="layer-0001: weight is not finite"):
         write_checkpoint(
-            folder, 2, JOB, (), lambda into: [write_state(one, into) for one in non_finite], keep=1
+            folder,
+            RunState(2),
+            JOB,
+            lambda into: [write_state(one, into) for one in non_finite],
+            keep=1,
         )
     assert folder.names() == ["step-000000001"]
 

@@ -17,12 +17,12 @@ NAN = float("nan")
 
 def follow(metric: str, patience: int, values: list[float]) -> tuple[Best | None, int]:
     """Return the best, and the epoch at which it was over."""
-    early = EarlyStopping(metric, patience)
+    early, best = EarlyStopping(metric, patience), None
     for epoch, value in enumerate(values, start=1):
-        early.best = early.better(10 * epoch, epoch, {metric: value}) or early.best
-        if early.over(epoch):
-            return early.best, epoch
-    return early.best, len(values)
+        best = early.better(best, 10 * epoch, epoch, {metric: value}) or best
+        if early.over(best, epoch):
+            return best, epoch
+    return best, len(values)
 
 
 def test_the_least_loss_and_the_most_of_others() -> None:

@@ -136,7 +136,7 @@ def test_a_spoilt_sample_stops_the_run_or_costs_its_batch(a_ray: None, tmp_path:
     coordinator.train(a_task(float("inf")), viewer=listener, **settings)
     said = listener.messages(Warned)
     assert len(said) == 3
-    assert all(m.startswith("layer 0 (Linear+Tanh): the batch of step ") for m in said)
+    assert all(m.startswith("layer 0 (Linear+Tanh): skipped the batch of step ") for m in said)
 
 
 def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Where a run is: what a checkpoint saves beside the weights."""
+
+from dataclasses import dataclass
+
+from coordinator.runs.early_stopping import Best
+from coordinator.runs.plateau import Plateau
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a run after `step` steps.
+
+    cuts: the steps from which the learning rate was cut.
+    best: the best evaluation so far, where the job chooses by one.
+    plateau: the least loss so far, where the learning rate depends on it.
+    """
+
+    step: int = 0
+    cuts: tuple[int, ...] = ()
+    best: Best | None = None
+    plateau: Plateau | None = None
