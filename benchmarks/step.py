@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -105,7 +106,8 @@ def row(size: Size, rounds: list[Round], busy: list[float]) -> list[str]:
 def main() -> None:
     """Measure the sizes and print a table."""
     arguments = rounds_parser(__doc__, 12, 4).parse_args()
-    table = Table(title="8 tanh layers, 2 blocks, 1 thread a worker; medians")
+    title = "8 tanh layers, 2 blocks, 1 thread per worker; medians"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits in 80 columns
     columns = ("width", "batch", "M", "step, ms", "busy", "no messages, ms", "ratio")
     for name in (*columns, "idle machine, ms", "ratio"):
         table.add_column(name, justify="right")
