@@ -16,6 +16,7 @@ from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 
 from coordinator.job.spec import parse
+from dfa_core.atomic_file import atomic_path
 from dfa_core.errors import JobError, TrainingFailed
 
 DEFAULT_ADDRESS = "127.0.0.1:7070"
@@ -200,23 +201,22 @@ class Client:
 
         Raises TrainingFailed, and writes no file, when they arrive damaged.
         """
-        unfinished = output.with_name(f".{output.name}.unfinished")
         digest, header = hashlib.sha256(), pb.ModelHeader()
         request = pb.DownloadModelRequest(job_id=job_id)
         try:
-            with unfinished.open("wb") as file:
-                for message in self._stub.DownloadModel(request, metadata=self._metadata):
-                    if message.HasField("header"):
-                        header = message.header
-                    digest.update(message.chunk)
-                    file.write(message.chunk)
-            if digest.hexdigest() != header.sha256:
-                raise TrainingFailed(f"{output}: the weights arrived damaged; download them again")
-            unfinished.replace(output)
+            with atomic_path(output) as unfinished:
+                with unfinished.open("wb") as file:
+                    for message in self._stub.DownloadModel(request, metadata=self._metadata):
+                        if message.HasField("header"):
+                            header = message.header
+                        digest.update(message.chunk)
+                        file.write(message.chunk)
+                if digest.hexdigest() != header.sha256:
+                    raise TrainingFailed(
+                        f"{output}: the weights arrived damaged; download them again"
+                    )
         except grpc.RpcError as error:
             raise _explained(error, self.address) from None
-        finally:
-            unfinished.unlink(missing_ok=True)
         return int(header.step)
 
     def predict(self, job_id: str, samples: Array) -> Array:

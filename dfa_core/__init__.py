@@ -1,4 +1,6 @@
-"""Direct Feedback Alignment on plain PyTorch: no Ray, no gRPC, no files.
+"""Direct Feedback Alignment on plain PyTorch: no Ray, no gRPC.
+
+No files either: atomic_file.py alone knows them, and all packages share it.
 
 Read block.py first: it is the learning rule.
 """

@@ -11,6 +11,7 @@ from platformdirs import user_cache_path
 from rich.progress import Progress
 
 from dfa_core import JobError
+from dfa_core.atomic_file import atomic_path
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 30
@@ -86,18 +87,16 @@ def _worth_a_retry(error: Exception) -> bool:
 @stamina.retry(on=_worth_a_retry, attempts=3, wait_initial=0.2, wait_max=2.0, timeout=120)
 def _download(address: str, path: Path) -> None:
     """Download to a temporary file, then rename it, so that `path` is never an incomplete file."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        # S310: the URLs are constants of the data sets
-        with urlopen(address, timeout=_TIMEOUT_S) as answer, Progress(transient=True) as bars:  # noqa: S310
-            size = int(answer.headers.get("Content-Length", 0))
-            bar = bars.add_task(path.name, total=size or None)
-            with partial.open("wb") as file:
-                while chunk := answer.read(_CHUNK):
-                    file.write(chunk)
-                    bars.update(bar, advance=len(chunk))
-            if size and partial.stat().st_size != size:
-                raise ConnectionError(f"{address} broke off after {partial.stat().st_size} bytes")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        atomic_path(path) as partial,
+        urlopen(address, timeout=_TIMEOUT_S) as answer,  # noqa: S310  # constants of the data sets
+        Progress(transient=True) as bars,
+    ):
+        size = int(answer.headers.get("Content-Length", 0))
+        bar = bars.add_task(path.name, total=size or None)
+        with partial.open("wb") as file:
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                bars.update(bar, advance=len(chunk))
+        if size and partial.stat().st_size != size:
+            raise ConnectionError(f"{address} broke off after {partial.stat().st_size} bytes")

@@ -1,7 +1,6 @@
 """Folders of checkpoints: on a disk, or in an object store (any fsspec URL)."""
 
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 from fsspec.core import url_to_fs
 
 from dfa_core import JobError
+from dfa_core.atomic_file import write_atomically
 
 
 class Folder(Protocol):
@@ -59,15 +59,7 @@ class LocalFolder:
     def write(self, name: str, data: bytes) -> None:
         """Write under another name, sync, rename, sync: a crash leaves all of the file or none."""
         self.path.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path / f".{name}.unfinished"
-        try:
-            _write_synced(unfinished, data)
-            os.rename(unfinished, self.path / name)  # noqa: PTH104
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
-        _sync(self.path)
+        write_atomically(self.path / name, data)
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
@@ -152,22 +144,3 @@ def open_folder(place: str) -> Folder:
     except Exception as error:
         raise JobError(f"{place}: cannot be opened: {error}") from error
     return RemoteFolder(place)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

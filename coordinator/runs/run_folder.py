@@ -1,8 +1,6 @@
 """The folder of one run: job, metrics, TensorBoard events, checkpoints, model, picture."""
 
-import fcntl
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from coordinator.job.settings import DEFAULTS
 from coordinator.job.spec import Settings, merge, parse, read_yaml, to_yaml
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, remove_after
 from dfa_core import JobError
+from dfa_core.atomic_file import atomic_path, locked_file
 from workers.state_files import DamagedFile
 from workers.storage import Folder, LocalFolder, open_folder
 
@@ -164,7 +163,10 @@ class RunFolder:
             folders.append(checkpoints.path)
         with ExitStack() as held:
             for folder in folders:
-                held.enter_context(_locked(folder))
+                try:
+                    held.enter_context(locked_file(folder / "lock", _LOCK_S))
+                except BlockingIOError as error:
+                    raise JobError(f"{folder}: another run is using this folder") from error
             yield
 
     def curve(self) -> list[dict[str, Any]]:
@@ -187,12 +189,8 @@ class RunFolder:
             return None
         checkpoint, weights = found
         note = {"task": str(checkpoint.job["task"]), "step": str(checkpoint.step)}
-        unfinished = output.with_name(f".{output.name}.unfinished")
-        try:
+        with atomic_path(output) as unfinished:
             safetensors.torch.save_file(weights, unfinished, note)
-            unfinished.replace(output)
-        finally:
-            unfinished.unlink(missing_ok=True)
         return checkpoint.step
 
 
@@ -204,19 +202,3 @@ def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
             if name.startswith("weights/"):
                 weights[f"{prefix}.{name.removeprefix('weights/')}"] = tensor
     return weights
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        deadline = time.monotonic() + _LOCK_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise JobError(f"{folder}: another run is using this folder") from error
-                time.sleep(0.1)  # of a process that was just killed, it is free in a moment
-        yield

@@ -1,7 +1,5 @@
 """The texts: where they come from, and their tokens, made once and mapped from disk."""
 
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dfa_core import JobError
+from dfa_core.atomic_file import atomic_path
 from dfa_tasks.download import cache_folder, fetch
 from dfa_tasks.language.text import BytePairs, Characters, Tokenizer, lines_of
 
@@ -97,26 +96,23 @@ def prepared(name: str, data_dir: str) -> tuple[str, dict[str, "np.ndarray[Any, 
 
 def _prepare(corpus: Corpus, paths: list[Path], folder: Path) -> None:
     """Write the tokenizer and the tokens of all splits, or nothing."""
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     lines = lines_of(paths[0])
     tokenizer: Tokenizer = (
         BytePairs.of(lines, corpus.vocabulary) if corpus.vocabulary else Characters.of(lines)
     )
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
-        (unfinished / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        for split, path in zip(_SPLITS[len(paths)], paths, strict=True):
-            with (unfinished / f"{split}.tokens").open("wb") as file:
-                for line in lines_of(path):
-                    file.write(np.array(tokenizer.encode(line), dtype=np.uint16).tobytes())
-        if len(paths) == 1:
-            _cut(unfinished)
-        unfinished.rename(folder)
+        with atomic_path(folder) as unfinished:
+            unfinished.mkdir(parents=True, exist_ok=True)
+            (unfinished / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+            for split, path in zip(_SPLITS[len(paths)], paths, strict=True):
+                with (unfinished / f"{split}.tokens").open("wb") as file:
+                    for line in lines_of(path):
+                        file.write(np.array(tokenizer.encode(line), dtype=np.uint16).tobytes())
+            if len(paths) == 1:
+                _cut(unfinished)
     except OSError as error:
         if not folder.is_dir():  # otherwise another process was faster
             raise JobError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _cut(folder: Path) -> None:

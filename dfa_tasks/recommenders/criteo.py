@@ -1,8 +1,6 @@
 """Criteo's display advertising challenge: reads train.txt as a stream into arrays on disk."""
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -17,6 +15,7 @@ from numpy.lib.format import open_memmap
 from torch.utils.data import TensorDataset
 
 from dfa_core import JobError
+from dfa_core.atomic_file import atomic_path
 from dfa_tasks.download import cache_folder, find
 from dfa_tasks.recommenders.fields import Vocabulary
 from dfa_tasks.recommenders.rows import rows
@@ -92,19 +91,16 @@ class Criteo:
         return rows(self._path, 1 + len(FIELDS), parse, least=2 + INTEGERS)
 
     def _prepare(self) -> None:
-        unfinished = self._kept.with_name(f"{self._kept.name}.{os.getpid()}.part")
         try:
-            unfinished.mkdir(parents=True, exist_ok=True)
-            vocabulary, samples = self._count()
-            known = json.dumps(vocabulary.known)
-            (unfinished / "vocabulary.json").write_text(known, encoding="utf-8")
-            self._encode(vocabulary, samples, unfinished)
-            unfinished.rename(self._kept)
+            with atomic_path(self._kept) as unfinished:
+                unfinished.mkdir(parents=True, exist_ok=True)
+                vocabulary, samples = self._count()
+                known = json.dumps(vocabulary.known)
+                (unfinished / "vocabulary.json").write_text(known, encoding="utf-8")
+                self._encode(vocabulary, samples, unfinished)
         except OSError as error:
             if not self._kept.is_dir():  # otherwise another process was faster
                 raise JobError(f"{self._kept} cannot be written: {error}") from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _count(self) -> tuple[Vocabulary, int]:
         """Count every category, in bounded memory.

@@ -1,10 +1,10 @@
 """Jobs and their events in SQLite, in the state folder; each change is one transaction."""
 
-import fcntl
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from errorcast.v1.event_pb2 import Event, StateChange
@@ -13,6 +13,7 @@ from errorcast.v1.job_pb2 import Job, JobSpec
 from coordinator.service.errors import DISK_FULL, REUSED, ServiceError
 from coordinator.service.jobs.record import Record
 from coordinator.service.jobs.states import QUEUED
+from dfa_core.atomic_file import locked_file
 from dfa_core.errors import JobError
 
 _SCHEMA = """
@@ -51,15 +52,14 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
-            self._lock = (folder / "lock").open("w")
-        except OSError as error:
-            raise JobError(f"state folder {folder}: cannot be used: {error}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._lock = ExitStack()
+            self._lock.enter_context(locked_file(folder / "lock"))
+        except BlockingIOError as error:
             raise JobError(
                 f"state folder {folder}: is used by another service; give --state another folder"
             ) from error
+        except OSError as error:
+            raise JobError(f"state folder {folder}: cannot be used: {error}") from error
         try:
             self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")

@@ -75,7 +75,7 @@ def test_a_text_that_cannot_be_learned_is_named(cache: Path, content: bytes, wha
     with pytest.raises(JobError, match=what):
         resolve("tiny-shakespeare", {"data_dir": str(cache)}).task.splits()
     kept = cache / "cache"
-    assert not list(kept.glob("*.part")) if kept.exists() else True
+    assert not list(kept.glob(".*.unfinished")) if kept.exists() else True
 
 
 def test_tokenizers_come_back_as_they_were() -> None:
