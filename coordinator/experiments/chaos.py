@@ -1,7 +1,7 @@
-"""Runs a real job while its processes are killed and stopped, and compares it with one left alone.
+"""Runs a real job under faults, and compares it with an undisturbed run.
 
-When and whom is drawn from a seed. A fault strikes when the run has reached a drawn step, a moment
-later; one in eight strikes in the middle of the recovery from the one before.
+A seed draws when processes are killed or stopped, and which. A fault strikes a moment after the run
+reaches a drawn step; one in eight strikes during the recovery from the fault before it.
 """
 
 import contextlib
@@ -30,17 +30,17 @@ from coordinator.training.events import (
     WorkersStarted,
 )
 
-_MOMENT_S = 1.0  # a strike comes at any moment of the second behind its step
-_AGAIN_S = 4.0  # one that follows another in the middle of its recovery
+_MOMENT_S = 1.0  # a fault strikes within this time after its step
+_AGAIN_S = 4.0  # the same, for a fault during a recovery
 COORDINATOR = 0
 
 
 @dataclass
 class Fault:
-    """One fault: what is done to whom, from which step on, and what came of it.
+    """One fault: what is done to which process, at which step, and its result.
 
     victim: a block from 1, or the coordinator; at once: without waiting for new steps.
-    recovered_s: seconds from the strike to the next step done, None while there is none.
+    recovered_s: seconds from the fault to the next step done; None before that.
     """
 
     action: str
@@ -55,13 +55,13 @@ class Fault:
 
     @property
     def whom(self) -> str:
-        """Return the victim for people."""
+        """Return the name of the victim."""
         return f"block {self.victim}" if self.victim else "coordinator"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run under faults came to, beside the one left alone."""
+    """The result of a run under faults, compared with an undisturbed one."""
 
     faults: list[Fault]
     same_weights: bool
@@ -70,7 +70,7 @@ class Outcome:
     seconds_alone: float
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures: faults, recoveries, times, steps done again, whether all is equal."""
+        """Return the numbers, and whether weights and losses are the same."""
         struck = [s for s in self.faults if s.struck_at is not None]
         times = [s.recovered_s for s in struck if s.recovered_s is not None]
         return {
@@ -88,7 +88,7 @@ class Outcome:
 def draw(
     seed: int, kills: int, stops: int, workers: int, steps: int, coordinator: bool = True
 ) -> list[Fault]:
-    """Draw the strikes of a run of so many steps, in order."""
+    """Draw the faults of a run of `steps` steps, in order."""
     rng = random.Random(seed)  # noqa: S311
     actions = ["kill"] * kills + ["stop"] * stops
     rng.shuffle(actions)
@@ -104,7 +104,7 @@ def draw(
 
 @dataclass
 class FaultInjector:
-    """A viewer that strikes the processes of the run it watches."""
+    """A viewer that kills and stops processes of the run it watches."""
 
     faults: Sequence[Fault]
     stop_s: float
@@ -132,7 +132,7 @@ class FaultInjector:
                 self._arm(fault)
 
     def close(self) -> None:
-        """Let go: no strike comes any more, and what was stopped runs on."""
+        """End all faults, and let stopped processes go on."""
         for timer in self._timers:
             timer.cancel()
         for process in self._stopped:
@@ -157,7 +157,7 @@ class FaultInjector:
         for victim in [*ranks[fault.victim :], *ranks[: fault.victim]]:
             if _signal(self._processes[victim], number):
                 break
-        else:  # all are dead, and none is up again
+        else:  # all are dead, and no new one is up yet
             self._after(_MOMENT_S / 4, lambda: self._inject(fault))
             return
         fault.victim, fault.process = victim, self._processes[victim]
@@ -177,7 +177,7 @@ class FaultInjector:
 
 
 def _signal(process: int, number: int) -> bool:
-    """Send a signal to a process of Ray's; return whether there was one."""
+    """Send a signal to a process of Ray; return whether it exists."""
     with contextlib.suppress(OSError):
         if "ray::" in Path(f"/proc/{process}/cmdline").read_text():
             os.kill(process, number)
@@ -196,11 +196,11 @@ def run_under_faults(
     tell: Callable[[str], None],
     alone: tuple[Run, float] | None = None,
 ) -> Outcome:
-    """Train a task twice, left alone and under faults, and compare the two.
+    """Train a task twice, undisturbed and under faults, and compare the two.
 
-    folder: takes both runs' folders.
-    stop_s: after which a stopped process goes on.
-    alone: a run of the same job that was left alone, and its seconds, where there is one already.
+    folder: where both run folders go.
+    stop_s: seconds after which a stopped process goes on.
+    alone: an undisturbed run of the same job and its seconds, if there is one already.
 
     Raises JobError for a job that cannot run, TrainingFailed when the faults ended it.
     """
@@ -240,5 +240,5 @@ def _weights(run: Run) -> dict[str, tuple[str, bytes]]:
 
 
 def _losses(run: Run) -> list[dict[str, Any]]:
-    """Return every logged line but for its speed."""
+    """Return every logged line without its speed."""
     return [{k: v for k, v in line.items() if k != "samples_per_s"} for line in run.curves]

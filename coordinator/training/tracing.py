@@ -11,17 +11,17 @@ Traced = Sequence[Sequence[Span]]
 
 
 class Traceable(Protocol):
-    """An engine whose processes can note what they compute."""
+    """An engine whose processes can record what they compute."""
 
     def trace(self) -> None:
-        """Begin to note."""
+        """Start recording."""
 
     def spans(self) -> Traced:
-        """End it; return a row of spans a process, those of the head last."""
+        """Stop recording; return a row of spans a process, the head's last."""
 
 
 class TraceRequest:
-    """Asks a run for the spans of its next steps; whoever asked waits for them."""
+    """Asks a run for the spans of its next steps, and waits for them."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -30,16 +30,18 @@ class TraceRequest:
         self._why_not = ""
 
     def end(self, first: int, last: int, longest: int, total: int) -> int | None:
-        """Return where a segment first..last-1 is to end that traces, or None to let it pass.
+        """Return where a traced segment from `first` ends, or None to trace a later one.
 
-        It is let pass where it is cut shorter than asked for and the next one would not be.
+        A segment first..last-1 that is shorter than the request is not traced, if a later one can
+        be longer.
+
         longest: steps between two events; total: of the run.
         """
         enough = last - first >= min(self.steps, longest)
         return min(last, first + self.steps) if enough or last == total else None
 
     def answer(self, train: Callable[[], None], engine: Traceable) -> None:
-        """Train some steps while the engine traces."""
+        """Train some steps while the engine records."""
         engine.trace()
         try:
             train()
@@ -48,7 +50,7 @@ class TraceRequest:
             self.give_up("the run failed meanwhile")
 
     def give_up(self, why: str) -> None:
-        """Let whoever waits go; only what has not been answered by now is not."""
+        """End the waiting; without spans so far, wait() raises TrainingFailed with this reason."""
         self._why_not = why
         self._there.set()
 
