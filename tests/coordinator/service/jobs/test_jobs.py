@@ -182,6 +182,7 @@ def test_a_running_job_shows_progress_between_events_and_its_timeline(client: Cl
             seen.append(news)
             if len(seen) == 3:
                 break
+    assert len(seen) == 3, client.job(job.id).reason
     assert seen[0].step < seen[-1].step
     trace = json.loads(client.timeline(job.id, steps=2))
     computed = [e for e in trace["traceEvents"] if e["ph"] == "X" and e["name"] != "wait"]
