@@ -118,7 +118,7 @@ def serving(state: Path, *flags: str, token: str | None = None) -> Iterator[Runn
         end_ray(state)
 
 
-def until_cluster(address: str, seconds: float = 60.0) -> None:
+def until_cluster(address: str, seconds: float = 180.0) -> None:
     """Wait until a service has joined its cluster: its health says so."""
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
