@@ -16,6 +16,7 @@ torch.set_num_threads(1)
 
 
 COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
+LANES = {"blocks": "ray", "ray": "ray", "service": "service", "host": "service"}
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
 
 
@@ -27,9 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not marks:
             fixtures = getattr(item, "fixturenames", ())
             found = (cost for fixture, cost in BY_FIXTURE.items() if fixture in fixtures)
-            item.add_marker(next(found, "unit"))
+            marks = {next(found, "unit")}
+            item.add_marker(*marks)
         elif len(marks) > 1:
             raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
+        # two processes run the tests: one Ray and one service start, each in one of them
+        item.add_marker(pytest.mark.xdist_group(LANES.get(*marks, item.path.name)))
         if "gpu" in marks and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
