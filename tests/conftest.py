@@ -79,7 +79,7 @@ def all_data(folder_of_all_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def a_ray() -> Iterator[None]:
     """A Ray of our own that the tests of this session share."""
-    with ray_for(workers=8, cpus=1.0):
+    with ray_for(workers=12, cpus=1.0):  # four_workers keep 4, test_same_work 4
         yield
     assert not ray.is_initialized()
 
