@@ -209,7 +209,7 @@ def test_pages_and_latest(client: Client) -> None:
     assert waiting >= set(ids)
     for job_id in ids:
         client.cancel(job_id)
-    assert not waiting & {job.id for job in client.jobs([JOB_STATE_QUEUED])}
+    assert not set(ids) & {job.id for job in client.jobs([JOB_STATE_QUEUED])}
 
 
 BAD = {
