@@ -23,5 +23,5 @@ def export(
     except OSError as error:
         raise JobError(f"{output} cannot be written: {error}") from error
     if step is None:
-        raise JobError(f"{run_dir}: holds no checkpoint yet")
+        raise JobError(f"{run_dir}: contains no checkpoint yet")
     print(f"{output}: weights after step {step}, {output.stat().st_size:,} bytes")

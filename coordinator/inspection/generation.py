@@ -13,31 +13,35 @@ from dfa_tasks.language.text import Tokenizer
 def continue_text(
     run: SavedRun, tokenizer: Tokenizer, prompt: str, tokens: int, temperature: float, seed: int
 ) -> Iterator[str]:
-    """Yield what comes behind the prompt, piece by piece: so many tokens in all.
+    """Yield the text that follows the prompt, in pieces of whole characters.
 
-    A piece ends where a character does: with byte pairs some tokens are parts of one.
+    With byte pairs a character may take several tokens.
 
-    Raises JobError for an empty prompt, and for what the tokenizer does not know.
+    tokens: the number of tokens to generate.
+    temperature: divides the logits; 0 always takes the most likely token.
+
+    Raises JobError for an empty prompt, and for text that the tokenizer cannot encode.
     """
-    told = list(tokenizer.encode(prompt))
-    if not told:
+    history = list(tokenizer.encode(prompt))
+    if not history:
         raise JobError("--prompt: is empty; give at least one character")
     length, generator = len(run.sample), torch.Generator().manual_seed(seed)
-    begun: list[int] = []
+    pending: list[int] = []
     for _ in range(tokens):
-        context = told[-length:]
-        padded = context + [0] * (length - len(context))  # what comes later is not looked at
+        context = history[-length:]
+        # the model is causal, so padding has no effect
+        padded = context + [0] * (length - len(context))
         logits = run.outputs(torch.tensor([padded]))[0, len(context) - 1]
-        told.append(_drawn(logits, temperature, generator))
-        begun.append(told[-1])
-        text = tokenizer.decode(begun)
+        history.append(_drawn(logits, temperature, generator))
+        pending.append(history[-1])
+        text = tokenizer.decode(pending)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):
             yield text
-            begun = []
+            pending = []
 
 
 def _drawn(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
     if temperature == 0:
         return int(logits.argmax())
-    chances = (logits / temperature).softmax(-1)
-    return int(torch.multinomial(chances, 1, generator=generator))
+    probabilities = (logits / temperature).softmax(-1)
+    return int(torch.multinomial(probabilities, 1, generator=generator))

@@ -1,4 +1,4 @@
-"""Takes a finished run up again in one process, to evaluate or to look into it."""
+"""Loads a finished run into one process, to evaluate or inspect it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from dfa_tasks.source import as_source, chunks
 
 
 class SavedRun:
-    """The model of a run's newest checkpoint, and its data."""
+    """The model of one of a run's checkpoints, and its data."""
 
     def __init__(
         self, job: Job, reference: Reference, prefetcher: Prefetcher, splits: Splits, step: int
@@ -45,48 +45,49 @@ class SavedRun:
         return x[0]
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Return what the model makes of inputs, (n, ...) -> the head's output."""
+        """Return the head's outputs, (n, ...), for inputs, (n, ...)."""
         return self._reference.evaluate(x)
 
     def hidden(self, layer: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return what a layer makes of the test samples, (n, features), and their classes, (n,).
+        """Return a layer's outputs for the test samples, (n, features), and their classes, (n,).
 
-        layer: from 0; None takes the last. Of a layer with several outputs it is the first.
+        layer: counts from 0; None takes the last. If a layer has several outputs, the first is
+            returned.
 
         Raises JobError when there is no such layer.
         """
         layers = self._reference.layers
-        number = len(layers) - 1 if layer is None else layer
-        if not 0 <= number < len(layers):
-            raise JobError(f"--layer: {number} is not between 0 and {len(layers) - 1}")
-        found, classes = [], []
+        index = len(layers) - 1 if layer is None else layer
+        if not 0 <= index < len(layers):
+            raise JobError(f"--layer: {index} is not between 0 and {len(layers) - 1}")
+        features, classes = [], []
         for x, target in chunks(
             self._splits.test, samples_at_once(self.job.task, self._splits.test)
         ):
             h: Activations = x
             with torch.no_grad():
-                for one in layers[: number + 1]:
-                    h = one.evaluate(h)
-            found.append(tensors(h)[0].flatten(1).float())
+                for module in layers[: index + 1]:
+                    h = module.evaluate(h)
+            features.append(tensors(h)[0].flatten(1).float())
             classes.append(target if target.dim() == 1 else target[:, 0])
-        return torch.cat(found), torch.cat(classes)
+        return torch.cat(features), torch.cat(classes)
 
 
 def load_model(folder: Path, checkpoint: Checkpoint) -> tuple[Job, Reference]:
-    """Return the job of a run folder, and its whole model as a checkpoint has it.
+    """Return the job of a run folder, and its whole model with a checkpoint's weights.
 
     Raises JobError when either cannot be read.
     """
     job = resolve_spec(RunFolder(folder).spec())
-    return job, _reference(job, checkpoint, steps_per_epoch=1)  # the data's is for training alone
+    return job, _reference(job, checkpoint, steps_per_epoch=1)  # only training uses the number
 
 
 def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
-    """Load a run's newest checkpoint.
+    """Load the checkpoint of a run's best epoch, if the job chooses one, otherwise the newest.
 
-    data_dir: in place of the one the run was started with.
+    data_dir: replaces the folder of the data sets that the run was started with.
 
-    Raises JobError when there is no run, no checkpoint, or a damaged one.
+    Raises JobError when there is no run, no checkpoint, or only a damaged one.
     """
     folder = RunFolder(path.absolute())
     job = resolve_spec(folder.spec(), {} if data_dir is None else {"data_dir": data_dir})
@@ -101,28 +102,30 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
 
     found = folder.load_best(load)
     if found is None:
-        raise JobError(f"{path}: holds no checkpoint yet")
+        raise JobError(f"{path}: contains no checkpoint yet")
     return found
 
 
 def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]]]]:
     """Return (step, (layer, cosine with the exact gradient)) for a run's checkpoints.
 
-    Each on the batch that the run took next; every: of steps that are a multiple of it.
+    Each is measured on the batch of the run's next step.
+
+    every: only checkpoints whose step is a multiple of this.
     """
     folder = RunFolder(path)
     job = resolve_spec(folder.spec())
     torch.set_num_threads(job.spec.resources.threads)
     source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
-    looks = []
+    measured = []
     for checkpoint in all_checkpoints(folder.checkpoints):
         if checkpoint.step % every:
             continue
         reference = _reference(job, checkpoint, source.steps_per_epoch)
         cosines = alignment(reference, checkpoint.step, *source.batch(checkpoint.step))
         labels = [layer.label for layer in reference.layers]
-        looks.append((checkpoint.step, list(zip(labels, cosines, strict=True))))
-    return looks
+        measured.append((checkpoint.step, list(zip(labels, cosines, strict=True))))
+    return measured
 
 
 def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:

@@ -76,10 +76,10 @@ def test_a_trained_scene_is_seen(
     assert "errorcast: --path: unknown 'orbits'; did you mean orbit?" in done.err
     done = run_errorcast("render", "dfa", "--frames", "1", "-o", "view.jif")
     assert done.code == 2, done.err
-    assert "-o view.jif: '.jif' is no kind of image" in done.err
+    assert "-o view.jif: '.jif' is not an image format" in done.err
     done = run_errorcast("render", "dfa", "-o", "views/lego.gif")
     assert done.code == 2, done.err
-    assert "there is no folder views; make it first" in done.err
+    assert "folder views does not exist; create it first" in done.err
     (tmp_path / "s" / "r_3.png").unlink()
     done = run_errorcast(
         "train",
@@ -100,7 +100,7 @@ def test_a_trained_scene_is_seen(
 
 
 def test_another_tasks_run_is_refused(digits_run: Path) -> None:
-    with pytest.raises(JobError, match="digits: is no run of view synthesis, but of digits"):
+    with pytest.raises(JobError, match="digits: is a run of digits, not of view synthesis"):
         View(open_run(digits_run), "digits")
 
 
