@@ -8,7 +8,7 @@ the error travels is hidden:
     block 2      F0 F1 F2 U0 F3 U1 U2 U3 S  F0 ...
 
 The first error arrives after K forwards. From then on a block does one update for each forward, and
-goes on from the last update of a step to the next step without a pause. With M >= K + 1 no block
+continues from the last update of a step to the next step without a pause. With M >= K + 1 no block
 ever waits, and a step costs M (f + u).
 
 All blocks run equally far ahead. In 1F1B the bound shrinks towards the last block. That keeps fewer

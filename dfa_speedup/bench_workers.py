@@ -22,7 +22,7 @@ _STEPS_IN_TIME = 10  # steps that must not take longer than the timeout of one m
 
 
 class PeerFailed(TrainingFailed):
-    """A configuration could not run; the comparison goes on without it."""
+    """A configuration could not run; the comparison continues without it."""
 
 
 class BenchWorkers:

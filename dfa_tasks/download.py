@@ -99,4 +99,5 @@ def _download(address: str, path: Path) -> None:
                 file.write(chunk)
                 bars.update(bar, advance=len(chunk))
         if size and partial.stat().st_size != size:
-            raise ConnectionError(f"{address} broke off after {partial.stat().st_size} bytes")
+            received = partial.stat().st_size
+            raise ConnectionError(f"{address} closed the connection after {received} bytes")

@@ -22,7 +22,7 @@ from workers.trace import Tracer
 
 @dataclass(frozen=True)
 class StageContext:
-    """What one worker hosts, where it stands in the pipeline, and what flows through it.
+    """What one worker hosts, its place in the pipeline, and what flows through it.
 
     first, last: the worker hosts layers first..last-1 of the model.
     block: k of K, from 1, which is also the worker's rank.

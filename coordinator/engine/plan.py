@@ -36,7 +36,7 @@ class Plan:
         return self.ranges[self.grid.block_of(worker) - 1]
 
     def stage(self, worker: int) -> StageContext:
-        """Return what a worker hosts, and where it stands in the pipeline."""
+        """Return what a worker hosts, and its place in the pipeline."""
         first, last = self.layers(worker)
         return StageContext(
             first=first,

@@ -54,8 +54,8 @@ class Fault:
     repeated: int = 0
 
     @property
-    def whom(self) -> str:
-        """Return the name of the victim."""
+    def victim_name(self) -> str:
+        """Return the victim's name, e.g. "block 2"."""
         return f"block {self.victim}" if self.victim else "coordinator"
 
 
@@ -67,7 +67,7 @@ class Outcome:
     same_weights: bool
     same_losses: bool
     seconds: float
-    seconds_alone: float
+    seconds_undisturbed: float
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers, and whether weights and losses are the same."""
@@ -78,7 +78,7 @@ class Outcome:
             "planned": len(self.faults),
             "recoveries": len(times),
             "recovery_s": {"median": median(times), "longest": max(times)} if times else None,
-            "seconds_lost": round(self.seconds - self.seconds_alone, 1),
+            "seconds_lost": round(self.seconds - self.seconds_undisturbed, 1),
             "steps_repeated": sum(s.repeated for s in struck),
             "same_weights": self.same_weights,
             "same_losses": self.same_losses,
@@ -108,7 +108,7 @@ class FaultInjector:
 
     faults: Sequence[Fault]
     stop_s: float
-    tell: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     _processes: list[int] = field(default_factory=list)
     _due: list[Fault] = field(default_factory=list)
     _next: int = 0
@@ -122,7 +122,7 @@ class FaultInjector:
         elif isinstance(event, Recovered):
             self._note_recovered(monotonic(), event.repeated)
         if isinstance(event, FaultSeen | Recovered | Warned):
-            self.tell(event.message)
+            self.report(event.message)
 
     def progress(self, progress: Progress) -> None:
         """Strike when the step is reached and nothing is being recovered."""
@@ -132,7 +132,7 @@ class FaultInjector:
                 self._arm(fault)
 
     def close(self) -> None:
-        """End all faults, and let stopped processes go on."""
+        """Cancel the faults that are due, and let stopped processes continue."""
         for timer in self._timers:
             timer.cancel()
         for process in self._stopped:
@@ -162,7 +162,7 @@ class FaultInjector:
             return
         fault.victim, fault.process = victim, self._processes[victim]
         fault.struck_at = monotonic()
-        self.tell(f"{fault.action} {fault.whom} (process {fault.process})")
+        self.report(f"{fault.action} {fault.victim_name} (process {fault.process})")
         if number == signal.SIGSTOP:
             self._stopped.append(fault.process)
             self._after(self.stop_s, lambda: _signal(fault.process, signal.SIGCONT))
@@ -193,34 +193,35 @@ def run_under_faults(
     stops: int,
     seed: int,
     stop_s: float,
-    tell: Callable[[str], None],
-    alone: tuple[Run, float] | None = None,
+    report: Callable[[str], None],
+    undisturbed: tuple[Run, float] | None = None,
 ) -> Outcome:
     """Train a task twice, undisturbed and under faults, and compare the two.
 
     folder: where both run folders go.
-    stop_s: seconds after which a stopped process goes on.
-    alone: an undisturbed run of the same job and its seconds, if there is one already.
+    stop_s: seconds after which a stopped process continues.
+    report: called with one line per phase, fault and recovery.
+    undisturbed: an undisturbed run of the same job and its seconds, if there is one already.
 
     Raises JobError for a job that cannot run, TrainingFailed when the faults ended it.
     """
-    if alone is None:
-        tell("the run left alone")
-        alone = _timed(task, settings, folder / "alone")
-    undisturbed, seconds_alone = alone
-    workers, steps = len(undisturbed.job.grid), int(undisturbed.summary["steps"])
-    injector = FaultInjector(draw(seed, kills, stops, workers, steps), stop_s, tell)
-    tell("the run under faults")
+    if undisturbed is None:
+        report("the undisturbed run")
+        undisturbed = _timed(task, settings, folder / "alone")
+    run, seconds_undisturbed = undisturbed
+    workers, steps = len(run.job.grid), int(run.summary["steps"])
+    injector = FaultInjector(draw(seed, kills, stops, workers, steps), stop_s, report)
+    report("the run under faults")
     try:
         struck, seconds = _timed(task, settings, folder / "faults", injector)
     finally:
         injector.close()
     return Outcome(
         list(injector.faults),
-        _weights(undisturbed) == _weights(struck),
-        _losses(undisturbed) == _losses(struck),
+        _weights(run) == _weights(struck),
+        _losses(run) == _losses(struck),
         seconds,
-        seconds_alone,
+        seconds_undisturbed,
     )
 
 

@@ -32,7 +32,7 @@ _SAMPLES = 128  # of the microbatch that layers are measured with
 
 @dataclass(frozen=True)
 class _FirstOfItsKind:
-    """A layer that stands for all layers of its kind, its input and its output."""
+    """A layer that represents all layers of its kind, with its input and its output."""
 
     layer: Layer
     x: Activations

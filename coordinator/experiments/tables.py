@@ -173,5 +173,5 @@ def chaos_table(faults: "Sequence[Fault]", sums: Mapping[str, Any]) -> Table:
     for fault in faults:
         seconds = "" if fault.recovered_s is None else f"{fault.recovered_s:.1f}"
         what = fault.action if fault.struck_at is not None else "(none: the run had ended)"
-        table.add_row(str(fault.step), what, fault.whom, seconds, str(fault.repeated))
+        table.add_row(str(fault.step), what, fault.victim_name, seconds, str(fault.repeated))
     return table

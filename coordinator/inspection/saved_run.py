@@ -92,9 +92,9 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     folder = RunFolder(path.absolute())
     job = resolve_spec(folder.spec(), {} if data_dir is None else {"data_dir": data_dir})
     splits = job.task.splits()
-    torch.set_num_threads(job.spec.resources.threads)
-    source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
-    prefetcher = Prefetcher(source, job.spec.batch_size, job.spec.microbatches)
+    torch.set_num_threads(job.settings.resources.threads)
+    source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
+    prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
 
     def load(checkpoint: Checkpoint) -> SavedRun:
         reference = _reference(job, checkpoint, source.steps_per_epoch)
@@ -115,8 +115,8 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
     """
     folder = RunFolder(path)
     job = resolve_spec(folder.spec())
-    torch.set_num_threads(job.spec.resources.threads)
-    source = as_source(job.task.splits().train, job.spec.batch_size, job.spec.seed)
+    torch.set_num_threads(job.settings.resources.threads)
+    source = as_source(job.task.splits().train, job.settings.batch_size, job.settings.seed)
     measured = []
     for checkpoint in all_checkpoints(folder.checkpoints):
         if checkpoint.step % every:

@@ -28,14 +28,14 @@ def ray_for(workers: int, cpus: float, address: str | None = None) -> Iterator[N
     if ray.is_initialized():
         yield
         return
-    # Ray has no setting for it: a paragraph on the driver's terminal about each worker that died,
-    # of which we tell in a line
+    # Ray prints a paragraph on the driver's terminal about each worker that died. No setting of Ray
+    # prevents that; errorcast reports the death in one line
     vars(ray._private.worker)["_worker_logs_enabled"] = False
-    for name in ("ERRORCAST_DATA", "ERRORCAST_CACHE"):  # workers read them, and stand elsewhere
+    for name in ("ERRORCAST_DATA", "ERRORCAST_CACHE"):  # workers read them in another folder
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).absolute())
-    # Ray puts the folder we stand in before its workers' path, where a workers.py of the user's
-    # would hide ours: so stand in an empty one, which its processes keep as theirs
+    # Ray puts the current folder first on its workers' path, where a user's workers.py would hide
+    # ours: start Ray in an empty folder, which its processes then keep as their own
     with tempfile.TemporaryDirectory(prefix="errorcast-") as empty:
         with contextlib.chdir(empty):
             if address is not None:

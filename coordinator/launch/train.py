@@ -131,7 +131,7 @@ class _CoordinatorDied(TrainingFailed):
 def _run(
     job: Job, payload: PickledPayload, folder: RunFolder, viewer: Viewer | None
 ) -> Mapping[str, Any]:
-    """Run a training actor to the end of the job, and another one behind each that died."""
+    """Run the job to its end in a training actor; start a new actor when one dies."""
     recovery = Recovery(job.settings.faults.recoveries)
     packed, spec = ray.put(payload), job.spec.SerializeToString()
     timeout_s = job.settings.resources.timeout_s
@@ -148,7 +148,7 @@ def _run(
                 try:
                     wait_s = recovery.fault(error)
                 except TrainingFailed as failure:
-                    raise TrainingFailed(f"{failure}; go on with --resume") from error
+                    raise TrainingFailed(f"{failure}; continue with --resume") from error
                 _show(viewer, FaultSeen(str(error)))
                 time.sleep(wait_s)
             finally:
@@ -238,7 +238,7 @@ def _ended(event: Event) -> Mapping[str, Any] | None:
 
 
 def _absolute(settings: Settings) -> Settings:
-    """Make paths independent of the folder the user stands in: Ray's processes stand elsewhere."""
+    """Make paths absolute: Ray's processes run in other folders than the user's."""
     if settings.get("data_dir"):
         settings = {**settings, "data_dir": str(Path(settings["data_dir"]).absolute())}
     checkpoint = settings.get("checkpoint")

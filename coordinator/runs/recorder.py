@@ -26,7 +26,7 @@ class Recorder:
             LocalFolder(folder.path).write(folder.metrics.name, text.encode())
         self._file = folder.metrics.open("ab", buffering=0)
         self._unwritten = b""
-        self._told = False
+        self._reported = False
         self._board: Any = SummaryWriter(
             str(folder.tensorboard), purge_step=from_step + 1 if from_step else None
         )
@@ -40,15 +40,15 @@ class Recorder:
         self._unwritten += line.encode()
         try:
             self._flush()
-            self._told = False
+            self._reported = False
             if self._board is not None:
                 for name, value in values.items():
                     self._board.add_scalar(f"{kind}/{name}", value, step)
         except OSError as error:
-            if self._told:
+            if self._reported:
                 return ""
-            self._told = True
-            return f"step {step} could not be logged yet: {error}; the run goes on"
+            self._reported = True
+            return f"step {step} could not be logged yet: {error}; the run continues"
         return ""
 
     def _flush(self) -> None:
@@ -56,11 +56,11 @@ class Recorder:
             self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
     def close(self) -> None:
-        """Bring everything to the disk, as far as it goes."""
+        """Write what is left, as far as the disk allows, and close the files."""
         try:
             self._flush()
             self._board.close()
         except OSError:
-            return  # told when it was written
+            return  # reported by the write that failed
         finally:
             self._file.close()

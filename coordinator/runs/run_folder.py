@@ -56,12 +56,12 @@ class RunFolder:
         saved += [n for n in elsewhere if n.startswith("step-")]
         if saved and not resume:
             raise JobError(
-                f"{place or self.path}: holds a run already; go on with --resume, or name another "
-                f"{'checkpoint.path' if place else '--run-dir'}"
+                f"{place or self.path}: holds a run already; continue it with --resume, or name "
+                f"another {'checkpoint.path' if place else '--run-dir'}"
             )
         if resume and self.job.exists():
             self._check_same(fingerprint(self.spec()), spec)
-        elif resume and not saved:  # where checkpoints lie elsewhere, they are enough
+        elif resume and not saved:  # checkpoints in another folder are enough
             raise JobError(f"{self.path}: holds no run to resume (there is no job.yaml)")
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -133,9 +133,9 @@ class TrainingWork:
     def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
         splits = job.task.splits()
         self._folder.keep(job.task.files)
-        source = as_source(splits.train, job.spec.batch_size, job.spec.seed)
+        source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
         rule = job.rule(source.steps_per_epoch)
-        prefetcher = Prefetcher(source, job.spec.batch_size, job.spec.microbatches)
+        prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
         at_end.callback(prefetcher.close)
         engine = self._engine(job, rule, prefetcher, placement, at_end)
         trainer = Trainer(
@@ -184,11 +184,11 @@ class TrainingWork:
             model,
             head,
             prefetcher,
-            timeout_s=job.spec.resources.timeout_s,
+            timeout_s=job.settings.resources.timeout_s,
             transport=transport,
-            snapshot_steps=job.spec.faults.snapshot_steps,
+            snapshot_steps=job.settings.faults.snapshot_steps,
             placement=placement,
-            cuda_graphs=job.spec.resources.cuda_graphs,
+            cuda_graphs=job.settings.resources.cuda_graphs,
         )
 
     def _how_to_go_on(self) -> str:
@@ -201,7 +201,7 @@ class TrainingWork:
         saved = f"the last good checkpoint is of step {newest.step}"
         if self._task is None:  # a service's: its folders are not the user's
             return saved
-        return f"{saved}: go on with errorcast train {self._folder.path} --resume"
+        return f"{saved}: continue with errorcast train {self._folder.path} --resume"
 
     def _emit(self, event: Event | Progress) -> None:
         with self._news:

@@ -1,4 +1,4 @@
-"""What a run does when it loses a process: go on at once, wait a little, or give up.
+"""Decides what a run does after a fault: continue at once, wait a little, or give up.
 
 A state machine of its own, apart from the training loop: RUNNING, RECOVERING (a fault was seen, and
 no new step was done since) and FAILED. Only a step that was never done before makes it RUNNING
@@ -17,7 +17,7 @@ _LONGEST_WAIT_S = 30.0
 
 
 class State(Enum):
-    """Where a run stands."""
+    """The state of a run."""
 
     RUNNING = "running"
     RECOVERING = "recovering"
@@ -35,7 +35,7 @@ class Recovery:
         self.seconds_lost = 0.0
         self.steps_repeated = 0
         self.furthest = 0  # steps that were done at any time
-        self._at = self._from = 0  # the newest step done, and where the run last went on
+        self._at = self._from = 0  # the newest step done, and where the run last continued
         self._tries = 0
         self._since: float | None = None
         self._non_finite_at, self._non_finite_times = 0, 0

@@ -14,7 +14,7 @@ class Reports:
     """Writes lines and emits events; a line that the disk does not take yet is a warning."""
 
     def __init__(self, job: Job, folder: RunFolder, steps_per_epoch: int, emit: Emit) -> None:
-        self._spec, self._folder, self.emit = job.spec, folder, emit
+        self._settings, self._folder, self.emit = job.settings, folder, emit
         self._steps_per_epoch = steps_per_epoch
         self._recorder: Recorder | None = None
 
@@ -39,7 +39,7 @@ class Reports:
 
     def metrics(self, step: int, loss: float, lr: float, seconds: float) -> None:
         """Write and report the loss after `step` steps; seconds: the duration of the last one."""
-        speed = round(self._spec.batch_size / seconds, 1)
+        speed = round(self._settings.batch_size / seconds, 1)
         values = {"loss": loss, "lr": lr, "samples_per_s": speed}
         self._write("train", step, values)
         self.emit(Metrics(step, **values))
@@ -51,7 +51,7 @@ class Reports:
         """
         epoch = step // self._steps_per_epoch
         self._write(kind, step, {"epoch": epoch, **scores})
-        self.emit(Evaluation(step, epoch, self._spec.epochs, data, dict(scores)))
+        self.emit(Evaluation(step, epoch, self._settings.epochs, data, dict(scores)))
 
     def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         if self._recorder is not None:

@@ -22,7 +22,7 @@ class StepLog:
 
     def __init__(self, job: Job, total: int, recovery: Recovery, reports: Reports) -> None:
         """total: steps of the run."""
-        self._samples, self._log_every = job.spec.batch_size, job.spec.log_every
+        self._samples, self._log_every = job.settings.batch_size, job.settings.log_every
         self._total, self._recovery, self._reports = total, recovery, reports
         self._seconds: list[float] = []
         self._newest = 0.0

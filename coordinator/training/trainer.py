@@ -51,12 +51,12 @@ class Trainer:
     ) -> None:
         self._job, self._engine, self._splits, self._rule = job, engine, splits, rule
         self._steps_per_epoch = steps_per_epoch
-        self._total = job.spec.epochs * steps_per_epoch
-        self._every = job.spec.checkpoint.every_steps or steps_per_epoch
+        self._total = job.settings.epochs * steps_per_epoch
+        self._every = job.settings.checkpoint.every_steps or steps_per_epoch
         self._folder, self._reports = folder, Reports(job, folder, steps_per_epoch, emit)
-        self._recovery = Recovery(job.spec.faults.recoveries)
+        self._recovery = Recovery(job.settings.faults.recoveries)
         self._steps = StepLog(job, self._total, self._recovery, self._reports)
-        self._early = EarlyStopping(job.spec.stopping.metric, job.spec.stopping.patience)
+        self._early = EarlyStopping(job.settings.stopping.metric, job.settings.stopping.patience)
         self._stop = threading.Event()
         self._trace: TraceRequest | None = None
         self._state = RunState()
@@ -282,7 +282,7 @@ class Trainer:
         before, step = self._state, self._state.step
         after, epoch = before, step // self._steps_per_epoch
         if self._rule.optimizer.schedule == "plateau":
-            loss, patience = self._scores["loss"], self._job.spec.optimizer.patience
+            loss, patience = self._scores["loss"], self._job.settings.optimizer.patience
             plateau, cut = next_plateau(before.plateau, epoch, loss, patience)
             after = replace(after, plateau=plateau)
             if cut:  # also at the end: the run may be resumed with more epochs
@@ -303,14 +303,14 @@ class Trainer:
         """
         if state.step == self._saved:
             return True
-        keep, job = self._job.spec.checkpoint.keep, fingerprint(self._job.spec)
+        keep, job = self._job.settings.checkpoint.keep, fingerprint(self._job.spec)
         try:
             path = write_checkpoint(self._folder.checkpoints, state, job, self._engine.save, keep)
         except OSError as error:
             if must:
                 raise
             self._reports.warn(
-                f"the checkpoint of step {state.step} was not written: {error}; the run goes on, "
+                f"the checkpoint of step {state.step} was not written: {error}; the run continues, "
                 f"its newest checkpoint is of step {self._saved}"
             )
             return False
@@ -328,7 +328,7 @@ class Trainer:
             "seconds": round(seconds, 3),
             "steps_this_time": state.step - start,
             "step_ms": round(step_s * 1e3, 4),
-            "samples_per_s": round(self._job.spec.batch_size / step_s, 1) if step_s else 0.0,
+            "samples_per_s": round(self._job.settings.batch_size / step_s, 1) if step_s else 0.0,
             "metrics": self._scores,
             "processes": self._engine.report(),
             "faults": {

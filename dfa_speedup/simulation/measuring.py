@@ -72,7 +72,7 @@ def head_cost(head: Head, h: Activations, target: Tensor) -> LayerCost:
 def _together(layers: Sequence[Layer], x: Tensor, error: Tensor) -> LayerCost:
     """Measure a microbatch through all layers; its backward pass is not split.
 
-    Medians, and not the fastest run: these stand for an ordinary step.
+    Returns medians, not the fastest run, because they represent an ordinary step.
     """
     block, runs = Block(layers), []
     for _ in range(1 + REPEATS):

@@ -11,7 +11,7 @@ class Vocabulary:
     """The known categories of each field.
 
     Ids are numbered across all fields, so that one embedding table serves them. The first id of
-    each field stands for all unknown categories.
+    each field represents all unknown categories.
     """
 
     known: Mapping[str, tuple[str, ...]]

@@ -162,7 +162,7 @@ def test_an_infinite_loss_names_step_and_checkpoint(a_ray: None, own_task: Path)
     assert done.code == 1
     assert "the loss is" in done.err
     assert "first seen in the head (Linear) or the loss" in done.err
-    assert "the last good checkpoint is of step 0: go on with errorcast train" in done.err
+    assert "the last good checkpoint is of step 0: continue with errorcast train" in done.err
     assert done.err.count("\n") == 1
 
 

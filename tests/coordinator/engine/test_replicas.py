@@ -99,7 +99,7 @@ def test_four_replicas_come_to_the_references_numbers_and_always_to_the_same_bit
 
 
 @pytest.mark.parametrize("staleness", [0, 2])
-def test_a_checkpoint_of_two_replicas_goes_on_on_any_grid(
+def test_a_checkpoint_of_two_replicas_continues_on_any_grid(
     four_workers: list[Worker], tmp_path: Path, staleness: int
 ) -> None:
     """In delayed mode it holds gradients that are still open: summed, not one replica's."""
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_two_replicas_goes_on_on_any_grid(
             assert train(engine, 7, STEPS) == pytest.approx(expected[7:], rel=1e-4)
 
 
-def test_replicas_share_an_evaluation_and_agree_about_what_they_leave_out(
+def test_replicas_share_an_evaluation_and_agree_about_what_they_skip(
     four_workers: list[Worker],
 ) -> None:
     r = rule("sgd", 4, skip_non_finite=True)
@@ -123,7 +123,7 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_leave_out(
     x = torch.randn(2500, 64, generator=generator)
     data = TensorDataset(x, torch.randint(0, 10, (2500,), generator=generator))
 
-    class Spoilt(Noise):
+    class NonFiniteNoise(Noise):
         def batch(self, step: int) -> tuple[Tensor, Tensor]:
             x, target = super().batch(step)
             if step == 3:
@@ -131,8 +131,8 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_leave_out(
             return x, target
 
     reference = Reference(NETWORKS["mlp"], LOSS, r)
-    expected = [reference.train_step(step, *Spoilt().batch(step)) for step in range(STEPS)]
-    with pipeline(four_workers, "mlp", r, 2, 2, Spoilt()) as engine:
+    expected = [reference.train_step(step, *NonFiniteNoise().batch(step)) for step in range(STEPS)]
+    with pipeline(four_workers, "mlp", r, 2, 2, NonFiniteNoise()) as engine:
         engine.start(None)
         losses: list[float] = []
         skipped = engine.train(0, STEPS, lambda _, loss: losses.append(loss))
@@ -153,7 +153,7 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_leave_out(
 def test_killed_replicas_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"blocks": 2, "replicas": 2, "epochs": 12, "log_every": 5}
     outcome = run_under_faults("digits", settings, tmp_path, 2, 0, 4, 1.0, print)
-    assert [strike.whom for strike in outcome.faults] == ["block 3"] * 2  # a second replica's
+    assert [fault.victim_name for fault in outcome.faults] == ["block 3"] * 2  # a second replica's
     assert outcome.same_weights
     assert outcome.same_losses
 

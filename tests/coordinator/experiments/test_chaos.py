@@ -1,4 +1,4 @@
-"""A job under kills and stops ends with the bits of one left alone."""
+"""A job under kills and stops ends with the bits of an undisturbed one."""
 
 import json
 from pathlib import Path
@@ -32,9 +32,9 @@ def all_recovered(found: Outcome) -> dict[str, Any]:
 def under_faults(
     folder: Path, task: str, kills: int, stops: int, seed: int, **settings: Any
 ) -> Outcome:
-    told: list[str] = []
+    reported: list[str] = []
     return run_under_faults(
-        task, {**QUICK, **settings}, folder, kills, stops, seed, stop_s=20, tell=told.append
+        task, {**QUICK, **settings}, folder, kills, stops, seed, stop_s=20, report=reported.append
     )
 
 
