@@ -1,4 +1,4 @@
-"""It learns: small settings that tell the methods apart, and the bars that the documents state.
+"""It learns: small settings that distinguish the methods, and the bars that the documents state.
 
 The small ones train by the reference in this process; other tests hold the pipeline to its bits.
 The bars of README and docs/performance.md are under `make endurance`.

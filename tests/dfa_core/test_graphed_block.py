@@ -95,7 +95,7 @@ def test_attention_draws_the_same_in_both_passes() -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 4])
-def test_a_batch_that_is_left_out_changes_nothing(bad: int) -> None:
+def test_a_skipped_batch_changes_nothing(bad: int) -> None:
     r = rule("adam", microbatches=4, skip_non_finite=True)
     same(*(train(kind, NETWORKS["batch-norm"], r, 8, bad) for kind in (Block, GraphedBlock)))
 

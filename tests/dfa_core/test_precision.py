@@ -7,19 +7,19 @@ from dfa_core import Activations, LearningRule, Model, OptimizerSpec, Reference
 from dfa_core.feedback.matrix import FeedbackSpec
 
 
-class Told(nn.Linear):
-    """Says in which numbers it computed."""
+class RecordsDtype(nn.Linear):
+    """Records the number format that it computed in."""
 
     seen: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         out = super().forward(x)
-        Told.seen = out.dtype
+        RecordsDtype.seen = out.dtype
         return out
 
 
 def trained(precision: str) -> Reference:
-    model = Model([lambda: Told(8, 16)], lambda: nn.Linear(16, 3))
+    model = Model([lambda: RecordsDtype(8, 16)], lambda: nn.Linear(16, 3))
     rule = LearningRule(optimizer=OptimizerSpec("sgd", 0.1), precision=precision)  # type: ignore[arg-type]
     reference = Reference(model, nn.functional.cross_entropy, rule)
     generator = torch.Generator().manual_seed(0)
@@ -31,13 +31,13 @@ def trained(precision: str) -> Reference:
 
 def test_layers_compute_in_bf16_and_weights_stay_fp32() -> None:
     narrow = trained("bf16")
-    assert Told.seen is torch.bfloat16
+    assert RecordsDtype.seen is torch.bfloat16
     assert {p.dtype for module in narrow.trained_modules() for p in module.parameters.values()} == {
         torch.float32
     }
     assert narrow.evaluate(torch.randn(4, 8)).dtype is torch.float32
     wide = trained("fp32")
-    assert Told.seen is torch.float32
+    assert RecordsDtype.seen is torch.float32
     pairs = zip(narrow.trained_modules(), wide.trained_modules(), strict=True)
     for a, b in ((a.parameters["weight"], b.parameters["weight"]) for a, b in pairs):
         assert not torch.equal(a, b)

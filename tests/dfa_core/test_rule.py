@@ -77,14 +77,14 @@ def test_gradient_by_finite_differences_through_the_frozen_projection(network: s
 
 
 def test_nothing_passes_between_layers() -> None:
-    """A layer's update depends on its input and on e, not on the weights behind it."""
+    """A layer's update depends on its input and on e, not on the weights after it."""
     x, target = Noise().batch(0)
     gradients = []
-    for spoil in (False, True):
+    for zeroed in (False, True):
         layers = build_layers(NETWORKS["mlp"], 0, 4, rule())
         block, head = Block(layers), Head(NETWORKS["mlp"], LOSS, rule())
         _, error = head.error(block.forward(x, 0, 0), target, 0, 0)
-        if spoil:
+        if zeroed:
             with torch.no_grad():
                 for parameter in layers[3].parameters.values():
                     parameter.zero_()

@@ -61,7 +61,7 @@ def test_other_targets_than_classes_are_refused(target: torch.Tensor) -> None:
         of_target(target, TensorSpec((3,), torch.float32), LearningRule())
 
 
-def test_a_batch_cannot_be_left_out_without_its_error() -> None:
+def test_a_batch_cannot_be_skipped_without_its_error() -> None:
     settings = {"feedback": {"kind": "target"}, "faults": {"non_finite": "skip"}}
     with pytest.raises(JobError, match=r"faults\.non_finite: skip needs the error"):
         resolve("digits", settings)

@@ -69,19 +69,19 @@ def test_three_steps_have_the_references_losses(
     configuration = Configuration(schedule, M)
     assert refusal(workload, configuration, 2) is None
     done = workers.train(configuration, 0, STEPS)
-    told = [worker.losses for worker in done if worker.losses]
-    losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
+    reported = [worker.losses for worker in done if worker.losses]
+    losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
     expected = reference(workload, "dfa" if schedule == ONE_PROCESS_DFA else "bp", M)
     assert losses == pytest.approx(expected, rel=2e-6)
     others = {"dfa", "bp", "shallow"} - {"dfa" if schedule == ONE_PROCESS_DFA else "bp"}
-    for other in others:  # the bound tells the methods apart
+    for other in others:  # the bound distinguishes the methods
         assert losses != pytest.approx(reference(workload, other, M), rel=1e-5)
     if schedule in PIPELINES:
         assert all(worker.spans for worker in done)
 
 
 class Forks(nn.Module):
-    """Two halves, of which both teach; the first goes on, the second along."""
+    """Returns two halves, which both carry gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,8 +129,8 @@ def test_pipelines_carry_gradients_that_are_parts_of_others(
     workload, workers = forking
     workers.forget()
     done = workers.train(Configuration(schedule, M), 0, STEPS)
-    told = [worker.losses for worker in done if worker.losses]
-    losses = [sum(step) / len(told) for step in zip(*told, strict=True)]
+    reported = [worker.losses for worker in done if worker.losses]
+    losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
     assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)
 
 
@@ -193,7 +193,7 @@ class Exploding(nn.Module):
     """Fails when it is run, as if memory had run out."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.requires_grad:  # in a pipeline of backpropagation, not behind a cut
+        if x.requires_grad:  # in a pipeline of backpropagation, not after a cut
             raise RuntimeError("out of memory")
         return x
 

@@ -1,6 +1,6 @@
 """A run on several Ray nodes, some of which are lost meanwhile; started by test_nodes.py.
 
-Prints a JSON line a message: what the run tells, then what it came to.
+Prints one JSON line per message: what the run reports, then its result.
 """
 
 import json
@@ -36,8 +36,8 @@ def say(**message: Any) -> None:
     print(json.dumps(message), flush=True)  # noqa: T201
 
 
-class Teller:
-    """Says where the workers are, and how far the run is."""
+class Reporter:
+    """A viewer that prints where the workers are, and the run's progress."""
 
     def __init__(self, on_step: Callable[[int, list[int]], None]) -> None:
         self._on_step, self._workers = on_step, list[int]()
@@ -55,7 +55,7 @@ class Teller:
 
 
 def on_a_cluster(folder: Path) -> None:
-    """Three nodes on this host; one that hosts a block is killed behind step 100."""
+    """Three nodes on this host; one that hosts a block is killed after step 100."""
     os.chdir(folder)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     others = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -71,13 +71,13 @@ def on_a_cluster(folder: Path) -> None:
             others.clear()
 
     try:
-        go(cluster.address, folder, Teller(kill))
+        go(cluster.address, folder, Reporter(kill))
     finally:
         cluster.shutdown()
 
 
-def go(address: str, folder: Path, teller: Teller) -> None:
-    run = train("digits", run_dir=folder / "run", ray_address=address, viewer=teller, **JOB)
+def go(address: str, folder: Path, reporter: Reporter) -> None:
+    run = train("digits", run_dir=folder / "run", ray_address=address, viewer=reporter, **JOB)
     say(finished=run.summary["finished"], faults=run.summary["faults"])
 
 
@@ -85,4 +85,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "cluster":
         on_a_cluster(Path(sys.argv[2]))
     else:
-        go(sys.argv[1], Path(sys.argv[2]), Teller(lambda step, workers: None))
+        go(sys.argv[1], Path(sys.argv[2]), Reporter(lambda step, workers: None))

@@ -33,7 +33,7 @@ def wait_for_line(metrics: Path, kind: str, run: subprocess.Popen[str] | None = 
         assert run is None or run.poll() is None, run and run.communicate()
         if metrics.exists() and f'"kind": "{kind}"' in metrics.read_text(encoding="utf-8"):
             return
-        time.sleep(0.05)  # a file tells nobody that it grew
+        time.sleep(0.05)  # a file does not notify of its growth
     pytest.fail(f"no {kind} line in {metrics}")
 
 

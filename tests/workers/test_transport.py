@@ -37,7 +37,7 @@ def test_nccl_that_cannot_be_is_refused(gpus: list[Gpu | None], why: str) -> Non
         choose("nccl", gpus)
 
 
-def test_people_are_told_where_ranks_meet_and_how() -> None:
+def test_messages_say_where_ranks_meet_and_how() -> None:
     assert describe_links("gloo", [None, None], "127.0.0.1") == "gloo; the ranks meet at 127.0.0.1"
     assert "pinned memory" in describe_links("gloo", [None, A], "10.0.0.1")
     assert describe_links("nccl", [A, B], "10.0.0.1").startswith("NCCL")

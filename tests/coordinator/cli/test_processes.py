@@ -120,7 +120,7 @@ def assert_died_with_one_line(code: int, shown: str, errors: str) -> None:
     assert "Traceback" not in errors + shown
 
 
-def assert_goes_on(folder: Path) -> None:
+def assert_continues(folder: Path) -> None:
     more = ("--set", "resources.timeout_s=60", "--epochs", "1")
     done = run_errorcast("train", "run", "--resume", *more, cwd=folder)
     assert done.code == 0, done.err
@@ -134,7 +134,7 @@ def test_a_killed_worker_ends_a_run_that_must_not_recover(a_ray: None, tmp_path:
         os.kill(min(ray_processes("ray::BlockWorker", run.pid)), signal.SIGKILL)
         shown, errors = run.communicate(timeout=60)
     assert_died_with_one_line(run.returncode, shown, errors)
-    assert_goes_on(tmp_path)
+    assert_continues(tmp_path)
 
 
 def test_a_killed_training_actor_ends_a_run_that_must_not_recover(
@@ -147,7 +147,7 @@ def test_a_killed_training_actor_ends_a_run_that_must_not_recover(
     with at_a_line(tmp_path / "run" / "metrics.jsonl", "evaluation", kill):
         done = run_errorcast(*MUST_NOT_RECOVER, cwd=tmp_path)
     assert_died_with_one_line(done.code, done.out, done.err)
-    assert_goes_on(tmp_path)
+    assert_continues(tmp_path)
 
 
 @pytest.mark.ray

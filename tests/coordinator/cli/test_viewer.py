@@ -30,7 +30,7 @@ def test_what_a_side_cannot_do_is_said_once() -> None:
     assert len(bench_cells(rows, every=True)[1]) == 5
 
 
-def test_a_narrow_terminal_loses_no_name_and_tells_refusals_below() -> None:
+def test_a_narrow_terminal_loses_no_name_and_prints_refusals_below() -> None:
     rows = [
         row("DistributedDataParallel", 2, None, best=True),
         row("ZBV zero bubble", 2, "needs 4 stages, the model has 2 layers and a head"),

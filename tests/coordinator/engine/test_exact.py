@@ -49,7 +49,7 @@ END = STEPS + 4  # past the end of the first epoch
 def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
     four_workers: list[Worker], tmp_path: Path, steps: Sequence[int]
 ) -> None:
-    """One run saves at each of these steps; from each, another number of blocks goes on."""
+    """One run saves at each of these steps; from each, another number of blocks continues."""
     r = rule("adam", 2)
     reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
     expected = train(reference, 0, END)
@@ -213,7 +213,7 @@ def test_evaluation_through_the_pipeline_gives_the_references_outputs(
     with pipeline(four_workers, "norm-dropout", r, 3) as engine:
         engine.start(None)
         outputs, targets = zip(*engine.outputs(data, 1024), strict=True)
-        losses = train(engine, 0, 2)  # and training goes on after it
+        losses = train(engine, 0, 2)  # and training continues after it
     assert [len(part) for part in outputs] == [1024, 1024, 452]
     assert torch.equal(torch.cat(targets), target)
     parts = [reference.evaluate(part.clone()) for part in x.split(1024)]

@@ -1,4 +1,4 @@
-"""Blocks and head that share one GPU: one process's numbers, within the memory foretold."""
+"""Blocks and head that share one GPU: one process's numbers, within the predicted memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +88,7 @@ def test_two_blocks_that_share_a_gpu_train_as_one_process_does(network: str, gra
         assert train(placed.engine, 0, 20) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_block_needs_about_the_memory_that_was_foretold() -> None:
+def test_a_block_needs_about_the_predicted_memory() -> None:
     r = rule("adam", microbatches=4)
     model = Model((dense(64, 4096), *(dense(4096, 4096),) * 3), partial(nn.Linear, 4096, 10))
     with on_one_gpu(model, r, Noise()) as placed:

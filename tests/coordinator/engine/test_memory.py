@@ -32,7 +32,7 @@ def plan(
     ("optimizer", "options", "numbers"),
     [("sgd", {}, 0), ("sgd", {"momentum": 0.9}, 1), ("adam", {}, 2), ("rmsprop", {}, 1)],
 )
-def test_optimizers_keep_so_many_numbers_a_weight(
+def test_how_many_numbers_per_weight_an_optimizer_keeps(
     optimizer: str, options: dict[str, float], numbers: int
 ) -> None:
     assert round(state_per_weight(OptimizerSpec(optimizer, 1e-3, options))) == numbers

@@ -57,14 +57,14 @@ def assert_like_on_one_node(folder: Path, alone: Path) -> None:
 )
 def test_a_host_is_lost_and_the_bits_are_the_same(alone: Path, tmp_path: Path, how: str) -> None:
     lost: Host | None = None
-    told, where = list[dict[str, Any]](), list[Host]()
+    received, where = list[dict[str, Any]](), list[Host]()
     with hosts(3) as there:
         head = there[0]
         for host in there:
             host.join(head, TOKEN["RAY_AUTH_TOKEN"])
         program = ("python", nodes.__file__, f"{head.address}:6379", str(tmp_path))
         for message in messages(head.start(*program, **TOKEN)):
-            told.append(message)
+            received.append(message)
             if "workers" in message:
                 where = [host for pid in message["workers"] for host in there if host.runs(pid)]
                 assert len({host.name for host in where}) == 2, "a worker on each of two hosts"
@@ -72,9 +72,9 @@ def test_a_host_is_lost_and_the_bits_are_the_same(alone: Path, tmp_path: Path, h
             if message.get("step", 0) > 100 and lost is None:
                 lost = next(host for host in where if host is not head)
                 lost.kill() if how == "killed" else lost.cut_off()
-    assert told[-1]["finished"], told[-1]
+    assert received[-1]["finished"], received[-1]
     assert lost
-    assert any(message.get("kind") == "Recovered" for message in told)
+    assert any(message.get("kind") == "Recovered" for message in received)
     assert_like_on_one_node(tmp_path / "run", alone)
 
 
@@ -86,13 +86,13 @@ def test_a_killed_ray_node_of_this_host_is_replaced(alone: Path, tmp_path: Path)
         program, stdout=subprocess.PIPE, text=True, env={**os.environ, **TOKEN}
     ) as run:
         try:
-            told = list(messages(run))
+            received = list(messages(run))
         finally:
             for child in psutil.Process(run.pid).children(recursive=True) if run.poll() else []:
                 child.kill()
             run.kill()
-    assert told[-1]["finished"], told[-1]
-    kinds = [message.get("kind") for message in told]
-    assert {"lost": "node"} in told
+    assert received[-1]["finished"], received[-1]
+    kinds = [message.get("kind") for message in received]
+    assert {"lost": "node"} in received
     assert "Recovered" in kinds
     assert_like_on_one_node(tmp_path / "run", alone)

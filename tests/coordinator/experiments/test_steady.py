@@ -1,4 +1,4 @@
-"""Fifty recoveries in one job leave no memory, no file descriptor and no thread behind."""
+"""Fifty recoveries in one job leak no memory, no file descriptor and no thread."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ class KillsBlock1:
 
 @pytest.mark.endurance
 @pytest.mark.timeout(900)
-def test_fifty_recoveries_leave_nothing_behind(a_ray: None, tmp_path: Path) -> None:
+def test_fifty_recoveries_leak_nothing(a_ray: None, tmp_path: Path) -> None:
     viewer = KillsBlock1()
     run = train("digits", epochs=800, log_every=1000, run_dir=tmp_path / "run", viewer=viewer)
     assert viewer.killed == RECOVERIES

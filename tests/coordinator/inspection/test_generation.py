@@ -1,4 +1,4 @@
-"""`errorcast generate`: a language model goes on with a text."""
+"""`errorcast generate`: a language model continues a text."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def trained(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 @pytest.mark.timeout(240)
-def test_a_model_goes_on_with_what_it_learned(trained: Path) -> None:
+def test_a_model_continues_with_what_it_learned(trained: Path) -> None:
     arguments = ("generate", str(trained), "--prompt", "abcdefgh", "--tokens", "60")
     done = run_errorcast(*arguments, "--temperature", "0")
     assert done.code == 0, done.err

@@ -121,13 +121,13 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
         train("digits", epochs=3, resume=True, **settings)
 
 
-def test_a_run_of_an_older_version_goes_on(a_ray: None, tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_continues(a_ray: None, tmp_path: Path) -> None:
     """Its job.yaml and its checkpoints lack the settings that came since."""
     job: dict[str, Any] = {"blocks": 1, "batch_size": 32, "run_dir": tmp_path / "r"}
     train(own_task(), epochs=1, **job)
-    told = yaml.safe_load((tmp_path / "r" / "job.yaml").read_text())
-    del told["precision"], told["optimizer"]["patience"]
-    (tmp_path / "r" / "job.yaml").write_text(yaml.safe_dump(told))
+    recorded = yaml.safe_load((tmp_path / "r" / "job.yaml").read_text())
+    del recorded["precision"], recorded["optimizer"]["patience"]
+    (tmp_path / "r" / "job.yaml").write_text(yaml.safe_dump(recorded))
     for path in (tmp_path / "r" / "checkpoints").glob("*/manifest.json"):
         body = json.loads(path.read_text())
         del body["sha256"], body["job"]["precision"], body["job"]["optimizer"]["patience"]

@@ -1,4 +1,4 @@
-"""A run comes to its best epoch's weights, and ends when nothing better comes."""
+"""A run ends with its best epoch's weights, and ends early when no epoch is better."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def test_the_least_loss_and_the_most_of_others() -> None:
     assert follow("auc", 0, [0.5, 0.7, 0.6]) == (Best(20, 2, 0.7), 3)
 
 
-def test_it_is_over_after_so_many_epochs_without_a_better_one() -> None:
+def test_it_ends_after_patience_epochs_without_a_better_one() -> None:
     assert follow("auc", 2, [0.5, 0.7, 0.7, 0.6, 0.9]) == (Best(20, 2, 0.7), 4)
     assert follow("auc", 2, [0.5, 0.4, 0.6, 0.5, 0.7]) == (Best(50, 5, 0.7), 5)
 

@@ -29,7 +29,7 @@ def test_it_is_read_as_it_was_written(old_run: Path) -> None:
 
 
 @pytest.mark.usefixtures("a_ray")
-def test_it_goes_on(old_run: Path) -> None:
+def test_it_continues(old_run: Path) -> None:
     run = train("digits", run_dir=old_run, resume=True, epochs=3)
     assert run.summary["steps"] == 15
     assert {line["step"] for line in run.curves} >= {5, 10, 15}

@@ -22,7 +22,7 @@ JOB: dict[str, Any] = {
 }
 
 
-def test_so_many_epochs_without_a_lower_loss() -> None:
+def test_a_cut_after_patience_epochs_without_a_lower_loss() -> None:
     at, cuts = None, []
     for epoch, loss in enumerate([3.0, 2.0, 2.0, 2.5, 2.1, 2.2, 1.9, 1.9], start=1):
         at, cut = next_plateau(at, epoch, loss, patience=2)

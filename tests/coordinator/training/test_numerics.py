@@ -1,4 +1,4 @@
-"""NaN and infinity: stop, leave the batch out, or roll back with a lower rate; on any blocks."""
+"""NaN and infinity: stop, skip the batch, or roll back and lower the rate, on any blocks."""
 
 from functools import partial
 from pathlib import Path
@@ -20,35 +20,35 @@ from dfa_core.layer import build_layers
 from dfa_tasks import Splits, Task
 from workers.placement import Worker
 
-SPOILT = (3, 7, 8)
+NON_FINITE = (3, 7, 8)
 STEPS = 12
 
 
-class SpoiltNoise(Noise):
-    """Three batches have a NaN in one sample, in another microbatch each."""
+class NonFiniteNoise(Noise):
+    """Three batches have a NaN in one sample, each in a different microbatch."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         x, target = super().batch(step)
-        if step in SPOILT:
+        if step in NON_FINITE:
             x = x.clone()
             x[(step * 5) % len(x), 0] = float("nan")
         return x, target
 
 
 @pytest.mark.parametrize("staleness", [0, 2])
-def test_left_out_batches_change_nothing_on_any_number_of_blocks(
+def test_skipped_batches_change_nothing_on_any_number_of_blocks(
     four_workers: list[Worker], tmp_path: Path, staleness: int
 ) -> None:
     r = rule("adam", 2, staleness=staleness, skip_non_finite=True)
     model = NETWORKS["batch-norm"]
     reference = Reference(model, LOSS, r)
-    expected = [reference.train_step(s, *SpoiltNoise().batch(s)) for s in range(STEPS)]
-    assert [s for s in range(STEPS) if expected[s] != expected[s]] == list(SPOILT)
+    expected = [reference.train_step(s, *NonFiniteNoise().batch(s)) for s in range(STEPS)]
+    assert [s for s in range(STEPS) if expected[s] != expected[s]] == list(NON_FINITE)
     for module in reference.trained_modules():
         assert module.first_non_finite() is None
-        assert module.take_skipped() == list(SPOILT)
+        assert module.take_skipped() == list(NON_FINITE)
     for blocks in (1, 2, 4):
-        with pipeline(four_workers, "batch-norm", r, blocks, source=SpoiltNoise()) as engine:
+        with pipeline(four_workers, "batch-norm", r, blocks, source=NonFiniteNoise()) as engine:
             engine.start(None)
             losses: list[float] = []
             note = partial(lambda losses, _, loss: losses.append(loss), losses)
@@ -59,12 +59,12 @@ def test_left_out_batches_change_nothing_on_any_number_of_blocks(
             skipped += engine.train(5, STEPS, note)  # reports none of them again
             save(engine, tmp_path / f"{blocks}", STEPS)
         assert [str(loss) for loss in losses] == [str(loss) for loss in expected]
-        assert {step for step, _ in skipped} == set(SPOILT)
-        assert len(skipped) == len(SPOILT) * 5  # four layers and the head
+        assert {step for step, _ in skipped} == set(NON_FINITE)
+        assert len(skipped) == len(NON_FINITE) * 5  # four layers and the head
         assert_same_state(tmp_path / f"{blocks}", reference.trained_modules())
 
 
-def test_without_spoilt_batches_the_policy_changes_no_bit(four_workers: list[Worker]) -> None:
+def test_without_non_finite_batches_the_policy_changes_no_bit(four_workers: list[Worker]) -> None:
     skips, stops = (
         Reference(NETWORKS["conv"], LOSS, rule("adam", 2, skip_non_finite=skip))
         for skip in (True, False)
@@ -79,7 +79,7 @@ class Root(nn.Module):
         return x.abs().sqrt()
 
 
-def test_a_layer_whose_gradient_alone_is_not_finite_leaves_the_batch_out_alone() -> None:
+def test_only_the_layer_with_a_non_finite_gradient_skips_the_batch() -> None:
     zero = partial(nn.Linear, 20, 20, bias=False)
     model = Model((dense(64, 20), partial(stack, zero, partial(Root))), partial(nn.Linear, 20, 10))
     r = rule("sgd", 1, skip_non_finite=True)
@@ -113,7 +113,7 @@ def a_task(non_finite: float | None = None) -> Task:
 QUICK: dict[str, Any] = {"batch_size": 32, "epochs": 3, "microbatches": 2, "log_every": 1}
 
 
-def test_a_spoilt_sample_stops_the_run_or_costs_its_batch(a_ray: None, tmp_path: Path) -> None:
+def test_a_non_finite_sample_stops_the_run_or_skips_its_batch(a_ray: None, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match=r"the loss is nan at step \d, microbatch"):
         coordinator.train(a_task(float("nan")), run_dir=tmp_path / "stop", **QUICK)
     listener = Listener()
@@ -124,23 +124,23 @@ def test_a_spoilt_sample_stops_the_run_or_costs_its_batch(a_ray: None, tmp_path:
         faults={"non_finite": "skip"},
         **QUICK,
     )
-    said = [m for m in listener.messages(Warned) if m.startswith("the loss is nan at step ")]
-    assert len(said) == 3  # one batch an epoch
+    warnings = [m for m in listener.messages(Warned) if m.startswith("the loss is nan at step ")]
+    assert len(warnings) == 3  # one batch an epoch
     assert all(torch.isfinite(t).all() for t in run.model.state_dict().values())
     logged = [line["step"] for line in run.curves if line["kind"] == "train"]
     assert len(logged) == 3 * 8 - 3
     assert all(line["loss"] == line["loss"] for line in run.curves)
-    # infinity comes to an end in a tanh: the loss is finite, the first layer's gradient is not
+    # a tanh makes infinity finite: the loss is finite, the first layer's gradient is not
     listener = Listener()
     settings = {**QUICK, "faults": {"non_finite": "skip"}, "run_dir": tmp_path / "layer"}
     coordinator.train(a_task(float("inf")), viewer=listener, **settings)
-    said = listener.messages(Warned)
-    assert len(said) == 3
-    assert all(m.startswith("layer 0 (Linear+Tanh): skipped the batch of step ") for m in said)
+    warnings = listener.messages(Warned)
+    assert len(warnings) == 3
+    assert all(m.startswith("layer 0 (Linear+Tanh): skipped the batch of step ") for m in warnings)
 
 
 def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_path: Path) -> None:
-    """On any blocks, and interrupted and resumed behind it, with the same bits."""
+    """On any number of blocks, and interrupted and resumed after it, with the same bits."""
     job: dict[str, Any] = {
         **QUICK,
         "optimizer": {"name": "sgd", "lr": 1e38},
@@ -148,10 +148,10 @@ def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_p
     }
     listener = Listener()
     once = coordinator.train(a_task(), run_dir=tmp_path / "a", viewer=listener, blocks=2, **job)
-    told = listener.messages(RolledBack)
-    assert len(told) == 1
-    assert "the loss is nan at step 1" in told[0]
-    assert told[-1].endswith("rolled back to step 0, learning rate 0.1 from there")
+    reported = listener.messages(RolledBack)
+    assert len(reported) == 1
+    assert "the loss is nan at step 1" in reported[0]
+    assert reported[-1].endswith("rolled back to step 0, learning rate 0.1 from there")
     logged = [line for line in once.curves if line["kind"] == "train"]
     assert [line["step"] for line in logged] == list(range(1, 25))
     assert [line["lr"] for line in logged] == pytest.approx([0.1] * 24)
@@ -166,7 +166,7 @@ def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_p
         assert run.summary["finished"]
 
 
-def test_a_run_that_always_blows_up_comes_to_its_end(a_ray: None, tmp_path: Path) -> None:
+def test_a_run_that_always_blows_up_ends(a_ray: None, tmp_path: Path) -> None:
     job = {**QUICK, "faults": {"non_finite": "roll_back", "recoveries": 2}}
     with pytest.raises(TrainingFailed, match="gave up after 2 roll-backs in a row"):
         coordinator.train(a_task(float("nan")), run_dir=tmp_path / "a", **job)

@@ -90,7 +90,7 @@ def test_without_recoveries_the_first_fault_is_the_end() -> None:
         Recovery(limit=0).fault(FAULT)
 
 
-def test_a_step_spoilt_again_and_again_is_the_end_though_others_are_done_between() -> None:
+def test_a_repeatedly_non_finite_step_ends_the_run_though_other_steps_succeed() -> None:
     recovery = Recovery(limit=2)
     non_finite = TrainingFailed("the loss is nan")
     for _ in range(2):

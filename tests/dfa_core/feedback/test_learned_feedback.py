@@ -72,7 +72,7 @@ def test_learned_matrices_align_better_than_fixed_ones() -> None:
     assert learned > fixed
 
 
-def test_alignment_leaves_no_gradient_behind() -> None:
+def test_alignment_leaves_no_gradient() -> None:
     reference = trained("learned", 3)
     alignment(reference, 3, *Noise().batch(3))
     assert all(

@@ -51,7 +51,7 @@ def test_speedup_and_efficiency_are_of_the_ratios(comparison: Comparison) -> Non
     assert (refused["reason"], refused["step_ms"]) == ("out of memory", None)
 
 
-def test_the_summary_leaves_out_what_could_not_run(comparison: Comparison) -> None:
+def test_the_summary_omits_what_could_not_run(comparison: Comparison) -> None:
     found = summary(comparison.workload, comparison)
     assert found["efficiency"] == pytest.approx(0.8)
     assert found["efficiency_loaded"] == pytest.approx(0.9)

@@ -176,7 +176,7 @@ def test_a_layer_is_torch_geometrics_convolution(kind: ConvolutionKind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gcn", "cheb", "spline"])
-def test_a_network_cut_behind_the_gathering_is_the_same(kind: ConvolutionKind) -> None:
+def test_a_network_cut_after_the_gathering_is_the_same(kind: ConvolutionKind) -> None:
     graph = replace(random_graph(), features=random_graph().features.clamp(min=0))
     networks = [
         Reference(
@@ -228,7 +228,7 @@ def test_residual_networks_take_the_error_at_the_heads_input(real_data: Path) ->
     assert resolve("cora-gcn", {"data_dir": str(real_data)}).task.error_at == "output"
 
 
-def test_edges_to_foretell_are_not_seen(real_data: Path) -> None:
+def test_edges_to_predict_are_not_seen(real_data: Path) -> None:
     data = str(real_data / "planetoid")
     graph, split = load_graph("cora", data), edge_split("cora", data)
     train, validation, test = (split[part] for part in (TRAIN, VALIDATION, TEST))
@@ -244,7 +244,7 @@ def test_edges_to_foretell_are_not_seen(real_data: Path) -> None:
     assert not any(tuple(pair) in seen for pair in test.linked.T.tolist())
 
 
-def test_the_autoencoder_foretells_edges(real_data: Path) -> None:
+def test_the_autoencoder_predicts_edges(real_data: Path) -> None:
     job = resolve("cora-autoencoder", {"data_dir": str(real_data)})
     splits, reference = job.task.splits(), Reference(job.model, job.task.loss, job.rule(1))
     assert isinstance(splits.train, WholeGraph)

@@ -97,7 +97,7 @@ def test_lines_keep_their_ends(tmp_path: Path) -> None:
     assert list(lines_of(tmp_path / "a.txt")) == ["one\r\n", "two\n", "\n", "three"]
 
 
-def test_chunks_foretell_what_follows() -> None:
+def test_chunks_predict_what_follows() -> None:
     chunks = Chunks(np.arange(11, dtype=np.uint16), 5, "text")
     assert len(chunks) == 2
     x, target = chunks[1]
@@ -179,7 +179,7 @@ def test_points_must_divide_the_blocks(points: int) -> None:
         transformer(11, blocks=4, points=points)
 
 
-def test_the_error_behind_the_vocabulary(real_data: Path, cache: Path) -> None:
+def test_the_error_after_the_vocabulary(real_data: Path, cache: Path) -> None:
     given = {"data_dir": str(real_data), "options": {"error_at": "output"}}
     job = resolve("tiny-shakespeare", {**given, "feedback": {"kind": "random"}})
     assert job.rule(1).error_at == "output"

@@ -1,4 +1,4 @@
-"""Thousands of hostile requests: each gets a proper status, and the service goes on as before."""
+"""Thousands of hostile requests: each gets a proper status, and the service continues as before."""
 
 import random
 import socket
@@ -212,7 +212,7 @@ def test_undecodable_bytes_are_an_invalid_argument(caller: Caller, body: bytes) 
         assert caller.send(method.name, body) is grpc.StatusCode.INVALID_ARGUMENT, method.name
 
 
-def test_a_client_has_so_many_streams(fuzzed: Running) -> None:
+def test_a_client_has_a_limited_number_of_streams(fuzzed: Running) -> None:
     with fuzzed.client() as client:
         job = client.submit(task="digits")
     request = pb.WatchJobRequest(job_id=job.id).SerializeToString()

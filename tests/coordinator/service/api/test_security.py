@@ -91,7 +91,7 @@ def test_no_method_answers_without_the_token(
         assert with_token is not grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_unknown_methods_tell_nothing_without_the_token(
+def test_unknown_methods_reveal_nothing_without_the_token(
     secured: Running, authority: trustme.CA
 ) -> None:
     with channel(secured, authority) as plain:
@@ -115,7 +115,7 @@ def test_the_reflection_lists_what_there_is(secured: Running, authority: trustme
         }
 
 
-def test_health_needs_no_token_and_tells_the_truth(secured: Running, authority: trustme.CA) -> None:
+def test_health_needs_no_token_and_is_correct(secured: Running, authority: trustme.CA) -> None:
     with channel(secured, authority) as plain:
         stub = health_pb2_grpc.HealthStub(plain)
         assert stub.Check(health_pb2.HealthCheckRequest()).status == 1

@@ -82,7 +82,7 @@ def test_paused_scaled_and_resumed_it_has_the_same_weights(
         client.resume(job.id)
     events = events_to_end(client, job.id)
     steps = [event.metrics.step for event in events if event.HasField("metrics")]
-    assert steps == list(range(1, 661)), "each step is told once"
+    assert steps == list(range(1, 661)), "each step is reported once"
     assert client.job(job.id).state == JOB_STATE_SUCCEEDED
     client.download(job.id, tmp_path / "model.safetensors")
     assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
@@ -243,7 +243,7 @@ def test_bad_jobs_are_refused_in_one_line(
     assert "Traceback" not in str(refused.value)
 
 
-def test_a_job_goes_on_with_replicas(client: Client) -> None:
+def test_a_job_continues_with_replicas(client: Client) -> None:
     job = client.submit(**{**QUICK, "epochs": 15}, blocks=1)
     wait_for(client, job.id, "metrics")
     client.scale(job.id, blocks=2, replicas=2)
@@ -251,7 +251,7 @@ def test_a_job_goes_on_with_replicas(client: Client) -> None:
     assert (s.from_blocks, s.from_replicas, s.to_blocks, s.to_replicas) == (1, 1, 2, 2)
     events = events_to_end(client, job.id)
     steps = [event.metrics.step for event in events if event.HasField("metrics")]
-    assert steps == list(range(1, 331)), "each step is told once"
+    assert steps == list(range(1, 331)), "each step is reported once"
     ended = client.job(job.id)
     assert ended.state == JOB_STATE_SUCCEEDED
     assert ended.metrics["accuracy"] > 0.9

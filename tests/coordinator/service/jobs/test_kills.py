@@ -55,7 +55,7 @@ class Watcher(threading.Thread):
             self._more.notify()
 
     def until_further(self, count: int) -> None:
-        """Wait for so many more events, or for the job's end."""
+        """Wait for `count` more events, or for the job's end."""
         with self._more:
             wanted = len(self.events) + count
             assert self._more.wait_for(
@@ -159,7 +159,7 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(
         kill_actors(disturbed)
         until_it_runs_again(client, made.id)
         end_ray(disturbed.state)  # the whole cluster
-        assert steps_of(events_to_end(client, made.id)) == ALL_STEPS, "each step is told once"
+        assert steps_of(events_to_end(client, made.id)) == ALL_STEPS, "each step is reported once"
         done = client.job(made.id)
         assert (done.state, done.starts) == (JOB_STATE_SUCCEEDED, 3)
         client.download(made.id, tmp_path / "model.safetensors")
@@ -168,7 +168,7 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(
 
 @pytest.mark.service
 def test_a_training_actor_that_hangs_is_replaced(disturbed: Running) -> None:
-    """SIGSTOP: nobody is told of it, it just does not answer any more."""
+    """SIGSTOP: nothing reports it; the process only stops answering."""
     with disturbed.client() as client:
         job = {**JOB, "resources": {"timeout_s": 5}}
         made = client.submit(**job, checkpoint={"every_steps": 20})
@@ -184,7 +184,7 @@ def test_a_training_actor_that_hangs_is_replaced(disturbed: Running) -> None:
 
 
 @pytest.mark.service
-def test_told_to_end_it_saves_and_goes_on_later(disturbed: Running) -> None:
+def test_on_a_signal_to_end_it_saves_and_continues_later(disturbed: Running) -> None:
     with disturbed.client() as client:
         made = client.submit(**{**JOB, "epochs": 4000})
         wait_for(client, made.id, "metrics")

@@ -64,7 +64,7 @@ def test_metrics_are_prometheus_s(service: Running, job: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/x/curves", "/metrics"])
-def test_nothing_is_told_without_the_token(service: Running, path: str) -> None:
+def test_nothing_is_revealed_without_the_token(service: Running, path: str) -> None:
     for token in ("", "wrong-token-0123456789"):
         status, text, headers = get(service, path, token)
         assert (status, json.loads(text)) == (401, {"error": "token"})
