@@ -20,22 +20,23 @@ LANES = {"blocks": "ray", "ray": "ray", "service": "service", "host": "service"}
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it costs, where it does not say so itself; skip what has no GPU."""
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()} & {*COSTS}
-        if not marks:
-            fixtures = getattr(item, "fixturenames", ())
-            found = (cost for fixture, cost in BY_FIXTURE.items() if fixture in fixtures)
-            marks = {next(found, "unit")}
-            item.add_marker(*marks)
-        elif len(marks) > 1:
-            raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
-        # two processes run the tests: one Ray and one service start, each in one of them
-        item.add_marker(pytest.mark.xdist_group(LANES.get(*marks, item.path.name)))
-        if "gpu" in marks and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test with what it costs, where it does not say so itself, and with its lane.
+
+    Two processes run the tests: all of a lane in one of them, so that only one Ray and one service
+    start. A test that needs a GPU is skipped where there is none.
+    """
+    marks = {mark.name for mark in item.iter_markers()} & {*COSTS}
+    if not marks:
+        fixtures = getattr(item, "fixturenames", ())
+        found = (cost for fixture, cost in BY_FIXTURE.items() if fixture in fixtures)
+        marks = {next(found, "unit")}
+        item.add_marker(*marks)
+    elif len(marks) > 1:
+        raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
+    item.add_marker(pytest.mark.xdist_group(LANES.get(*marks, item.path.name)))
+    if "gpu" in marks and not torch.cuda.is_available():
+        item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +79,9 @@ def all_data(folder_of_all_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def a_ray() -> Iterator[None]:
-    """A Ray of our own that the tests of this session share."""
-    with ray_for(workers=12, cpus=1.0):  # four_workers keep 4, test_same_work 4
+    """A Ray of our own that the tests of this session share; it has room for workers they keep."""
+    os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # a process for each CPU
+    with ray_for(workers=24, cpus=1.0):
         yield
     assert not ray.is_initialized()
 
