@@ -16,25 +16,18 @@ torch.set_num_threads(1)
 
 
 COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
-LANES = {"blocks": "ray", "ray": "ray", "service": "service", "host": "service"}
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test with what it costs, where it does not say so itself, and with its lane.
-
-    Two processes run the tests: all of a lane in one of them, so that only one Ray and one service
-    start. A test that needs a GPU is skipped where there is none.
-    """
+    """Mark a test with what it costs, where it does not say so itself; skip what has no GPU."""
     marks = {mark.name for mark in item.iter_markers()} & {*COSTS}
     if not marks:
         fixtures = getattr(item, "fixturenames", ())
         found = (cost for fixture, cost in BY_FIXTURE.items() if fixture in fixtures)
-        marks = {next(found, "unit")}
-        item.add_marker(*marks)
+        item.add_marker(next(found, "unit"))
     elif len(marks) > 1:
         raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
-    item.add_marker(pytest.mark.xdist_group(LANES.get(*marks, item.path.name)))
     if "gpu" in marks and not torch.cuda.is_available():
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
