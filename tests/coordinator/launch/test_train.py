@@ -147,7 +147,7 @@ def test_a_folder_has_one_run(a_ray: None, tmp_path: Path) -> None:
 
 
 def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
-    message = r"needs 2 worker\(s\) x 100 CPU, the cluster has 8 CPU"
+    message = r"needs 2 worker\(s\) x 100 CPU, the cluster has 24 CPU"
     with pytest.raises(JobError, match=message):
         train("digits", resources={"cpus": 100}, run_dir=tmp_path / "run")
 

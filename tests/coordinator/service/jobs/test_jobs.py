@@ -201,9 +201,11 @@ def test_pages_and_latest(client: Client) -> None:
     ids = [client.submit(**QUICK, blocks=3, resources={"cpus": 9}).id for _ in range(3)]
     assert client.job("latest").id == ids[-1]
     stub, pb = client._stub, __import__("errorcast.v1.service_pb2").v1.service_pb2
-    first = stub.ListJobs(pb.ListJobsRequest(page_size=2))
+    token = client._metadata
+    first = stub.ListJobs(pb.ListJobsRequest(page_size=2), metadata=token)
     assert [job.id for job in first.jobs] == ids[:0:-1]
-    second = stub.ListJobs(pb.ListJobsRequest(page_size=2, page_token=first.next_page_token))
+    request = pb.ListJobsRequest(page_size=2, page_token=first.next_page_token)
+    second = stub.ListJobs(request, metadata=token)
     assert second.jobs[0].id == ids[0]
     waiting = {job.id for job in client.jobs([JOB_STATE_QUEUED])}
     assert waiting >= set(ids)
