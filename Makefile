@@ -8,13 +8,13 @@ train: .venv/.installed  ## train digits on two blocks
 	$(BIN)/errorcast train digits
 
 test: .venv/.installed  ## the tests; those on real data need ERRORCAST_DATA
-	$(BIN)/python -m pytest -m "not endurance"
+	$(BIN)/python -m pytest -n 2 -m "not endurance"
 
 endurance: .venv/.installed  ## what takes long: every combination, hundreds of kills, whole data sets
 	$(BIN)/python -m pytest -m endurance
 
-quick: .venv/.installed  ## the tests without processes: about a minute
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m unit
+quick: .venv/.installed  ## the tests that start no process: about a minute
+	$(BIN)/python -m pytest -n 2 -m unit
 
 check: .venv/.installed  ## lint, import arrows, types, generated code
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from support.lanes import Lanes, lane_of
 
 from coordinator.launch.ray_session import ray_for
 from workers.grid import Grid
@@ -17,6 +18,12 @@ torch.set_num_threads(1)
 
 COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
+LANES = {"a_ray": "ray", "service": "service"}
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes:
+    """Divide the tests among processes: `pytest -n 2`, as `make test` does."""
+    return Lanes(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -28,6 +35,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(next(found, "unit"))
     elif len(marks) > 1:
         raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
+    lanes = {LANES.get(fixture) for fixture in getattr(item, "fixturenames", ())} - {None}
+    if lanes - {lane_of(item.nodeid)} and "endurance" not in marks:
+        raise pytest.UsageError(f"{item.nodeid}: is not in the lanes {lanes} of its fixtures")
     if "gpu" in marks and not torch.cuda.is_available():
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 

@@ -105,12 +105,12 @@ class RunFolder:
 
         counts: which checkpoints to consider.
 
-        Raises JobError, naming the file, when all checkpoints are damaged, or when they are of
-        another job than this folder's.
+        Raises DamagedFile, naming it, when all checkpoints are damaged, and JobError when they are
+        of another job than this folder's.
         """
         found, self.skipped = newest_checkpoint(self.checkpoints, counts, self._rejected)
         if found is None and self.skipped:
-            raise JobError(f"{self.skipped[0]}, nor is any checkpoint before it whole")
+            raise DamagedFile(f"{self.skipped[0]}, nor is any checkpoint before it whole")
         if found is not None:
             self._check_same(found.job, self.spec())
         return found

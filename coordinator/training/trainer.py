@@ -31,7 +31,7 @@ from coordinator.training.steps import StepLog
 from coordinator.training.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
-from workers.state_files import NonFiniteWeights
+from workers.state_files import DamagedFile, NonFiniteWeights
 
 _SEGMENT_S = 1.0  # the longest that a request to stop waits
 
@@ -75,23 +75,17 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train from the newest checkpoint, or from step 0; return the run's summary.
 
-        Raises JobError when all checkpoints are damaged, TrainingFailed when the run cannot go on,
-        OSError when the first or the last checkpoint cannot be written.
+        Raises JobError when all checkpoints are damaged at the start, TrainingFailed when the run
+        cannot go on, OSError when the first or the last checkpoint cannot be written.
         """
         began = perf_counter()
         try:
             self._begin()
             start = self._state.step
-            while True:
-                try:
-                    if self._over() or self._stop.is_set():
-                        self._finish()
-                        break
-                    self._advance()
-                except PipelineBroken as fault:
-                    self._recover(fault)
-                except (NonFiniteLoss, NonFiniteWeights) as fault:
-                    self._roll_back(fault)
+            try:
+                self._train()
+            except DamagedFile as damage:  # a fault of this run, not of the job as it was given
+                raise TrainingFailed(str(damage)) from damage
         finally:
             self._reports.close()
             if self._trace is not None:
@@ -120,6 +114,19 @@ class Trainer:
         if checkpoint is not None:
             self._state, self._saved = checkpoint.state, checkpoint.step
         return self._engine.start(checkpoint)
+
+    def _train(self) -> None:
+        """Train until the run is over or is stopped, through all faults."""
+        while True:
+            try:
+                if self._over() or self._stop.is_set():
+                    self._finish()
+                    return
+                self._advance()
+            except PipelineBroken as fault:
+                self._recover(fault)
+            except (NonFiniteLoss, NonFiniteWeights) as fault:
+                self._roll_back(fault)
 
     def _advance(self) -> None:
         """Train one segment, and do what is due at its end."""

@@ -1,5 +1,6 @@
 """The command line where the process itself matters: signals, kills, imports, the real script."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.command_line import errorcast_process, run_errorcast, started_errorcast
+from support.in_process import train_here
 from support.runs import losses, wait_for_line, weights
 
 QUICK = ("--set", "log_every=1", "--set", "options.width=64")
@@ -55,24 +57,24 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(a_ray: None, tmp_path: Path
     )
     assert done.code == 0, done.err
     assert f"resumed from the checkpoint of step {stopped}" in done.out
-    whole = run_errorcast(
-        "train", "digits", "--run-dir", "whole", "--epochs", str(epochs), *QUICK, cwd=tmp_path
-    )
-    assert whole.code == 0, whole.err
+    train_here("digits", tmp_path / "whole", epochs=epochs, log_every=1, options={"width": 64})
     assert sorted(losses(tmp_path / "run")) == list(range(1, epochs * 22 + 1))
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
-def ray_processes(name: str, below: int | None = None) -> set[int]:
-    """Return the processes below a process, by default this one, whose name begins so."""
-    found = set()
-    for process in psutil.Process(below).children(recursive=True):
-        try:
-            found |= {process.pid} if " ".join(process.cmdline()).startswith(name) else set()
-        except psutil.NoSuchProcess:
-            continue
-    return found
+def ray_processes(name: str, below: int | None = None) -> list[int]:
+    """Return the processes whose name begins so, the oldest first, of the Ray of one process.
+
+    below: the process that started that Ray, by default this one; services have a Ray of their own.
+    """
+    raylets = [p for p in psutil.Process(below).children() if p.name() == "raylet"]
+    found = []
+    for process in (child for raylet in raylets for child in raylet.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if " ".join(process.cmdline()).startswith(name):
+                found.append((process.create_time(), process.pid))
+    return [pid for _, pid in sorted(found)]
 
 
 @contextmanager
@@ -96,8 +98,7 @@ def test_a_notice_of_preemption_saves_first(a_ray: None, tmp_path: Path, target:
     """SIGTERM, to the command or to the training actor alone: the machine is taken away."""
 
     def notify() -> None:
-        found = {os.getpid()} if target == "the command" else ray_processes(target)
-        (pid,) = found
+        pid = os.getpid() if target == "the command" else ray_processes(target)[-1]
         os.kill(pid, signal.SIGTERM)
 
     with at_a_line(tmp_path / "run" / "metrics.jsonl", "train", notify):
@@ -131,7 +132,7 @@ def test_a_killed_worker_ends_a_run_that_must_not_recover(a_ray: None, tmp_path:
     """In a process of its own: Ray must not write of it on the terminal."""
     with started_errorcast(*MUST_NOT_RECOVER, cwd=tmp_path) as run:
         wait_for_line(tmp_path / "run" / "metrics.jsonl", "evaluation", run)
-        os.kill(min(ray_processes("ray::BlockWorker", run.pid)), signal.SIGKILL)
+        os.kill(ray_processes("ray::BlockWorker", run.pid)[0], signal.SIGKILL)
         shown, errors = run.communicate(timeout=60)
     assert_died_with_one_line(run.returncode, shown, errors)
     assert_continues(tmp_path)
@@ -141,8 +142,7 @@ def test_a_killed_training_actor_ends_a_run_that_must_not_recover(
     a_ray: None, tmp_path: Path
 ) -> None:
     def kill() -> None:
-        (pid,) = ray_processes("ray::TrainingWork")
-        os.kill(pid, signal.SIGKILL)
+        os.kill(ray_processes("ray::TrainingWork")[-1], signal.SIGKILL)
 
     with at_a_line(tmp_path / "run" / "metrics.jsonl", "evaluation", kill):
         done = run_errorcast(*MUST_NOT_RECOVER, cwd=tmp_path)

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 from support.hosts import hosts
+from support.in_process import train_here
 from support.runs import weights
-
-from coordinator import train
 
 
 @pytest.mark.host
 @pytest.mark.timeout(200)
 def test_blocks_on_two_hosts_without_ipv4(tmp_path: Path) -> None:
-    alone = train("digits", blocks=1, epochs=1, run_dir=tmp_path / "alone")
+    alone = train_here("digits", tmp_path / "alone", epochs=1)
     token = secrets.token_hex(32)
     with hosts(2, v6=True) as there:
         head, _ = there

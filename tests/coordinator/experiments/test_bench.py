@@ -112,12 +112,17 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert done.err.count("\n") == 1, done.err
 
 
-def test_plan_goes_up_to_a_thousand_blocks(tmp_path: Path) -> None:
-    done = run_errorcast("plan", "--width", "64", "--blocks", "1,2,4,...,1024", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "doublings",
+    [pytest.param(6, marks=pytest.mark.unit), pytest.param(10, marks=pytest.mark.endurance)],
+)
+def test_plan_goes_up_to_a_thousand_blocks(tmp_path: Path, doublings: int) -> None:
+    blocks = f"1,2,4,...,{2**doublings}"
+    done = run_errorcast("plan", "--width", "64", "--blocks", blocks, cwd=tmp_path)
     assert done.code == 0, done.err
     lines = [line.split() for line in done.out.splitlines()]
     planned = {int(words[0]): words for words in lines if words and words[0].isdigit()}
-    assert sorted(planned) == [2**i for i in range(11)]
+    assert sorted(planned) == [2**i for i in range(doublings + 1)]
     assert "1F1B" in done.out
     said = " ".join(done.out.split())  # the terminal's width decides where lines end
     assert "Assumptions: each worker has a core or GPU as fast as this one." in said

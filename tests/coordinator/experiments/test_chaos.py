@@ -70,20 +70,29 @@ def test_a_stopped_worker_hangs_and_is_replaced(a_ray: None, tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(240)
-def test_the_command_prints_what_came_of_it(a_ray: None, tmp_path: Path) -> None:
-    """The seed kills the coordinator and a worker, and stops a worker as if it hung."""
+@pytest.mark.parametrize(
+    ("kills", "seed"),
+    [
+        pytest.param(1, 7, marks=pytest.mark.ray),
+        pytest.param(2, 38, marks=pytest.mark.endurance),
+    ],
+)
+def test_the_command_prints_what_came_of_it(
+    a_ray: None, tmp_path: Path, kills: int, seed: int
+) -> None:
+    """The seeds kill the coordinator, then a worker too, and stop a worker as if it hung."""
     done = run_errorcast(
-        "chaos", "digits", "--kills", "2", "--stops", "1", "--stop-s", "10", "--seed", "38",
-        "--epochs", "30", "--format", "json", "--out", "both",
+        "chaos", "digits", "--kills", str(kills), "--stops", "1", "--stop-s", "10",
+        "--seed", str(seed), "--epochs", "30", "--format", "json", "--out", "both",
         "--set", "options.width=32", "--set", "resources.timeout_s=3", cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert found["faults"] == found["recoveries"] == 3
+    assert found["faults"] == found["recoveries"] == kills + 1
     assert found["same_weights"] and found["same_losses"]  # noqa: PT018
     assert found["steps_repeated"] == sum(s["repeated"] for s in found["strikes"])
     struck = {(s["action"], s["victim"] > COORDINATOR) for s in found["strikes"]}
-    assert struck == {("kill", False), ("kill", True), ("stop", True)}
+    assert struck == {("kill", False), ("kill", kills > 1), ("stop", True)}
     assert "(raylet)" not in done.err
     assert "Traceback" not in done.err
     assert (tmp_path / "both" / "faults" / "model.safetensors").is_file()

@@ -12,9 +12,8 @@ import psutil
 import pytest
 from support import nodes
 from support.hosts import Host, hosts
+from support.in_process import train_here
 from support.runs import weights
-
-from coordinator import train
 
 TOKEN = {
     "RAY_AUTH_MODE": "token",
@@ -31,13 +30,13 @@ def messages(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def alone(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of the same job on one node."""
-    run = train("digits", run_dir=tmp_path_factory.mktemp("alone") / "run", **nodes.JOB)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of the same job in one process."""
+    run = train_here("digits", tmp_path_factory.mktemp("alone") / "run", **nodes.JOB)
     return run.folder / "model.safetensors"
 
 
-def assert_like_on_one_node(folder: Path, alone: Path) -> None:
+def assert_like_in_one_process(folder: Path, alone: Path) -> None:
     assert weights(folder / "model.safetensors") == weights(alone)
     steps = [
         json.loads(line)["step"]
@@ -75,10 +74,10 @@ def test_a_host_is_lost_and_the_bits_are_the_same(alone: Path, tmp_path: Path, h
     assert received[-1]["finished"], received[-1]
     assert lost
     assert any(message.get("kind") == "Recovered" for message in received)
-    assert_like_on_one_node(tmp_path / "run", alone)
+    assert_like_in_one_process(tmp_path / "run", alone)
 
 
-@pytest.mark.host
+@pytest.mark.endurance
 @pytest.mark.timeout(300)
 def test_a_killed_ray_node_of_this_host_is_replaced(alone: Path, tmp_path: Path) -> None:
     program = [sys.executable, nodes.__file__, "cluster", str(tmp_path)]
@@ -95,4 +94,4 @@ def test_a_killed_ray_node_of_this_host_is_replaced(alone: Path, tmp_path: Path)
     kinds = [message.get("kind") for message in received]
     assert {"lost": "node"} in received
     assert "Recovered" in kinds
-    assert_like_on_one_node(tmp_path / "run", alone)
+    assert_like_in_one_process(tmp_path / "run", alone)

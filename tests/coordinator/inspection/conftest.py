@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-
-from coordinator import train
+from support.in_process import train_here
 
 
 @pytest.fixture(scope="session")
-def digits_run(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits") / "bp"
-    train("digits", method="bp", epochs=1, options={"width": 32}, run_dir=folder)
+    train_here("digits", method="bp", epochs=1, options={"width": 32}, run_dir=folder)
     return folder

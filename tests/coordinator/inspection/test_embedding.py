@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 from support.command_line import run_errorcast
+from support.in_process import train_here
 
-from coordinator import train
 from coordinator.inspection.embedding import embed
 from coordinator.inspection.saved_run import open_run
 
 
 def test_a_panel_for_each_run(digits_run: Path, tmp_path: Path) -> None:
-    train("digits", method="shallow", epochs=1, options={"width": 32}, run_dir=tmp_path / "shallow")
+    train_here("digits", tmp_path / "shallow", method="shallow", epochs=1, options={"width": 32})
     features, classes = open_run(digits_run).hidden()
     first, _ = open_run(digits_run).hidden(0)
     assert features.shape == first.shape == (360, 32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.command_line import run_errorcast
+from support.in_process import train_here
 
 from coordinator import train
 from coordinator.inspection.generation import continue_text
@@ -33,14 +34,14 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def trained(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run that knows the alphabet by heart."""
     folder = tmp_path_factory.mktemp("alphabet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ERRORCAST_CACHE", str(folder / "cache"))
         prepared.cache_clear()
         (folder / "input.txt").write_text(VERSE * 200, encoding="utf-8")
-        train("tiny-shakespeare", run_dir=folder / "run", data_dir=str(folder), **SETTINGS)
+        train_here("tiny-shakespeare", run_dir=folder / "run", data_dir=str(folder), **SETTINGS)
         yield folder / "run"
 
 

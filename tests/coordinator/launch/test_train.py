@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support.runs import Listener
+from support.in_process import train_here
+from support.runs import Listener, weights
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
-from coordinator.launch.train import _noted_interrupts
+from coordinator.launch.train import Run, _noted_interrupts
 from coordinator.runs.checkpoint import _seal
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import Progress, Warned
@@ -37,6 +38,16 @@ class Pairs(Dataset[tuple[torch.Tensor, int]]):
         return self.x[index], int(self.x[index].sum() > 0)
 
 
+def assert_same(run: Run, other: Run) -> None:
+    """Compare the logged figures and the weights, bit for bit."""
+    ours, theirs = (
+        [{k: v for k, v in line.items() if k != "samples_per_s"} for line in one.curves]
+        for one in (run, other)
+    )
+    assert ours == theirs
+    assert weights(run.folder) == weights(other.folder)
+
+
 def own_task() -> Task:
     net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
     return Task(
@@ -48,15 +59,10 @@ def own_task() -> Task:
 
 
 def test_a_task_object_with_any_dataset(a_ray: None, tmp_path: Path) -> None:
-    run = train(
-        own_task(),
-        blocks=2,
-        microbatches=2,
-        batch_size=32,
-        epochs=12,
-        run_dir=tmp_path / "r",
-        optimizer={"lr": 0.01},
-    )
+    settings = {"blocks": 2, "microbatches": 2, "batch_size": 32, "epochs": 12, "log_every": 1}
+    given: dict[str, Any] = {**settings, "optimizer": {"lr": 0.01}}
+    run = train(own_task(), run_dir=tmp_path / "r", **given)
+    assert_same(run, train_here(own_task(), tmp_path / "here", **given))
     assert run.metrics["accuracy"] > 0.9
     assert run.summary["finished"]
     evaluations = [line for line in run.curves if line["kind"] == "evaluation"]
@@ -67,31 +73,11 @@ def test_a_task_object_with_any_dataset(a_ray: None, tmp_path: Path) -> None:
     assert float(found) == pytest.approx(run.metrics["accuracy"])
 
 
-def test_blocks_do_not_change_the_losses(a_ray: None, tmp_path: Path) -> None:
-    curves = []
-    for blocks in (1, 3):
-        run = train(
-            "digits",
-            blocks=blocks,
-            epochs=1,
-            log_every=1,
-            options={"width": 48},
-            run_dir=tmp_path / f"{blocks}",
-        )
-        curves.append([line["loss"] for line in run.curves if line["kind"] == "train"])
-    assert curves[0] == curves[1]
-    assert len(curves[0]) == 22
-
-
 def test_stopped_at_any_epoch_and_extended_it_is_one_run(a_ray: None, tmp_path: Path) -> None:
     settings = {"log_every": 1, "options": {"width": 32}, "run_dir": tmp_path / "run"}
     train("digits", epochs=1, **settings)
     run = train("digits", epochs=2, resume=True, blocks=1, **settings)
-    once = train("digits", epochs=2, **{**settings, "run_dir": tmp_path / "once"})
-    kept = [{k: v for k, v in line.items() if k != "samples_per_s"} for line in run.curves]
-    assert kept == [{k: v for k, v in line.items() if k != "samples_per_s"} for line in once.curves]
-    for a, b in zip(run.model.state_dict().values(), once.model.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+    assert_same(run, train_here("digits", epochs=2, **{**settings, "run_dir": tmp_path / "once"}))
 
 
 def flip(file: Path) -> None:
@@ -102,7 +88,7 @@ def flip(file: Path) -> None:
 
 def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"options": {"width": 32}, "run_dir": tmp_path / "run"}
-    train("digits", epochs=1, **settings)
+    train_here("digits", epochs=1, **settings)
     checkpoints = tmp_path / "run" / "checkpoints"
     flip(next(checkpoints.glob("step-*22/layer-0001.safetensors")))
     listener = Listener()
@@ -110,11 +96,8 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
     said = listener.messages(Warned)
     assert len(said) == 1
     assert "step-000000022/layer-0001.safetensors: is not what was written" in said[0]
-    whole = train("digits", epochs=2, **{**settings, "run_dir": tmp_path / "whole"})
-    for a, b in zip(
-        run.model.state_dict().values(), whole.model.state_dict().values(), strict=True
-    ):
-        assert torch.equal(a, b)
+    whole = train_here("digits", epochs=2, **{**settings, "run_dir": tmp_path / "whole"})
+    assert weights(run.folder) == weights(whole.folder)
     for file in checkpoints.glob("step-*/head.safetensors"):
         flip(file)
     with pytest.raises(JobError, match="nor is any checkpoint before it whole"):
@@ -124,7 +107,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
 def test_a_run_of_an_older_version_continues(a_ray: None, tmp_path: Path) -> None:
     """Its job.yaml and its checkpoints lack the settings that came since."""
     job: dict[str, Any] = {"blocks": 1, "batch_size": 32, "run_dir": tmp_path / "r"}
-    train(own_task(), epochs=1, **job)
+    train_here(own_task(), epochs=1, **job)
     recorded = yaml.safe_load((tmp_path / "r" / "job.yaml").read_text())
     del recorded["precision"], recorded["optimizer"]["patience"]
     (tmp_path / "r" / "job.yaml").write_text(yaml.safe_dump(recorded))
@@ -143,7 +126,7 @@ def test_a_folder_has_one_run(a_ray: None, tmp_path: Path) -> None:
         pytest.raises(JobError, match="another run is using"),
     ):
         train("digits", epochs=1, run_dir=tmp_path / "run")
-    train("digits", epochs=1, options={"width": 32}, run_dir=tmp_path / "run")
+    train("digits", method="bp", epochs=1, options={"width": 32}, run_dir=tmp_path / "run")
 
 
 def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
@@ -200,15 +183,14 @@ def test_checkpoints_in_another_place_are_enough_to_go_on(a_ray: None, tmp_path:
     """By fsspec, in a folder that holds nothing else; those of another job are refused."""
     settings: dict[str, Any] = {"options": {"width": 32}, "log_every": 1}
     elsewhere = {"path": f"file://{tmp_path}/store"}
-    train("digits", epochs=1, run_dir=tmp_path / "a", checkpoint=elsewhere, **settings)
+    train_here("digits", epochs=1, run_dir=tmp_path / "a", checkpoint=elsewhere, **settings)
     assert not (tmp_path / "a" / "checkpoints").exists()
     with pytest.raises(JobError, match="store: holds a run already"):
         train("digits", epochs=2, run_dir=tmp_path / "b", checkpoint=elsewhere, **settings)
     there: dict[str, Any] = {"checkpoint": elsewhere, "resume": True, **settings}
     run = train("digits", epochs=2, run_dir=tmp_path / "b", **there)
-    whole = train("digits", epochs=2, run_dir=tmp_path / "whole", **settings)
-    ours, theirs = run.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    whole = train_here("digits", epochs=2, run_dir=tmp_path / "whole", **settings)
+    assert weights(run.folder) == weights(whole.folder)
     with pytest.raises(JobError, match="holds another job: its seed is 0, not 1"):
         train("digits", epochs=3, seed=1, run_dir=tmp_path / "c", **there)
 

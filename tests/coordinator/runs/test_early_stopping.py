@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.in_process import train_here
 from support.runs import weights
 from support.tasks import noisy_task
 
@@ -60,14 +61,14 @@ def test_the_weights_and_the_test_are_of_the_best_epoch(a_ray: None, tmp_path: P
     assert tested["step"] == best["step"]
     assert tested["loss"] == whole.metrics["loss"]
     shorter = {**JOB, "stopping": {}}
-    until = train(noisy_task(), run_dir=tmp_path / "until", epochs=best["epoch"], **shorter)
+    until = train_here(noisy_task(), run_dir=tmp_path / "until", epochs=best["epoch"], **shorter)
     assert weights(tmp_path / "until") == weights(tmp_path / "whole")
     assert until.metrics["loss"] == pytest.approx(whole.metrics["loss"])
 
 
 def test_a_run_that_was_interrupted_chooses_the_same(a_ray: None, tmp_path: Path) -> None:
-    train(noisy_task(), run_dir=tmp_path / "whole", epochs=60, **JOB)
-    train(noisy_task(), run_dir=tmp_path / "parts", epochs=2, **JOB)
+    train_here(noisy_task(), run_dir=tmp_path / "whole", epochs=60, **JOB)
+    train_here(noisy_task(), run_dir=tmp_path / "parts", epochs=2, **JOB)
     again = train(noisy_task(), run_dir=tmp_path / "parts", epochs=60, resume=True, **JOB)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     assert len([line for line in again.curves if line["kind"] == "test"]) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.in_process import train_here
 from support.runs import weights
 from support.tasks import noisy_task
 
@@ -82,7 +83,7 @@ def test_the_rate_follows_the_losses(a_ray: None, tmp_path: Path) -> None:
     assert len(watcher.of(WorkersStarted)) == 1
 
     # the same in one process, and on another number of blocks, going on in the middle
-    first = train(noisy_task(), run_dir=tmp_path / "parts", epochs=11, **JOB)
+    first = train_here(noisy_task(), run_dir=tmp_path / "parts", epochs=11, **JOB)
     assert not first.summary["best"]
     train(noisy_task(), run_dir=tmp_path / "parts", epochs=25, resume=True, **JOB | {"blocks": 1})
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.in_process import train_here
 from support.running import QUICK, TOKEN, Running, serving, until_cluster
 
-from coordinator import train
 from coordinator.client import Client
 
 TASKS = """
@@ -75,7 +75,7 @@ def client(service: Running) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, a_ray: None) -> Path:
-    """The weights of QUICK with 30 epochs, by the embedded `train`."""
-    run = train(**{**QUICK, "epochs": 30}, run_dir=tmp_path_factory.mktemp("run"), blocks=2)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of QUICK with 30 epochs, trained in one process."""
+    run = train_here(run_dir=tmp_path_factory.mktemp("run"), **{**QUICK, "epochs": 30})
     return run.folder / "model.safetensors"

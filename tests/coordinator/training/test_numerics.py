@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.in_process import train_here
 from support.networks import NETWORKS, Noise, dense, rule, stack
 from support.pipelines import LOSS, assert_same_state, pipeline, save, train
 from support.runs import Listener
@@ -115,13 +116,14 @@ QUICK: dict[str, Any] = {"batch_size": 32, "epochs": 3, "microbatches": 2, "log_
 
 def test_a_non_finite_sample_stops_the_run_or_skips_its_batch(a_ray: None, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match=r"the loss is nan at step \d, microbatch"):
-        coordinator.train(a_task(float("nan")), run_dir=tmp_path / "stop", **QUICK)
+        coordinator.train(a_task(float("nan")), run_dir=tmp_path / "stop", blocks=1, **QUICK)
     listener = Listener()
     run = coordinator.train(
         a_task(float("nan")),
         run_dir=tmp_path / "skip",
         viewer=listener,
         faults={"non_finite": "skip"},
+        blocks=1,
         **QUICK,
     )
     warnings = [m for m in listener.messages(Warned) if m.startswith("the loss is nan at step ")]
@@ -133,7 +135,7 @@ def test_a_non_finite_sample_stops_the_run_or_skips_its_batch(a_ray: None, tmp_p
     # a tanh makes infinity finite: the loss is finite, the first layer's gradient is not
     listener = Listener()
     settings = {**QUICK, "faults": {"non_finite": "skip"}, "run_dir": tmp_path / "layer"}
-    coordinator.train(a_task(float("inf")), viewer=listener, **settings)
+    coordinator.train(a_task(float("inf")), viewer=listener, **settings)  # on two blocks
     warnings = listener.messages(Warned)
     assert len(warnings) == 3
     assert all(m.startswith("layer 0 (Linear+Tanh): skipped the batch of step ") for m in warnings)
@@ -156,20 +158,20 @@ def test_a_run_that_blows_up_is_rolled_back_with_a_lower_rate(a_ray: None, tmp_p
     assert [line["step"] for line in logged] == list(range(1, 25))
     assert [line["lr"] for line in logged] == pytest.approx([0.1] * 24)
     other = {**job, "epochs": 1, "run_dir": tmp_path / "b"}
-    coordinator.train(a_task(), blocks=1, **other)
+    train_here(a_task(), blocks=1, **other)
     again = coordinator.train(a_task(), blocks=1, resume=True, **{**other, "epochs": 3})
     assert {line["lr"] for line in again.curves if line["kind"] == "train"} == {logged[0]["lr"]}
     ours, theirs = once.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     for method in ("bp", "shallow"):
-        run = coordinator.train(a_task(), method=method, run_dir=tmp_path / method, **job)
+        run = train_here(a_task(), method=method, run_dir=tmp_path / method, **job)
         assert run.summary["finished"]
 
 
 def test_a_run_that_always_blows_up_ends(a_ray: None, tmp_path: Path) -> None:
     job = {**QUICK, "faults": {"non_finite": "roll_back", "recoveries": 2}}
     with pytest.raises(TrainingFailed, match="gave up after 2 roll-backs in a row"):
-        coordinator.train(a_task(float("nan")), run_dir=tmp_path / "a", **job)
+        coordinator.train(a_task(float("nan")), run_dir=tmp_path / "a", blocks=1, **job)
 
 
 def test_a_factor_that_lowers_nothing_is_refused(tmp_path: Path) -> None:

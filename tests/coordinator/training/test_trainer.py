@@ -24,7 +24,7 @@ from coordinator.training.events import (
     Warned,
 )
 from coordinator.training.trainer import Trainer
-from dfa_core import JobError, Reference
+from dfa_core import JobError, Reference, TrainingFailed
 from dfa_tasks.source import as_source
 
 EPOCH = 5  # steps
@@ -163,6 +163,20 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_it_loaded(tmp_path: P
         flip(file)
     with pytest.raises(JobError, match=r"head.safetensors: .*, nor is any checkpoint before it"):
         Story(tmp_path / "broken").run()
+
+
+def test_a_recovery_that_finds_all_checkpoints_damaged_is_a_fault_of_the_run(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, at=47)
+
+    def damage() -> None:
+        for file in (tmp_path / "checkpoints").glob("step-*/head.safetensors"):
+            flip(file)
+
+    story.engine.before = damage
+    with pytest.raises(TrainingFailed, match=r"step-000000045/head.safetensors: .*, nor is any"):
+        story.run()
 
 
 class Snapshotting(Breaking):

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from support.hosts import Host, hosts
+from support.in_process import train_here
 from support.runs import weights
-
-from coordinator import train
 
 CERTIFICATES = Path(__file__).parents[4] / "deploy" / "certs" / "make_test_ca.sh"
 JOB: dict[str, Any] = {"epochs": 20, "options": {"width": 32, "layers": 4}, "log_every": 1}
@@ -19,8 +18,8 @@ JOB: dict[str, Any] = {"epochs": 20, "options": {"width": 32, "layers": 4}, "log
 
 @pytest.mark.endurance
 @pytest.mark.timeout(400)
-def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(a_ray: None, tmp_path: Path) -> None:
-    undisturbed = train("digits", blocks=1, run_dir=tmp_path / "alone", **JOB)
+def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> None:
+    undisturbed = train_here("digits", tmp_path / "alone", **JOB)
     token, ray_token = secrets.token_hex(16), secrets.token_hex(32)
     (tmp_path / "token").write_text(token, encoding="utf-8")
     with hosts(4) as there:
