@@ -14,6 +14,7 @@ from workers.grid import Grid
 from workers.placement import Placement, Worker, WorkerResources
 
 torch.set_num_threads(1)
+os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # no process for each CPU
 
 
 COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
@@ -83,7 +84,6 @@ def all_data(folder_of_all_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def a_ray() -> Iterator[None]:
     """A Ray of our own that the tests of this session share; it has room for workers they keep."""
-    os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # a process for each CPU
     with ray_for(workers=24, cpus=1.0):
         yield
     assert not ray.is_initialized()

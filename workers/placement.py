@@ -191,16 +191,27 @@ def speeds(workers: Sequence[Worker], grid: Grid) -> list[float] | None:
         each: list[float] = ray.get(calls, timeout=_ANSWER_S)
     except RayError:
         return None
+    return speeds_of_blocks([worker.node for worker in workers], each, grid)
+
+
+def speeds_of_blocks(
+    nodes: Sequence[str], measured: Sequence[float], grid: Grid
+) -> list[float] | None:
+    """Return each block's speed, or None where nodes differ by no more than measurements do.
+
+    nodes, measured: of each worker, its node and its measured speed. A worker counts as fast as
+    the median of its node.
+    """
     of_node = {
-        node: median(s for w, s in zip(workers, each, strict=True) if w.node == node)
-        for node in {worker.node for worker in workers}
+        node: median(s for at, s in zip(nodes, measured, strict=True) if at == node)
+        for node in set(nodes)
     }
     if max(of_node.values()) < _ALIKE * min(of_node.values()):
         return None
     return [
         min(
-            of_node[worker.node]
-            for number, worker in enumerate(workers, start=1)
+            of_node[node]
+            for number, node in enumerate(nodes, start=1)
             if grid.block_of(number) == block
         )
         for block in range(1, grid.blocks + 1)

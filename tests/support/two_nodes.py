@@ -6,7 +6,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from workers.grid import Grid
-from workers.placement import Placement, WorkerResources, speeds
+from workers.placement import Placement, WorkerResources
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     found = {
         "spread": [worker.node == here for worker in one_each],
         "pack": [worker.node == here for worker in together.workers],
-        "speeds": speeds(together.workers, Grid(2, 2)),
+        "measured": ray.get([worker.actor.speed.remote() for worker in together.workers]),
     }
     together.release()
     apart.release()

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from workers.grid import Grid
+from workers.placement import speeds_of_blocks
+
 
 @pytest.mark.host
 def test_neighbours_are_on_one_node_as_far_as_can_be() -> None:
@@ -25,4 +28,13 @@ def test_neighbours_are_on_one_node_as_far_as_can_be() -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["spread"] == [True, False]
     assert found["pack"] == [True, True, False, False], "block 1 is where the data is"
-    assert found["speeds"] is None or len(found["speeds"]) == 2  # None: equally fast
+    assert len(found["measured"]) == 4
+    assert min(found["measured"]) > 0
+
+
+def test_a_block_is_as_fast_as_its_slowest_replica() -> None:
+    """Four workers, two replicas of two blocks; a node's workers count as equally fast."""
+    grid = Grid(2, 2)
+    assert speeds_of_blocks(["a", "a", "b", "b"], [4.0, 2.0, 1.0, 1.0], grid) == [1.0, 1.0]
+    assert speeds_of_blocks(["a", "b", "a", "b"], [4.0, 1.0, 2.0, 1.0], grid) == [3.0, 1.0]
+    assert speeds_of_blocks(["a", "b", "a", "b"], [1.2, 1.0, 1.2, 1.0], grid) is None

@@ -11,6 +11,7 @@ from dfa_core import JobError
 
 ARGUMENTS = (
     *("compare", "digits", "--methods", "bp,dfa,shallow", "--seeds", "2", "--epochs", "2"),
+    *("--blocks", "1"),
     # a checkpoint of each best epoch, besides those for the looks
     *("--set", "options.width=32", "--set", "stopping.metric=accuracy"),
     *("--alignment", "--out", "both", "--format", "json"),

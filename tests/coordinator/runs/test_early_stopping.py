@@ -74,9 +74,9 @@ def test_a_run_that_was_interrupted_chooses_the_same(a_ray: None, tmp_path: Path
     assert len([line for line in again.curves if line["kind"] == "test"]) == 1
 
 
-def test_the_best_checkpoint_is_kept_and_taken_up(a_ray: None, tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_kept_and_taken_up(tmp_path: Path) -> None:
     job = {**JOB, "stopping": {"metric": "loss"}, "checkpoint": {"keep": 1}}
-    run = train("digits", run_dir=tmp_path / "run", epochs=2, options={"width": 32}, **job)
+    run = train_here("digits", run_dir=tmp_path / "run", epochs=2, options={"width": 32}, **job)
     assert open_run(tmp_path / "run").scores()["loss"] == run.metrics["loss"]
 
 

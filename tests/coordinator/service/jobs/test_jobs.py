@@ -68,16 +68,16 @@ def test_paused_scaled_and_resumed_it_has_the_same_weights(
 ) -> None:
     job = client.submit(**{**QUICK, "epochs": 30}, blocks=1)
     wait_for(client, job.id, "metrics")
-    client.scale(job.id, blocks=3)
+    client.scale(job.id, blocks=2)
     scaled = wait_for(client, job.id, "scaling")
-    assert (scaled.scaling.from_blocks, scaled.scaling.to_blocks) == (1, 3)
+    assert (scaled.scaling.from_blocks, scaled.scaling.to_blocks) == (1, 2)
     wait_for(client, job.id, "metrics", scaled.number)
     client.pause(job.id)
     for news in client.watch(job.id, scaled.number):
         if isinstance(news, Event) and news.state.state == JOB_STATE_PAUSED:
             break
-    client.scale(job.id, blocks=2)  # of a paused job: at once
-    assert client.job(job.id).spec.blocks == 2
+    client.scale(job.id, blocks=3)  # of a paused job: at once
+    assert client.job(job.id).spec.blocks == 3
     for _ in range(2):
         client.resume(job.id)
     events = events_to_end(client, job.id)
