@@ -11,6 +11,8 @@ from dfa_core.errors import JobError
 
 Activations = Tensor | tuple[Tensor, ...]
 
+ALIGNMENT = 64  # bytes, of memory that torch allocates on a CPU
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -29,9 +31,9 @@ class TensorSpec:
         """Return the size of one sample in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
-    def empty(self, samples: int) -> Tensor:
-        """Return an uninitialised batch of this many samples, on the CPU."""
-        return torch.empty((samples, *self.shape), dtype=self.dtype)
+    def empty(self, samples: int, device: torch.device | None = None) -> Tensor:
+        """Return an uninitialised batch of this many samples; without a device, on the CPU."""
+        return torch.empty((samples, *self.shape), dtype=self.dtype, device=device)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,14 @@ class ActivationSpec:
     def pack(self, h: Activations) -> Tensor:
         """Return activations as one message of the spec `message`.
 
-        A single tensor is sent as it is; several are flattened to (samples, features of all).
+        Several tensors are flattened to (samples, features of all). The message has memory of its
+        own: a layer's output may be a view of something that changes before the message is read.
         """
-        joined = h if isinstance(h, Tensor) else torch.cat([t.flatten(1) for t in h], dim=1)
+        tensors_of_h = [t.detach() for t in tensors(h)]
+        if len(tensors_of_h) == 1:
+            message = tensors_of_h[0].to(self.message.dtype)
+            return message.clone() if message is tensors_of_h[0] else message
+        joined = torch.cat([t.flatten(1) for t in tensors_of_h], dim=1)
         return joined.bfloat16() if self.narrow else joined
 
     def unpack(self, message: Tensor) -> Activations:
@@ -87,12 +94,21 @@ class ActivationSpec:
             return message
         flat = torch.split(message, [prod(spec.shape) for spec in self.tensors], dim=1)
         shaped = zip(flat, self.tensors, strict=True)
-        return tuple(t.contiguous().view(len(message), *spec.shape) for t, spec in shaped)
+        return tuple(settled(t).view(len(message), *spec.shape) for t, spec in shaped)
 
 
 def tensors(h: Activations) -> Sequence[Tensor]:
     """Return activations as a sequence of tensors, even if there is only one."""
     return (h,) if isinstance(h, Tensor) else h
+
+
+def settled(x: Tensor) -> Tensor:
+    """Return a tensor as it is after a message: contiguous, and where torch would allocate it.
+
+    A matrix product may round differently on other strides or at another alignment.
+    """
+    x = x.contiguous()
+    return x.clone() if x.data_ptr() % ALIGNMENT else x
 
 
 def copied(h: Activations) -> Activations:

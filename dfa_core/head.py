@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfa_core.activations import Activations, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss
+from dfa_core.input_guard import InputGuard
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
@@ -29,6 +30,8 @@ class Head(TrainedModule):
         super().__init__("head", module, rule, key="head")
         self.label = f"the head ({describe(module)})"
         self.loss = loss
+        self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
+        self._loss_inputs = InputGuard("the loss")
 
     def error(
         self, h: Activations, target: Tensor, step: int, microbatch: int
@@ -84,10 +87,11 @@ class Head(TrainedModule):
         self.save_buffers(step)
         with drawing_from(derive(self.rule.seed, "draw", "head", step, microbatch)):
             try:
-                output = self._output(h)
+                output = self._output(h, self._inputs)
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
-                return self.loss(output, target), output
+                with self._loss_inputs.given((output, target)) as inputs:
+                    return self.loss(*inputs), output
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 reason = " ".join(str(error).split())
                 shapes = ", ".join(str(tuple(t.shape)) for t in tensors(h))
@@ -99,13 +103,10 @@ class Head(TrainedModule):
     @torch.no_grad()
     def evaluate(self, h: Activations) -> Tensor:
         """Return the head's output in evaluation mode (no dropout, fixed statistics)."""
-        self.module.eval()
-        try:
-            return self._output(h)
-        finally:
-            self.module.train()
+        with self.evaluating():
+            return self._output(h, self._evaluation_inputs)
 
-    def _output(self, h: Activations) -> Tensor:
-        inputs = [widened(tensor) for tensor in tensors(h)]
-        with computing_in(self.rule.precision, inputs[0]):
+    def _output(self, h: Activations, guard: InputGuard) -> Tensor:
+        widest = [widened(tensor) for tensor in tensors(h)]
+        with computing_in(self.rule.precision, widest[0]), guard.given(widest) as inputs:
             return widened(self.module(*inputs))

@@ -1,15 +1,16 @@
 """A model as layer factories and a head factory: no process has to hold the whole model."""
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor, nn
 
 from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
+from dfa_core.module_copy import own_copy
 from dfa_core.seeding import derive, drawing_from
+from dfa_core.shared_weights import SharedWeights
 
 ModuleFactory = Callable[[], nn.Module]
 
@@ -21,20 +22,33 @@ class Model:
     layers: factories in forward order; each layer's output is a feedback point. A layer may return
         a tuple of tensors (see dfa_core.Layer).
     head: factory of everything after the last feedback point.
+
+    A factory may also return a module that exists already. It is copied: training and measuring
+    never change what a factory returned.
     """
 
     layers: Sequence[ModuleFactory]
     head: ModuleFactory
+    _weights: SharedWeights = field(
+        default_factory=SharedWeights, init=False, repr=False, compare=False
+    )
 
     def build_layer(self, index: int, seed: int) -> nn.Module:
-        """Build layer `index`; its initial weights depend on (seed, index) alone."""
+        """Build layer `index`; its initial weights depend on (seed, index) alone.
+
+        Raises JobError if it shares a weight with another layer or the head.
+        """
         with drawing_from(derive(seed, "layer", index)):
-            return self.layers[index]()
+            return self._own(self.layers[index](), f"layer {index}")
 
     def build_head(self, seed: int) -> nn.Module:
-        """Build the head; its initial weights depend on the seed alone."""
+        """Build the head; its initial weights depend on the seed alone. Raises as build_layer()."""
         with drawing_from(derive(seed, "head")):
-            return self.head()
+            return self._own(self.head(), "the head")
+
+    def _own(self, made: nn.Module, name: str) -> nn.Module:
+        self._weights.note(f"{name} ({describe(made)})", made)
+        return own_copy(made)
 
 
 class Chain(nn.Sequential):
@@ -71,7 +85,7 @@ def as_model(model: Model | nn.Sequential) -> Model:
             f"not {type(model).__name__}"
         )
     groups: list[list[nn.Module]] = [[]]
-    for child in model.children():
+    for child in model:  # not children(): an activation may be used at several places
         starts = any(p.dim() >= 2 for p in child.parameters())
         if starts and any(True for member in groups[-1] for _ in member.parameters()):
             groups.append([])
@@ -81,12 +95,15 @@ def as_model(model: Model | nn.Sequential) -> Model:
             "the nn.Sequential has fewer than two children with weights: it needs at least one "
             "layer and a head"
         )
-    # deepcopy: a factory may be called again (another run, a profile) and must return the same
-    factories = [partial(copy.deepcopy, nn.Sequential(*group)) for group in groups]
+    factories = [partial(_existing, nn.Sequential(*group)) for group in groups]
     return Model(layers=tuple(factories[:-1]), head=factories[-1])
+
+
+def _existing(module: nn.Module) -> nn.Module:
+    return module
 
 
 def describe(module: nn.Module) -> str:
     """Return a short name for tables, such as `Linear+Tanh`."""
-    children = list(module.children()) if isinstance(module, nn.Sequential) else [module]
+    children = list(module) if isinstance(module, nn.Sequential) else [module]
     return "+".join(type(child).__name__ for child in children) or type(module).__name__

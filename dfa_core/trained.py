@@ -1,6 +1,7 @@
 """A module with its own optimizer: what a layer and the head have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,12 +30,23 @@ class TrainedModule:
         """
         self.name = name
         self.rule = rule
-        self.module = module.train()
+        self.module = module  # in its submodules' own modes: a frozen batch norm only evaluates
         self.device = torch.device("cpu")
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.parameters: dict[str, Tensor] = {**trained}
         self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values())
         self._skipped = SkippedBatches(module)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Put the module into evaluation mode, and each submodule back into its own afterwards."""
+        modes = [(module, module.training) for module in self.module.modules()]
+        self.module.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
 
     def to(self, device: torch.device) -> None:
         """Move to a device, before the first step; inputs must come from there."""

@@ -14,6 +14,7 @@ from workers.grid import Grid
 from workers.placement import Placement, Worker, WorkerResources
 
 torch.set_num_threads(1)
+os.environ["ERRORCAST_POISON"] = "1"  # who reads a message after its memory was taken gets NaN
 os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # no process for each CPU
 
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch._C._distributed_c10d import ProcessGroupGloo, Store
 
-from dfa_core import TensorSpec
-from workers.group import GroupLeft, Read, await_all, first_line
-from workers.staging import Staging
+from workers.group import GroupLeft, NewTensor, await_all, first_line
+from workers.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
 
@@ -65,31 +64,24 @@ class GlooGroup:
         message, copied = self._staging.to_host(tensor)
         return self._start(lambda: self._gloo.send([message], to, 0), message, copied)
 
-    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return memory into which a message of this many samples can be received."""
-        return self._staging.buffer(spec, samples)
+    def receiving(self) -> NewTensor:
+        """Return a function that makes tensors to receive into; each belongs to its receiver."""
+        return self._staging.receiving()
 
-    def receive(self, into: Tensor, source: int, read: Read | None = None) -> "GlooTransfer":
-        """Start to receive into a buffer, after its previous message was read."""
-        return self._start(lambda: self._gloo.recv([into], source, 0), into, read)
+    def receive(self, into: Tensor, source: int) -> "GlooTransfer":
+        """Start to receive into a tensor that receiving() made."""
+        return self._start(lambda: self._gloo.recv([into], source, 0), into)
 
-    def on_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
-        """Return a received message on this rank's device, and a function that waits for the copy.
-
-        The function is None where the message is the buffer itself: it is in use as long as the
-        message is.
-        """
+    def on_device(self, message: Tensor) -> Tensor:
+        """Return a received message on this rank's device."""
         return self._staging.to_device(message)
 
-    def broadcast(self, tensor: Tensor, read: Read | None = None) -> "GlooTransfer":
-        """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs.
-
-        read: waits until the previous message in the tensor was read, as in receive().
-        """
+    def broadcast(self, tensor: Tensor) -> "GlooTransfer":
+        """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs."""
         if self.rank == 0:
             self.bytes_sent += tensor.nbytes * (self.world - 1)
         message, copied = self._staging.to_host(tensor)
-        return self._start(lambda: self._gloo.broadcast(message, 0), message, copied or read)
+        return self._start(lambda: self._gloo.broadcast(message, 0), message, copied)
 
     def all_reduce(self, tensor: Tensor) -> "GlooTransfer":
         """Start to sum over all ranks; every rank gets the same bits."""
@@ -99,7 +91,7 @@ class GlooGroup:
         return self._start(lambda: self._gloo.allreduce([message]), message, copied)
 
     def _start(
-        self, operation: Callable[[], Any], message: Tensor, after: Read | None
+        self, operation: Callable[[], Any], message: Tensor, after: Copied | None = None
     ) -> "GlooTransfer":
         def run() -> Any:
             if after is not None:

@@ -20,7 +20,7 @@ from dfa_core import TensorSpec, TrainingFailed
 LOOPBACK = "127.0.0.1"
 _JOIN_S = 8.0  # rendezvous timeout: a rank may have died before all joined
 
-Read = Callable[[], None]  # waits until a buffer was read
+NewTensor = Callable[[TensorSpec, int], Tensor]  # of a spec, for a number of samples
 
 
 class GroupLeft(TrainingFailed):
@@ -48,24 +48,17 @@ class Group(Protocol):
     def send(self, tensor: Tensor, to: int) -> Transfer:
         """Start to send; the tensor must stay as it is until the transfer is over."""
 
-    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return memory into which a message of this many samples can be received."""
+    def receiving(self) -> NewTensor:
+        """Return a function that makes tensors to receive into; each belongs to its receiver."""
 
-    def receive(self, into: Tensor, source: int, read: Read | None = None) -> Transfer:
-        """Start to receive into a buffer, after its previous message was read."""
+    def receive(self, into: Tensor, source: int) -> Transfer:
+        """Start to receive into a tensor that receiving() made."""
 
-    def on_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
-        """Return a received message on this rank's device, and a function that waits for the copy.
+    def on_device(self, message: Tensor) -> Tensor:
+        """Return a received message on this rank's device."""
 
-        The function is None where the message is the buffer itself: it is in use as long as the
-        message is.
-        """
-
-    def broadcast(self, tensor: Tensor, read: Read | None = None) -> Transfer:
-        """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs.
-
-        read: waits until the previous message in the tensor was read, as in receive().
-        """
+    def broadcast(self, tensor: Tensor) -> Transfer:
+        """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs."""
 
     def all_reduce(self, tensor: Tensor) -> Transfer:
         """Start to sum over all ranks; every rank gets the same bits."""

@@ -1,7 +1,7 @@
 """Messages between ranks: activations to the next block, the global error to all blocks.
 
-Receives are posted before they are needed, into buffers that are reused, so that a message has
-usually arrived by the time it is taken.
+Receives are posted before they are needed, so that a message has usually arrived by the time it is
+taken. A message that was taken belongs to the taker, who may keep it.
 """
 
 from collections import deque
@@ -10,45 +10,33 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dfa_core import TensorSpec
-from workers.group import Group, Read, Transfer
+from workers.group import Group, Transfer
 
 
 class Inbox:
-    """Receives activations from one rank, in order, into `slots` buffers in turn.
-
-    take() returns the next message. It stays valid until release(), which posts the receive of a
-    later message into its buffer; messages are released in the order in which they were taken.
-    """
+    """Receives activations from one rank, in order; at most `slots` messages are under way."""
 
     def __init__(
         self, group: Group, source: int, spec: TensorSpec, sizes: Sequence[int], slots: int
     ) -> None:
         """sizes: samples of each message to come."""
-        self._group, self._source, self._sizes = group, source, sizes
-        largest = max(sizes, default=0)
-        self._buffers = [group.buffer(spec, largest) for _ in range(min(slots, len(sizes)))]
+        self._group, self._source, self._spec = group, source, spec
+        self._sizes = iter(sizes)
+        self._new_tensor = group.receiving()
         self._posted: deque[Transfer] = deque()
-        self._read: deque[Read | None] = deque()
-        self._next = 0
-        for _ in self._buffers:
-            self._post(None)
+        for _ in range(slots):
+            self.release()
 
     def take(self) -> Tensor:
         """Wait for the next message and return it, on the rank's device."""
-        message, read = self._group.on_device(self._posted.popleft().wait())
-        self._read.append(read)
-        return message
+        return self._group.on_device(self._posted.popleft().wait())
 
     def release(self) -> None:
-        """Reuse the oldest taken buffer for a later message, if there is one."""
-        self._post(self._read.popleft())
-
-    def _post(self, read: Read | None) -> None:
-        if self._next < len(self._sizes):
-            buffer = self._buffers[self._next % len(self._buffers)]
-            into = buffer[: self._sizes[self._next]]
-            self._posted.append(self._group.receive(into, self._source, read))
-            self._next += 1
+        """Let one more message come, if there is one: a taken one was worked off."""
+        samples = next(self._sizes, None)
+        if samples is not None:
+            into = self._new_tensor(self._spec, samples)
+            self._posted.append(self._group.receive(into, self._source))
 
 
 class Outbox:
@@ -60,7 +48,7 @@ class Outbox:
         self._sent: deque[Transfer] = deque()
 
     def send(self, message: Tensor) -> None:
-        """Start to send, and keep the tensor until the transfer is over."""
+        """Start to send. The message is the outbox's from now on: nobody may change it."""
         message = message.contiguous()
         if self._to is None:
             self._sent.append(self._group.broadcast(message))
@@ -79,24 +67,19 @@ class ErrorInbox:
     _AHEAD = 2
 
     def __init__(self, group: Group, spec: TensorSpec, samples: int, messages: int) -> None:
-        self._group, self._left = group, messages
+        self._group, self._spec, self._samples, self._left = group, spec, samples, messages
+        self._new_tensor = group.receiving()
         self._posted: deque[Transfer] = deque()
-        self._taken: deque[tuple[Tensor, Read | None]] = deque()
         for _ in range(self._AHEAD):
-            self._post(group.buffer(spec, samples), None)
+            self.release()
 
     def take(self) -> Tensor:
         """Wait for the next global error and return it, on the rank's device."""
-        buffer = self._posted.popleft().wait()
-        error, read = self._group.on_device(buffer)
-        self._taken.append((buffer, read))
-        return error
+        return self._group.on_device(self._posted.popleft().wait())
 
     def release(self) -> None:
-        """Reuse the oldest taken buffer for a later error, if there is one."""
-        self._post(*self._taken.popleft())
-
-    def _post(self, buffer: Tensor, read: Read | None) -> None:
+        """Let one more error come, if there is one: a taken one was worked off."""
         if self._left > 0:
             self._left -= 1
-            self._posted.append(self._group.broadcast(buffer, read))
+            into = self._new_tensor(self._spec, self._samples)
+            self._posted.append(self._group.broadcast(into))

@@ -14,8 +14,7 @@ import torch.distributed
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store
 
-from dfa_core import TensorSpec
-from workers.group import GroupLeft, Read, await_all, first_line
+from workers.group import GroupLeft, NewTensor, await_all, first_line
 
 RankPair = tuple[int, int]  # from a rank to a rank
 Backend = Any  # torch's, of any library: they have one interface
@@ -86,22 +85,23 @@ class NcclGroup:
         tensor = self._to_gpu(tensor)
         return _started(lambda: self._links[self.rank, to].send([tensor], 1, 0), tensor)
 
-    def buffer(self, spec: TensorSpec, samples: int) -> Tensor:
-        """Return memory into which a message of this many samples can be received."""
-        return spec.empty(samples).to(self._device)
+    def receiving(self) -> NewTensor:
+        """Return a function that makes tensors to receive into; each belongs to its receiver.
 
-    def receive(self, into: Tensor, source: int, read: Read | None = None) -> "NcclTransfer":
-        """Start to receive into a buffer, after the computing stream has read what it holds."""
-        del read
+        torch's allocator takes their memory for another tensor when the last view is gone.
+        """
+        return lambda spec, samples: spec.empty(samples, self._device)
+
+    def receive(self, into: Tensor, source: int) -> "NcclTransfer":
+        """Start to receive into a tensor that receiving() made."""
         return _started(lambda: self._links[source, self.rank].recv([into], 0, 0), into)
 
-    def on_device(self, message: Tensor) -> tuple[Tensor, Read | None]:
-        """Return the buffer itself."""
-        return message, None
+    def on_device(self, message: Tensor) -> Tensor:
+        """Return the message itself."""
+        return message
 
-    def broadcast(self, tensor: Tensor, read: Read | None = None) -> "NcclTransfer":
+    def broadcast(self, tensor: Tensor) -> "NcclTransfer":
         """Start to broadcast from rank 0: it sends the tensor, all others receive into theirs."""
-        del read
         if self.rank == 0:
             self.bytes_sent += tensor.nbytes * (self.world - 1)
         tensor = self._to_gpu(tensor)

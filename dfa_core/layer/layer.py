@@ -12,6 +12,7 @@ from torch.func import functional_call
 from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
 from dfa_core.feedback.matrix import Feedback
+from dfa_core.input_guard import InputGuard
 from dfa_core.layer.gradient_vector import gather_gradients, scatter_gradients
 from dfa_core.layer.learned_matrices import LearnedMatrices
 from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
@@ -41,6 +42,7 @@ class Layer(TrainedModule):
         self.index = index
         self.label = f"layer {index} ({describe(module)})"
         self._output_check = OutputCheck(self.label)
+        self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
         self._signals = LearningSignals(module, index, self.label, rule)
         self._learned = LearnedMatrices(self, self.feedback)
         self._open = OpenWeights(self.parameters)
@@ -67,16 +69,17 @@ class Layer(TrainedModule):
 
     def evaluate(self, x: Activations) -> Activations:
         """Return h_i in evaluation mode (no dropout, fixed statistics). Raises as forward()."""
-        self.module.eval()
-        try:
-            return self.compute(x)
-        finally:
-            self.module.train()
+        with self.evaluating():
+            return self._compute(x, None, self._evaluation_inputs)
 
     def compute(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
         """Return h_i, with the module's own weights or with these. Raises as forward()."""
-        inputs = tensors(x)
-        with computing_in(self.rule.precision, inputs[0]):
+        return self._compute(x, weights, self._inputs)
+
+    def _compute(
+        self, x: Activations, weights: dict[str, Tensor] | None, guard: InputGuard
+    ) -> Activations:
+        with computing_in(self.rule.precision, tensors(x)[0]), guard.given(tensors(x)) as inputs:
             h = self._call(inputs, weights)
         outputs = self._output_check.check(h, len(inputs[0]))
         outputs = passed_on(outputs, self.rule.activations)

@@ -1,6 +1,6 @@
 """Pipelines on real workers, to be compared with the single-process reference."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.user_code import own_folders
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from coordinator.runs.state import RunState
-from dfa_core import Head, LearningRule, Reference
+from dfa_core import Head, LearningRule, Model, Reference
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
 from workers.payload import PickledPayload
@@ -34,20 +34,23 @@ CUTS = {
 @contextmanager
 def pipeline(
     workers: list[Worker],
-    network: str,
+    network: str | Model,
     r: LearningRule,
-    blocks: int,
+    blocks: int | Sequence[tuple[int, int]],
     replicas: int = 1,
     source: BatchSource | None = None,
     snapshot_steps: int = 0,
 ) -> Iterator[Pipeline]:
-    """A pipeline with a fixed cut, so that a test does not depend on what the machine measured."""
-    model = NETWORKS[network]
+    """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
+
+    network: a model, or a name in NETWORKS; blocks: which layers each hosts, or their number.
+    """
+    model = NETWORKS[network] if isinstance(network, str) else network
     measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
-    samples = SAMPLES // r.microbatches
-    plan = Plan(measured.profile, tuple(CUTS[blocks]), samples, r, replicas)
+    samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
+    plan = Plan(measured.profile, tuple(cut), samples, r, replicas)
     prefetcher, head = Prefetcher(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
-    crew = workers[: blocks * replicas]
+    crew = workers[: len(cut) * replicas]
     packed = PickledPayload.pack(model, own_folders())
     made = Pipeline(crew, plan, packed, head, prefetcher, 30, snapshot_steps=snapshot_steps)
     try:
