@@ -1,6 +1,7 @@
 """A Python client of the service: `Client().submit(task="digits")`."""
 
 import hashlib
+import ipaddress
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,8 @@ _CALL_S = 120.0
 _FIRST_S = 3.0  # how long to try a service that has never answered; it may be starting
 _AGAIN_S = 60.0  # how long to try one that has answered before; it may be restarting
 _CHUNK = 1 << 20
+_LARGEST_SAMPLE = (4 << 20) - (64 << 10)  # a service takes messages of 4 MiB
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # as gRPC looks for them
 _TYPES: dict[str, pb.DataType.ValueType] = {
     "float32": pb.DATA_TYPE_FLOAT32,
     "int64": pb.DATA_TYPE_INT64,
@@ -85,7 +88,8 @@ class Client:
         self._metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
         options = [
             ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.max_receive_message_length", 4 << 20),
+            ("grpc.max_receive_message_length", -1),  # a single sample may have a large output
+            *_without_proxy(self.address),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
@@ -225,6 +229,11 @@ class Client:
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:
             raise JobError("input: has no samples")
+        if samples[0].nbytes > _LARGEST_SAMPLE:
+            raise JobError(
+                f"input: a sample has {samples[0].nbytes:,} bytes; a service takes up to "
+                f"{_LARGEST_SAMPLE:,} in one message"
+            )
         rows = max(1, _CHUNK // max(1, samples[0].nbytes))
 
         def requests() -> Iterator[pb.PredictRequest]:
@@ -271,6 +280,25 @@ def _array(tensor: pb.Tensor) -> Array:
     return np.frombuffer(tensor.data, _NAMES[tensor.type]).reshape(tensor.shape)
 
 
+def _without_proxy(address: str) -> list[tuple[str, int]]:
+    """Return gRPC's option that goes around a proxy, for a service on this machine."""
+    host = address.rpartition(":")[0].rpartition("/")[2].strip("[]")
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    return [("grpc.enable_http_proxy", 0)] if here else []
+
+
+def _proxy_of(address: str) -> str:
+    """Return what to know about a proxy when a service does not answer; empty without one."""
+    named = next((name for name in _PROXIES if os.environ.get(name)), None)
+    if named is None or _without_proxy(address):
+        return ""
+    host = address.rpartition(":")[0]
+    return f"; it was asked through the proxy in {named}: set no_proxy={host} to go without"
+
+
 def _explained(error: grpc.RpcError, address: str) -> Exception:
     code, text = error.code(), error.details() or ""
     if code in _REFUSALS:
@@ -278,7 +306,7 @@ def _explained(error: grpc.RpcError, address: str) -> Exception:
     if code is grpc.StatusCode.UNAVAILABLE and not text.partition(":")[0].isupper():
         return ServiceUnreachable(
             f"no service answers at {address} (start it with: errorcast serve; set another address "
-            f"with --address or ERRORCAST_ADDRESS; for TLS add --tls-ca)"
+            f"with --address or ERRORCAST_ADDRESS; for TLS add --tls-ca){_proxy_of(address)}"
         )
     return ServiceUnreachable(f"{address}: {text}")
 

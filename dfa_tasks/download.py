@@ -20,7 +20,13 @@ _TIMEOUT_S = 30
 def cache_folder() -> Path:
     """Return the folder for downloads: ERRORCAST_CACHE, or the user's cache folder without it."""
     named = os.environ.get("ERRORCAST_CACHE")
-    return Path(named) if named else user_cache_path("errorcast")
+    return Path(named).expanduser() if named else user_cache_path("errorcast")
+
+
+def data_folder(data_dir: str) -> Path | None:
+    """Return the folder of data sets: the user's choice, ERRORCAST_DATA without it, or None."""
+    named = data_dir or os.environ.get("ERRORCAST_DATA", "")
+    return Path(named).expanduser() if named else None
 
 
 def find(dataset: str, names: Sequence[str], data_dir: str) -> Path | None:
@@ -31,8 +37,8 @@ def find(dataset: str, names: Sequence[str], data_dir: str) -> Path | None:
 
     Raises JobError when data_dir is given and lacks the files.
     """
-    given = data_dir or os.environ.get("ERRORCAST_DATA", "")
-    roots = [Path(given) / dataset, Path(given)] if given else []
+    given = data_folder(data_dir)
+    roots = [given / dataset, given] if given is not None else []
     for folder in [*roots, cache_folder() / dataset]:
         if all((folder / name).is_file() for name in names):
             return folder

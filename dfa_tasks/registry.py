@@ -14,7 +14,7 @@ from dfa_core.names import nearest
 from dfa_tasks import standard
 from dfa_tasks.graphs import tasks as graphs
 from dfa_tasks.language import tasks as language
-from dfa_tasks.options import check_options
+from dfa_tasks.options import check_options, typed_options
 from dfa_tasks.recommenders import tasks as recommenders
 from dfa_tasks.task import Installed, Task, TaskMaker
 from dfa_tasks.view_synthesis import tasks as view_synthesis
@@ -45,9 +45,9 @@ def make_task(
 
     Raises JobError for an unknown name or option, and when the user's file or function fails.
     """
-    path, colon, function = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        maker, title = _from_file(Path(path), function), function
+    found = split_file(name)
+    if found is not None:
+        maker, title = _from_file(*found), found[1]
     elif name in INSTALLED:
         maker, title = INSTALLED[name].make, name
     else:
@@ -56,7 +56,7 @@ def make_task(
     known = inspect.signature(maker).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         check_options(title, options, known)
-    arguments = dict(options)
+    arguments = typed_options(options, maker)
     for given, value in {"data_dir": data_dir, "method": method}.items():
         if given in known:
             arguments[given] = value
@@ -69,6 +69,12 @@ def make_task(
     if not isinstance(task, Task):
         raise JobError(f"task '{name}' returned {type(task).__name__}, not a dfa_tasks.Task")
     return replace(task, name=title) if task.name == "task" else task
+
+
+def split_file(name: str) -> tuple[Path, str] | None:
+    """Return file and function of `path/to/file.py:function`, None for a task's other name."""
+    path, colon, function = name.rpartition(":")
+    return (Path(path), function) if colon and path.endswith(".py") else None
 
 
 def user_modules() -> list[ModuleType]:

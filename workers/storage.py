@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from dfa_core import JobError
 from dfa_core.atomic_file import write_atomically
@@ -14,6 +15,10 @@ from dfa_core.atomic_file import write_atomically
 
 class Folder(Protocol):
     """A folder of files, each written completely or not at all; it can be sent to a process."""
+
+    @property
+    def on_disk(self) -> Path | None:
+        """Return its path on this machine, or None for a folder in an object store."""
 
     def child(self, name: str) -> "Folder":
         """Return a folder inside, which need not exist."""
@@ -42,6 +47,11 @@ class LocalFolder:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def on_disk(self) -> Path:
+        """Return its path."""
+        return self.path
 
     def child(self, name: str) -> Folder:
         """Return a folder inside."""
@@ -82,6 +92,12 @@ class RemoteFolder:
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def on_disk(self) -> Path | None:
+        """Return its path if the URL is that of a folder on this machine."""
+        files, path = self._files()
+        return Path(path) if isinstance(files, LocalFileSystem) else None
 
     def child(self, name: str) -> Folder:
         """Return a folder inside."""

@@ -34,7 +34,6 @@ def chaos(
     """
     import json
     import sys
-    import time
     from dataclasses import asdict
 
     from rich.console import Console
@@ -42,13 +41,14 @@ def chaos(
     from coordinator.experiments.chaos import run_under_faults
     from coordinator.experiments.tables import chaos_table
     from coordinator.job.spec import from_flags, merge
+    from coordinator.runs.folders import folder_of_runs
 
-    folder = (out or Path("runs") / f"chaos-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
     quick = {"log_every": 1, "resources": {"timeout_s": 10}}
     settings = merge(quick, from_flags(flags, set_))
     console = Console(file=sys.stderr)
-    found = run_under_faults(task, settings, folder, kills, stops, seed, stop_s, console.print)
+    with folder_of_runs(out, "chaos") as folder:
+        found = run_under_faults(task, settings, folder, kills, stops, seed, stop_s, console.print)
     summary = {**found.summary(), "folder": str(folder)}
     if form is Form.JSON:
         print(json.dumps({**summary, "strikes": [asdict(s) for s in found.faults]}, indent=1))

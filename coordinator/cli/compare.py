@@ -39,7 +39,6 @@ def compare(
     """
     import json
     import sys
-    import time
 
     from rich.console import Console
 
@@ -47,21 +46,23 @@ def compare(
     from coordinator.experiments.plots import draw_alignment, draw_comparison
     from coordinator.experiments.tables import alignment_table, method_table
     from coordinator.job.spec import from_flags
+    from coordinator.runs.folders import folder_of_runs
+    from dfa_core.atomic_file import write_atomically
 
-    folder = (out or Path("runs") / f"compare-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
     settings = from_flags(flags, set_)
     log = Console(file=sys.stderr)
     names = [name.strip() for name in methods.split(",")]
-    rows = compare_methods(task, names, seeds, settings, folder, alignment, log.print)
     title = f"{task}, {seeds} seed(s)"
-    found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
-    text = json.dumps(found, indent=1)
-    (folder / "compare.json").write_text(text, encoding="utf-8")
-    draw_comparison(rows, folder / "compare.png", title)
-    aligned = [row for row in rows if row.alignment]
-    for row in aligned:
-        draw_alignment(row, folder / f"alignment-{row.method}.png", f"{title}: {row.method}")
+    with folder_of_runs(out, "compare") as folder:
+        rows = compare_methods(task, names, seeds, settings, folder, alignment, log.print)
+        found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
+        text = json.dumps(found, indent=1)
+        write_atomically(folder / "compare.json", text.encode())
+        draw_comparison(rows, folder / "compare.png", title)
+        aligned = [row for row in rows if row.alignment]
+        for row in aligned:
+            draw_alignment(row, folder / f"alignment-{row.method}.png", f"{title}: {row.method}")
     if form is Form.JSON:
         print(text)
         return

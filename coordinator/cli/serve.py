@@ -51,18 +51,20 @@ def serve(
 
     from coordinator.service.api.server import serve as run_service
     from coordinator.service.settings import ServiceSettings, read_secret
+    from workers.cpus import usable_cpus
 
     folder = (state or Path("errorcast-state")).absolute()
     given_data = os.environ.get("ERRORCAST_DATA")
     if given_data:  # the workers have other working directories
-        os.environ["ERRORCAST_DATA"] = str(Path(given_data).absolute())
+        given_data = str(Path(given_data).expanduser().absolute())
+        os.environ["ERRORCAST_DATA"] = given_data
     roots = [*(data_root or []), *([Path(given_data)] if given_data else [])]
     settings = ServiceSettings(
         state=folder,
         listen=listen,
         web=web,
         ray_address=ray_address,
-        cpus=cpus or os.cpu_count() or 1,
+        cpus=cpus or usable_cpus(),
         token=read_secret("--token-file", token_file) if token_file is not None else None,
         certificate=tls_cert,
         key=tls_key,

@@ -43,7 +43,7 @@ def train(
     from rich.console import Console
 
     from coordinator.cli.viewer import TerminalViewer, faults_line, result_table
-    from coordinator.job.spec import from_flags, given, merge, read_yaml
+    from coordinator.job.spec import from_flags, given, merge, read_recorded, read_yaml
     from coordinator.launch.train import train as run_training
     from dfa_core import JobError
 
@@ -69,7 +69,7 @@ def train(
     if not task and run_dir is not None:
         if not resume:
             raise JobError(f"{run_dir}: holds a run already; continue it with --resume")
-        task = str(read_yaml(run_dir / "job.yaml").get("task", ""))
+        task = str(read_recorded(run_dir / "job.yaml").get("task", ""))
     if not task:
         raise JobError("which task? see `errorcast tasks`; to begin, try: errorcast train digits")
     console = Console()

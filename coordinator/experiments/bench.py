@@ -41,7 +41,7 @@ def measure(
         raise JobError("replicas: the comparison gives each side one replica; set it to 1")
     workload = timing_workload(job, microbatches)
     worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-    payload = pack(workload)
+    payload = pack(workload, job.settings.working_dir)
     with ray_for(job.settings.blocks, resources.cpus, ray_address):
         workers = BenchWorkers(payload, job.settings.blocks, worker_resources, resources.timeout_s)
         ours = ErrorcastSide(payload, resources.threads, resources.timeout_s)

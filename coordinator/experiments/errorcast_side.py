@@ -46,7 +46,7 @@ class Rank0:
     """The coordinator in an actor of its own, as in a real run."""
 
     def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
-        self._threads, self._timeout_s, self._folders = threads, timeout_s, workload.folders
+        self._threads, self._timeout_s, self._payload = threads, timeout_s, workload
         self._workload: Workload = workload.unpack()
         self._joined_pipeline: JoinedPipeline | None = None
 
@@ -104,7 +104,8 @@ class Rank0:
             plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
             head = Head(workload.model, workload.loss, rule)
             prefetcher = cast(Prefetcher, workload.batches(m))
-            model = PickledPayload.pack(workload.model, self._folders)
+            where = self._payload.folders, self._payload.working_dir
+            model = PickledPayload.pack(workload.model, *where)
             pipeline = Pipeline(workers, plan, model, head, prefetcher, self._timeout_s)
             pipeline.start(None)
             self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher)

@@ -1,6 +1,5 @@
 """Compares the methods on one task: each is trained with several seeds."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from coordinator.inspection.saved_run import alignments
-from coordinator.job.resolve import resolve
+from coordinator.job.resolve import outcome, resolve
 from coordinator.job.spec import Settings, merge
 from coordinator.launch.ray_session import ray_for
 from coordinator.launch.train import Run, Viewer, train
@@ -129,10 +128,17 @@ def _row(method: str, runs: Sequence[Run], found: Sequence[Cosines]) -> Row:
 
 def _one(task: str, settings: Settings, folder: Path, viewer: Viewer | None) -> Run:
     existing = RunFolder(folder)
-    if existing.result.exists():
-        summary = json.loads(existing.result.read_text(encoding="utf-8"))
-        if summary["finished"]:
-            return Run(folder, resolve(task, settings), summary)
+    if existing.job.exists():
+        job, there = resolve(task, settings), existing.spec()
+        existing.check_same(job.spec)
+        summary = existing.summary()
+        if summary is not None and summary["finished"] and outcome(there) == outcome(job.spec):
+            return Run(folder, job, summary)
+        if there.epochs > job.settings.epochs:
+            raise JobError(
+                f"{folder}: holds a run of {there.epochs} epochs, not {job.settings.epochs}; name "
+                f"another --out"
+            )
     return train(task, run_dir=folder, resume=existing.job.exists(), viewer=viewer, **settings)
 
 

@@ -67,7 +67,7 @@ class Contender:
         """Start the workers of this side; they stop when the context ends."""
         resources, payload = (
             self.job.settings.resources,
-            pack(self.workload),
+            pack(self.workload, self.job.settings.working_dir),
         )
         worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
         workers = BenchWorkers(
@@ -114,9 +114,10 @@ def time_to_target(
 def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dict[str, float]]]:
     resources = contender.job.settings.resources
     with contender.workers() as (workers, payload):
+        folder = contender.job.settings.working_dir
         side = ErrorcastSide(payload, resources.threads, resources.timeout_s)
         try:
-            return side.time_to_target(workers, microbatches, pack(contender.criterion))
+            return side.time_to_target(workers, microbatches, pack(contender.criterion, folder))
         finally:
             side.stop()
 

@@ -1,5 +1,6 @@
 """Loads a finished run into one process, to evaluate or inspect it."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from coordinator.engine.evaluation import evaluate, samples_at_once
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
+from coordinator.job.places import in_folder
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.runs.checkpoint import Checkpoint, all_checkpoints
 from coordinator.runs.run_folder import RunFolder
@@ -30,18 +32,22 @@ class SavedRun:
     def scores(self) -> dict[str, float]:
         """Return the test loss and the task's metrics."""
         engine = SingleProcess(self._reference, self._prefetcher)
-        return evaluate(engine, self.job.task, self._splits.test)
+        with self._at_home():
+            return evaluate(engine, self.job.task, self._splits.test)
 
     def alignment(self) -> list[tuple[str, float]]:
         """Return (layer, cosine with the exact gradient) on the batch of the next step."""
-        cosines = alignment(self._reference, self.step, *self._prefetcher.batch(self.step))
+        with self._at_home():
+            batch = self._prefetcher.batch(self.step)
+        cosines = alignment(self._reference, self.step, *batch)
         labels = [layer.label for layer in self._reference.layers]
         return list(zip(labels, cosines, strict=True))
 
     @property
     def sample(self) -> Tensor:
         """Return the input of one test sample."""
-        x, _ = next(chunks(self._splits.test, 1))
+        with self._at_home():
+            x, _ = next(chunks(self._splits.test, 1))
         return x[0]
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -61,16 +67,20 @@ class SavedRun:
         if not 0 <= index < len(layers):
             raise JobError(f"--layer: {index} is not between 0 and {len(layers) - 1}")
         features, classes = [], []
-        for x, target in chunks(
-            self._splits.test, samples_at_once(self.job.task, self._splits.test)
-        ):
-            h: Activations = x
-            with torch.no_grad():
-                for module in layers[: index + 1]:
-                    h = module.evaluate(h)
-            features.append(tensors(h)[0].flatten(1).float())
-            classes.append(target if target.dim() == 1 else target[:, 0])
+        with self._at_home():
+            size = samples_at_once(self.job.task, self._splits.test)
+            for x, target in chunks(self._splits.test, size):
+                h: Activations = x
+                with torch.no_grad():
+                    for module in layers[: index + 1]:
+                        h = module.evaluate(h)
+                features.append(tensors(h)[0].flatten(1).float())
+                classes.append(target if target.dim() == 1 else target[:, 0])
         return torch.cat(features), torch.cat(classes)
+
+    def _at_home(self) -> AbstractContextManager[None]:
+        """Return a context in which the data set's relative paths lead to its files."""
+        return in_folder(self.job.settings.working_dir)
 
 
 def load_model(folder: Path, checkpoint: Checkpoint) -> tuple[Job, Reference]:
@@ -122,7 +132,9 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
         if checkpoint.step % every:
             continue
         reference = _reference(job, checkpoint, source.steps_per_epoch)
-        cosines = alignment(reference, checkpoint.step, *source.batch(checkpoint.step))
+        with in_folder(job.settings.working_dir):
+            batch = source.batch(checkpoint.step)
+        cosines = alignment(reference, checkpoint.step, *batch)
         labels = [layer.label for layer in reference.layers]
         measured.append((checkpoint.step, list(zip(labels, cosines, strict=True))))
     return measured
@@ -130,7 +142,8 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
 
 def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:
     rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
-    reference = Reference(job.model, job.task.loss, rule)
+    with in_folder(job.settings.working_dir):  # a factory may read files
+        reference = Reference(job.model, job.task.loss, rule)
     for module in reference.trained_modules():
         module.load_state(*checkpoint.modules.read(module.name))
     return reference

@@ -1,18 +1,20 @@
 """Turns what a user asked for into a checked job."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from errorcast.v1.job_pb2 import JobSpec
 
 from coordinator.job.checks import check_optimizer, check_settings, check_with_task
+from coordinator.job.places import InFolder, in_folder, place
 from coordinator.job.settings import DEFAULTS, JobSettings, decode
 from coordinator.job.spec import Settings, merge, parse, to_settings
 from dfa_core import ErrorFormat, FeedbackSpec, LearningRule, Model, OptimizerSpec, as_model
 from dfa_core.rule import Method
-from dfa_tasks import Task, make_task
+from dfa_tasks import Splits, Task, make_task
+from dfa_tasks.registry import split_file
 from workers.grid import Grid
 
 
@@ -88,11 +90,16 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
 
     Raises JobError, with one line for people, for the first thing that is wrong.
     """
+    own_code = isinstance(task, Task) or split_file(task) is not None
     given = parse({"task": task if isinstance(task, str) else task.name, **settings})
+    place(given, own_code)
     if isinstance(task, str):
         asked = decode(given)
-        task = make_task(task, asked.options, asked.data_dir, asked.method)
+        with in_folder(asked.working_dir):
+            task = make_task(given.task, asked.options, asked.data_dir, asked.method)
+    task = _in_folder(task, given.working_dir)
     spec = parse(merge(DEFAULTS, task.defaults, settings, {"task": given.task}))
+    place(spec, own_code)
     resources = spec.resources
     resources.threads = resources.threads or max(1, int(resources.cpus))
     job = Job(spec, task)
@@ -101,6 +108,15 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     check_optimizer(job.rule(steps_per_epoch=1).optimizer, layers)
     check_with_task(job.settings, task, layers)
     return job
+
+
+def _in_folder(task: Task, folder: str) -> Task:
+    """Return a task whose functions that load data run in a folder."""
+    if not folder:
+        return task
+    data = task.data if isinstance(task.data, Splits) else InFolder(folder, task.data)
+    fetch = None if task.fetch is None else InFolder(folder, task.fetch)
+    return replace(task, data=data, fetch=fetch)
 
 
 def resolve_spec(spec: JobSpec, changes: Mapping[str, Any] | None = None) -> Job:
@@ -121,9 +137,29 @@ def fingerprint(spec: JobSpec) -> Settings:
     epochs only where the learning rate depends on it.
     """
     settings = to_settings(spec)
-    where = ("blocks", "replicas", "resources", "checkpoint", "data_dir", "log_every", "faults")
-    for free in (*where, "stopping"):
+    where = (
+        "blocks",
+        "replicas",
+        "resources",
+        "checkpoint",
+        "data_dir",
+        "working_dir",
+        "log_every",
+    )
+    for free in (*where, "faults", "stopping"):
         del settings[free]
     if settings["optimizer"]["schedule"] in ("constant", "plateau"):
         del settings["epochs"]
+    return settings
+
+
+def outcome(spec: JobSpec) -> Settings:
+    """Return what a run's result depends on: its numbers, its end, and which epoch it chooses.
+
+    Unlike a fingerprint it tells apart runs that one could continue from the other, and folders of
+    data.
+    """
+    settings = to_settings(spec)
+    for free in ("blocks", "replicas", "resources", "checkpoint", "log_every"):
+        del settings[free]
     return settings

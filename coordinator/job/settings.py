@@ -159,6 +159,8 @@ class JobSettings:
     precision: number format that layers compute in.
     replicas: copies of every block, which share the microbatches.
     activations: number format that layers pass on to one another.
+    working_dir: folder in which the task's own code runs: relative paths in it start there. Empty
+        means the folder in which the run is started.
     """
 
     task: str = ""
@@ -181,6 +183,7 @@ class JobSettings:
     precision: Precision = "fp32"
     replicas: int = 1
     activations: Precision = "fp32"
+    working_dir: str = ""
 
 
 _GROUPS: Mapping[str, Any] = {

@@ -3,16 +3,19 @@
 Settings are nested dictionaries with the field names of job.proto; enums are lower-case names.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from math import isfinite
-from pathlib import Path
+from numbers import Integral
+from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
 from errorcast.v1.job_pb2 import JobSpec
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from coordinator.job import yaml_core
+from coordinator.job.exact_numbers import FIELD, note_exact, plain, with_exact
 from dfa_core.errors import JobError
 from dfa_core.names import nearest
 
@@ -20,6 +23,7 @@ Settings = dict[str, Any]
 
 _STRUCT = "google.protobuf.Struct"
 _OPTIONS = ("options", "layer_options")
+_PATHS = ("task", "data_dir", "checkpoint.path", "working_dir")  # `~` is the user's home in them
 _WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 
@@ -45,33 +49,39 @@ def parse(settings: Mapping[str, Any]) -> JobSpec:
     """Return the message. Raises JobError for an unknown field or a value of the wrong type."""
     checked = _checked(settings, JobSpec.DESCRIPTOR, "")
     try:
-        return json_format.ParseDict(checked, JobSpec())
+        spec = json_format.ParseDict(checked, JobSpec())
     except json_format.ParseError as error:
         raise JobError(f"job: {error}") from error
+    note_exact(spec, checked)
+    return spec
 
 
 def to_settings(spec: JobSpec) -> Settings:
     """Return the settings that parse to this message: fields that are set, texts and options."""
-    full: Settings = json_format.MessageToDict(
-        spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return _lowered(full, JobSpec.DESCRIPTOR)
+    return _settings(spec, always_print_fields_with_no_presence=True)
 
 
 def only_given(spec: JobSpec) -> Settings:
     """Return the settings that this message holds, without those that it leaves to the defaults."""
-    some: Settings = json_format.MessageToDict(spec, preserving_proto_field_name=True)
-    return _lowered(some, JobSpec.DESCRIPTOR)
+    return _settings(spec)
 
 
-def read_yaml(path: Path) -> Settings:
+def _settings(spec: JobSpec, **form: Any) -> Settings:
+    try:
+        full: Settings = json_format.MessageToDict(spec, preserving_proto_field_name=True, **form)
+    except json_format.Error as error:  # NaN in a Struct
+        raise JobError(f"job: {error}") from error
+    return _lowered(with_exact(full), JobSpec.DESCRIPTOR)
+
+
+def read_yaml(path: Path, load: Callable[[str], Any] = yaml_core.load) -> Settings:
     """Read a job file. Raises JobError if it cannot be read or is not a mapping."""
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read = load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise JobError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise JobError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(read, dict):
         raise JobError(
             f"{path}: must hold fields such as 'task: digits', not {type(read).__name__}"
@@ -79,10 +89,14 @@ def read_yaml(path: Path) -> Settings:
     return read
 
 
+def read_recorded(path: Path) -> Settings:
+    """Read the job.yaml of a run folder, also an older version's. Raises as read_yaml() does."""
+    return read_yaml(path, yaml_core.load_recorded)
+
+
 def to_yaml(spec: JobSpec) -> str:
     """Return the job as YAML, in the order of the message's fields."""
-    text: str = yaml.safe_dump(to_settings(spec), sort_keys=False)
-    return text
+    return yaml_core.dump(to_settings(spec))
 
 
 def assignment(text: str) -> Settings:
@@ -92,8 +106,8 @@ def assignment(text: str) -> Settings:
     if not equals or not all(names):
         raise JobError(f"--set {text}: must look like optimizer.lr=0.0005")
     try:
-        settings: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        settings: Any = yaml_core.load(value)
+    except ValueError as error:
         raise JobError(f"--set {text}: the value is not valid YAML") from error
     for name in reversed(names):
         settings = {name: settings}
@@ -118,13 +132,9 @@ def whole_numbers(name: str, text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _whole(value: Any) -> Any:
-    """Return whole numbers of a Struct as int: a Struct keeps all numbers as double."""
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _whole(item) for name, item in value.items()}
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def fields_of(message: Descriptor) -> Iterator[FieldDescriptor]:
+    """Yield the fields of a message that are settings."""
+    return (field for field in message.fields if field.name != FIELD)
 
 
 def enum_names(enum: EnumDescriptor) -> Iterator[str]:
@@ -145,10 +155,11 @@ def _prefix(enum: EnumDescriptor) -> str:
 def _checked(settings: Mapping[str, Any], message: Descriptor, path: str) -> Settings:
     """Return the settings as the message's JSON form; path: of the message, for errors."""
     result: Settings = {}
+    fields = {field.name: field for field in fields_of(message)}
     for key, value in settings.items():
-        field = message.fields_by_name.get(str(key))
+        field = fields.get(str(key))
         if field is None:
-            known = list(message.fields_by_name)
+            known = list(fields)
             raise JobError(f"{path}{key}: unknown field; {nearest(str(key), known)}")
         if value is not None:
             result[str(key)] = _value(value, field, f"{path}{key}")
@@ -160,7 +171,7 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise JobError(f"{path}: must hold fields of its own, not {value!r}")
         if field.message_type.full_name == _STRUCT:
-            return dict(value)
+            return plain(value, path)
         return _checked(value, field.message_type, f"{path}.")
     if field.enum_type is not None:
         names = list(enum_names(field.enum_type))
@@ -168,7 +179,7 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
             raise JobError(f"{path}: unknown '{value}'; {nearest(str(value), names)}")
         return f"{_prefix(field.enum_type)}{str(value).upper()}"
     if field.type == FieldDescriptor.TYPE_STRING:
-        return str(value)
+        return _text(value, path)
     if field.type == FieldDescriptor.TYPE_BOOL:
         if not isinstance(value, bool):
             raise JobError(f"{path}: {value!r} is not true or false")
@@ -176,29 +187,54 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
     return _number(value, field, path)
 
 
-def _number(value: Any, field: FieldDescriptor, path: str) -> float:
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str | PurePath):
+        raise JobError(f"{path}: {value!r} is not a text; put it in quotes")
+    text = str(value)
+    if path not in _PATHS or not text.startswith("~"):
+        return text
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        return str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise JobError(f"{path}: {text}: {error}") from error
+
+
+def _number(value: Any, field: FieldDescriptor, path: str) -> int | float:
+    try:
+        number = _read_number(value)
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(value, bool) or not isfinite(number):
         raise JobError(f"{path}: {value!r} is not a finite number")
     if field.type not in _WHOLE:
-        return number
+        return float(number)
     bits = 64 if field.type == FieldDescriptor.TYPE_UINT64 else 32
-    if not (number.is_integer() and 0 <= number < 2**bits):
+    if number != int(number) or not 0 <= number < 2**bits:
         raise JobError(f"{path}: {value!r} is not a whole number from 0 up")
-    return int(value) if isinstance(value, int | str) and str(value).isdigit() else int(number)
+    return int(number)
+
+
+def _read_number(value: Any) -> int | float:
+    """Return a number, or what a text from a command line says, as exactly as it is given.
+
+    Raises OverflowError for an integer beyond the doubles.
+    """
+    exact = isinstance(value, Integral)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value, exact = int(value), True
+    number = float(value)
+    return int(value) if exact else number
 
 
 def _lowered(settings: Settings, message: Descriptor) -> Settings:
     """Return settings from a message's JSON form: short names of enums, numbers as numbers."""
     result: Settings = {}
-    for field in message.fields:
+    for field in fields_of(message):
         value = settings.get(field.name)
         if field.message_type is not None:
             if field.message_type.full_name == _STRUCT:
-                result[field.name] = {k: _whole(v) for k, v in (value or {}).items()}
+                result[field.name] = value or {}
             else:
                 result[field.name] = _lowered(value or {}, field.message_type)
         elif field.enum_type is not None:

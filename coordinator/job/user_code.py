@@ -11,14 +11,15 @@ from dfa_tasks.registry import user_modules
 from workers.payload import PickledPayload
 
 
-def pack(thing: Any, folders: Sequence[str] | None = None) -> PickledPayload:
+def pack(thing: Any, working_dir: str = "", folders: Sequence[str] | None = None) -> PickledPayload:
     """Pickle something for the workers, including the code of users' task files.
 
+    working_dir: where relative paths in that code start, in the workers too.
     folders: where the workers look for the user's other modules; by default own_folders().
     """
     for module in user_modules():
         cloudpickle.register_pickle_by_value(module)
-    return PickledPayload.pack(thing, own_folders() if folders is None else folders)
+    return PickledPayload.pack(thing, own_folders() if folders is None else folders, working_dir)
 
 
 def own_folders() -> tuple[str, ...]:

@@ -6,11 +6,14 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 
 import ray
 
 from dfa_core import JobError
+from workers.cpus import usable_cpus
+from workers.ray_folder import check_sockets, default_folder
 
 _REACH_S = 10.0
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
@@ -33,7 +36,7 @@ def ray_for(workers: int, cpus: float, address: str | None = None) -> Iterator[N
     vars(ray._private.worker)["_worker_logs_enabled"] = False
     for name in ("ERRORCAST_DATA", "ERRORCAST_CACHE"):  # workers read them in another folder
         if os.environ.get(name):
-            os.environ[name] = str(Path(os.environ[name]).absolute())
+            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
     # Ray puts the current folder first on its workers' path, where a user's workers.py would hide
     # ours: start Ray in an empty folder, which its processes then keep as their own
     with tempfile.TemporaryDirectory(prefix="errorcast-") as empty:
@@ -52,11 +55,13 @@ def _start(workers: int, cpus: float) -> None:
     # Ray's processes listen on all interfaces even when given an address; what keeps others out is
     # its token, which ray.init switches on for a cluster of its own (Ray 2.60)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    promised = max(os.cpu_count() or 1, int(workers * cpus + 0.999))
+    folder = default_folder()
+    check_sockets(folder)
     try:
         ray.init(
             address="local",  # not a cluster that happens to run on this machine
-            num_cpus=promised,
+            num_cpus=max(usable_cpus(), ceil(workers * cpus)),
+            _temp_dir=str(folder),
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
             **_QUIET,

@@ -1,6 +1,5 @@
 """`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
 
-import json
 import signal
 import threading
 import time
@@ -15,11 +14,12 @@ import safetensors.torch
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from coordinator.job.resolve import Job, resolve
-from coordinator.job.spec import Settings, merge, to_settings
+from coordinator.job.spec import merge, to_settings
 from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
 from coordinator.runs.curves import draw_curves
-from coordinator.runs.run_folder import RunFolder
+from coordinator.runs.folders import new_folder
+from coordinator.runs.run_folder import Begin, RunFolder
 from coordinator.training.actor import training_actor
 from coordinator.training.events import (
     Event,
@@ -107,19 +107,23 @@ def train(
     Raises JobError for a job that cannot run as given, TrainingFailed for one that failed on its
     way (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
     """
-    folder = RunFolder(Path(run_dir).absolute() if run_dir else _new_folder(task))
-    if resume and (folder.job.exists() or "checkpoint" not in settings):
-        settings = merge(to_settings(folder.spec()), settings)
+    given = RunFolder(Path(run_dir).expanduser().absolute()) if run_dir else None
+    if resume and ((given is not None and given.job.exists()) or "checkpoint" not in settings):
+        if given is None:
+            raise JobError("--resume: which run? name its folder with --run-dir")
+        settings = merge(to_settings(given.spec()), settings)
         settings.pop("task", None)
-    job = resolve(task, _absolute(settings))
+    job = resolve(task, settings)
+    begin: Begin = "resume" if resume else "new"
+    if given is not None:
+        given.look(job.spec, begin)  # a look now is quicker; the one that counts is the actor's
     if job.task.fetch is not None:
         job.task.fetch()
-    folder.prepare(job.spec, resume)
-    payload = _pickled(job.task)
+    payload = _pickled(job)
+    folder = given or RunFolder(new_folder(_stem(task)))
     resources = job.settings.resources
     with ray_for(len(job.grid), resources.cpus, ray_address):
-        summary = _run(job, payload, folder, viewer)
-    folder.result.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        summary = _run(job, payload, folder, begin, viewer)
     draw_curves(folder.curve(), folder.curves, title=_title(job))
     return Run(folder.path, job, summary)
 
@@ -129,9 +133,12 @@ class _CoordinatorDied(TrainingFailed):
 
 
 def _run(
-    job: Job, payload: PickledPayload, folder: RunFolder, viewer: Viewer | None
+    job: Job, payload: PickledPayload, folder: RunFolder, begin: Begin, viewer: Viewer | None
 ) -> Mapping[str, Any]:
-    """Run the job to its end in a training actor; start a new actor when one dies."""
+    """Run the job to its end in a training actor; start a new actor when one dies.
+
+    Only the actor writes to the folder, under the folder's lock.
+    """
     recovery = Recovery(job.settings.faults.recoveries)
     packed, spec = ray.put(payload), job.spec.SerializeToString()
     timeout_s = job.settings.resources.timeout_s
@@ -139,7 +146,8 @@ def _run(
         while True:
             actor = training_actor(job.settings.resources.coordinator_gpus)
             try:
-                actor.run.remote(packed, spec, folder.path)
+                actor.run.remote(packed, spec, folder.path, begin)
+                begin = "either"  # the next actor continues from what this one has saved, if any
                 for event in _follow(actor, viewer, recovery, noted, timeout_s):
                     summary = _ended(event)
                     if summary is not None:
@@ -237,31 +245,19 @@ def _ended(event: Event) -> Mapping[str, Any] | None:
     return None
 
 
-def _absolute(settings: Settings) -> Settings:
-    """Make paths absolute: Ray's processes run in other folders than the user's."""
-    if settings.get("data_dir"):
-        settings = {**settings, "data_dir": str(Path(settings["data_dir"]).absolute())}
-    checkpoint = settings.get("checkpoint")
-    place = str(checkpoint.get("path") or "") if isinstance(checkpoint, Mapping) else ""
-    if place and "://" not in place:
-        settings = merge(settings, {"checkpoint": {"path": str(Path(place).absolute())}})
-    return settings
-
-
-def _pickled(task: Task) -> PickledPayload:
+def _pickled(job: Job) -> PickledPayload:
     try:
-        return pack(task)
+        return pack(job.task, job.settings.working_dir)
     except Exception as error:
         raise JobError(
-            f"task '{task.name}' cannot be sent to the workers ({type(error).__name__}: {error}); "
-            f"build what it holds inside its functions"
+            f"task '{job.task.name}' cannot be sent to the workers ({type(error).__name__}: "
+            f"{error}); build what it holds inside its functions"
         ) from error
 
 
-def _new_folder(task: str | Task) -> Path:
+def _stem(task: str | Task) -> str:
     name = task if isinstance(task, str) else task.name
-    stem = Path(name.rpartition(":")[2] or name).stem
-    return Path("runs").absolute() / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path(name.rpartition(":")[2] or name).stem
 
 
 def _title(job: Job) -> str:

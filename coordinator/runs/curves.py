@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from dfa_core.atomic_file import atomic_path
+
 
 def draw_curves(curve: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Draw training and test loss on the left, the task's metrics on the right, as a PNG.
@@ -37,4 +39,5 @@ def draw_curves(curve: Sequence[dict[str, Any]], path: Path, title: str) -> None
     for axes in (loss_axes, metric_axes):
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")

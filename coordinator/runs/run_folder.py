@@ -4,24 +4,27 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import safetensors.torch
 from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
 
+from coordinator.job.places import same_task
 from coordinator.job.resolve import fingerprint
 from coordinator.job.settings import DEFAULTS
-from coordinator.job.spec import Settings, merge, parse, read_yaml, to_yaml
+from coordinator.job.spec import Settings, merge, parse, read_recorded, to_yaml
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, remove_after
+from coordinator.runs.folders import locked_folder
 from dfa_core import JobError
-from dfa_core.atomic_file import atomic_path, locked_file
+from dfa_core.atomic_file import atomic_path
 from workers.state_files import DamagedFile
 from workers.storage import Folder, LocalFolder, open_folder
 
 T = TypeVar("T")
 
-_LOCK_S = 8.0  # Ray takes five seconds to kill a process that was stopped
+# what a run wants of its folder: no run, a run to continue, or either
+Begin = Literal["new", "resume", "either"]
 
 
 class RunFolder:
@@ -44,30 +47,58 @@ class RunFolder:
         place = self.spec().checkpoint.path if self.job.is_file() else ""
         return open_folder(place) if place else LocalFolder(self.path / "checkpoints")
 
-    def prepare(self, spec: JobSpec, resume: bool) -> None:
-        """Make the folder ready for a run of this job, and write job.yaml.
+    @contextmanager
+    def opened(self, spec: JobSpec, begin: Begin) -> Iterator[None]:
+        """Take the folder for a run of this job: lock it, look at it, then write job.yaml.
 
-        Raises JobError when it cannot be written, holds another job, or holds a run already and
-        `resume` was not asked for.
+        The lock is held inside the block, and dies with the process. Nothing is written before the
+        folder is locked, and nothing that was seen before counts.
+
+        Raises JobError when another run uses the folder or the job's checkpoint.path, when the
+        folder cannot be written, and as look() does.
+        """
+        with ExitStack() as held:
+            for folder in self._to_lock(spec):
+                held.enter_context(locked_folder(folder))
+            if not self.look(spec, begin):
+                self.result.unlink(missing_ok=True)  # of a run whose checkpoints are gone
+            try:
+                LocalFolder(self.path).write(self.job.name, to_yaml(spec).encode())
+            except OSError as error:
+                raise JobError(f"run folder {self.path} cannot be written: {error}") from error
+            yield
+
+    def look(self, spec: JobSpec, begin: Begin) -> bool:
+        """Return whether there are checkpoints that this run would continue from.
+
+        Raises JobError when the folder, or the job's checkpoint.path, is not as `begin` wants it,
+        or holds another job.
         """
         place = spec.checkpoint.path
         saved = [n for n in self.checkpoints.names() if n.startswith("step-")]
         elsewhere = open_folder(place).names() if place else []
         saved += [n for n in elsewhere if n.startswith("step-")]
-        if saved and not resume:
+        if saved and begin == "new":
             raise JobError(
                 f"{place or self.path}: holds a run already; continue it with --resume, or name "
                 f"another {'checkpoint.path' if place else '--run-dir'}"
             )
-        if resume and self.job.exists():
-            self._check_same(fingerprint(self.spec()), spec)
-        elif resume and not saved:  # checkpoints in another folder are enough
+        if begin != "new" and self.job.exists():
+            self.check_same(spec)
+        elif begin == "resume" and not saved:  # checkpoints in another folder are enough
             raise JobError(f"{self.path}: holds no run to resume (there is no job.yaml)")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            LocalFolder(self.path).write(self.job.name, to_yaml(spec).encode())
-        except OSError as error:
-            raise JobError(f"run folder {self.path} cannot be written: {error}") from error
+        return bool(saved)
+
+    def _to_lock(self, spec: JobSpec) -> list[Path]:
+        """Return the folders on this machine that a run of this job writes to, each once."""
+        place = spec.checkpoint.path
+        elsewhere = [self.checkpoints, *([open_folder(place)] if place else [])]
+        paths = [folder.on_disk for folder in elsewhere]
+        outside = {path.resolve() for path in paths if path is not None} - {
+            self.path.resolve(),
+            (self.path / "checkpoints").resolve(),
+        }
+        return [self.path, *sorted(outside)]
 
     def keep(self, files: Mapping[str, str]) -> None:
         """Put a task's own files beside the model.
@@ -80,21 +111,27 @@ class RunFolder:
                 raise JobError(f"{path}: is another one than the data gives now; put back the data")
             LocalFolder(self.path).write(name, text.encode())
 
+    def check_same(self, spec: JobSpec) -> None:
+        """Raise JobError when the folder holds another job."""
+        self._check_same(fingerprint(self.spec()), spec)
+
     def _check_same(self, there: Settings, spec: JobSpec) -> None:
         asked, there = fingerprint(spec), merge(DEFAULTS, there)  # an older one lacks newer fields
+        if same_task(str(there.get("task")), asked["task"]):
+            there["task"] = asked["task"]
         different = [name for name in asked if there.get(name) != asked[name]]
         if different:
             name = different[0]
             raise JobError(
                 f"{self.path}: holds another job: its {name} is {there.get(name)}, not "
-                f"{asked[name]}; name another --run-dir"
+                f"{asked[name]}; name another folder"
             )
 
     def spec(self) -> JobSpec:
         """Return the job of this run. Raises JobError when there is none."""
         if not self.job.is_file():
             raise JobError(f"{self.path}: is no run folder (there is no job.yaml)")
-        return parse(merge(DEFAULTS, read_yaml(self.job)))
+        return parse(merge(DEFAULTS, read_recorded(self.job)))
 
     def checkpoint(
         self, counts: Callable[[Checkpoint], bool] = lambda _: True
@@ -152,22 +189,17 @@ class RunFolder:
         """Remove the checkpoints of later steps: the run was rolled back."""
         remove_after(self.checkpoints, step)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs out of the folder inside the block; the lock dies with its process.
+    def write_result(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary of a run that has ended. Raises OSError when the write fails."""
+        text = json.dumps(summary, indent=1)
+        LocalFolder(self.path).write(self.result.name, text.encode())
 
-        Raises JobError when another run has it and keeps it for some seconds.
-        """
-        folders, checkpoints = [self.path], self.checkpoints
-        if isinstance(checkpoints, LocalFolder) and checkpoints.path.parent != self.path:
-            folders.append(checkpoints.path)
-        with ExitStack() as held:
-            for folder in folders:
-                try:
-                    held.enter_context(locked_file(folder / "lock", _LOCK_S))
-                except BlockingIOError as error:
-                    raise JobError(f"{folder}: another run is using this folder") from error
-            yield
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of a run that has ended, None where none has."""
+        if not self.result.is_file():
+            return None
+        summary: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+        return summary
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl."""

@@ -1,10 +1,11 @@
 """The training actor: rank 0 of a job, with its data, head and loss, in a Ray actor of its own."""
 
+import os
 import signal
 import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
-from coordinator.runs.run_folder import RunFolder
+from coordinator.runs.run_folder import Begin, RunFolder
 from coordinator.training.events import (
     Event,
     Failed,
@@ -74,22 +75,23 @@ class TrainingWork:
             raise ValueError("this actor has had another job")
         if self._thread is None:
             self._run_dir = run_dir
-            arguments = (None, spec, run_dir)
+            arguments = (None, spec, run_dir, "either")
             self._thread = threading.Thread(
                 target=self.run, args=arguments, name="run", daemon=True
             )
             self._thread.start()
 
-    def run(self, task: PickledPayload | None, spec: bytes, run_dir: Path) -> None:
+    def run(self, task: PickledPayload | None, spec: bytes, run_dir: Path, begin: Begin) -> None:
         """Run a job to its end; the last event is Finished or Failed, whatever happens.
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
+        begin: what the run wants of its folder.
         """
         self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
         try:
             torch.set_num_threads(self._spec.resources.threads)
             with ExitStack() as at_end:
-                at_end.enter_context(self._folder.locked())
+                at_end.enter_context(self._folder.opened(self._spec, begin))
                 placement = self._place(at_end)
                 summary = self._run(self._job(), placement, at_end)
             self._emit(Finished(summary))
@@ -106,10 +108,12 @@ class TrainingWork:
     def _job(self) -> Job:
         if self._task is not None:
             return Job(self._spec, self._task.unpack())
+        if self._spec.working_dir:
+            with suppress(OSError):  # the task then says which of its files is missing
+                os.chdir(self._spec.working_dir)
         job = resolve_spec(self._spec)
         if job.task.fetch is not None:
             job.task.fetch()
-        self._folder.prepare(self._spec, resume=self._folder.job.exists())
         return job
 
     def _place(self, at_end: ExitStack) -> Placement | None:
@@ -146,6 +150,7 @@ class TrainingWork:
             trainer.stop()
         summary = trainer.run()
         self._folder.write_model(self._folder.model)
+        self._folder.write_result(summary)
         return summary
 
     def _engine(
@@ -175,7 +180,7 @@ class TrainingWork:
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit(PlanMade(table, weights, links))
         folders = self._task.folders if self._task is not None else None
-        model = pack(job.model, folders)  # alone: workers need no data
+        model = pack(job.model, job.settings.working_dir, folders)  # alone: workers need no data
         head = Head(job.model, job.task.loss, rule)
         head.to(device_here())
         return Pipeline(

@@ -1,7 +1,6 @@
 """The tasks of view synthesis: from photographs of a scene to new views of it."""
 
 import inspect
-import os
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from dfa_core import JobError
-from dfa_tasks.download import cache_folder
+from dfa_tasks.download import cache_folder, data_folder
 from dfa_tasks.options import check_options, settings_of
 from dfa_tasks.task import Installed, Splits, Task
 from dfa_tasks.view_synthesis.blender_scene import FAR, NEAR, read_blender
@@ -81,8 +80,8 @@ def scene_folder(scene: str, data_dir: str) -> Path:
 
     Raises JobError, which says what to put where, when there is none.
     """
-    given = data_dir or os.environ.get("ERRORCAST_DATA", "")
-    roots = [Path(given), Path(given) / _FOLDER] if given else []
+    given = data_folder(data_dir)
+    roots = [given, given / _FOLDER] if given is not None else []
     for root in [*roots, cache_folder() / _FOLDER]:
         if any((root / scene / name).is_file() for name in (_BLENDER, _LLFF)):
             return (root / scene).absolute()

@@ -3,13 +3,13 @@
 A run on workers has the bits of this one, and continues from its folder.
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
-from coordinator.job.resolve import resolve
+from coordinator.job.resolve import Job, resolve
 from coordinator.launch.train import Run, Viewer
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import Event, Progress
@@ -38,8 +38,13 @@ def train_here(
     **settings: Any,
 ) -> Run:
     """Train; settings: as those of coordinator.train, which need no worker."""
-    job, folder, shown = resolve(task, settings), RunFolder(run_dir), viewer or Nobody()
-    folder.prepare(job.spec, resume)
+    job, folder = resolve(task, settings), RunFolder(run_dir)
+    with folder.opened(job.spec, "resume" if resume else "new"):
+        summary = _train(job, folder, viewer or Nobody())
+    return Run(folder.path, job, summary)
+
+
+def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     splits = job.task.splits()
     folder.keep(job.task.files)
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
@@ -48,7 +53,7 @@ def train_here(
     reference = Reference(job.model, job.task.loss, rule, job.method)
 
     def emit(one: Event | Progress) -> None:
-        shown.progress(one) if isinstance(one, Progress) else shown.event(one)
+        viewer.progress(one) if isinstance(one, Progress) else viewer.event(one)
 
     engine = SingleProcess(reference, prefetcher)
     trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit)
@@ -57,5 +62,5 @@ def train_here(
     finally:
         prefetcher.close()
     folder.write_model(folder.model)
-    folder.result.write_text(json.dumps(summary), encoding="utf-8")
-    return Run(folder.path, job, summary)
+    folder.write_result(summary)
+    return summary

@@ -11,8 +11,10 @@ from coordinator.service.errors import NOT_ALLOWED, ServiceError
 def check_allowed_paths(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
     """Make a spec's paths absolute, with symlinks resolved, and check where they lead.
 
+    A task file's code runs in the file's folder, unless the spec names another one.
+
     Raises ServiceError for a task file outside the `code` folders, for data outside the `data`
-    folders, and for any checkpoint folder.
+    folders, for a working folder outside both, and for any checkpoint folder.
     """
     path, colon, function = spec.task.rpartition(":")
     if colon or "/" in spec.task or spec.task.endswith(".py"):
@@ -21,10 +23,20 @@ def check_allowed_paths(spec: JobSpec, code: Sequence[Path], data: Sequence[Path
             allowed = "in a folder that --allow-code opens" if code else "installed (--allow-code)"
             raise ServiceError(NOT_ALLOWED, f"task: {spec.task} is not {allowed}")
         spec.task = f"{file}:{function}"
+        spec.working_dir = spec.working_dir or str(file.parent)
     if spec.checkpoint.path:
         raise ServiceError(
             NOT_ALLOWED, "checkpoint.path: the service chooses where checkpoints are; leave it out"
         )
+    if spec.working_dir:
+        folder = _inside(spec.working_dir, [*code, *data])
+        if folder is None:
+            raise ServiceError(
+                NOT_ALLOWED,
+                f"working_dir: {spec.working_dir} is in no folder of --allow-code or --data-root; "
+                f"leave it out, and the task runs in its file's folder",
+            )
+        spec.working_dir = str(folder)
     if spec.data_dir:
         folder = _inside(spec.data_dir, data)
         if folder is None:

@@ -224,13 +224,17 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
     async def Predict(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PredictRequest], context: Context
     ) -> AsyncIterator[pb.PredictResponse]:
-        """Answer each request with the outputs of its samples."""
+        """Answer each request with the outputs of its samples, by the same weights in one call."""
         folder: Path | None = None
+        weights: int | None = None  # the step that they are of
         with self._stream_of(context):
             async for request in request_iterator:
                 if request.job_id or folder is None:
                     folder = self._supervisor.folder(self._job(request.job_id).job.id)
-                yield pb.PredictResponse(output=await self._models.predict(folder, request.input))
+                    weights = None
+                async for part in self._models.predict(folder, request.input, weights):
+                    weights = part.step
+                    yield pb.PredictResponse(output=part.outputs)
 
     async def GetTimeline(  # noqa: N802
         self, request: pb.GetTimelineRequest, _: Context

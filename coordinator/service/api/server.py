@@ -19,6 +19,7 @@ from coordinator.service.api.methods import Methods
 from coordinator.service.jobs.notifier import JobNotifier
 from coordinator.service.jobs.store import Store
 from coordinator.service.jobs.supervisor import Supervisor
+from coordinator.service.processes import own_ray
 from coordinator.service.processes.cluster import ClusterLink
 from coordinator.service.processes.model_client import ModelClient
 from coordinator.service.settings import ServiceSettings
@@ -41,6 +42,8 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         """Open the state folder. Raises JobError when it cannot be used."""
         settings.check()
+        if not settings.ray_address:
+            own_ray.check_folder(settings.state)
         self._settings = settings
         self._store = Store(settings.state)
 
@@ -113,7 +116,7 @@ class Service:
             interceptors=[AuthInterceptor(self._settings.token)],
             options=[
                 ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", limit),
+                ("grpc.max_send_message_length", -1),  # a single sample may have a large output
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -27,12 +28,21 @@ _MODEL_S = 120.0
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
 _DIMENSIONS = 16
+_PART_BYTES = 1 << 20  # a client's gRPC takes 4 MiB in one message, if it is not told otherwise
 _ERROR_KINDS: dict[str, ErrorKind] = {
     "JobError": BAD_JOB,
     "NoCheckpoint": NO_CHECKPOINT,
     "DamagedCheckpoint": DAMAGED,
     "BadInput": BAD_REQUEST,
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """The outputs of some samples, and the step of the weights that gave them."""
+
+    outputs: Tensor
+    step: int
 
 
 class ModelClient:
@@ -74,8 +84,17 @@ class ModelClient:
         finally:
             output.unlink(missing_ok=True)
 
-    async def predict(self, run_dir: Path, samples: Tensor) -> Tensor:
-        """Return the outputs of samples by the newest weights. Raises ServiceError."""
+    async def predict(
+        self, run_dir: Path, samples: Tensor, step: int | None
+    ) -> AsyncIterator["Part"]:
+        """Yield the outputs of samples in order, in parts of about 1 MiB.
+
+        A part holds whole samples, at least one.
+
+        step: of the weights; None takes the newest.
+
+        Raises ServiceError.
+        """
         if samples.type not in _NAMES or not 1 <= len(samples.shape) <= _DIMENSIONS:
             raise ServiceError(BAD_REQUEST, "input: must have a type and 1 to 16 dimensions")
         entries = prod(samples.shape)
@@ -84,14 +103,23 @@ class ModelClient:
                 BAD_REQUEST,
                 f"input: {len(samples.data):,} bytes do not fit {entries:,} entries",
             )
-        request: Header = {
-            "do": "predict",
-            "run_dir": str(run_dir),
-            "type": _NAMES[samples.type],
-            "shape": list(samples.shape),
-        }
-        header, data = await self._read(request, samples.data)
-        return Tensor(type=DATA_TYPE_FLOAT32, shape=header["shape"], data=data)
+        each = len(samples.data) // samples.shape[0]
+        first, rows = 0, samples.shape[0]
+        while first < samples.shape[0]:
+            rows = min(rows, samples.shape[0] - first)
+            request: Header = {
+                "do": "predict",
+                "run_dir": str(run_dir),
+                "type": _NAMES[samples.type],
+                "shape": [rows, *samples.shape[1:]],
+                "step": step,
+                "bytes": _PART_BYTES,
+            }
+            header, data = await self._read(request, samples.data[first * each :][: rows * each])
+            step, rows = header["step"], header["samples"]  # no more would fit the next time
+            first += rows
+            outputs = Tensor(type=DATA_TYPE_FLOAT32, shape=header["shape"], data=data)
+            yield Part(outputs, header["step"])
 
     async def stop(self) -> None:
         """End both processes."""

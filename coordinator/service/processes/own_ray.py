@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfa_core.errors import JobError
+from workers.ray_folder import check_sockets
 
 _START_S = 60.0
 _STOP_S = 10.0
@@ -48,6 +49,11 @@ def find(state: Path) -> OwnRay | None:
             port = words[words.index("--port") + 1]
             return OwnRay(f"127.0.0.1:{port}", int(process.name), folder)
     return None
+
+
+def check_folder(state: Path) -> None:
+    """Raise JobError when a Ray for this state folder cannot open its sockets."""
+    check_sockets(_folder(state))
 
 
 def find_or_start(state: Path, cpus: int) -> OwnRay:

@@ -597,7 +597,7 @@ class PredictResponse(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def output(self) -> Global___Tensor:
-        """Output of the head for each sample."""
+        """Output of the head for each of the next samples."""
 
     def __init__(
         self,

@@ -179,7 +179,8 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Predict(self, request_iterator, context):
-        """Computes outputs with the newest checkpoint. Each request gets one response, in order.
+        """Computes outputs with the newest checkpoint. Each request gets one or more responses, in
+        order: its outputs, in parts of about 1 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

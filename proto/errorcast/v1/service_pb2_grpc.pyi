@@ -63,7 +63,9 @@ class TrainingServiceStub:
     DownloadModel: _grpc.UnaryStreamMultiCallable[_service_pb2.DownloadModelRequest, _service_pb2.DownloadModelResponse]
     """Sends the weights of the newest checkpoint as one safetensors file."""
     Predict: _grpc.StreamStreamMultiCallable[_service_pb2.PredictRequest, _service_pb2.PredictResponse]
-    """Computes outputs with the newest checkpoint. Each request gets one response, in order."""
+    """Computes outputs with the newest checkpoint. Each request gets one or more responses, in
+    order: its outputs, in parts of about 1 MiB.
+    """
     GetTimeline: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetTimelineRequest, _service_pb2.GetTimelineResponse]
     """Traces a few steps of a running job."""
 
@@ -102,7 +104,9 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     DownloadModel: _aio.UnaryStreamMultiCallable[_service_pb2.DownloadModelRequest, _service_pb2.DownloadModelResponse]  # type: ignore[assignment]
     """Sends the weights of the newest checkpoint as one safetensors file."""
     Predict: _aio.StreamStreamMultiCallable[_service_pb2.PredictRequest, _service_pb2.PredictResponse]  # type: ignore[assignment]
-    """Computes outputs with the newest checkpoint. Each request gets one response, in order."""
+    """Computes outputs with the newest checkpoint. Each request gets one or more responses, in
+    order: its outputs, in parts of about 1 MiB.
+    """
     GetTimeline: _aio.UnaryUnaryMultiCallable[_service_pb2.GetTimelineRequest, _service_pb2.GetTimelineResponse]  # type: ignore[assignment]
     """Traces a few steps of a running job."""
 
@@ -204,7 +208,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_service_pb2.PredictRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.PredictResponse], _abc.AsyncIterator[_service_pb2.PredictResponse]]:
-        """Computes outputs with the newest checkpoint. Each request gets one response, in order."""
+        """Computes outputs with the newest checkpoint. Each request gets one or more responses, in
+        order: its outputs, in parts of about 1 MiB.
+        """
 
     @_abc_1.abstractmethod
     def GetTimeline(

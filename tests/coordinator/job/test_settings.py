@@ -8,7 +8,7 @@ from google.protobuf.descriptor import Descriptor
 
 from coordinator.job.resolve import resolve
 from coordinator.job.settings import DEFAULTS, JobSettings, decode
-from coordinator.job.spec import enum_names, parse
+from coordinator.job.spec import enum_names, fields_of, parse
 from dfa_core.feedback.error_format import ErrorKind
 from dfa_core.feedback.matrix import Distribution
 from dfa_core.feedback.rules import FeedbackKind
@@ -32,9 +32,9 @@ TYPES: dict[str, Any] = {
 
 def check_fields(group: type[Any], message: Descriptor) -> None:
     """The same names in the same order; the same values of enums."""
-    assert [field.name for field in fields(group)] == [field.name for field in message.fields]
+    assert [field.name for field in fields(group)] == [field.name for field in fields_of(message)]
     types = get_type_hints(group, localns=TYPES)
-    for field in message.fields:
+    for field in fields_of(message):
         if is_dataclass(types[field.name]):
             check_fields(types[field.name], field.message_type)
         if field.enum_type is not None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset, TensorDataset
 from coordinator import train
 from coordinator.launch.train import Run, _noted_interrupts
 from coordinator.runs.checkpoint import _seal
+from coordinator.runs.folders import locked_folder
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import Progress, Warned
 from dfa_core import JobError
@@ -123,11 +125,25 @@ def test_a_run_of_an_older_version_continues(a_ray: None, tmp_path: Path) -> Non
 
 def test_a_folder_has_one_run(a_ray: None, tmp_path: Path) -> None:
     with (
-        RunFolder(tmp_path / "run").locked(),
+        locked_folder(tmp_path / "run"),
         pytest.raises(JobError, match="another run is using"),
     ):
         train("digits", epochs=1, run_dir=tmp_path / "run")
     train("digits", method="bp", epochs=1, options={"width": 32}, run_dir=tmp_path / "run")
+
+
+def test_seeds_that_are_started_together_are_runs_of_their_own(
+    a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {"method": "shallow", "epochs": 1, "options": {"width": 16}}
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(threads.map(lambda seed: train("digits", seed=seed, **settings), range(3)))
+    assert len({run.folder for run in runs}) == 3
+    for seed, run in enumerate(runs):
+        assert run.summary["finished"]
+        assert RunFolder(run.folder).spec().seed == seed
+        assert_same(run, train_here("digits", tmp_path / f"{seed}", seed=seed, **settings))
 
 
 def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ class Story:
         self.reference = Reference(self.job.model, self.job.task.loss, self.rule, "bp")
         self.engine = Breaking(self.reference, Prefetcher(self.source, 16, 1), at)
         self.folder, self.events = RunFolder(path), list[Event | Progress]()
-        self.folder.prepare(self.job.spec, resume=self.folder.job.exists())
+        with self.folder.opened(self.job.spec, "either"):
+            pass  # its story alone uses the folder
 
     def run(self) -> dict[str, Any]:
         trainer = Trainer(
