@@ -19,6 +19,7 @@ from dfa_core.activations import Activations, TensorSpec, copied, detached, tens
 from dfa_core.block import Block, OnLayer, add_local_gradients, skip_if_non_finite
 from dfa_core.errors import JobError
 from dfa_core.layer import Layer
+from dfa_core.seeding import Draws, drawing_from
 
 _WARM_UPS = 3  # libraries choose kernels and allocate memory in their first calls: not capturable
 
@@ -175,7 +176,7 @@ class GraphedBlock(Block):
 def _state_restored(layers: Sequence[Layer]) -> Iterator[None]:
     """Restore torch's generators and the layers' buffers afterwards."""
     buffers = {b: b.clone() for layer in layers for b in layer.module.buffers()}
-    with layers[0].drawing(0, 0):
+    with drawing_from(0, Draws.TORCH):
         yield
     for buffer, before in buffers.items():
         buffer.data.copy_(before)

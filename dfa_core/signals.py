@@ -8,7 +8,7 @@ from torch import Tensor
 from dfa_core.activations import TensorSpec
 from dfa_core.errors import JobError
 from dfa_core.rule import LearningRule
-from dfa_core.seeding import derive, drawing_from
+from dfa_core.seeding import Draws, derive, drawing_from
 
 
 def known_before_forward(rule: LearningRule) -> bool:
@@ -41,7 +41,7 @@ def message(signal: Tensor, rule: LearningRule, step: int, microbatch: int) -> T
     form = rule.feedback.sent_as
     if not form.draws:
         return form.encode(signal)
-    with drawing_from(derive(rule.seed, "draw", "error", step, microbatch)):
+    with drawing_from(derive(rule.seed, "draw", "error", step, microbatch), Draws.TORCH):
         return form.encode(signal)
 
 

@@ -5,12 +5,14 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dfa_core import JobError
 from dfa_core.names import nearest
+from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import standard
 from dfa_tasks.graphs import tasks as graphs
 from dfa_tasks.language import tasks as language
@@ -34,7 +36,11 @@ INSTALLED: Mapping[str, Installed] = {
 
 
 def make_task(
-    name: str, options: Mapping[str, Any], data_dir: str = "", method: str = "dfa"
+    name: str,
+    options: Mapping[str, Any],
+    data_dir: str = "",
+    method: str = "dfa",
+    seed: int = 0,
 ) -> Task:
     """Build an installed task, or the one that a function in a user's file returns.
 
@@ -42,9 +48,15 @@ def make_task(
     options: arguments for the task's function.
     data_dir: folder of the data sets; passed to a function that has such a parameter.
     method: how the model will learn; passed to a function that has such a parameter.
+    seed: of what the file and the function draw from global generators, e.g. a model's weights.
 
     Raises JobError for an unknown name or option, and when the user's file or function fails.
     """
+    with drawing_from(derive(seed, "task")):
+        return _make_task(name, options, {"data_dir": data_dir, "method": method})
+
+
+def _make_task(name: str, options: Mapping[str, Any], also: Mapping[str, str]) -> Task:
     found = split_file(name)
     if found is not None:
         maker, title = _from_file(*found), found[1]
@@ -57,7 +69,7 @@ def make_task(
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         check_options(title, options, known)
     arguments = typed_options(options, maker)
-    for given, value in {"data_dir": data_dir, "method": method}.items():
+    for given, value in also.items():
         if given in known:
             arguments[given] = value
     try:
@@ -68,7 +80,8 @@ def make_task(
         raise JobError(f"task '{name}' failed: {_reason(error)}") from error
     if not isinstance(task, Task):
         raise JobError(f"task '{name}' returned {type(task).__name__}, not a dfa_tasks.Task")
-    return replace(task, name=title) if task.name == "task" else task
+    code = "" if found is None else sha256(found[0].read_bytes()).hexdigest()
+    return replace(task, name=title if task.name == "task" else task.name, code=code)
 
 
 def split_file(name: str) -> tuple[Path, str] | None:

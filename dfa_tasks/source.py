@@ -1,14 +1,18 @@
-"""Batches of any map-style dataset, as a pure function of (seed, step)."""
+"""Batches of any map-style dataset, as a pure function of (seed, step).
+
+Datasets and batch sources are the user's code: it draws from the global generators under seeds of
+the job.
+"""
 
 from collections.abc import Iterator, Sized
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, default_collate
 
 from dfa_core import JobError
-from dfa_core.seeding import derive
+from dfa_core.seeding import derive, draw_from, drawing_from
 from dfa_tasks.task import BatchSource
 
 Batch = tuple[Tensor, Tensor]
@@ -39,13 +43,36 @@ class DatasetSource:
             generator = torch.Generator().manual_seed(derive(self._seed, "order", epoch))
             self._order = (epoch, torch.randperm(self._samples, generator=generator))
         start = index * self._batch_size
-        return pick(self._dataset, self._order[1][start : start + self._batch_size])
+        indices = self._order[1][start : start + self._batch_size]
+        return pick(self._dataset, indices, derive(self._seed, "sample", epoch))
+
+
+class SeededSource:
+    """A user's batch source, whose draws depend on (seed, step) alone."""
+
+    def __init__(self, source: BatchSource, seed: int) -> None:
+        self._source, self._seed = source, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many steps one pass over the data takes."""
+        return self._source.steps_per_epoch
+
+    def batch(self, step: int) -> Batch:
+        """Return inputs and targets of this step."""
+        with drawing_from(derive(self._seed, "batch", step)):
+            return self._source.batch(step)
 
 
 def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> BatchSource:
-    """Return a batch source unchanged, and a source of a map-style dataset. Raises JobError."""
+    """Return a source whose batches depend on (seed, step) alone.
+
+    train: a batch source, or a map-style dataset.
+
+    Raises JobError for anything else, and for data with fewer samples than one batch.
+    """
     if hasattr(train, "batch") and hasattr(train, "steps_per_epoch"):
-        return train
+        return train if draws_nothing(train) else SeededSource(train, seed)
     if not (hasattr(train, "__getitem__") and hasattr(train, "__len__")):
         raise JobError(
             f"the training data is a {type(train).__name__}: it must be a map-style Dataset "
@@ -54,25 +81,55 @@ def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> 
     return DatasetSource(train, batch_size, seed)
 
 
-def chunks(dataset: Dataset[Any], size: int) -> Iterator[Batch]:
-    """Yield the whole dataset in order, `size` samples at a time; the last chunk may be smaller."""
+def chunks(dataset: Dataset[Any], size: int, seed: int = 0) -> Iterator[Batch]:
+    """Yield the whole dataset in order, `size` samples at a time; the last chunk may be smaller.
+
+    What a sample draws depends on (seed, its index) alone.
+    """
     samples = len(cast(Sized, dataset))
     for start in range(0, samples, size):
-        yield pick(dataset, torch.arange(start, min(start + size, samples)))
+        indices = torch.arange(start, min(start + size, samples))
+        yield pick(dataset, indices, derive(seed, "evaluated"))
 
 
-def pick(dataset: Dataset[Any], indices: Tensor) -> Batch:
+def pick(dataset: Dataset[Any], indices: Tensor, seed: int = 0) -> Batch:
     """Return the inputs and targets of these samples as two tensors.
+
+    What a sample draws depends on (seed, its index) alone.
 
     Raises JobError when a sample is not an (input, target) pair.
     """
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+    as_given = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
+    if as_given and isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         x, target = (tensor[indices] for tensor in dataset.tensors)
         return x, target
-    batch = default_collate([dataset[int(i)] for i in indices])
+    batch = default_collate(_samples(dataset, indices, seed))
     if not (isinstance(batch, list | tuple) and len(batch) == 2):
         raise JobError(
             f"a sample of {type(dataset).__name__} must be a pair (input, target) of tensors"
         )
     x, target = batch
     return x, target
+
+
+def draws_nothing(data: object) -> bool:
+    """Return whether reading a dataset or batch source runs no code that may draw.
+
+    Only torch's own datasets and the installed tasks' are known.
+    """
+    if type(data) is Subset:
+        return draws_nothing(data.dataset)
+    if type(data) is ConcatDataset:
+        return all(map(draws_nothing, data.datasets))
+    return type(data) is TensorDataset or type(data).__module__.startswith("dfa_tasks.")
+
+
+def _samples(dataset: Dataset[Any], indices: Tensor, seed: int) -> list[Any]:
+    if draws_nothing(dataset):
+        return [dataset[int(i)] for i in indices]
+    samples = []
+    with drawing_from(seed):
+        for i in indices.tolist():
+            draw_from(derive(seed, i))  # a waiting head may go first: reading may take long
+            samples.append(dataset[i])
+    return samples

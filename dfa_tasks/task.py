@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from dfa_core import Model
 from dfa_core.head import Loss
 from dfa_core.rule import ErrorAt
+from dfa_core.seeding import derive, drawing_from
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 GlobalMetric = Callable[[Tensor, Tensor], float]
@@ -62,6 +63,7 @@ class Task:
     files: texts that are stored next to the model, by file name, e.g. a tokenizer.
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
     fetch: downloads missing data; called before the run starts.
+    code: SHA-256 of the user's file that the task is from; make_task() sets it.
     """
 
     model: Model | nn.Sequential
@@ -78,10 +80,14 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fetch: Callable[[], None] | None = None
     name: str = "task"
+    code: str = ""
 
-    def splits(self) -> Splits:
-        """Load the data."""
-        return self.data if isinstance(self.data, Splits) else self.data()
+    def splits(self, seed: int = 0) -> Splits:
+        """Load the data; seed: of what it draws from global generators, e.g. in random_split()."""
+        if isinstance(self.data, Splits):
+            return self.data
+        with drawing_from(derive(seed, "data")):
+            return self.data()
 
 
 TaskMaker = Callable[..., Task]

@@ -12,6 +12,7 @@ import torch
 
 from dfa_core import Block, build_layers
 from dfa_core.graphed_block import GraphedBlock
+from dfa_core.seeding import restored_once
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.group import (
     LOOPBACK,
@@ -96,7 +97,8 @@ class BlockWorker:
         replicas = None if self._replicas is None else ReplicaSum(self._replicas)
         try:
             steps = range(first, last)
-            train_segment(self._block, self._stage, group, replicas, self._tracer, steps)
+            with restored_once():
+                train_segment(self._block, self._stage, group, replicas, self._tracer, steps)
         except BaseException:
             self._leave()
             raise

@@ -9,6 +9,8 @@ from typing import Any
 
 from ray import cloudpickle
 
+from dfa_core.seeding import drawing_from
+
 
 @dataclass(frozen=True)
 class PickledPayload:
@@ -33,10 +35,11 @@ class PickledPayload:
     def unpack(self) -> Any:
         """Unpickle it in an actor of the same driver, and run this actor in its folder from now on.
 
-        Another machine may lack that folder.
+        Another machine may lack that folder. Modules that this imports may draw.
         """
         sys.path.extend(f for f in self.folders if f not in sys.path)
         if self.working_dir:
             with contextlib.suppress(OSError):
                 os.chdir(self.working_dir)
-        return cloudpickle.loads(self.pickled)
+        with drawing_from(0):
+            return cloudpickle.loads(self.pickled)

@@ -23,6 +23,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    from coordinator.cli.warnings import show_warnings
     from coordinator.inspection.saved_run import open_run
 
     run = open_run(run_dir, data_dir)
@@ -31,6 +32,7 @@ def evaluate(
     table.add_column("value", justify="right")
     for name, value in run.scores().items():
         table.add_row(name, f"{value:.4f}")
+    show_warnings(run.warnings)
     console = Console()
     console.print(table)
     if alignment:

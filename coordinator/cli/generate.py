@@ -21,6 +21,7 @@ def generate(
     data_dir: DataDir = None,
 ) -> None:
     """Continue a text with a trained language model."""
+    from coordinator.cli.warnings import show_warnings
     from coordinator.inspection.generation import continue_text
     from coordinator.inspection.saved_run import open_run
     from dfa_core import JobError
@@ -31,6 +32,7 @@ def generate(
         raise JobError(f"{run_dir}: is not a run of a language task (there is no {path.name})")
     tokenizer = load_tokenizer(path.read_text(encoding="utf-8"))
     run = open_run(run_dir, data_dir)
+    show_warnings(run.warnings)
     print(prompt, end="", flush=True)
     for text in continue_text(run, tokenizer, prompt, tokens, temperature, seed):
         print(text, end="", flush=True)

@@ -37,6 +37,7 @@ def render(
     from rich.console import Console
     from rich.progress import track
 
+    from coordinator.cli.warnings import show_warnings
     from coordinator.inspection.plots import draw_views
     from coordinator.inspection.rendering import (
         View,
@@ -49,7 +50,9 @@ def render(
 
     check_picture(out)
     log = Console(file=sys.stderr)
-    views = [View(open_run(folder, data_dir), folder.name) for folder in run_dirs]
+    runs = [open_run(folder, data_dir) for folder in run_dirs]
+    show_warnings(line for run in runs for line in run.warnings)
+    views = [View(run, folder.name) for run, folder in zip(runs, run_dirs, strict=True)]
     scene = views[0].scene
     truth = path == "held-out" and out.suffix == ".png"
     width = scene.train.images.shape[2] if truth or not size else size

@@ -21,6 +21,7 @@ def tsne(
     """Draw a hidden layer's outputs for the test samples in two dimensions (t-SNE)."""
     from rich.console import Console
 
+    from coordinator.cli.warnings import show_warnings
     from coordinator.inspection.embedding import embed
     from coordinator.inspection.plots import draw_embeddings
     from coordinator.inspection.saved_run import open_run
@@ -29,6 +30,7 @@ def tsne(
     for path in run_dirs:
         run = open_run(path, data_dir)
         features, classes = run.hidden(layer)
+        show_warnings(run.warnings)
         with log.status(f"t-SNE of {len(features)} samples of {path}"):
             panels.append((f"{run.job.task.name}, {path.name}", *embed(features, classes)))
     draw_embeddings(panels, out)

@@ -19,6 +19,7 @@ from coordinator.engine.snapshots import Snapshot, Snapshots
 from coordinator.engine.worker_group import WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head
+from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
@@ -122,7 +123,7 @@ class Pipeline:
             self._snapshots.take(self._workers.first_replica, self._head, generation, first)
         meter = Meter(groups)
         calls = [w.actor.train.remote(generation, first, last) for w in self._workers.all]
-        with self._workers.watching(calls):
+        with self._workers.watching(calls), restored_once():
             train_segment(self._rank0, groups, range(first, last), on_step)
             blocks: list[SegmentStats] = self._workers.all_of(calls)
         self._loads.add([*blocks, meter.read()])
@@ -139,7 +140,8 @@ class Pipeline:
             for i, w in enumerate(self._workers.all, start=1)
         ]
         with self._workers.watching(calls):
-            yield from evaluate_segment(self._rank0, groups, chunks(data, at_once), sizes)
+            parts = chunks(data, at_once, self._head.rule.seed)
+            yield from evaluate_segment(self._rank0, groups, parts, sizes)
             self._workers.all_of(calls)
 
     def save(self, folder: Folder) -> list[StateFile]:

@@ -11,6 +11,7 @@ from coordinator.engine.loop import OnStep
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
+from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
@@ -45,16 +46,17 @@ class SingleProcess:
 
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1."""
-        for step in range(first, last):
-            x, target = (tensor.to(self._device) for tensor in self._prefetcher.batch(step))
-            on_step(step, self._reference.train_step(step, x, target))
+        with restored_once():
+            for step in range(first, last):
+                x, target = (tensor.to(self._device) for tensor in self._prefetcher.batch(step))
+                on_step(step, self._reference.train_step(step, x, target))
         labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
         modules = zip(labels, self._reference.trained_modules(), strict=True)
         return [(step, label) for label, module in modules for step in module.take_skipped()]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
-        for x, target in chunks(data, at_once):
+        for x, target in chunks(data, at_once, self._reference.rule.seed):
             yield self._reference.evaluate(x.to(self._device)).cpu(), target
 
     def save(self, folder: Folder) -> list[StateFile]:

@@ -74,13 +74,14 @@ class Rank0:
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target or the last epoch; return seconds of training and scores of each."""
         stop: StopCriterion = criterion.unpack()
-        splits, epochs = stop.task.splits(), []
+        seed = self._workload.rule.seed
+        splits, epochs = stop.task.splits(seed), []
         pipeline = self._join(workers, microbatches).pipeline
         for first, last in stop.epochs():
             start = perf_counter()
             pipeline.train(first, last, lambda *_: None)
             seconds = perf_counter() - start
-            epochs.append((seconds, evaluate(pipeline, stop.task, splits.test)))
+            epochs.append((seconds, evaluate(pipeline, stop.task, splits.test, seed)))
             if stop.reached(epochs[-1][1]):
                 break
         return epochs

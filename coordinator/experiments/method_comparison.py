@@ -152,5 +152,5 @@ def common_looks(found: Sequence[Cosines]) -> list[Cosines]:
 def _between_looks(task: str, settings: Settings) -> int:
     """Return the number of steps between two of about ten looks in a whole run."""
     job = resolve(task, settings)
-    source = as_source(job.task.splits().train, job.settings.batch_size, job.settings.seed)
+    source = as_source(job.splits().train, job.settings.batch_size, job.settings.seed)
     return max(1, job.settings.epochs * source.steps_per_epoch // _LOOKS)

@@ -53,7 +53,7 @@ def predict(
 def _predictor(job: Job, link: Link) -> Predictor:
     """Measure every kind of layer once, however many of it the model has."""
     settings, model, loss = job.settings, job.model, job.task.loss
-    source = as_source(job.task.splits().train, min(settings.batch_size, _SAMPLES), settings.seed)
+    source = as_source(job.splits().train, min(settings.batch_size, _SAMPLES), settings.seed)
     x, target = source.batch(0)
     rule = job.rule(source.steps_per_epoch)
     alone = replace(rule, staleness=0)  # so that a layer's graph ends at its own weights

@@ -37,7 +37,7 @@ class OpenTask:
 
     def __call__(self, microbatches: int) -> Prefetcher:
         """Return a prefetcher of the task's batches."""
-        source = as_source(self.task.splits().train, self.batch_size, self.seed)
+        source = as_source(self.task.splits(self.seed).train, self.batch_size, self.seed)
         return open_prefetcher(source, self.batch_size, microbatches)
 
 
@@ -55,7 +55,7 @@ class Contender:
         settings, task = job.settings, job.task
         if score not in ("loss", *task.metrics):
             raise JobError(f"--to-{score}: task '{task.name}' has no such score")
-        steps = as_source(task.splits().train, settings.batch_size, settings.seed).steps_per_epoch
+        steps = as_source(job.splits().train, settings.batch_size, settings.seed).steps_per_epoch
         opened = OpenTask(task, settings.batch_size, settings.seed)
         workload = Workload(
             job.model, task.loss, job.rule(steps), opened, settings.batch_size, measured
@@ -124,7 +124,7 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
 
 def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
     workload, criterion = contender.workload, contender.criterion
-    splits, epochs = criterion.task.splits(), []
+    splits, epochs = contender.job.splits(), []
     reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0), "bp")
     engine = SingleProcess(reference, Prefetcher(_NoData(), 1, 1))
     with contender.workers() as (workers, _):
@@ -134,7 +134,8 @@ def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, di
             states = workers.states(pipeline)
             for module in reference.trained_modules():
                 module.load_state(*states[module.name])
-            epochs.append((seconds, evaluate(engine, criterion.task, splits.test)))
+            scores = evaluate(engine, criterion.task, splits.test, workload.rule.seed)
+            epochs.append((seconds, scores))
             if criterion.reached(epochs[-1][1]):
                 break
     return epochs

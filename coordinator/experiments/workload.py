@@ -42,7 +42,7 @@ def timing_workload(job: Job, microbatches: Sequence[int]) -> Workload:
     for m in microbatches:
         if m < 1 or settings.batch_size % m:
             raise JobError(f"microbatches: {m} does not divide batch_size {settings.batch_size}")
-    source = as_source(job.task.splits().train, settings.batch_size, settings.seed)
+    source = as_source(job.splits().train, settings.batch_size, settings.seed)
     rule, data = job.rule(source.steps_per_epoch), OneBatch(*source.batch(0))
     return measured_workload(job.model, job.task.loss, rule, data, min(microbatches))
 

@@ -13,6 +13,7 @@ from coordinator.engine.single_process import SingleProcess
 from coordinator.job.places import in_folder
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.runs.checkpoint import Checkpoint, all_checkpoints
+from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
 from dfa_core import Activations, JobError, Reference, alignment
 from dfa_core.activations import tensors
@@ -24,19 +25,43 @@ class SavedRun:
     """The model of one of a run's checkpoints, and its data."""
 
     def __init__(
-        self, job: Job, reference: Reference, prefetcher: Prefetcher, splits: Splits, step: int
+        self,
+        job: Job,
+        reference: Reference,
+        prefetcher: Prefetcher,
+        splits: Splits,
+        checkpoint: Checkpoint,
     ) -> None:
-        self.job, self.step = job, step
+        self.job, self.step = job, checkpoint.step
         self._reference, self._prefetcher, self._splits = reference, prefetcher, splits
+        began = checkpoint.origin
+        now = Origin.of(job.task, splits, job.settings.batch_size, job.settings.seed)
+        self._other = {} if began is None else began.other_parts(now)
+        self._warnings = now.warnings(began)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what differs from when the run began, a line each."""
+        return [*self._other.values(), *self._warnings]
+
+    def _check(self, part: str) -> None:
+        """Raise JobError where a part of the data is not the one that the run had."""
+        if part in self._other:
+            raise JobError(f"{self._other[part]}; put the data back")
 
     def scores(self) -> dict[str, float]:
-        """Return the test loss and the task's metrics."""
+        """Return the test loss and the task's metrics. Raises JobError for other test data."""
+        self._check("test")
         engine = SingleProcess(self._reference, self._prefetcher)
         with self._at_home():
-            return evaluate(engine, self.job.task, self._splits.test)
+            return evaluate(engine, self.job.task, self._splits.test, self.job.settings.seed)
 
     def alignment(self) -> list[tuple[str, float]]:
-        """Return (layer, cosine with the exact gradient) on the batch of the next step."""
+        """Return (layer, cosine with the exact gradient) on the batch of the next step.
+
+        Raises JobError for other training data.
+        """
+        self._check("training")
         with self._at_home():
             batch = self._prefetcher.batch(self.step)
         cosines = alignment(self._reference, self.step, *batch)
@@ -47,7 +72,7 @@ class SavedRun:
     def sample(self) -> Tensor:
         """Return the input of one test sample."""
         with self._at_home():
-            x, _ = next(chunks(self._splits.test, 1))
+            x, _ = next(chunks(self._splits.test, 1, self.job.settings.seed))
         return x[0]
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -60,16 +85,17 @@ class SavedRun:
         layer: counts from 0; None takes the last. If a layer has several outputs, the first is
             returned.
 
-        Raises JobError when there is no such layer.
+        Raises JobError when there is no such layer, and for other test data.
         """
+        self._check("test")
         layers = self._reference.layers
         index = len(layers) - 1 if layer is None else layer
         if not 0 <= index < len(layers):
             raise JobError(f"--layer: {index} is not between 0 and {len(layers) - 1}")
         features, classes = [], []
         with self._at_home():
-            size = samples_at_once(self.job.task, self._splits.test)
-            for x, target in chunks(self._splits.test, size):
+            test, seed = self._splits.test, self.job.settings.seed
+            for x, target in chunks(test, samples_at_once(self.job.task, test), seed):
                 h: Activations = x
                 with torch.no_grad():
                     for module in layers[: index + 1]:
@@ -101,14 +127,14 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     """
     folder = RunFolder(path.absolute())
     job = resolve_spec(folder.spec(), {} if data_dir is None else {"data_dir": data_dir})
-    splits = job.task.splits()
     torch.set_num_threads(job.settings.resources.threads)
+    splits = job.splits()
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
     prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
 
     def load(checkpoint: Checkpoint) -> SavedRun:
         reference = _reference(job, checkpoint, source.steps_per_epoch)
-        return SavedRun(job, reference, prefetcher, splits, checkpoint.step)
+        return SavedRun(job, reference, prefetcher, splits, checkpoint)
 
     found = folder.load_best(load)
     if found is None:
@@ -126,7 +152,7 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
     folder = RunFolder(path)
     job = resolve_spec(folder.spec())
     torch.set_num_threads(job.settings.resources.threads)
-    source = as_source(job.task.splits().train, job.settings.batch_size, job.settings.seed)
+    source = as_source(job.splits().train, job.settings.batch_size, job.settings.seed)
     measured = []
     for checkpoint in all_checkpoints(folder.checkpoints):
         if checkpoint.step % every:

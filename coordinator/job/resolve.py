@@ -30,6 +30,10 @@ class Job:
         """Return the spec with types, decoded once."""
         return decode(self.spec)
 
+    def splits(self) -> Splits:
+        """Load the task's data; what it draws depends on the job's seed alone."""
+        return self.task.splits(self.settings.seed)
+
     @property
     def model(self) -> Model:
         """Return the task's model as layer factories and a head."""
@@ -93,21 +97,31 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     own_code = isinstance(task, Task) or split_file(task) is not None
     given = parse({"task": task if isinstance(task, str) else task.name, **settings})
     place(given, own_code)
-    if isinstance(task, str):
-        asked = decode(given)
-        with in_folder(asked.working_dir):
-            task = make_task(given.task, asked.options, asked.data_dir, asked.method)
-    task = _in_folder(task, given.working_dir)
-    spec = parse(merge(DEFAULTS, task.defaults, settings, {"task": given.task}))
+    made, spec = _complete(task, given, settings)
+    if spec.seed != given.seed and isinstance(task, str):  # the seed is a default of the task
+        given.seed = spec.seed
+        made, spec = _complete(task, given, settings)
     place(spec, own_code)
     resources = spec.resources
     resources.threads = resources.threads or max(1, int(resources.cpus))
-    job = Job(spec, task)
+    job = Job(spec, made)
     check_settings(job.settings)
     layers = len(job.model.layers)
     check_optimizer(job.rule(steps_per_epoch=1).optimizer, layers)
-    check_with_task(job.settings, task, layers)
+    check_with_task(job.settings, made, layers)
     return job
+
+
+def _complete(
+    task: str | Task, given: JobSpec, settings: Mapping[str, Any]
+) -> tuple[Task, JobSpec]:
+    """Make the task, if this is its name, under the given seed; return it and the full spec."""
+    if isinstance(task, str):
+        asked = decode(given)
+        with in_folder(asked.working_dir):
+            task = make_task(given.task, asked.options, asked.data_dir, asked.method, asked.seed)
+    task = _in_folder(task, given.working_dir)
+    return task, parse(merge(DEFAULTS, task.defaults, settings, {"task": given.task}))
 
 
 def _in_folder(task: Task, folder: str) -> Task:

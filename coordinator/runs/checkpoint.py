@@ -14,6 +14,7 @@ from typing import Any
 
 from coordinator.job.spec import Settings
 from coordinator.runs.early_stopping import Best
+from coordinator.runs.origin import Origin
 from coordinator.runs.plateau import Plateau
 from coordinator.runs.state import RunState
 from dfa_core import JobError
@@ -27,11 +28,15 @@ _STEP = "step-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A saved state: of the run, of which job, and the files with the state of each module."""
+    """A saved state: of the run, of which job, and the files with the state of each module.
+
+    origin: what it was trained from; None in a checkpoint of a version that did not save it.
+    """
 
     state: RunState
     job: Settings
     modules: SavedModules
+    origin: Origin | None = None
 
     @property
     def step(self) -> int:
@@ -48,6 +53,7 @@ def write_checkpoint(
     job: Settings,
     save: Callable[[Folder], list[StateFile]],
     keep: int,
+    origin: Origin | None = None,
 ) -> Folder:
     """Write a checkpoint; return its folder.
 
@@ -55,6 +61,7 @@ def write_checkpoint(
     of the same step stays as it is: the new one gets a folder of its own.
 
     save: writes the state of every module into a folder.
+    origin: what the run is trained from.
 
     Raises OSError when a write fails; older checkpoints stay whole.
     """
@@ -75,6 +82,7 @@ def write_checkpoint(
             "best": asdict(state.best) if state.best else None,
             "plateau": asdict(state.plateau) if state.plateau else None,
             "parts": [file.entry() for file in files],
+            "origin": origin.as_json() if origin else None,
         }
         sealed = {**body, "sha256": _seal(body)}
         there.write(_MANIFEST, json.dumps(sealed, indent=1).encode())
@@ -145,7 +153,8 @@ def read_manifest(there: Folder) -> Checkpoint:
     best = Best(**body["best"]) if body.get("best") else None
     plateau = Plateau(**body["plateau"]) if body.get("plateau") else None
     state = RunState(body["step"], tuple(body["cuts"]), best, plateau)
-    return Checkpoint(state, body["job"], SavedModules(there, {f.module: f for f in files}))
+    modules = SavedModules(there, {file.module: file for file in files})
+    return Checkpoint(state, body["job"], modules, Origin.from_json(body.get("origin")))
 
 
 def remove_after(folder: Folder, step: int) -> None:

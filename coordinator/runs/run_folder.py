@@ -16,6 +16,7 @@ from coordinator.job.settings import DEFAULTS
 from coordinator.job.spec import Settings, merge, parse, read_recorded, to_yaml
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, remove_after
 from coordinator.runs.folders import locked_folder
+from coordinator.runs.origin import Origin
 from dfa_core import JobError
 from dfa_core.atomic_file import atomic_path
 from workers.state_files import DamagedFile
@@ -34,6 +35,7 @@ class RunFolder:
         self.path = path
         self.skipped: list[str] = []
         self._rejected: dict[str, str] = {}  # what is wrong with a checkpoint, by its folder
+        self.origin: Origin | None = None  # of the run that goes on here; checkpoints hold it too
         self.job = path / "job.yaml"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
@@ -114,6 +116,22 @@ class RunFolder:
     def check_same(self, spec: JobSpec) -> None:
         """Raise JobError when the folder holds another job."""
         self._check_same(fingerprint(self.spec()), spec)
+
+    def keep_origin(self, origin: Origin) -> list[str]:
+        """Write what the run is trained from into origin.json, and keep it for its checkpoints.
+
+        Returns what its user should know.
+
+        Raises JobError where the run began with other data: it would be no run of either.
+        """
+        newest = self.checkpoint()
+        began = newest.origin if newest is not None else None
+        for line in began.other_parts(origin).values() if began is not None else ():
+            raise JobError(f"{self.path}: {line}; put the data back, or name another --run-dir")
+        self.origin = origin
+        text = json.dumps(origin.as_json(), indent=1)
+        LocalFolder(self.path).write("origin.json", text.encode())
+        return origin.warnings(began)
 
     def _check_same(self, there: Settings, spec: JobSpec) -> None:
         asked, there = fingerprint(spec), merge(DEFAULTS, there)  # an older one lacks newer fields

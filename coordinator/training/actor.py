@@ -23,6 +23,7 @@ from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
+from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import Begin, RunFolder
 from coordinator.training.events import (
     Event,
@@ -30,6 +31,7 @@ from coordinator.training.events import (
     Finished,
     PlanMade,
     Progress,
+    Warned,
 )
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
@@ -135,8 +137,12 @@ class TrainingWork:
         return placement
 
     def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
-        splits = job.task.splits()
+        splits = job.splits()
         self._folder.keep(job.task.files)
+        settings = job.settings
+        origin = Origin.of(job.task, splits, settings.batch_size, settings.seed)
+        for warning in self._folder.keep_origin(origin):
+            self._emit(Warned(warning))
         source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
         rule = job.rule(source.steps_per_epoch)
         prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)

@@ -156,7 +156,8 @@ class Trainer:
             at = best.step
             self._folder.load(self._engine.start, lambda c: c.step == at)
         if at != step or self._splits.validation is not None:
-            self._scores = evaluate(self._engine, self._job.task, self._splits.test)
+            test, seed = self._splits.test, self._rule.seed
+            self._scores = evaluate(self._engine, self._job.task, test, seed)
             self._reports.scores("test", "test", at, self._scores)
 
     def _load(
@@ -271,7 +272,7 @@ class Trainer:
         step = self._state.step
         chosen = self._splits.validation
         data = self._splits.test if chosen is None else chosen
-        self._scores = evaluate(self._engine, self._job.task, data)
+        self._scores = evaluate(self._engine, self._job.task, data, self._rule.seed)
         new = step > self._evaluated
         if new:
             self._evaluated = step
@@ -311,8 +312,9 @@ class Trainer:
         if state.step == self._saved:
             return True
         keep, job = self._job.settings.checkpoint.keep, fingerprint(self._job.spec)
+        folder, save = self._folder, self._engine.save
         try:
-            path = write_checkpoint(self._folder.checkpoints, state, job, self._engine.save, keep)
+            path = write_checkpoint(folder.checkpoints, state, job, save, keep, folder.origin)
         except OSError as error:
             if must:
                 raise

@@ -21,7 +21,7 @@ from dfa_core.layer.output_check import OutputCheck
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, passed_on
 from dfa_core.rule import LearningRule
-from dfa_core.seeding import derive, drawing_from
+from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 
 
@@ -46,6 +46,7 @@ class Layer(TrainedModule):
         self._signals = LearningSignals(module, index, self.label, rule)
         self._learned = LearnedMatrices(self, self.feedback)
         self._open = OpenWeights(self.parameters)
+        self._draws = draws_of(module)
 
     @property
     def feedback(self) -> list[Feedback]:
@@ -64,12 +65,17 @@ class Layer(TrainedModule):
             return self.compute(x, self._open.of(step) if self.rule.staleness else None)
 
     def drawing(self, step: int, microbatch: int) -> AbstractContextManager[None]:
-        """Return a context in which torch draws this layer's random numbers of a microbatch."""
-        return drawing_from(derive(self.rule.seed, "draw", self.index, step, microbatch))
+        """Return a context in which the layer draws its random numbers of a microbatch."""
+        seed = derive(self.rule.seed, "draw", self.index, step, microbatch)
+        return drawing_from(seed, self._draws)
 
     def evaluate(self, x: Activations) -> Activations:
-        """Return h_i in evaluation mode (no dropout, fixed statistics). Raises as forward()."""
-        with self.evaluating():
+        """Return h_i in evaluation mode (no dropout, fixed statistics). Raises as forward().
+
+        A module that draws here too draws the same numbers in every call.
+        """
+        seed = derive(self.rule.seed, "evaluate", self.index)
+        with self.evaluating(), drawing_from(seed, self._draws):
             return self._compute(x, None, self._evaluation_inputs)
 
     def compute(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:

@@ -11,8 +11,9 @@ from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.job.resolve import Job, resolve
 from coordinator.launch.train import Run, Viewer
+from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
-from coordinator.training.events import Event, Progress
+from coordinator.training.events import Event, Progress, Warned
 from coordinator.training.trainer import Trainer
 from dfa_core import Reference
 from dfa_tasks import Task
@@ -45,8 +46,11 @@ def train_here(
 
 
 def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
-    splits = job.task.splits()
+    splits = job.splits()
     folder.keep(job.task.files)
+    origin = Origin.of(job.task, splits, job.settings.batch_size, job.settings.seed)
+    for warning in folder.keep_origin(origin):
+        viewer.event(Warned(warning))
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
     rule = job.rule(source.steps_per_epoch)
     prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)

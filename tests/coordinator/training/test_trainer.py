@@ -62,7 +62,7 @@ class Story:
     def __init__(self, path: Path, epochs: int = 20, at: int | None = None, **job: Any) -> None:
         settings = {"method": "bp", "batch_size": 16, "epochs": epochs, "seed": 5, **job}
         self.job = resolve(noisy_task(), settings)
-        self.splits = self.job.task.splits()
+        self.splits = self.job.splits()
         self.source = as_source(self.splits.train, 16, 5)
         self.rule = self.job.rule(self.source.steps_per_epoch)
         self.reference = Reference(self.job.model, self.job.task.loss, self.rule, "bp")
