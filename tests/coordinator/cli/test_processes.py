@@ -17,7 +17,7 @@ from support.in_process import train_here
 from support.runs import losses, wait_for_line, weights
 
 QUICK = ("--set", "log_every=1", "--set", "options.width=64")
-ENDLESS = ("train", "digits", "--run-dir", "run", "--epochs", "5000", *QUICK)
+ENDLESS = ("train", "digits", "--run-dir", "run", "--epochs", "5000", "--blocks", "1", *QUICK)
 
 
 @pytest.mark.blocks
@@ -53,7 +53,7 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(a_ray: None, tmp_path: Path
     stopped = max(losses(tmp_path / "run"))
     epochs = stopped // 22 + 1
     done = run_errorcast(
-        "train", "run", "--resume", "--epochs", str(epochs), "--blocks", "3", cwd=tmp_path
+        "train", "run", "--resume", "--epochs", str(epochs), "--blocks", "1", cwd=tmp_path
     )
     assert done.code == 0, done.err
     assert f"resumed from the checkpoint of step {stopped}" in done.out
@@ -155,6 +155,15 @@ def test_files_named_like_our_packages_do_not_get_in_the_way(tmp_path: Path) -> 
     for name in ("workers", "coordinator", "tasks", "proto", "dfa_core", "errorcast"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong file')\n")
     done = errorcast_process(
-        "train", "digits", "--run-dir", "run", *QUICK, "--epochs", "1", cwd=tmp_path
+        "train",
+        "digits",
+        "--run-dir",
+        "run",
+        *QUICK,
+        "--epochs",
+        "1",
+        "--blocks",
+        "1",
+        cwd=tmp_path,
     )
     assert done.code == 0, done.err

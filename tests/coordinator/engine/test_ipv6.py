@@ -9,7 +9,7 @@ from support.in_process import train_here
 from support.runs import weights
 
 
-@pytest.mark.host
+@pytest.mark.endurance
 @pytest.mark.timeout(200)
 def test_blocks_on_two_hosts_without_ipv4(tmp_path: Path) -> None:
     alone = train_here("digits", tmp_path / "alone", epochs=1)

@@ -50,6 +50,7 @@ def test_bench_measures_every_side_and_writes_what_it_found(a_ray: None, tmp_pat
         assert text in done.out
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(240)
 def test_time_to_accuracy_trains_both_sides_to_it(a_ray: None, tmp_path: Path) -> None:
     arguments = ("--rounds", "1", "--steps", "1", "--microbatches", "2", "--batch-size", "64")

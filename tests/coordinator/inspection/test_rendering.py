@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 64,
     "microbatches": 2,
     "epochs": 40,
-    "blocks": 2,
+    "blocks": 1,
     "optimizer": {"lr": 5e-3},
 }  # fmt: skip
 

@@ -90,7 +90,7 @@ def flip(file: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"options": {"width": 32}, "run_dir": tmp_path / "run"}
+    settings: dict[str, Any] = {"options": {"width": 32}, "run_dir": tmp_path / "run", "blocks": 1}
     train_here("digits", epochs=1, **settings)
     checkpoints = tmp_path / "run" / "checkpoints"
     flip(next(checkpoints.glob("step-*22/layer-0001.safetensors")))
@@ -198,7 +198,7 @@ def test_what_cannot_be_sent_is_named(a_ray: None, tmp_path: Path) -> None:
 
 def test_checkpoints_in_another_place_are_enough_to_go_on(a_ray: None, tmp_path: Path) -> None:
     """By fsspec, in a folder that holds nothing else; those of another job are refused."""
-    settings: dict[str, Any] = {"options": {"width": 32}, "log_every": 1}
+    settings: dict[str, Any] = {"options": {"width": 32}, "log_every": 1, "blocks": 1}
     elsewhere = {"path": f"file://{tmp_path}/store"}
     train_here("digits", epochs=1, run_dir=tmp_path / "a", checkpoint=elsewhere, **settings)
     assert not (tmp_path / "a" / "checkpoints").exists()
@@ -239,7 +239,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(a_ray: None, tmp_path: Pa
     try:
         run = train(
             "digits", run_dir=disk / "run", viewer=listener, epochs=20, log_every=1,
-            options={"width": 128}, checkpoint={"every_steps": 20},
+            options={"width": 128}, checkpoint={"every_steps": 20}, blocks=1,
         )  # fmt: skip
         said = listener.messages(Warned)
         assert any("was not written" in m and "No space left on device" in m for m in said)

@@ -66,7 +66,8 @@ def test_a_cut_after_patience_epochs_without_a_lower_loss() -> None:
 @pytest.mark.timeout(240)
 def test_the_rate_follows_the_losses(a_ray: None, tmp_path: Path) -> None:
     watcher = Watcher(tmp_path / "whole")
-    whole = train(noisy_task(), run_dir=watcher.folder, epochs=25, viewer=watcher, **JOB)
+    one = JOB | {"blocks": 1}
+    whole = train(noisy_task(), run_dir=watcher.folder, epochs=25, viewer=watcher, **one)
     losses = [line["loss"] for line in whole.curves if line["kind"] == "evaluation"]
     at, rate, expected = None, 0.01, []
     for epoch, loss in enumerate(losses, start=1):
@@ -85,7 +86,7 @@ def test_the_rate_follows_the_losses(a_ray: None, tmp_path: Path) -> None:
     # the same in one process, and on another number of blocks, going on in the middle
     first = train_here(noisy_task(), run_dir=tmp_path / "parts", epochs=11, **JOB)
     assert not first.summary["best"]
-    train(noisy_task(), run_dir=tmp_path / "parts", epochs=25, resume=True, **JOB | {"blocks": 1})
+    train(noisy_task(), run_dir=tmp_path / "parts", epochs=25, resume=True, **one)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
 
     # a worker dies after some cuts; no state file of a checkpoint could be read

@@ -170,7 +170,7 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(
 def test_a_training_actor_that_hangs_is_replaced(disturbed: Running) -> None:
     """SIGSTOP: nothing reports it; the process only stops answering."""
     with disturbed.client() as client:
-        job = {**JOB, "resources": {"timeout_s": 5}}
+        job = {**JOB, "blocks": 1, "resources": {"timeout_s": 5}}
         made = client.submit(**job, checkpoint={"every_steps": 20})
         wait_for(client, made.id, "checkpoint")
         for process in psutil.Process(ray_of(disturbed.state)).children(recursive=True):
@@ -186,7 +186,7 @@ def test_a_training_actor_that_hangs_is_replaced(disturbed: Running) -> None:
 @pytest.mark.service
 def test_on_a_signal_to_end_it_saves_and_continues_later(disturbed: Running) -> None:
     with disturbed.client() as client:
-        made = client.submit(**{**JOB, "epochs": 4000})
+        made = client.submit(**{**JOB, "blocks": 1, "epochs": 4000})
         wait_for(client, made.id, "metrics")
     ray_of(disturbed.state)
     assert stop(disturbed) == 0
