@@ -26,7 +26,6 @@ _CALL_S = 120.0
 _FIRST_S = 3.0  # how long to try a service that has never answered; it may be starting
 _AGAIN_S = 60.0  # how long to try one that has answered before; it may be restarting
 _CHUNK = 1 << 20
-_LARGEST_SAMPLE = (4 << 20) - (64 << 10)  # a service takes messages of 4 MiB
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # as gRPC looks for them
 _TYPES: dict[str, pb.DataType.ValueType] = {
     "float32": pb.DATA_TYPE_FLOAT32,
@@ -229,18 +228,12 @@ class Client:
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:
             raise JobError("input: has no samples")
-        if samples[0].nbytes > _LARGEST_SAMPLE:
-            raise JobError(
-                f"input: a sample has {samples[0].nbytes:,} bytes; a service takes up to "
-                f"{_LARGEST_SAMPLE:,} in one message"
-            )
         rows = max(1, _CHUNK // max(1, samples[0].nbytes))
 
         def requests() -> Iterator[pb.PredictRequest]:
             for first in range(0, len(samples), rows):
                 chunk = samples[first : first + rows]
-                tensor = pb.Tensor(type=_TYPES[kind], shape=chunk.shape, data=chunk.tobytes())
-                yield pb.PredictRequest(job_id=job_id if first == 0 else "", input=tensor)
+                yield from _pieces(job_id if first == 0 else "", chunk, _TYPES[kind])
 
         try:
             answers = self._stub.Predict(requests(), metadata=self._metadata)
@@ -274,6 +267,18 @@ class Client:
         except grpc.RpcError as error:
             raise _explained(error, self.address) from None
         raise AssertionError("every retry returns or raises")
+
+
+def _pieces(job_id: str, chunk: Array, kind: pb.DataType.ValueType) -> Iterator[pb.PredictRequest]:
+    """Yield a request for some samples, or several where a single sample is large."""
+    data = chunk.tobytes()
+    for start in range(0, max(1, len(data)), _CHUNK):
+        piece = pb.Tensor(data=data[start : start + _CHUNK])
+        request = pb.PredictRequest(input=piece, continued=start + _CHUNK < len(data))
+        if start == 0:
+            request.job_id, request.input.type = job_id, kind
+            request.input.shape.extend(chunk.shape)
+        yield request
 
 
 def _array(tensor: pb.Tensor) -> Array:

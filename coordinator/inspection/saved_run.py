@@ -18,6 +18,7 @@ from coordinator.runs.run_folder import RunFolder
 from dfa_core import Activations, JobError, Reference, alignment
 from dfa_core.activations import tensors
 from dfa_tasks import Splits
+from dfa_tasks.registry import split_file
 from dfa_tasks.source import as_source, chunks
 
 
@@ -35,7 +36,8 @@ class SavedRun:
         self.job, self.step = job, checkpoint.step
         self._reference, self._prefetcher, self._splits = reference, prefetcher, splits
         began = checkpoint.origin
-        now = Origin.of(job.task, splits, job.settings.batch_size, job.settings.seed)
+        with self._at_home():
+            now = Origin.of(job.task, splits, job.settings.batch_size, job.settings.seed)
         self._other = {} if began is None else began.other_parts(now)
         self._warnings = now.warnings(began)
 
@@ -126,7 +128,14 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     Raises JobError when there is no run, no checkpoint, or only a damaged one.
     """
     folder = RunFolder(path.absolute())
-    job = resolve_spec(folder.spec(), {} if data_dir is None else {"data_dir": data_dir})
+    spec = folder.spec()
+    file = split_file(spec.task)
+    if file is not None and file[0].is_absolute() and not file[0].is_file():
+        raise JobError(
+            f"{path}: the task's file {file[0]} is gone; put it back, or say where it is now: "
+            f"errorcast train NEW/PLACE/{file[0].name}:{file[1]} --run-dir {path} --resume"
+        )
+    job = resolve_spec(spec, {} if data_dir is None else {"data_dir": data_dir})
     torch.set_num_threads(job.settings.resources.threads)
     splits = job.splits()
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)

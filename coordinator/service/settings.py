@@ -14,6 +14,7 @@ class Limits:
 
     message_bytes: int = 4 << 20
     spec_bytes: int = 64 << 10
+    input_bytes: int = 64 << 20
     queued_jobs: int = 1000
     streams_per_client: int = 300
     blocks: int = 4096

@@ -21,6 +21,7 @@ from coordinator.service.api.requests import (
     fitting_events,
     id_stem,
     page_of,
+    whole_inputs,
 )
 from coordinator.service.errors import (
     BAD_REQUEST,
@@ -228,7 +229,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         folder: Path | None = None
         weights: int | None = None  # the step that they are of
         with self._stream_of(context):
-            async for request in request_iterator:
+            async for request in whole_inputs(request_iterator, self._limits):
                 if request.job_id or folder is None:
                     folder = self._supervisor.folder(self._job(request.job_id).job.id)
                     weights = None

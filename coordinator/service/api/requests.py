@@ -1,7 +1,7 @@
 """Checks the fields of requests, and cuts long answers into pages and messages."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from errorcast.v1 import service_pb2 as pb
 from errorcast.v1.event_pb2 import Event
@@ -41,6 +41,31 @@ def check_scaling(blocks: int, replicas: int, limits: Limits) -> None:
         raise ServiceError(
             BAD_REQUEST, f"blocks: there must be 1 to {limits.blocks} in all replicas together"
         )
+
+
+async def whole_inputs(
+    requests: AsyncIterator[pb.PredictRequest], limits: Limits
+) -> AsyncIterator[pb.PredictRequest]:
+    """Yield the requests; one whose input continues over several is joined to one.
+
+    Raises ServiceError for an input that is too large, or that is not continued as it says.
+    """
+    begun: pb.PredictRequest | None = None
+    parts: list[bytes] = []
+    async for request in requests:
+        if begun is None:
+            begun, parts = request, []
+        elif request.job_id or request.input.shape:
+            raise ServiceError(BAD_REQUEST, "input: another one begins before this one is complete")
+        parts.append(request.input.data)
+        if sum(map(len, parts)) > limits.input_bytes:
+            raise ServiceError(TOO_MUCH, f"input: is larger than {limits.input_bytes:,} bytes")
+        if not request.continued:
+            begun.input.data = b"".join(parts)
+            yield begun
+            begun = None
+    if begun is not None:
+        raise ServiceError(BAD_REQUEST, "input: the last one is not complete")
 
 
 def page_of(request: pb.ListJobsRequest, jobs: Iterable[Record]) -> pb.ListJobsResponse:

@@ -570,8 +570,13 @@ class PredictRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """A job's id, or "latest". Required in the first request only."""
+    continued: _builtins.bool
+    """Whether the data of this input continues in the next request, whose input has data only: a
+    message is at most 4 MiB, an input 64 MiB.
+    """
     @_builtins.property
     def input(self) -> Global___Tensor:
         """Samples as the model's first layer takes them, at most 1 MiB; a single sample may be larger."""
@@ -581,10 +586,11 @@ class PredictRequest(_message.Message):
         *,
         job_id: _builtins.str = ...,
         input: Global___Tensor | None = ...,
+        continued: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "input", b"input", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
