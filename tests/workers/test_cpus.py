@@ -16,7 +16,7 @@ def six_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cpus(folder: Path, own: str, **files: str) -> int:
-    """Return the CPUs, where cgroup `own` has files of this content (`__` is a slash, `_` a dot)."""
+    """Return the CPUs, where cgroup `own` has files of this content; `__` is a slash."""
     (folder / "own").write_text(own)
     for name, content in files.items():
         file = folder / "mounted" / name.replace("__", "/")

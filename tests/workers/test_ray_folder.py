@@ -24,7 +24,7 @@ def test_the_longest_path_that_fits() -> None:
 def test_rays_own_variable_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.delenv("TMPDIR", raising=False)
-    assert default_folder() == Path("/tmp/ray")
+    assert default_folder() == Path("/tmp/ray")  # noqa: S108
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", "here")
     assert default_folder() == tmp_path / "here" / "ray"

@@ -104,8 +104,8 @@ TYPED = """
 from torch import nn
 from dfa_tasks import Task
 
-def make(whole: int = 1, real: float = 1.0, flag: bool = False, name: str = "", maybe: int | None = 3,
-         either: int | float = 1, free=1.0, unknown: "NotThere" = 1):
+def make(whole: int = 1, real: float = 1.0, flag: bool = False, name: str = "",
+         maybe: int | None = 3, either: int | float = 1, free=1.0, unknown: "NotThere" = 1):
     raise ValueError(repr((whole, real, flag, name, maybe, either, free)))
 
 def typed(whole: int = 1, real: float = 1.0, flag: bool = False, name: str = "",
