@@ -11,6 +11,7 @@ from coordinator.job.resolve import outcome, resolve
 from coordinator.job.spec import Settings, merge
 from coordinator.launch.ray_session import ray_for
 from coordinator.launch.train import Run, Viewer, train
+from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
 from dfa_core import JobError
 from dfa_core.names import nearest
@@ -133,6 +134,8 @@ def _one(task: str, settings: Settings, folder: Path, viewer: Viewer | None) -> 
         existing.check_same(job.spec)
         summary = existing.summary()
         if summary is not None and summary["finished"] and outcome(there) == outcome(job.spec):
+            data, batch_size, seed = job.splits(), job.settings.batch_size, job.settings.seed
+            existing.check_origin(Origin.of(job.task, data, batch_size, seed))
             return Run(folder, job, summary)
         if there.epochs > job.settings.epochs:
             raise JobError(

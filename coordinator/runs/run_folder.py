@@ -124,14 +124,22 @@ class RunFolder:
 
         Raises JobError where the run began with other data: it would be no run of either.
         """
-        newest = self.checkpoint()
-        began = newest.origin if newest is not None else None
-        for line in began.other_parts(origin).values() if began is not None else ():
-            raise JobError(f"{self.path}: {line}; put the data back, or name another --run-dir")
+        began = self.check_origin(origin)
         self.origin = origin
         text = json.dumps(origin.as_json(), indent=1)
         LocalFolder(self.path).write("origin.json", text.encode())
         return origin.warnings(began)
+
+    def check_origin(self, origin: Origin) -> Origin | None:
+        """Return what the run in this folder began with, None where nothing is known.
+
+        Raises JobError where that is other data.
+        """
+        newest = self.checkpoint()
+        began = newest.origin if newest is not None else None
+        for line in began.other_parts(origin).values() if began is not None else ():
+            raise JobError(f"{self.path}: {line}; put the data back, or name another --run-dir")
+        return began
 
     def _check_same(self, there: Settings, spec: JobSpec) -> None:
         asked, there = fingerprint(spec), merge(DEFAULTS, there)  # an older one lacks newer fields

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from errorcast.v1.job_pb2 import JobSpec
 from support.in_process import train_here
 
@@ -165,3 +166,36 @@ def test_a_comparison_takes_over_only_results_of_the_same_job(
         with pytest.raises(InterruptedError):
             compare(tmp_path, **other)
         assert trained.pop()["resume"]
+
+
+OF_A_FILE = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from dfa_tasks import Splits, Task
+
+def data():
+    x = torch.load("rows.pt")
+    return Splits(TensorDataset(x, (x[:, 0] > 0).long()), TensorDataset(x, (x[:, 0] > 0).long()))
+
+def make():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    return Task(model=model, loss=nn.functional.cross_entropy, data=data)
+"""
+
+
+def test_a_comparison_takes_over_only_results_on_the_same_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(method_comparison, "ray_for", lambda *_: nullcontext())
+    (tmp_path / "mine.py").write_text(OF_A_FILE)
+    torch.save(torch.randn(64, 4), "rows.pt")
+    settings = {"method": "shallow", "epochs": 1}
+    train_here("mine.py:make", tmp_path / "out" / "shallow-0", **settings)
+    both = "mine.py:make", ["shallow"], 1, settings, tmp_path / "out", False, lambda _: None
+    (row,) = compare_methods(*both)
+    assert row.steps == [1]
+    torch.save(torch.randn(64, 4), "rows.pt")
+    with pytest.raises(JobError, match="the training data is not the data that this run began"):
+        compare_methods(*both)

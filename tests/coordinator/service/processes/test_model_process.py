@@ -51,7 +51,8 @@ def here(tmp_path: Path) -> ModelClient:
 
 
 def parts(client: ModelClient, run: Path, x: torch.Tensor, step: int | None = None) -> list[Part]:
-    samples = pb.Tensor(type=pb.DATA_TYPE_FLOAT32, shape=x.shape, data=x.numpy().tobytes())
+    kind = pb.DATA_TYPE_FLOAT32 if x.is_floating_point() else pb.DATA_TYPE_INT64
+    samples = pb.Tensor(type=kind, shape=x.shape, data=x.numpy().tobytes())
 
     async def collect() -> list[Part]:
         return [part async for part in client.predict(run, samples, step)]
