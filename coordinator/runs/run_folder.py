@@ -122,7 +122,7 @@ class RunFolder:
 
         Returns what its user should know.
 
-        Raises JobError where the run began with other data: it would be no run of either.
+        Raises JobError as check_origin() does.
         """
         began = self.check_origin(origin)
         self.origin = origin

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from support import drawing_task
 from support.command_line import run_errorcast
 
 from coordinator.experiments.chaos import (
@@ -18,6 +19,8 @@ from coordinator.experiments.chaos import (
 )
 from coordinator.launch.train import train
 
+DRAWING = f"{drawing_task.__file__}:make_task"
+EXAMPLE = f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'mytask.py'}:make_task"
 QUICK: dict[str, Any] = {"log_every": 1, "resources": {"timeout_s": 10}}
 
 
@@ -45,6 +48,24 @@ def test_the_same_seed_draws_the_same_faults() -> None:
     assert sorted(s.action for s in once) == ["kill"] * 7 + ["stop"] * 3
     assert all(COORDINATOR <= s.victim <= 3 and 0 < s.step < 600 for s in once)
     assert [s.step for s in once] == sorted(s.step for s in once)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("task", [EXAMPLE, DRAWING])
+def test_whatever_a_task_draws_twenty_seeds_give_the_same_bits(
+    a_ray: None, tmp_path: Path, task: str
+) -> None:
+    struck = 0
+    for seed in range(20):
+        found = run_under_faults(
+            task, {**QUICK, "seed": seed, "epochs": 60}, tmp_path / f"{seed}", 1, 0, seed,
+            stop_s=20, report=lambda _: None,
+        )  # fmt: skip
+        assert found.same_weights, seed
+        assert found.same_losses, seed
+        struck += int(found.summary()["faults"])
+    assert struck >= 10  # some runs are over before the moment of their fault
 
 
 @pytest.mark.endurance
@@ -80,11 +101,14 @@ def test_a_stopped_worker_hangs_and_is_replaced(a_ray: None, tmp_path: Path) -> 
 def test_the_command_prints_what_came_of_it(
     a_ray: None, tmp_path: Path, kills: int, seed: int
 ) -> None:
-    """The seeds kill the coordinator, then a worker too, and stop a worker as if it hung."""
+    """The seeds kill the coordinator, then a worker too, and stop a worker as if it hung.
+
+    The task draws wherever a user's code can: its bits are those of the job's seed all the same.
+    """
     done = run_errorcast(
-        "chaos", "digits", "--kills", str(kills), "--stops", "1", "--stop-s", "10",
-        "--seed", str(seed), "--epochs", "30", "--format", "json", "--out", "both",
-        "--set", "options.width=32", "--set", "resources.timeout_s=3", cwd=tmp_path,
+        "chaos", DRAWING, "--kills", str(kills), "--stops", "1", "--stop-s", "10",
+        "--seed", str(seed), "--epochs", "55", "--format", "json", "--out", "both",
+        "--set", "resources.timeout_s=3", cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.err
     found = json.loads(done.out)
