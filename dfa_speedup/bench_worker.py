@@ -6,7 +6,6 @@ All sides run in the same process, so each is measured in the same place with th
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from statistics import median
 from time import perf_counter
 from typing import Any, Protocol
@@ -25,8 +24,8 @@ from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.measuring import measure_costs
 from dfa_speedup.stages import Stages
 from dfa_speedup.workload import Configuration, Workload
-from workers.actor import BlockWorker
-from workers.group import LOOPBACK, open_store
+from workers.actor import GROUPS, BlockWorker
+from workers.group import LOOPBACK, UNBOUNDED, open_store
 from workers.memory import peak_mb, reset_peak
 from workers.payload import PickledPayload
 from workers.trace import Span
@@ -71,7 +70,7 @@ class BenchWorker(BlockWorker):
                 store=open_store(rendezvous.host, rendezvous.port, rendezvous.world, None),
                 rank=rank,
                 world_size=rendezvous.world,
-                timeout=timedelta(seconds=rendezvous.timeout_s),
+                timeout=UNBOUNDED,
             )
 
     def prepare(self, configuration: Configuration, steps: int) -> tuple[Trained, float]:
@@ -158,6 +157,6 @@ class BenchWorker(BlockWorker):
         return [(m.name, *m.state()) for m in self._trainers[configuration].modules]
 
 
-BenchActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})(
+BenchActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=GROUPS)(
     BenchWorker
 )

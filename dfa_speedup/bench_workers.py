@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from dfa_core import JobError, TrainingFailed
 from dfa_speedup.bench_worker import BenchActor, Trained
@@ -14,11 +14,13 @@ from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Configuration
 from workers.grid import Grid
 from workers.group import listen, open_store
+from workers.life.monitor import Monitor
+from workers.life.sign import Sign
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
 from workers.transport import Rendezvous
 
-_STEPS_IN_TIME = 10  # steps that must not take longer than the timeout of one message
+_BUSY = 0.05  # a worker that uses less of its CPU only waits
 
 
 class PeerFailed(TrainingFailed):
@@ -31,7 +33,11 @@ class BenchWorkers:
     def __init__(
         self, workload: PickledPayload, blocks: int, resources: WorkerResources, timeout_s: float
     ) -> None:
-        """Place and start them. Raises JobError when the cluster is too small."""
+        """Place and start them. Raises JobError when the cluster is too small.
+
+        timeout_s: seconds without a sign of life, or without any work of any worker, after which
+            they count as hung.
+        """
         self._workload, self._blocks, self._resources, self._timeout_s = (
             workload,
             blocks,
@@ -50,13 +56,13 @@ class BenchWorkers:
 
         Raises PeerFailed when a worker fails, after all workers have restarted.
         """
-        workers, steps = self._those_of(configuration), last - first
-        return self._call("train_peer", workers, configuration, first, last, steps=steps)
+        workers = self._those_of(configuration)
+        return self._call("train_peer", workers, configuration, first, last)
 
     def prepare(self, configuration: Configuration, steps: int) -> tuple[list[Trained], float]:
         """Build the side's trainers anew and train; return also the largest peak memory, MB."""
         workers = self._those_of(configuration)
-        done = self._call("prepare", workers, configuration, steps, steps=steps)
+        done = self._call("prepare", workers, configuration, steps)
         return [trained for trained, _ in done], float(max(peak for _, peak in done))
 
     def costs(self, microbatches: int) -> Costs:
@@ -100,33 +106,48 @@ class BenchWorkers:
         listener = listen(host)
         port = listener.getsockname()[1]
         self._store = open_store(host, port, self._blocks, listener)
-        rendezvous = Rendezvous(host, port, self._blocks, self._timeout_s)
-        ray.get(
-            [w.actor.enter.remote(self._workload, rendezvous, i) for i, w in enumerate(self.all)]
+        rendezvous = Rendezvous(host, port, self._blocks)
+        self._results(
+            self.all,
+            [w.actor.enter.remote(self._workload, rendezvous, i) for i, w in enumerate(self.all)],
         )
 
-    def _call(
-        self, method: str, workers: Sequence[Worker], *arguments: Any, steps: int = 1
-    ) -> list[Any]:
-        # a worker that hangs makes its peers time out; this deadline is for when all of them hang
-        within_s = self._timeout_s * max(1.0, steps / _STEPS_IN_TIME)
+    def _call(self, method: str, workers: Sequence[Worker], *arguments: Any) -> list[Any]:
         calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
         try:
-            pending = calls
-            while (
-                pending
-            ):  # stop at the first failure: the other workers would wait until their deadline
-                done, pending = ray.wait(pending, timeout=within_s)
-                if not done:
-                    raise GetTimeoutError(f"no answer within {within_s:.0f} s")
-                ray.get(done)
-            results: list[Any] = ray.get(calls)
-            return results
+            return self._results(workers, calls)
         except (RayError, JobError, TrainingFailed) as error:
             why = _cause(error)
             self.stop()
             self._start()
             raise PeerFailed(why) from error
+
+    def _results(self, workers: Sequence[Worker], calls: list[Any]) -> list[Any]:
+        """Return the results of one call a worker, however long the workers compute.
+
+        Stops at the first failure: the other workers would wait for messages of the failed one.
+        """
+        monitor = Monitor(dict(enumerate(workers, start=1)), self._timeout_s)
+        pending = calls
+        while pending:
+            done, pending = ray.wait(pending, timeout=monitor.period_s)
+            ray.get(done)
+            monitor.look()
+            hung = monitor.hung()
+            if hung:
+                raise TrainingFailed(f"worker {hung[0]} hangs: no sign of life for {self._limit}")
+            if monitor.still(self._work):
+                raise TrainingFailed(f"every worker has waited for another one for {self._limit}")
+        results: list[Any] = ray.get(calls)
+        return results
+
+    def _work(self, sign: Sign) -> int:
+        """Return what stays the same while a worker does not compute: torch's peers only wait."""
+        return int(sign.cpu_s / (_BUSY * self._timeout_s))
+
+    @property
+    def _limit(self) -> str:
+        return f"{self._timeout_s:g} s"
 
 
 def _cause(error: Exception) -> str:

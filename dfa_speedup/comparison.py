@@ -7,6 +7,7 @@ because a machine's speed drifts from minute to minute. The median of those rati
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
@@ -35,6 +36,7 @@ from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
 
 Progress = Callable[[str, int, int], None]
+NO_LINK = Link(0.0, float("inf"))  # one worker, or not measured
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Errorcast(Protocol):
 class Measured:
     """One configuration: the seconds of its steps, or the reason why it could not run.
 
+    failed: why it ran no longer in the rounds; what was measured before still counts.
     tried: seconds of the steps of the first trial. rounds: of each later one. ratios: a round's
     median step over that of errorcast's trials before and after it.
     """
@@ -75,6 +78,7 @@ class Measured:
     peak_memory_mb: float = 0.0
     bytes_per_step: int = 0
     reason: str = ""
+    failed: str = ""
 
     @property
     def seconds(self) -> list[float]:
@@ -101,35 +105,49 @@ class Comparison:
             for schedule in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
             for m in _microbatches_of(schedule, microbatches)
         ]
-        self.limits: dict[str, Measured] = {}
+        self.limits = _limits(min(microbatches))
+        self.stopped: KeyboardInterrupt | TrainingFailed | None = None
         self.costs: dict[int, list[Costs]] = {}
-        self.link = Link(0.0, float("inf"))
+        self.link = NO_LINK
         self.spans: dict[Configuration, list[list[Span]]] = {}
 
     def run(self, rounds: int, steps: int) -> None:
         """Try all configurations, then measure each side's best and the layers' costs in rounds.
 
-        Raises JobError when errorcast itself cannot run, TrainingFailed when it fails later.
+        Where that is interrupted, or errorcast fails later, `stopped` says so, and what was
+        measured until then stays.
+
+        Raises JobError when errorcast itself cannot run.
         """
+        try:
+            self._run(rounds, steps)
+        except (KeyboardInterrupt, TrainingFailed) as error:
+            if not self.best(ERRORCAST).tried:  # nothing to compare with
+                raise
+            self.stopped = error
+        for side in self.measured:
+            if not side.tried and not side.reason:
+                side.reason = "not measured: the comparison was stopped before"
+
+    def _run(self, rounds: int, steps: int) -> None:
         for index, side in enumerate(self.measured):
             self._progress(side.configuration.schedule, index, len(self.measured))
+            ours = self.best(ERRORCAST)  # measured first
+            if side.configuration.schedule != ERRORCAST and ours.reason:
+                raise JobError(f"errorcast cannot run this: {ours.reason}")
             self._try(side, steps)
         ours = self.best(ERRORCAST)
-        if ours.reason:
-            raise JobError(f"errorcast cannot run this: {ours.reason}")
-        m = ours.configuration.microbatches
-        names = (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP)
-        self.limits = {name: Measured(Configuration(name, m)) for name in names}
+        self.limits = _limits(ours.configuration.microbatches)
         peers = [self.best(name) for name in (*PEERS, ONE_PROCESS_DFA)]
         self._trial(ours, steps)
         for number in range(rounds):
             for side in (*peers, *self.limits.values()):
                 self._progress(f"round {number + 1} of {rounds}", number, rounds)
-                if not side.reason:
+                if not side.reason and not side.failed:
                     self._trial(side, steps)
                     self._trial(ours, steps)
-                    if ours.reason:
-                        raise TrainingFailed(f"errorcast failed in a later round: {ours.reason}")
+                    if ours.failed:
+                        raise TrainingFailed(f"errorcast failed in a later round: {ours.failed}")
                     self._add_ratio(side, ours)
             for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
                 self.costs.setdefault(cut, []).append(self._workers.costs(cut))
@@ -167,7 +185,8 @@ class Comparison:
         except PeerFailed as error:
             side.reason = str(error)
         finally:
-            self._workers.forget()
+            with suppress(PeerFailed):  # the workers have restarted, and remember nothing
+                self._workers.forget()
 
     def _trial(self, side: Measured, steps: int) -> None:
         """Train a few steps; the first does not count: another side's data is in the caches."""
@@ -180,13 +199,13 @@ class Comparison:
                 return
             done = self._workers.train(configuration, first, first + steps + 1)
         except PeerFailed as error:
-            side.reason = str(error)
+            side.failed = str(error)
             return
         side.rounds.append(period(done))
         self._keep_spans(side, [worker.spans for worker in done])
 
     def _add_ratio(self, side: Measured, ours: Measured) -> None:
-        if not side.reason:
+        if not side.failed:
             before, after = (median(steps) for steps in ours.rounds[-2:])
             side.ratios.append(median(side.rounds[-1]) / ((before + after) / 2))
 
@@ -206,6 +225,11 @@ class Comparison:
         sides = [self.best(name) for name in PIPELINES]
         ran = [side for side in sides if side.ratios and not side.reason]
         return min(ran, key=lambda side: median(side.ratios), default=None)
+
+
+def _limits(microbatches: int) -> dict[str, Measured]:
+    names = (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP)
+    return {name: Measured(Configuration(name, microbatches)) for name in names}
 
 
 def _microbatches_of(schedule: str, asked: Sequence[int]) -> Sequence[int]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import ray
@@ -22,6 +22,7 @@ from workers.group import (
     open_store,
     replica_store,
 )
+from workers.life.sign import Sign
 from workers.loop import StageContext, evaluate_segment, train_segment
 from workers.memory import peak_mb, reset_peak
 from workers.meter import Meter, SegmentStats
@@ -49,7 +50,7 @@ class BlockWorker:
         self._tracer = Tracer()
         self._group: Group | None = None  # the coordinator and the blocks of this replica
         self._replicas: Group | None = None  # the replicas of this block, if there are several
-        self._generation = 0
+        self._generation = self._aborted = 0
         self._step: int | None = None  # that the state is of; None during a segment
         self._snapshot_began: float | None = None
         self._held: dict[int, dict[int, list[ModuleState]]] = {}  # by block, by step
@@ -76,7 +77,8 @@ class BlockWorker:
         stage, self._generation = self._stage, rendezvous.generation
         store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
         host = LOOPBACK if rendezvous.host == LOOPBACK else ray.util.get_node_ip_address()
-        context = RankContext(host, self._device, rendezvous.timeout_s)
+        generation = rendezvous.generation
+        context = RankContext(host, self._device, lambda: self._aborted >= generation)
         transport, block, replica = rendezvous.transport, stage.block, stage.replica
         world, of_replica = stage.blocks + 1, replica_store(store, replica)
         self._group = join(transport, context, block, world, of_replica, ring(world))
@@ -186,7 +188,8 @@ class BlockWorker:
 
     @ray.method(concurrency_group="control")
     def abort(self, generation: int) -> None:
-        """Abort a segment that waits for messages, if it is of this generation."""
+        """Abort a segment that waits for messages, or a join, if it is of this generation."""
+        self._aborted = max(self._aborted, generation)
         if self._generation == generation:
             self._leave()
 
@@ -208,6 +211,13 @@ class BlockWorker:
     def first_non_finite(self) -> str | None:
         """Name the first layer that holds NaN or infinity, if any."""
         return self._block.first_non_finite()
+
+    @ray.method(concurrency_group="life")
+    def sign(self) -> Sign:
+        """Return a sign of life; it answers while the worker computes, waits or reads."""
+        groups = self._groups
+        moved = sum(group.moved() for group in groups)
+        return Sign(moved, any(group.waits for group in groups), process_time())
 
     def speed(self) -> float:
         """Return how fast this worker multiplies matrices, in products per second."""
@@ -240,6 +250,7 @@ class BlockWorker:
 
 
 # not a decorator, so that type checkers see the class itself
-BlockActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 2})(
+GROUPS = {"control": 2, "life": 1}  # threads that answer while the main one works
+BlockActor: Any = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=GROUPS)(
     BlockWorker
 )

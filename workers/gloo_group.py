@@ -5,17 +5,22 @@ import json
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._distributed_c10d import ProcessGroupGloo, Store
+from torch._C._distributed_c10d import (
+    AllreduceOptions,
+    BroadcastOptions,
+    ProcessGroupGloo,
+    Store,
+)
 
-from workers.group import GroupLeft, NewTensor, await_all, first_line
+from workers.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
 from workers.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
@@ -30,31 +35,34 @@ class GlooGroup:
         rank: int,
         world: int,
         host: str,
-        timeout_s: float,
         device: torch.device = _CPU,
+        left: Left = lambda: False,
     ) -> None:
         """Join; return when all ranks have joined.
 
         host: this node's address, on which its ranks listen; LOOPBACK where all are on one node.
-        timeout_s: longest wait for one message, after which the group counts as broken.
         device: where this rank computes, and where the tensors are that it sends.
+        left: whether to stop waiting for the others to join.
 
-        Raises GroupLeft when the others do not join in time.
+        Raises GroupLeft when it is to leave, or another rank is gone.
         """
         self.rank, self.world = rank, world
         self.bytes_sent = 0
         self.wait_s = 0.0
+        self.waits = False
         self._staging = Staging(device)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
-        options._timeout = timedelta(seconds=timeout_s)
+        options._timeout = JOIN  # to connect; the others are here by then
         options._devices = [gloo.create_device(hostname=host)]
         before = set(_connections())
         try:
-            await_all(store, rank, world)  # gloo's own wait for the others would be `timeout_s`
+            await_all(store, rank, world, left)  # gloo itself would not wait for them for long
             self._gloo: Any = gloo(store, rank, world, options)
             self._sockets = _shared_with_peers(store, rank, world, before)
+        except GroupLeft:
+            raise
         except RuntimeError as error:
             raise GroupLeft(f"rank {rank} could not join the group: {first_line(error)}") from error
 
@@ -81,14 +89,18 @@ class GlooGroup:
         if self.rank == 0:
             self.bytes_sent += tensor.nbytes * (self.world - 1)
         message, copied = self._staging.to_host(tensor)
-        return self._start(lambda: self._gloo.broadcast(message, 0), message, copied)
+        options = BroadcastOptions()
+        options.rootRank, options.timeout = 0, UNBOUNDED
+        return self._start(lambda: self._gloo.broadcast([message], options), message, copied)
 
     def all_reduce(self, tensor: Tensor) -> "GlooTransfer":
         """Start to sum over all ranks; every rank gets the same bits."""
         # a ring: every rank sends all shares but one twice, as partial sums and as results
         self.bytes_sent += 2 * tensor.nbytes * (self.world - 1) // self.world
         message, copied = self._staging.to_host(tensor)
-        return self._start(lambda: self._gloo.allreduce([message]), message, copied)
+        options = AllreduceOptions()
+        options.timeout = UNBOUNDED
+        return self._start(lambda: self._gloo.allreduce([message], options), message, copied)
 
     def _start(
         self, operation: Callable[[], Any], message: Tensor, after: Copied | None = None
@@ -104,6 +116,14 @@ class GlooGroup:
             return GlooTransfer(self, self._thread.submit(run), message)
         except RuntimeError as error:  # after abort()
             raise GroupLeft("this rank has left the group") from error
+
+    def moved(self) -> int:
+        """Return a number that grows whenever a byte of a message arrives, or is taken by a peer.
+
+        From any thread.
+        """
+        sockets = list(self._sockets.items())
+        return sum(_moved(descriptor, connection) for descriptor, connection in sockets)
 
     def abort(self) -> None:
         """Abort every wait of this rank and of its peers, at once, from any thread.
@@ -130,21 +150,24 @@ class GlooTransfer:
     def wait(self) -> Tensor:
         """Block until the transfer is over, and count the time.
 
-        Raises GroupLeft when the group broke or its deadline passed.
+        Raises GroupLeft when the group broke.
         """
         start = perf_counter()
+        self._group.waits = True
         try:
-            self._work.result().wait()
+            self._work.result().wait(UNBOUNDED)
         except CancelledError as error:
             raise GroupLeft("this rank has left the group") from error
         except RuntimeError as error:
             raise GroupLeft(first_line(error)) from error
         finally:
+            self._group.waits = False
             self._group.wait_s += perf_counter() - start
         return self._tensor
 
 
 Connection = tuple[str, str]
+_TCP_INFO = struct.Struct("@120x2Q")  # Linux's tcp_info: tcpi_bytes_acked, tcpi_bytes_received
 
 
 def _connections() -> dict[int, Connection]:
@@ -165,6 +188,17 @@ def _connection(descriptor: int) -> Connection | None:
     except OSError:  # closed meanwhile, or not connected
         pass
     return None
+
+
+def _moved(descriptor: int, connection: Connection) -> int:
+    """Return the bytes that a connection has received, and those that its peer has confirmed."""
+    if _connection(descriptor) != connection:  # closed
+        return 0
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
+        info = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        if len(info) == _TCP_INFO.size:
+            return sum(_TCP_INFO.unpack(info))
+    return 0
 
 
 def _shut(descriptor: int, connection: Connection) -> None:

@@ -8,6 +8,7 @@ nccl_group.py implement it.
 """
 
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
@@ -18,13 +19,16 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from dfa_core import TensorSpec, TrainingFailed
 
 LOOPBACK = "127.0.0.1"
-_JOIN_S = 8.0  # rendezvous timeout: a rank may have died before all joined
+JOIN = timedelta(seconds=30)  # in which a rank that is here connects
+_LOOK_S = 0.01
+UNBOUNDED = timedelta(days=30)  # signs of life bound a wait for a message (workers/life), not this
 
 NewTensor = Callable[[TensorSpec, int], Tensor]  # of a spec, for a number of samples
+Left = Callable[[], bool]  # whether a rank is to leave the group that it is joining
 
 
 class GroupLeft(TrainingFailed):
-    """The group broke: a rank died, hung past the deadline, or `abort` was called."""
+    """The group broke: a rank died, or `abort` was called."""
 
 
 class Transfer(Protocol):
@@ -33,17 +37,27 @@ class Transfer(Protocol):
     def wait(self) -> Tensor:
         """Return the tensor when the transfer is over.
 
-        Raises GroupLeft when the group broke or its deadline passed.
+        Raises GroupLeft when the group broke.
         """
 
 
 class Group(Protocol):
-    """A rank's exchange with the other ranks, and counters of bytes sent and seconds waited."""
+    """A rank's exchange with the other ranks, and counters of bytes sent and seconds waited.
+
+    waits: whether the computing thread waits for a message now.
+    """
 
     rank: int
     world: int
     bytes_sent: int
     wait_s: float
+    waits: bool
+
+    def moved(self) -> int:
+        """Return a number that grows whenever a byte of a message arrives, or is taken by a peer.
+
+        From any thread.
+        """
 
     def send(self, tensor: Tensor, to: int) -> Transfer:
         """Start to send; the tensor must stay as it is until the transfer is over."""
@@ -86,7 +100,7 @@ def open_store(host: str, port: int, world: int, listener: socket.socket | None)
         port,
         world,
         is_master=listener is not None,
-        timeout=timedelta(seconds=_JOIN_S),
+        timeout=JOIN,
         wait_for_workers=False,
         master_listen_fd=listener.detach() if listener is not None else None,
     )
@@ -102,15 +116,19 @@ def block_store(store: Store, block: int) -> Store:
     return PrefixStore(f"block-{block}", store)
 
 
-def await_all(store: Store, rank: int, world: int) -> None:
-    """Wait until all ranks are here, for a short time; a group's own timeout may be long.
+def await_all(store: Store, rank: int, world: int, left: Left) -> None:
+    """Wait until all ranks are here, however long another one still works.
 
-    Raises RuntimeError when one is missing.
+    Raises GroupLeft when this rank is to leave meanwhile, RuntimeError when the store is gone.
     """
     store.set(f"here/{rank}", "")
-    store.wait([f"here/{other}" for other in range(world)], timedelta(seconds=_JOIN_S))
+    while not store.check([f"here/{other}" for other in range(world)]):
+        if left():
+            raise GroupLeft("another rank could not join")
+        time.sleep(_LOOK_S)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, for people."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's text, for people; never an empty one."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

@@ -6,7 +6,6 @@ no message waits for one of another link. A wait blocks the computing stream, no
 
 import contextlib
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,18 +13,18 @@ import torch.distributed
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store
 
-from workers.group import GroupLeft, NewTensor, await_all, first_line
+from workers.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
 
 RankPair = tuple[int, int]  # from a rank to a rank
 Backend = Any  # torch's, of any library: they have one interface
-MakeBackend = Callable[[Store, int, int, float], Backend]  # of (store, rank, world, timeout_s)
+MakeBackend = Callable[[Store, int, int], Backend]  # of (store, rank, world)
 
 
-def nccl(store: Store, rank: int, world: int, timeout_s: float) -> Backend:
+def nccl(store: Store, rank: int, world: int) -> Backend:
     """Return torch's NCCL backend, which CPU-only builds lack."""
     kind: Any = torch.distributed.ProcessGroupNCCL
     options = kind.Options()
-    options._timeout = timedelta(seconds=timeout_s)
+    options._timeout = JOIN  # to connect; the others are here by then
     return kind(store, rank, world, options)
 
 
@@ -35,7 +34,7 @@ def ring(world: int) -> list[RankPair]:
 
 
 class NcclGroup:
-    """A group of this rank. Its `wait_s` stays 0, since the GPU waits and not the host."""
+    """A group of this rank. It never `waits`: the GPU waits, and not the host."""
 
     def __init__(
         self,
@@ -43,29 +42,32 @@ class NcclGroup:
         rank: int,
         world: int,
         links: Sequence[RankPair],
-        timeout_s: float,
         device: torch.device,
         make: MakeBackend = nccl,
+        left: Left = lambda: False,
     ) -> None:
         """Join; return when all ranks have joined.
 
         links: pairs of ranks that send to each other; broadcast and all_reduce need none.
-        timeout_s: longest wait for one message, after which the group counts as broken.
         device: this rank's GPU.
+        left: whether to stop waiting for the others to join.
 
-        Raises GroupLeft when the others do not join in time.
+        Raises GroupLeft when it is to leave, or another rank is gone.
         """
         self.rank, self.world = rank, world
         self.bytes_sent = 0
         self.wait_s = 0.0
-        self._device, self._store, self._make, self._timeout_s = device, store, make, timeout_s
+        self.waits = False
+        self._device, self._store, self._make = device, store, make
         self._links: dict[RankPair, Backend] = {}
         try:
-            await_all(store, rank, world)
+            await_all(store, rank, world, left)
             for link in links:  # in the same order on all ranks, or they would wait for each other
                 if rank in link:
                     self._links[link] = self._connect(f"{link[0]}-{link[1]}", link.index(rank), 2)
             self._all = self._connect("all", rank, world)
+        except GroupLeft:
+            raise
         except RuntimeError as error:
             raise GroupLeft(f"rank {rank} could not join the group: {first_line(error)}") from error
 
@@ -75,8 +77,9 @@ class NcclGroup:
         NCCL would otherwise connect it at the first message, and could then wait for a peer that
         waits for another message of this rank.
         """
-        made = self._make(PrefixStore(name, self._store), rank, world, self._timeout_s)
+        made = self._make(PrefixStore(name, self._store), rank, world)
         made.allreduce([torch.zeros(1, device=self._device)]).wait()
+        made._set_default_timeout(UNBOUNDED)
         return made
 
     def send(self, tensor: Tensor, to: int) -> "NcclTransfer":
@@ -115,6 +118,10 @@ class NcclGroup:
     def _to_gpu(self, tensor: Tensor) -> Tensor:
         """Return a tensor to send, on the GPU; the coordinator's data is on the host."""
         return tensor.to(self._device, non_blocking=True)
+
+    def moved(self) -> int:
+        """Return 0: the GPU moves messages, and the host does not see their bytes."""
+        return 0
 
     def abort(self) -> None:
         """Abort every message of this rank, at once, from any thread."""

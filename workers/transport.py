@@ -11,7 +11,7 @@ from torch._C._distributed_c10d import Store
 from dfa_core import JobError
 from workers.gloo_group import GlooGroup
 from workers.gpu import Gpu
-from workers.group import Group
+from workers.group import Group, Left
 from workers.nccl_group import NcclGroup, RankPair
 
 Transport = Literal["gloo", "nccl"]
@@ -19,18 +19,17 @@ Transport = Literal["gloo", "nccl"]
 
 @dataclass(frozen=True)
 class RankContext:
-    """A rank's address and device, and its longest wait for one message."""
+    """A rank's address and device, and whether it is to leave the group that it is joining."""
 
     host: str
     device: torch.device
-    timeout_s: float
+    left: Left = lambda: False
 
 
 @dataclass(frozen=True)
 class Rendezvous:
     """Where the ranks of one group meet: rank 0's store.
 
-    timeout_s: longest wait for one message.
     transport: how tensors travel in the group.
     generation: of the group. Requests from another generation are refused.
     """
@@ -38,7 +37,6 @@ class Rendezvous:
     host: str
     port: int
     world: int
-    timeout_s: float
     transport: Transport = "gloo"
     generation: int = 0
 
@@ -88,8 +86,8 @@ def join(
 
     links: pairs of ranks that send to each other; sums and broadcasts need none.
 
-    Raises GroupLeft when the others do not join in time.
+    Raises GroupLeft when it is to leave, or another rank is gone.
     """
     if transport == "nccl":
-        return NcclGroup(store, rank, world, links, context.timeout_s, context.device)
-    return GlooGroup(store, rank, world, context.host, context.timeout_s, context.device)
+        return NcclGroup(store, rank, world, links, context.device, left=context.left)
+    return GlooGroup(store, rank, world, context.host, context.device, context.left)

@@ -50,11 +50,10 @@ def bench(
 
     from coordinator.experiments.bench import measure, write_results
     from coordinator.experiments.tables import bench_table, target_table
-    from coordinator.experiments.time_to_target import time_to_target
+    from coordinator.experiments.time_to_target import race
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, merge, whole_numbers
-    from dfa_core import JobError
-    from dfa_speedup.peers import ERRORCAST
+    from dfa_core import JobError, TrainingFailed
 
     flags: dict[str, Any] = {
         "blocks": blocks,
@@ -80,25 +79,20 @@ def bench(
             bars.update(bar, description=what, completed=done, total=total)
 
         found, comparison = measure(job, tried, rounds, steps, progress, ray_address)
-        if to_accuracy is not None or to_loss is not None:
+        stopped: BaseException | None = comparison.stopped
+        score, bound = ("loss", to_loss) if to_accuracy is None else ("accuracy", to_accuracy)
+        if bound is not None and stopped is None:
             progress("training to the target", 0, 1)
-            score, bound = ("loss", to_loss) if to_accuracy is None else ("accuracy", to_accuracy)
-            ours, pipeline = comparison.best(ERRORCAST), comparison.best_pipeline()
-            if pipeline is None:
-                raise JobError("--to-accuracy, --to-loss: no pipeline could run to compare with")
-            found["race"] = time_to_target(
-                job,
-                peer,
-                comparison.workload.profile,
-                ours.configuration.microbatches,
-                pipeline.configuration,
-                score,
-                float(bound or 0) / (100 if score == "accuracy" else 1),
-                ray_address,
-            )
+            bound /= 100 if score == "accuracy" else 1
+            try:
+                found["race"] = race(job, peer, comparison, score, bound, ray_address)
+            except (KeyboardInterrupt, JobError, TrainingFailed) as error:
+                stopped = error  # shown after what was measured before it
     found["command"] = shlex.join(["errorcast", *sys.argv[1:]])
     console.print(bench_table(found, every))
     if "race" in found:
         console.print(target_table(found["race"]))
     write_results(out, found, comparison)
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")
+    if stopped is not None:
+        raise stopped

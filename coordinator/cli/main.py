@@ -1,7 +1,7 @@
 """`errorcast`: collects the verbs, and turns every error into one line and an exit code.
 
 Exit codes: 0 done; 1 the run failed after its start, and its state is saved; 2 the job cannot run
-as given; 130 stopped with Ctrl-C, and its state is saved.
+as given; 130 stopped with Ctrl-C, SIGTERM or SIGHUP, and its state is saved.
 """
 
 import sys
@@ -27,6 +27,7 @@ from coordinator.cli.tasks import tasks
 from coordinator.cli.train import train
 from coordinator.cli.tsne import tsne
 from coordinator.cli.watch import logs, watch
+from coordinator.launch.interrupts import ended_as_by_ctrl_c
 
 app = typer.Typer(
     help="Trains neural networks without a backward pass: Direct Feedback Alignment, one layer "
@@ -62,7 +63,8 @@ def options(
 def main() -> None:
     """Run the command line."""
     try:
-        code = app(standalone_mode=False)
+        with ended_as_by_ctrl_c():
+            code = app(standalone_mode=False)
     except typer.Abort as error:
         code = _show(error, "stopped", 130)
     except Exception as error:  # noqa: BLE001

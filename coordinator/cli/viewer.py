@@ -1,6 +1,7 @@
 """Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -43,6 +44,10 @@ class TerminalViewer:
 
     def event(self, event: Event) -> None:
         """Print an event that people want to see."""
+        with suppress(OSError):  # a closed terminal must not end the run
+            self._print(event)
+
+    def _print(self, event: Event) -> None:
         match event:
             case PlanMade():
                 self._console.print(plan_table(event.layers))
@@ -63,7 +68,8 @@ class TerminalViewer:
             self._bar = self._bars.add_task("", total=progress.total, loss=0.0, speed=0.0)
         samples, seconds = progress.samples - self._began[0], now - self._began[1]
         speed = samples / seconds if seconds > 0 else 0.0
-        self._bars.update(self._bar, completed=progress.step, loss=progress.loss, speed=speed)
+        with suppress(OSError):
+            self._bars.update(self._bar, completed=progress.step, loss=progress.loss, speed=speed)
 
 
 def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:

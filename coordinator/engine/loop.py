@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, cycle
+from itertools import cycle
 
 from torch import Tensor
 
 from coordinator.engine.prefetcher import Prefetcher
+from coordinator.engine.waits import Waits
 from dfa_core import ActivationSpec, Head, TensorSpec, in_flight
 from dfa_core.signals import broadcast, known_before_forward, message, of_target
 from workers.group import Group
@@ -24,6 +25,7 @@ class HeadContext:
     prefetcher: makes the microbatches.
     arriving: the activations that the last block sends.
     error: the global error, before it is encoded.
+    waits: reports when data are slow.
     """
 
     head: Head
@@ -31,6 +33,7 @@ class HeadContext:
     arriving: ActivationSpec
     error: TensorSpec
     tracer: Tracer
+    waits: Waits
 
 
 class ReplicaLinks:
@@ -54,23 +57,26 @@ class Feed:
     def __init__(
         self, context: HeadContext, all_links: Sequence[ReplicaLinks], steps: range
     ) -> None:
-        self._rule, self._error = context.head.rule, context.error
+        self._rule, self._error, self._waits = context.head.rule, context.error, context.waits
         self._coming = context.prefetcher.microbatches(steps.start, steps.stop)
-        self._numbers = count(steps.start * self._rule.microbatches)
+        first = steps.start * self._rule.microbatches
+        self._numbers = iter(range(first, steps.stop * self._rule.microbatches))
         self._links = cycle(all_links)
         self._targets: deque[Tensor] = deque()
 
     def send_next(self) -> None:
         """Send one more microbatch, if there is one."""
-        x_and_target = next(self._coming, None)
-        if x_and_target is None:
+        number = next(self._numbers, None)
+        if number is None:
             return
-        (x, target), links, number = x_and_target, next(self._links), next(self._numbers)
+        step, microbatch = divmod(number, self._rule.microbatches)
+        with self._waits.on("the data", f"of step {step}"):
+            x, target = next(self._coming)
+        links = next(self._links)
         links.inputs.send(x)
         self._targets.append(target)
         if known_before_forward(self._rule):
             signal = of_target(target, self._error, self._rule)
-            step, microbatch = divmod(number, self._rule.microbatches)
             links.errors.send(message(signal, self._rule, step, microbatch))
 
     def take_target(self) -> Tensor:
@@ -139,7 +145,8 @@ def evaluate_segment(
     targets: deque[Tensor] = deque()
     for index in range(len(sizes) + ahead * replicas):
         if index < len(sizes):
-            x, target = next(chunks)
+            with context.waits.on("the data of an evaluation"):
+                x, target = next(chunks)
             next(sending).inputs.send(x)
             targets.append(target)
         if index >= ahead * replicas:

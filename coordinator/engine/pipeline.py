@@ -16,7 +16,8 @@ from coordinator.engine.loop import HeadContext, OnStep, evaluate_segment, train
 from coordinator.engine.plan import Plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.snapshots import Snapshot, Snapshots
-from coordinator.engine.worker_group import WorkerGroup
+from coordinator.engine.waits import Waits
+from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head
 from dfa_core.seeding import restored_once
@@ -29,8 +30,6 @@ from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer
 from workers.transport import Transport
-
-_ANSWER_S = 5.0
 
 
 class Pipeline:
@@ -52,23 +51,26 @@ class Pipeline:
         snapshot_steps: int = 0,
         placement: Placement | None = None,
         cuda_graphs: bool = False,
+        waits: Waits | None = None,
     ) -> None:
         """Calls no worker before start().
 
         workers: of all blocks and replicas, as workers/grid.py numbers them.
         model: the packed dfa_core.Model.
         head: on the device where rank 0 computes.
-        timeout_s: longest wait for one message or answer.
+        timeout_s: silence after which a worker counts as hung.
         transport: how tensors travel.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
         placement: replaces lost workers; without it they cannot be replaced.
         cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
+        waits: reports what the run waits for.
         """
+        self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
         self._placement, self._cuda_graphs = placement, cuda_graphs
         self._model = ray.put(model)
         arriving, error = plan.profile.between[-1], plan.profile.error
-        self._rank0 = HeadContext(head, prefetcher, arriving, error, Tracer())
+        self._rank0 = HeadContext(head, prefetcher, arriving, error, Tracer(), self._waits)
         self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, head.device)
         self._built: set[int] = set()
         self._snapshots = Snapshots()
@@ -147,15 +149,17 @@ class Pipeline:
     def save(self, folder: Folder) -> list[StateFile]:
         """Let every block write its layers, all at once; write the head."""
         calls = [w.actor.save.remote(folder) for w in self._workers.first_replica]
-        head = write_state(self._head, folder)
-        return [file for files in self._workers.all_of(calls) for file in files] + [head]
+        with self._waits.on("the checkpoint", "to be written"):
+            head = write_state(self._head, folder)
+            return [file for files in self._workers.all_of(calls) for file in files] + [head]
 
     def diagnosis(self) -> str | None:
         """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
         try:
-            calls = [w.actor.first_non_finite.remote() for w in self._workers.all]
-            found = ray.get(calls, timeout=_ANSWER_S)
-        except RayError:
+            found = self._workers.all_of(
+                [w.actor.first_non_finite.remote() for w in self._workers.all]
+            )
+        except (PipelineBroken, RayError):
             return None
         return next((layer for layer in found if layer), f"{self._head.label} or the loss")
 
@@ -201,7 +205,8 @@ class Pipeline:
 
     def _assemble(self, snapshot: Snapshot | None, checkpoint: Checkpoint | None) -> int:
         missing = sorted(set(range(1, len(self._workers.all) + 1)) - self._built)
-        self._workers.all_of([self._build(worker) for worker in missing], missing)
+        with self._waits.on("the workers", "to build their layers"):
+            self._workers.all_of([self._build(worker) for worker in missing], missing)
         self._built.update(missing)
         if snapshot is not None and (checkpoint is None or snapshot.step >= checkpoint.step):
             step = self._restore(snapshot)
@@ -231,8 +236,9 @@ class Pipeline:
         self._keep_cuts(cuts)
         calls = [w.actor.load.remote(step, saved, cuts) for w in self._workers.all]
         self._go_back()
-        self._head.load_state(*saved.read(self._head.name))
-        self._workers.all_of(calls)
+        with self._waits.on("the checkpoint", "to be loaded"):
+            self._head.load_state(*saved.read(self._head.name))
+            self._workers.all_of(calls)
         return step
 
     def _go_back(self) -> None:

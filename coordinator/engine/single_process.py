@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordinator.engine.base import SkippedStep
+from coordinator.engine.evaluation import chunk_sizes
 from coordinator.engine.loop import OnStep
 from coordinator.engine.prefetcher import Prefetcher
+from coordinator.engine.waits import Waits
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
 from dfa_core.seeding import restored_once
@@ -21,8 +23,12 @@ from workers.trace import Span
 class SingleProcess:
     """Trains the whole model in this process."""
 
-    def __init__(self, reference: Reference, prefetcher: Prefetcher) -> None:
+    def __init__(
+        self, reference: Reference, prefetcher: Prefetcher, waits: Waits | None = None
+    ) -> None:
+        """waits: reports when data are slow."""
         self._reference, self._prefetcher = reference, prefetcher
+        self._waits = waits or Waits()
         self._device = reference.head.device
 
     def start(self, checkpoint: Checkpoint | None) -> int:
@@ -48,7 +54,9 @@ class SingleProcess:
         """Train steps first..last-1."""
         with restored_once():
             for step in range(first, last):
-                x, target = (tensor.to(self._device) for tensor in self._prefetcher.batch(step))
+                with self._waits.on("the data", f"of step {step}"):
+                    batch = self._prefetcher.batch(step)
+                x, target = (tensor.to(self._device) for tensor in batch)
                 on_step(step, self._reference.train_step(step, x, target))
         labels = [*(layer.label for layer in self._reference.layers), self._reference.head.label]
         modules = zip(labels, self._reference.trained_modules(), strict=True)
@@ -56,7 +64,10 @@ class SingleProcess:
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
-        for x, target in chunks(data, at_once, self._reference.rule.seed):
+        parts = chunks(data, at_once, self._reference.rule.seed)
+        for _ in chunk_sizes(data, at_once):
+            with self._waits.on("the data of an evaluation"):
+                x, target = next(parts)
             yield self._reference.evaluate(x.to(self._device)).cpu(), target
 
     def save(self, folder: Folder) -> list[StateFile]:

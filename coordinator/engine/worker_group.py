@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +14,13 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from dfa_core import JobError, TrainingFailed
 from workers.grid import Grid
 from workers.group import Group, GroupLeft, listen, open_store, replica_store
+from workers.life.monitor import Monitor
+from workers.life.sign import Sign
 from workers.nccl_group import ring
 from workers.placement import Worker, rendezvous_host
 from workers.transport import RankContext, Rendezvous, Transport, join
 
-_ABORT_S = 5.0  # in which a worker ends its call after its group was aborted
+_ABORT_S = 5.0  # in which a worker that only waited ends its call after its group was aborted
 _generations = itertools.count(time.time_ns())  # no two groups of a worker share a number
 
 
@@ -45,11 +47,15 @@ class WorkerGroup:
         transport: Transport,
         device: torch.device,
     ) -> None:
-        """timeout_s: longest wait for one message or answer; device: where rank 0 computes."""
+        """timeout_s: silence after which a worker counts as hung; device: where rank 0 computes."""
         self.all, self.generation = list(workers), 0
         self._grid, self._timeout_s, self._transport = grid, timeout_s, transport
         self._device = device
         self._groups: list[Group] = []  # one a replica
+        self._left = 0  # the newest generation that this process has left
+        self._awaits_calls = False
+        self._hung: list[int] = []  # workers, and why nothing moves, as the watcher saw it
+        self._stuck = ""
 
     @property
     def groups(self) -> list[Group]:
@@ -68,17 +74,15 @@ class WorkerGroup:
 
         Raises PipelineBroken when a worker is gone.
         """
-        self.generation = next(_generations)
+        self.generation, self._hung, self._stuck = next(_generations), [], ""
         world, ranks = len(self.all) + 1, self._grid.blocks + 1
         host = rendezvous_host(self.all)
         listener = listen(host)
         port = listener.getsockname()[1]
         store = open_store(host, port, world, listener)
-        rendezvous = Rendezvous(
-            host, port, world, self._timeout_s, self._transport, self.generation
-        )
+        rendezvous = Rendezvous(host, port, world, self._transport, self.generation)
         calls = [worker.actor.join.remote(rendezvous) for worker in self.all]
-        context = RankContext(host, self._device, self._timeout_s)
+        context = RankContext(host, self._device, self._has_left)
         with self.watching(calls):
             for r in range(self._grid.replicas):
                 of_replica = replica_store(store, r)
@@ -92,39 +96,55 @@ class WorkerGroup:
         groups, self._groups = self._groups, []
         for group in groups:
             group.close()
-        if groups:
+        if self._left < self.generation:
+            self._left = self.generation
             for worker in self.all:
                 worker.actor.abort.remote(self.generation)
 
+    def _has_left(self) -> bool:
+        return self._left >= self.generation
+
     def all_of(self, calls: Sequence[Any], numbers: Sequence[int] | None = None) -> list[Any]:
-        """Return the results of one call a worker.
+        """Return the results of one call a worker, however long the workers work.
 
         numbers: of the workers, where they are not the first ones.
 
-        Raises PipelineBroken when a worker died or did not answer in time, otherwise what the first
-        failed call raised.
+        Raises PipelineBroken when a worker died or hangs, otherwise what the first failed call
+        raised.
         """
-        pending, deadline = list(calls), time.monotonic() + self._timeout_s
-        while pending:
-            ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
-            if not ready or _failure(ready[0]) is not None:
-                raise self._cause(calls, numbers=numbers)
+        by_worker = dict(zip(numbers or range(1, len(calls) + 1), calls, strict=True))
+        monitor, pending = self._monitor(by_worker), list(calls)
+        self._awaits_calls = True
+        try:
+            while pending:
+                ready, pending = ray.wait(pending, timeout=monitor.period_s)
+                monitor.look()
+                hung = monitor.hung()
+                if hung or any(_failure(call) is not None for call in ready):
+                    raise self._cause(by_worker, hung)
+        finally:
+            self._awaits_calls = False
         return list(ray.get(list(calls)))
 
     @contextmanager
     def watching(self, calls: Sequence[Any]) -> Iterator[None]:
-        """Leave the groups as soon as one call fails, and raise the cause of the failure.
+        """Leave the groups as soon as a call fails or a worker hangs, and raise the cause.
 
         In gloo only the direct peers of a dead process notice its death. Ray notifies this process,
         and leave() notifies the other workers.
         """
-        done = threading.Event()
+        by_worker, done = dict(enumerate(calls, start=1)), threading.Event()
 
         def watch() -> None:
-            pending = list(calls)
+            monitor, pending = self._monitor(by_worker), list(calls)
             while pending and not done.is_set():
-                ready, pending = ray.wait(pending, num_returns=1, timeout=0.5)
-                if any(_failure(call) is not None for call in ready):
+                ready, pending = ray.wait(pending, timeout=monitor.period_s)
+                failed = any(_failure(call) is not None for call in ready)
+                monitor.look()
+                self._hung = monitor.hung()
+                if monitor.still(self._awaited):
+                    self._stuck = f"all processes wait, and no message moves for {self._limit}"
+                if failed or self._hung or self._stuck:
                     self.leave()
                     return
 
@@ -133,7 +153,7 @@ class WorkerGroup:
         try:
             yield
         except GroupLeft as error:
-            raise self._cause(calls, str(error)) from error
+            raise self._cause(by_worker, seen=str(error)) from error
         except PipelineBroken:
             raise
         except BaseException:
@@ -144,49 +164,88 @@ class WorkerGroup:
             done.set()
             watcher.join()
 
+    def _monitor(self, numbers: Iterable[int]) -> Monitor:
+        return Monitor({n: self.all[n - 1] for n in numbers}, self._timeout_s)
+
+    def _awaited(self, sign: Sign) -> Hashable | None:
+        """Return what shows that all ranks wait for messages, and none of them moves.
+
+        None where this rank works, or the worker with this sign.
+        """
+        groups = list(self._groups)
+        waits = self._awaits_calls or any(group.waits for group in groups)
+        return (sign.moved, *(group.moved() for group in groups)) if waits and sign.waits else None
+
+    @property
+    def _limit(self) -> str:
+        return f"{self._timeout_s:g} s"
+
     def _cause(
-        self, calls: Sequence[Any], seen: str = "", numbers: Sequence[int] | None = None
+        self, calls: Mapping[int, Any], hung: Sequence[int] = (), seen: str = ""
     ) -> Exception:
         """Leave the groups, and return why the calls failed.
 
         A worker that died or hangs is the cause; then an error of a worker's own; a broken
         connection is only how the other ranks noticed.
 
-        seen: the error that rank 0 noticed; numbers: as in all_of().
+        calls: by worker; hung: the workers known to hang; seen: the error that rank 0 noticed.
         """
         self.leave()
-        ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=_ABORT_S)
-        by_worker = dict(zip(numbers or range(1, len(calls) + 1), calls, strict=True))
-        failures = {k: _failure(call) for k, call in by_worker.items() if call in ready}
-        died = [k for k, f in failures.items() if isinstance(f, RayActorError | OutOfMemoryError)]
-        hanging = [k for k, call in by_worker.items() if call in late]
-        return self._lost(died, hanging) or _raised(failures.values(), seen)
-
-    def _lost(self, died: Sequence[int], hanging: Sequence[int]) -> PipelineBroken | None:
-        """Return an error that names the lost workers, if there are any."""
+        ended, hanging = self._until_ended(calls, {*hung, *self._hung} & calls.keys())
+        died = [k for k, f in ended.items() if isinstance(f, RayActorError | OutOfMemoryError)]
+        busy = [k for k in calls if k not in ended and k not in hanging]
+        own, noticed = _own(ended.values()), self._stuck or seen or _noticed(ended.values())
+        if own is not None and not died and not hanging:
+            return own
         label = self._grid.label
         messages = [
             *(f"the worker of {label(k)} (process {self._process(k)}) died" for k in died),
-            *(f"{label(k)} hangs: no answer within {self._timeout_s:g} s" for k in hanging),
-        ]
-        lost = sorted([*died, *hanging])
-        return PipelineBroken("; ".join(messages), lost) if lost else None
+            *(f"{label(k)} hangs: no sign of life for {self._limit}" for k in hanging),
+        ] or [f"the connection between the workers broke{noticed and f': {noticed}'}"]
+        messages += [f"{label(k)} works on and is replaced" for k in busy]
+        return PipelineBroken("; ".join(messages), sorted([*died, *hanging, *busy]))
+
+    def _until_ended(
+        self, calls: Mapping[int, Any], hung: Set[int]
+    ) -> tuple[dict[int, Exception | None], list[int]]:
+        """Wait until the calls have ended, now that their groups are aborted.
+
+        A worker that lives may be in the middle of long work. It has as long as a silent one has
+        before it counts as hung; then a new process takes its place, which loses nothing.
+
+        Returns what the calls that ended have raised, by worker, and the workers that hang.
+        """
+        monitor, hanging = self._monitor(calls), set(hung)
+        deadline = time.monotonic() + max(_ABORT_S, self._timeout_s)
+        while True:
+            pending = {k: call for k, call in calls.items() if k not in hanging}
+            ready = _ready(list(pending.values()), monitor.period_s)
+            ended = {k: _failure(call) for k, call in pending.items() if call in ready}
+            if _own(ended.values()) is not None:  # the run ends, unless a death is behind it
+                deadline = min(deadline, time.monotonic() + _ABORT_S)
+            if len(ended) == len(pending) or time.monotonic() > deadline:
+                return ended, sorted(hanging)
+            monitor.look()
+            hanging.update(monitor.hung())
 
     def _process(self, worker: int) -> int:
         return self.all[worker - 1].process
 
 
-def _raised(failures: Iterable[Exception | None], seen: str) -> Exception:
-    """Return the first error of a worker's own, otherwise that the connection broke.
+def _ready(calls: list[Any], seconds: float) -> list[Any]:
+    """Wait until all calls have ended, or for some seconds; return those that have."""
+    return ray.wait(calls, num_returns=len(calls), timeout=seconds)[0] if calls else []
 
-    seen: how rank 0 noticed it, if it did.
-    """
-    raised = [
-        f for f in failures if isinstance(f, JobError | TrainingFailed | OSError | RayTaskError)
-    ]
-    own = next((failure for failure in raised if not isinstance(failure, GroupLeft)), None)
-    noticed = seen or next(map(str, raised), "")
-    return own or PipelineBroken(f"the connection between the workers broke: {noticed}")
+
+def _own(failures: Iterable[Exception | None]) -> Exception | None:
+    """Return the first error of a worker's own: not that others have left the group."""
+    own = JobError | TrainingFailed | OSError | RayTaskError
+    return next((f for f in failures if isinstance(f, own) and not isinstance(f, GroupLeft)), None)
+
+
+def _noticed(failures: Iterable[Exception | None]) -> str:
+    """Return how the first worker noticed that the group broke; an empty text if none did."""
+    return next((str(f) for f in failures if isinstance(f, GroupLeft)), "")
 
 
 def _failure(call: Any) -> Exception | None:

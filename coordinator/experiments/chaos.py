@@ -230,6 +230,8 @@ def _timed(
 ) -> tuple[Run, float]:
     began = monotonic()
     run = train(task, run_dir=folder, viewer=viewer, **settings)
+    if not run.summary["finished"]:  # stopped: there is nothing to compare
+        raise KeyboardInterrupt
     return run, monotonic() - began
 
 

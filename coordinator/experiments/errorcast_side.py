@@ -148,21 +148,27 @@ class ErrorcastSide:
         return epochs
 
     def _call(self, method: str, workers: BenchWorkers, *arguments: Any) -> Any:
-        try:
-            return ray.get(getattr(self._rank0, method).remote(list(workers.all), *arguments))
-        except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
-            raise PeerFailed(" ".join(str(error).split())) from error
+        return _got(getattr(self._rank0, method).remote(list(workers.all), *arguments))
 
     def first_trial(
         self, workers: BenchWorkers, microbatches: int, steps: int
     ) -> tuple[Trial, float]:
         """Train `steps` steps; return also the largest growth of a worker's peak memory, MB."""
-        before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
+        before = _got([w.actor.reset_peak_memory.remote() for w in workers.all])
         trial = self.trial(workers, microbatches, steps)
-        peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])
-        ray.get(self._rank0.forget.remote())
+        peaks = _got([w.actor.peak_memory_mb.remote() for w in workers.all])
+        _got(self._rank0.forget.remote())
         return trial, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
 
     def stop(self) -> None:
         """End rank 0."""
         ray.kill(self._rank0)
+
+
+def _got(calls: Any) -> Any:
+    """Return the results of calls. Raises PeerFailed."""
+    try:
+        return ray.get(calls)
+    except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        raise PeerFailed(" ".join(str(cause).split())) from error

@@ -117,6 +117,11 @@ def bench_table(found: Mapping[str, Any], every: bool) -> WideTable:
             f"{row['schedule']}, M {row['microbatches']}: {row['reason']}"
             for row in reported
             if row["reason"]
+        ]
+        + [
+            f"{row['schedule']}, M {row['microbatches']}, in a later round: {row['failed']}"
+            for row in found["rows"]
+            if row.get("failed")
         ],
     )
 

@@ -20,6 +20,8 @@ from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
 from dfa_core import JobError, ModelProfile, Reference
 from dfa_speedup.bench_workers import BenchWorkers
+from dfa_speedup.comparison import Comparison
+from dfa_speedup.peers import ERRORCAST
 from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
 from dfa_tasks.source import as_source
@@ -77,6 +79,26 @@ class Contender:
             yield workers, payload
         finally:
             workers.stop()
+
+
+def race(
+    job: Job,
+    peer: Job,
+    found: Comparison,
+    score: str,
+    bound: float,
+    ray_address: str | None,
+) -> list[dict[str, Any]]:
+    """Train errorcast and the fastest pipeline of a comparison to a test score.
+
+    Raises JobError where no pipeline could run, and what time_to_target() raises.
+    """
+    ours, pipeline = found.best(ERRORCAST), found.best_pipeline()
+    if pipeline is None:
+        raise JobError("--to-accuracy, --to-loss: no pipeline could run to compare with")
+    cut = ours.configuration.microbatches
+    profile, other = found.workload.profile, pipeline.configuration
+    return time_to_target(job, peer, profile, cut, other, score, bound, ray_address)
 
 
 def time_to_target(

@@ -80,7 +80,8 @@ class ResourceSettings:
     cpus: CPUs of a worker, whole or a fraction.
     gpus: GPUs of a worker, whole or a fraction; 0 trains on the CPU.
     threads: CPU threads of a worker; resolve() replaces 0 by the whole CPUs, at least 1.
-    timeout_s: longest wait for one message between workers, or for one answer of a worker, seconds.
+    timeout_s: seconds without a sign of life after which a process counts as hung; slow work is not
+        limited.
     placement: workers on as few nodes as possible (pack) or on as many (spread).
     coordinator_gpus: GPUs of the coordinator, whole or a fraction.
     transport: how tensors travel between workers; auto chooses nccl where every process has a GPU

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 
+from coordinator.launch.interrupts import kept_from_ray
 from dfa_core import JobError
 from workers.cpus import usable_cpus
 from workers.ray_folder import check_sockets, default_folder
@@ -40,7 +41,7 @@ def ray_for(workers: int, cpus: float, address: str | None = None) -> Iterator[N
     # Ray puts the current folder first on its workers' path, where a user's workers.py would hide
     # ours: start Ray in an empty folder, which its processes then keep as their own
     with tempfile.TemporaryDirectory(prefix="errorcast-") as empty:
-        with contextlib.chdir(empty):
+        with contextlib.chdir(empty), kept_from_ray():
             if address is not None:
                 _join(address)
             else:

@@ -1,10 +1,7 @@
 """`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import merge, to_settings
 from coordinator.job.user_code import pack
+from coordinator.launch.interrupts import noted_interrupts
 from coordinator.launch.ray_session import ray_for
 from coordinator.runs.curves import draw_curves
 from coordinator.runs.folders import new_folder
@@ -32,9 +30,11 @@ from coordinator.training.events import (
 from coordinator.training.recovery import Recovery
 from dfa_core import Chain, JobError, TrainingFailed
 from dfa_tasks import Task
+from workers.life.sign import RunningClock, computes
 from workers.payload import PickledPayload
 
 _POLL_S = 0.2
+_START_S = 120.0  # its imports take that long where the machine has no CPU to spare
 
 
 class Viewer(Protocol):
@@ -142,7 +142,7 @@ def _run(
     recovery = Recovery(job.settings.faults.recoveries)
     packed, spec = ray.put(payload), job.spec.SerializeToString()
     timeout_s = job.settings.resources.timeout_s
-    with _noted_interrupts() as noted:
+    with noted_interrupts() as noted:
         while True:
             actor = training_actor(job.settings.resources.coordinator_gpus)
             try:
@@ -167,20 +167,12 @@ def _follow(
     actor: Any, viewer: Viewer | None, recovery: Recovery, noted: list[int], timeout_s: float
 ) -> Iterator[Event]:
     """Yield the actor's events; the first Ctrl-C asks it to stop, the second leaves it."""
-    seen, asked, ended = 0, False, False
+    seen, asked, ended, process = 0, False, False, _started(actor)
     while not ended:
         if noted and not asked:
             asked = True
             actor.stop.remote()
-        try:
-            asked_for = actor.follow.remote(seen, _POLL_S)
-            events, progress = ray.get(asked_for, timeout=_POLL_S + timeout_s)
-        except RayActorError as error:
-            raise _CoordinatorDied("the coordinator's process died") from error
-        except GetTimeoutError as error:
-            raise _CoordinatorDied(
-                f"the coordinator's process hangs: no answer within {timeout_s:g} s"
-            ) from error
+        events, progress = _answer(actor.follow.remote(seen, _POLL_S), process, timeout_s)
         seen += len(events)
         for event in events:
             if isinstance(event, TrainingStarted):
@@ -191,6 +183,40 @@ def _follow(
             _show(viewer, event)
             yield event
             ended = isinstance(event, Finished | Failed)
+
+
+def _started(actor: Any) -> int:
+    """Wait until the actor's process has started; return its id. Raises _CoordinatorDied."""
+    try:
+        process: int = ray.get(actor.process.remote(), timeout=_START_S)
+    except RayActorError as error:
+        raise _CoordinatorDied("the coordinator's process died") from error
+    except GetTimeoutError as error:
+        raise _CoordinatorDied(
+            f"the coordinator's process did not start within {_START_S:g} s"
+        ) from error
+    return process
+
+
+def _answer(call: Any, process: int, timeout_s: float) -> tuple[list[Event], Progress | None]:
+    """Return an answer of the actor, which gives it on a thread of its own while it works.
+
+    Raises _CoordinatorDied where its process died, or neither answers nor computes.
+    """
+    clock, heard = RunningClock(2 * _POLL_S), 0.0
+    while not ray.wait([call], timeout=_POLL_S)[0]:
+        now = clock.now()
+        if now - heard > timeout_s:
+            if not computes(process):
+                raise _CoordinatorDied(
+                    f"the coordinator's process hangs: no sign of life for {timeout_s:g} s"
+                )
+            heard = now
+    try:
+        answer: tuple[list[Event], Progress | None] = ray.get(call)
+    except RayActorError as error:
+        raise _CoordinatorDied("the coordinator's process died") from error
+    return answer
 
 
 def _note(viewer: Viewer | None, recovery: Recovery, progress: Progress) -> None:
@@ -204,30 +230,6 @@ def _note(viewer: Viewer | None, recovery: Recovery, progress: Progress) -> None
 def _show(viewer: Viewer | None, event: Event) -> None:
     if viewer is not None:
         viewer.event(event)
-
-
-@contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
-    """Note the first Ctrl-C, or SIGTERM, in a list; the second interrupts as usual.
-
-    Noted and not raised: an exception that hits the wrong line, such as the end of an object's
-    life, is lost, and the run would go on.
-    """
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield noted
-        return
-
-    def note(number: int, _: object) -> None:
-        noted.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ended(event: Event) -> Mapping[str, Any] | None:

@@ -20,6 +20,7 @@ from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
+from coordinator.engine.waits import Waits
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
@@ -31,6 +32,7 @@ from coordinator.training.events import (
     Finished,
     PlanMade,
     Progress,
+    Waiting,
     Warned,
 )
 from coordinator.training.tracing import TraceRequest
@@ -137,17 +139,21 @@ class TrainingWork:
         return placement
 
     def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
-        splits = job.splits()
+        waits = Waits(lambda what, seconds: self._emit(Waiting(what, seconds)))
+        at_end.callback(waits.close)
+        with waits.on("the task's data"):
+            splits = job.splits()
         self._folder.keep(job.task.files)
         settings = job.settings
-        origin = Origin.of(job.task, splits, settings.batch_size, settings.seed)
+        with waits.on("the task's data"):
+            origin = Origin.of(job.task, splits, settings.batch_size, settings.seed)
         for warning in self._folder.keep_origin(origin):
             self._emit(Warned(warning))
         source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
         rule = job.rule(source.steps_per_epoch)
         prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
         at_end.callback(prefetcher.close)
-        engine = self._engine(job, rule, prefetcher, placement, at_end)
+        engine = self._engine(job, rule, prefetcher, placement, waits, at_end)
         trainer = Trainer(
             job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
         )
@@ -165,21 +171,28 @@ class TrainingWork:
         rule: LearningRule,
         prefetcher: Prefetcher,
         placement: Placement | None,
+        waits: Waits,
         at_end: ExitStack,
     ) -> Engine:
         if placement is not None:
-            pipeline = self._pipeline(job, rule, prefetcher, placement)
+            pipeline = self._pipeline(job, rule, prefetcher, placement, waits)
             at_end.callback(pipeline.close)
             return pipeline
         reference = Reference(job.model, job.task.loss, rule, job.method)
         reference.to(device_here())
-        return SingleProcess(reference, prefetcher)
+        return SingleProcess(reference, prefetcher, waits)
 
     def _pipeline(
-        self, job: Job, rule: LearningRule, prefetcher: Prefetcher, placement: Placement
+        self,
+        job: Job,
+        rule: LearningRule,
+        prefetcher: Prefetcher,
+        placement: Placement,
+        waits: Waits,
     ) -> Pipeline:
         workers = placement.workers
-        plan = _plan(job, rule, prefetcher, workers)
+        with waits.on("the layers", "to be measured"):
+            plan = _plan(job, rule, prefetcher, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         transport = choose(job.settings.resources.transport, gpus)
         links = describe_links(transport, gpus, rendezvous_host(workers))
@@ -200,6 +213,7 @@ class TrainingWork:
             snapshot_steps=job.settings.faults.snapshot_steps,
             placement=placement,
             cuda_graphs=job.settings.resources.cuda_graphs,
+            waits=waits,
         )
 
     def _how_to_go_on(self) -> str:
@@ -236,6 +250,11 @@ class TrainingWork:
         with self._news:
             self._news.wait_for(lambda: len(self._events) > after, timeout=wait_s)
             return self._events[after : after + _AT_ONCE], self._progress
+
+    @ray.method(concurrency_group="control")
+    def process(self) -> int:
+        """Return the process id, as soon as the actor has started."""
+        return os.getpid()
 
     @ray.method(concurrency_group="control")
     def stop(self) -> None:

@@ -87,6 +87,19 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """The run waits for something outside of errorcast, for so long by now."""
+
+    what: str
+    seconds: float
+
+    @property
+    def message(self) -> str:
+        """Return one line for people."""
+        return f"waiting for {self.what}: {self.seconds:.0f} s so far"
+
+
+@dataclass(frozen=True)
 class FaultSeen:
     """A process died or hangs; a recovery follows."""
 
@@ -180,7 +193,7 @@ class Progress:
     processes: Sequence[Mapping[str, Any]]
 
 
-Notice: TypeAlias = Warned | FaultSeen | Recovered | RolledBack | RateCut
+Notice: TypeAlias = Warned | Waiting | FaultSeen | Recovered | RolledBack | RateCut
 Event: TypeAlias = (
     PlanMade
     | WorkersStarted

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from dfa_speedup.comparison import Comparison, Measured
+from dfa_speedup.comparison import NO_LINK, Comparison, Measured
 from dfa_speedup.peers import (
     ERRORCAST,
     LIMIT_BP,
@@ -40,6 +40,7 @@ def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str
         "schedule": name,
         "microbatches": side.configuration.microbatches,
         "reason": side.reason or None,
+        "failed": side.failed or None,
     }
     names = ("step_ms", "step_ms_low", "step_ms_high", "samples_per_s", "speedup", "efficiency")
     if side.reason or not side.tried:
@@ -90,6 +91,7 @@ def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
     return {
         "batch_size": workload.batch_size,
         "blocks": blocks,
+        "stopped": comparison.stopped and (str(comparison.stopped) or "interrupted"),
         "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
         "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),
         "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], blocks),
@@ -102,7 +104,7 @@ def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
             if one.reason or one_dfa.reason
             else round(speedup(comparison, one) / speedup(comparison, one_dfa), 4)
         ),
-    } | ({} if blocks == 1 else _link(comparison.link))
+    } | ({} if comparison.link == NO_LINK else _link(comparison.link))
 
 
 def _link(link: Link) -> dict[str, float]:

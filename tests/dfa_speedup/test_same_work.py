@@ -33,7 +33,7 @@ from workers.transport import Rendezvous
 
 LOSS = nn.functional.cross_entropy
 STEPS, M = 3, 4
-ALONE = Rendezvous(LOOPBACK, port=0, world=1, timeout_s=10)
+ALONE = Rendezvous(LOOPBACK, port=0, world=1)
 cloudpickle.register_pickle_by_value(networks)
 
 

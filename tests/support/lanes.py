@@ -24,6 +24,7 @@ _RAY = (
     "tests/coordinator/training/test_numerics.py",
     "tests/dfa_speedup/test_same_work.py",
     "tests/test_docs.py",
+    "tests/workers/life/",
 )
 _FIRST = ("ray", "service")
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -13,37 +13,37 @@ from hypothesis import strategies as st
 from torch._C._distributed_c10d import ProcessGroupGloo
 
 from dfa_core import Forward, Step, TensorSpec, Update, block_actions, in_flight
+from workers import gloo_group
 from workers.gloo_group import GlooGroup
-from workers.group import Group, GroupLeft, listen, open_store
+from workers.group import Group, GroupLeft, Transfer, listen, open_store
 from workers.links import ErrorInbox, Inbox, Outbox
 from workers.nccl_group import NcclGroup, ring
 
 HOST, HOST_V6 = "127.0.0.1", "::1"
 
-Join = Callable[[Any, int, int, str, float], Group]
+Join = Callable[[Any, int, int, str], Group]
 
 
-def over_gloo_a_link(store: Any, rank: int, world: int, host: str, timeout_s: float) -> Group:
+def over_gloo_a_link(store: Any, rank: int, world: int, host: str) -> Group:
     """What joins GPUs by NCCL, with gloo in its place: one communicator a link."""
 
-    def make(store: Any, rank: int, world: int, timeout_s: float) -> Any:
+    def make(store: Any, rank: int, world: int) -> Any:
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
-        options._timeout = timedelta(seconds=timeout_s)
+        options._timeout = timedelta(seconds=20)
         options._devices = [gloo.create_device(hostname=host)]
         return gloo(store, rank, world, options)
 
-    return NcclGroup(store, rank, world, ring(world), timeout_s, torch.device("cpu"), make)
+    return NcclGroup(store, rank, world, ring(world), torch.device("cpu"), make)
 
 
-def from_a_gpu(store: Any, rank: int, world: int, host: str, timeout_s: float) -> Group:
-    return GlooGroup(store, rank, world, host, timeout_s, torch.device("cuda"))
+def from_a_gpu(store: Any, rank: int, world: int, host: str) -> Group:
+    return GlooGroup(store, rank, world, host, torch.device("cuda"))
 
 
 def run_ranks(
     world: int,
     work: Callable[[Group], None],
-    timeout_s: float = 20.0,
     host: str = HOST,
     join: Join = GlooGroup,
 ) -> list[BaseException | None]:
@@ -55,7 +55,7 @@ def run_ranks(
     def one(rank: int) -> None:
         try:
             store = open_store(host, port, world, listener if rank == 0 else None)
-            work(join(store, rank, world, host, timeout_s))
+            work(join(store, rank, world, host))
         except BaseException as error:
             raised[rank] = error
 
@@ -170,22 +170,49 @@ def test_abort_ends_every_wait_at_once() -> None:
 
 
 @pytest.mark.blocks
-def test_a_silent_peer_is_given_up_after_the_deadline() -> None:
-    release = threading.Event()
+def test_a_slow_peer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the time in which ranks connect: work takes as long as it takes."""
+    monkeypatch.setattr(gloo_group, "JOIN", timedelta(seconds=1))
 
     def work(group: Group) -> None:
-        if group.rank == 0:
-            start = monotonic()
-            try:
-                group.receive(torch.zeros(3), 1).wait()
-            finally:
-                release.set()
-                assert 0.5 < monotonic() - start < 5
-        else:
-            release.wait(20)
+        starts: list[Callable[[torch.Tensor], Transfer]] = [
+            lambda x: group.send(x, 0) if group.rank else group.receive(x, 1),
+            group.all_reduce,
+            group.broadcast,
+        ]
+        for start in starts:
+            if group.rank:
+                sleep(1.3)
+            start(torch.ones(3)).wait()
 
-    raised = run_ranks(2, work, timeout_s=1.0)
-    assert isinstance(raised[0], GroupLeft)
+    assert run_ranks(2, work) == [None, None]
+
+
+@pytest.mark.blocks
+def test_bytes_that_move_are_counted() -> None:
+    """A long message shows that the connection lives; a wait without one counts nothing."""
+    size = 1 << 20
+
+    def work(group: Group) -> None:
+        before = group.moved()
+        sleep(0.1)
+        assert group.moved() == before
+        message = torch.zeros(size, dtype=torch.uint8)
+        (group.send(message, 1) if group.rank == 0 else group.receive(message, 0)).wait()
+        while group.moved() < before + size:  # until the receiver's kernel has confirmed all
+            sleep(0.01)
+        assert not group.waits
+
+    assert run_ranks(2, work) == [None, None]
+
+
+@pytest.mark.blocks
+def test_a_rank_that_joins_leaves_when_it_is_told_to() -> None:
+    listener = listen(HOST)
+    store = open_store(HOST, listener.getsockname()[1], 2, listener)
+    asked = iter((False, True))
+    with pytest.raises(GroupLeft, match="another rank could not join"):
+        GlooGroup(store, 0, 2, HOST, left=lambda: next(asked))
 
 
 @pytest.mark.blocks

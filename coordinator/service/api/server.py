@@ -48,7 +48,7 @@ class Service:
         self._store = Store(settings.state)
 
     async def run(self, announce: Announce) -> None:
-        """Serve until SIGTERM or SIGINT.
+        """Serve until SIGTERM, SIGINT or SIGHUP.
 
         announce: called with the addresses of gRPC and of the page once the service listens.
         Raises JobError when the service cannot listen on an address.
@@ -179,8 +179,11 @@ async def _report_health(status: health.aio.HealthServicer, cluster: ClusterLink
 
 def _stop_signal() -> asyncio.Event:
     received = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, received.set)
+        loop.add_signal_handler(number, received.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        loop.add_signal_handler(signal.SIGHUP, received.set)
     return received
 
 
@@ -200,7 +203,7 @@ def log_as_json(path: Path) -> None:
 
 
 def serve(settings: ServiceSettings, announce: Announce) -> None:
-    """Run a service until SIGTERM or SIGINT. Raises JobError for settings it cannot run with."""
+    """Run a service until a signal ends it. Raises JobError for settings it cannot run with."""
     settings.check()
     service = Service(settings)
     log_as_json(settings.state / "service.log")

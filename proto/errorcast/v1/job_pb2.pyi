@@ -478,8 +478,8 @@ class ResourceSpec(_message.Message):
     the last bits of the weights.
     """
     timeout_s: _builtins.float
-    """Longest wait for one message between workers, or for one answer of a worker, seconds. A worker
-    that makes the others wait longer counts as hung and is replaced.
+    """Seconds without a sign of life after which a process counts as hung and is replaced. Slow work
+    is not limited.
     """
     placement: Global___Placement.ValueType
     """How the workers are distributed over the nodes."""

@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
-from coordinator.launch.train import Run, _noted_interrupts
+from coordinator.launch.interrupts import noted_interrupts
+from coordinator.launch.train import Run
 from coordinator.runs.checkpoint import _seal
 from coordinator.runs.folders import locked_folder
 from coordinator.runs.run_folder import RunFolder
@@ -173,7 +174,7 @@ def test_the_first_interrupt_is_noted_and_the_second_raised() -> None:
     # as at a terminal: what a shell starts in the background has interrupts ignored
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with _noted_interrupts() as noted:
+        with noted_interrupts() as noted:
             signal.raise_signal(signal.SIGINT)
             assert noted == [signal.SIGINT]
             with pytest.raises(KeyboardInterrupt):

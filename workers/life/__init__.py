@@ -1,0 +1,1 @@
+"""Signs of life of workers: what bounds a wait for their work."""
