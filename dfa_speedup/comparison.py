@@ -150,7 +150,8 @@ class Comparison:
                         raise TrainingFailed(f"errorcast failed in a later round: {ours.failed}")
                     self._add_ratio(side, ours)
             for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
-                self.costs.setdefault(cut, []).append(self._workers.costs(cut))
+                measured = self._workers.costs(cut)
+                self.costs.setdefault(cut, []).append(measured)
         self.link = self._workers.link()
 
     def predicted(self, configuration: Configuration) -> float | None:
@@ -159,7 +160,7 @@ class Comparison:
         It assumes a core (or GPU) for every worker.
         """
         measured = self.costs.get(configuration.microbatches)
-        if measured is None:
+        if measured is None or (self.link == NO_LINK and self.blocks > 1):
             return None
         predictor = Predictor(self.workload, mean_costs(measured), self.link, self.blocks)
         return predictor.side(configuration, self.blocks)

@@ -51,13 +51,19 @@ def measure(
         finally:
             ours.stop()
             workers.stop()
+    return results(job.task.name, comparison), comparison
+
+
+def results(task: str, comparison: Comparison) -> dict[str, Any]:
+    """Return the figures of bench.json, as far as they were measured."""
+    workload = comparison.workload
     return {
         "format": 1,
-        "task": job.task.name,
+        "task": task,
         "machine": machine(),
         "summary": summary(workload, comparison),
         "rows": rows(workload, comparison),
-    }, comparison
+    }
 
 
 def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -> None:

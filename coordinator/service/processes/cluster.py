@@ -18,7 +18,7 @@ _JOIN_S = 90.0
 _RETRY_S = (1.0, 2.0, 5.0, 10.0)
 _TIMELINE_S = 20.0
 _ANSWER_S = 60.0
-_START_S = 60.0  # a new process imports torch, which is slow on a busy machine
+_START_S = 120.0  # a new process imports torch, which is slow on a busy machine
 _SPARE = "spare."
 
 logger = logging.getLogger(__name__)

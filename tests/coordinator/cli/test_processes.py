@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.command_line import errorcast_process, run_errorcast, started_errorcast
+from support.command_line import (
+    ERRORCAST,
+    TERMINAL,
+    errorcast_process,
+    run_errorcast,
+    started_errorcast,
+)
 from support.in_process import train_here
 from support.runs import losses, wait_for_line, weights
 
@@ -108,6 +115,43 @@ def test_a_notice_of_preemption_saves_first(a_ray: None, tmp_path: Path, target:
     assert f"stopped and saved at step {stopped}; continue with: errorcast train" in done.out
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
     assert "Traceback" not in done.err + done.out
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_closed_terminal_saves_first_and_leaves_no_process(tmp_path: Path) -> None:
+    """SIGHUP goes to every process that was started from the terminal, Ray's too."""
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [str(ERRORCAST), *ENDLESS],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, **TERMINAL},
+        preexec_fn=lambda: os.login_tty(0),  # noqa: PLW1509
+    )
+    os.close(theirs)
+    shown = threading.Thread(target=read_all, args=(ours,), daemon=True)
+    shown.start()
+    try:
+        wait_for_line(tmp_path / "run" / "metrics.jsonl", "train")
+        started = psutil.Process(run.pid).children(recursive=True)
+        assert len(started) > 3
+        os.dup2(os.open(os.devnull, os.O_RDWR), ours)  # closes the terminal while it is read
+        assert run.wait(timeout=60) == 130
+    finally:
+        run.kill()
+    stopped = max(losses(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
+    _, left = psutil.wait_procs(started, timeout=20)
+    assert left == []
+
+
+def read_all(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
 
 
 MUST_NOT_RECOVER = (*ENDLESS, "--set", "faults.recoveries=0")

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator import train
-from coordinator.launch.interrupts import noted_interrupts
 from coordinator.launch.train import Run
 from coordinator.runs.checkpoint import _seal
 from coordinator.runs.folders import locked_folder
@@ -168,20 +166,6 @@ def test_a_gpu_for_the_coordinator_where_there_is_none(
 def test_nccl_on_cpus_is_refused(a_ray: None, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="nccl needs a GPU for each rank, and the coordinator has"):
         train("digits", resources={"transport": "nccl"}, run_dir=tmp_path / "run")
-
-
-def test_the_first_interrupt_is_noted_and_the_second_raised() -> None:
-    # as at a terminal: what a shell starts in the background has interrupts ignored
-    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with noted_interrupts() as noted:
-            signal.raise_signal(signal.SIGINT)
-            assert noted == [signal.SIGINT]
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, outside)
 
 
 def test_what_cannot_be_sent_is_named(a_ray: None, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Work that is merely slow, longer than `timeout_s`, is waited for: no fault, and the same bits."""
+
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import torch
+from support.in_process import train_here
+from support.runs import Listener, weights
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from coordinator import train
+from coordinator.training.events import FaultSeen, Waiting
+from dfa_tasks import Model, Splits, Task
+
+TIMEOUT_S, SLOW_S = 1.0, 2.5
+
+
+class SlowBatch:
+    """Batches, one of which comes from a cold file."""
+
+    steps_per_epoch = 6
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        sleep(SLOW_S if step == 3 else 0)
+        x = torch.randn(8, 10, generator=torch.Generator().manual_seed(step))
+        return x, (x[:, 0] > 0).long()
+
+
+class SlowTest(Dataset[tuple[Tensor, Tensor]]):
+    """Test data, one sample of which is slow."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        sleep(SLOW_S if index == 3 else 0)
+        x = torch.randn(10, generator=torch.Generator().manual_seed(index))
+        return x, (x[0] > 0).long()
+
+
+class SlowLayer(nn.Linear):
+    """A layer that is slow to build, to compute once, and to give its state to a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(10, 10)
+        sleep(SLOW_S)
+        self.forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        sleep(SLOW_S if self.forwards == 5 else 0)
+        return torch.tanh(super().forward(x))
+
+
+def slow_task() -> Task:
+    return Task(
+        model=Model((SlowLayer, nn.Sequential), lambda: nn.Linear(10, 2)),
+        loss=nn.functional.cross_entropy,
+        data=lambda: Splits(SlowBatch(), SlowTest()),
+        defaults={"batch_size": 8, "epochs": 1, "blocks": 1},
+        name="slow",
+    )
+
+
+def test_slow_work_is_no_fault(a_ray: None, tmp_path: Path) -> None:
+    seen, settings = Listener(), dict[str, Any](resources={"timeout_s": TIMEOUT_S})
+    run = train(slow_task(), run_dir=tmp_path / "run", viewer=seen, **settings)
+    assert run.summary["faults"]["recovered"] == 0
+    assert not [event for event in seen.events if isinstance(event, FaultSeen)]
+    here = train_here(slow_task(), tmp_path / "here", **settings)
+    assert weights(run.folder) == weights(here.folder)
+
+
+def test_a_wait_is_told_in_one_line() -> None:
+    assert Waiting("the data of step 7", 12.3).message == (
+        "waiting for the data of step 7: 12 s so far"
+    )
