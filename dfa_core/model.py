@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfa_core.activations import Activations, tensors
 from dfa_core.errors import JobError
+from dfa_core.lazy_modules import refuse_lazy
 from dfa_core.module_copy import own_copy
 from dfa_core.seeding import derive, drawing_from
 from dfa_core.shared_weights import SharedWeights
@@ -36,7 +37,7 @@ class Model:
     def build_layer(self, index: int, seed: int) -> nn.Module:
         """Build layer `index`; its initial weights depend on (seed, index) alone.
 
-        Raises JobError if it shares a weight with another layer or the head.
+        Raises JobError if it is lazy, or shares a weight with another layer or the head.
         """
         with drawing_from(derive(seed, "layer", index)):
             return self._own(self.layers[index](), f"layer {index}")
@@ -47,6 +48,7 @@ class Model:
             return self._own(self.head(), "the head")
 
     def _own(self, made: nn.Module, name: str) -> nn.Module:
+        refuse_lazy(made, f"{name} ({describe(made)})")
         self._weights.note(f"{name} ({describe(made)})", made)
         return own_copy(made)
 
@@ -74,8 +76,8 @@ def as_model(model: Model | nn.Sequential) -> Model:
     activations, normalisations and dropouts that follow it. The last such group is the head. The
     initial weights are those of the given modules.
 
-    Raises JobError if it is neither, or if fewer than two children have such a weight: then there
-    is no layer to train by feedback.
+    Raises JobError if it is neither, if a child is lazy, or if fewer than two children have such a
+    weight: then there is no layer to train by feedback.
     """
     if isinstance(model, Model):
         return model
@@ -84,6 +86,8 @@ def as_model(model: Model | nn.Sequential) -> Model:
             f"a model is an nn.Sequential or a dfa_core.Model of layer factories, "
             f"not {type(model).__name__}"
         )
+    for index, child in enumerate(model):
+        refuse_lazy(child, f"the model's child {index}")
     groups: list[list[nn.Module]] = [[]]
     for child in model:  # not children(): an activation may be used at several places
         starts = any(p.dim() >= 2 for p in child.parameters())

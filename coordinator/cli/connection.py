@@ -97,10 +97,7 @@ def print_json(message: "Message") -> None:
     """Print a message as one line of JSON, with the field names of the .proto files."""
     from google.protobuf import json_format
 
-    text = json_format.MessageToJson(
-        message, preserving_proto_field_name=True, indent=None, ensure_ascii=False
-    )
-    print(text)
+    print(json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None))
     sys.stdout.flush()
 
 

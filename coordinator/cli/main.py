@@ -24,6 +24,7 @@ from coordinator.cli.serve import serve
 from coordinator.cli.steer import cancel, delete, pause, resume, scale
 from coordinator.cli.submit import submit
 from coordinator.cli.tasks import tasks
+from coordinator.cli.terminal import accept_all_text
 from coordinator.cli.train import train
 from coordinator.cli.tsne import tsne
 from coordinator.cli.watch import logs, watch
@@ -62,6 +63,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    accept_all_text()
     try:
         with ended_as_by_ctrl_c():
             code = app(standalone_mode=False)

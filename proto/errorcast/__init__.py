@@ -7,6 +7,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from errorcast import _own_packages
+
 if TYPE_CHECKING:
     from coordinator import train
     from coordinator.client import Client
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Model", "Splits", "Task", "train"]
 
+_own_packages.put_first()
 _HOMES = {
     "Client": "coordinator.client",
     "Model": "dfa_core",

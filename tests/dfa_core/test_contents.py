@@ -92,6 +92,11 @@ MODELS: dict[str, Callable[[], Model | nn.Sequential]] = {
     "one weight in two layers": shared,
     "factories that return existing": lambda: layers(line(), nn.Sequential(line(), nn.Tanh())),
     "`nn.utils.weight_norm`": lambda: layers(lambda: nn.utils.weight_norm(line())),
+    "`nn.utils.parametrizations`": lambda: layers(
+        lambda: nn.utils.parametrizations.weight_norm(line()),
+        lambda: nn.utils.parametrizations.spectral_norm(line()),
+    ),
+    "a lazy module": lambda: layers(lambda: nn.LazyLinear(8)),
     "a layer whose output changes": lambda: layers(Changing),
     "a layer that returns something other": lambda: layers(lambda: Mean(8, 8)),
 }
