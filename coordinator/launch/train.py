@@ -119,7 +119,7 @@ def train(
         given.look(job.spec, begin)  # a look now is quicker; the one that counts is the actor's
     if job.task.fetch is not None:
         job.task.fetch()
-    payload = _pickled(job)
+    payload = pack(job.task, job.settings.working_dir)
     folder = given or RunFolder(new_folder(_stem(task)))
     resources = job.settings.resources
     with ray_for(len(job.grid), resources.cpus, ray_address):
@@ -245,16 +245,6 @@ def _ended(event: Event) -> Mapping[str, Any] | None:
             failure.add_note(traceback)
             raise failure
     return None
-
-
-def _pickled(job: Job) -> PickledPayload:
-    try:
-        return pack(job.task, job.settings.working_dir)
-    except Exception as error:
-        raise JobError(
-            f"task '{job.task.name}' cannot be sent to the workers ({type(error).__name__}: "
-            f"{error}); build what it holds inside its functions"
-        ) from error
 
 
 def _stem(task: str | Task) -> str:
