@@ -54,11 +54,11 @@ class Block:
         skip = skip_if_non_finite(self.layers, error, step)
         if each is None:
             if not skip:
-                add_local_gradients(self.layers, outputs, error)
+                add_local_gradients(self.layers, outputs, error, step, microbatch)
             return
         for layer, h in zip(self.layers, outputs, strict=True):
             if not skip:
-                add_local_gradients([layer], [h], error)
+                add_local_gradients([layer], [h], error, step, microbatch)
             each(layer, step)
 
     def step(self, step: int, before: OnLayer | None = None) -> None:
@@ -94,15 +94,35 @@ def add_local_gradients(
     layers: Sequence[Layer],
     outputs: Sequence[Activations],
     error: Tensor,
+    step: int,
+    microbatch: int,
     by: Collection[LearnsBy] = ("feedback", "error"),
 ) -> None:
-    """Add (∂h[i]/∂w_i)^T · (e·B_i) to the gradients of every layer, in one call to autograd.
+    """Add (∂h[i]/∂w_i)^T · (e·B_i) to the gradients of every layer.
+
+    One call to autograd serves all layers, except those whose code may draw in its backward: these
+    have seeds of their own.
 
     outputs: h[i] of each layer, with its graph; error: e; by: see Layer.learning_signals.
     """
+    pairs = list(zip(layers, outputs, strict=True))
+    together = [pair for pair in pairs if not pair[0].draws.backward]
+    backward(together, error, by)
+    for layer, h in pairs:
+        if layer.draws.backward:
+            with layer.drawing_backward(step, microbatch):
+                backward([(layer, h)], error, by)
+
+
+def backward(
+    pairs: Sequence[tuple[Layer, Activations]],
+    error: Tensor,
+    by: Collection[LearnsBy] = ("feedback", "error"),
+) -> None:
+    """Add the local gradients of these layers, given their outputs, in one call to autograd."""
     learning: list[Tensor] = []
     signals: list[Tensor] = []  # e·B_i, in place of dLoss/dh[i]
-    for layer, h in zip(layers, outputs, strict=True):
+    for layer, h in pairs:
         tensors_of_layer, signals_of_layer = layer.learning_signals(error, h, by)
         learning += tensors_of_layer
         signals += signals_of_layer

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.cuda import CUDAGraph, Stream
 
 from dfa_core.activations import Activations, TensorSpec, copied, detached, tensors
-from dfa_core.block import Block, OnLayer, add_local_gradients, skip_if_non_finite
+from dfa_core.block import Block, OnLayer, backward, skip_if_non_finite
 from dfa_core.errors import JobError
 from dfa_core.layer import Layer
 from dfa_core.seeding import Draws, drawing_from
@@ -167,7 +167,7 @@ class GraphedBlock(Block):
         for position, (layer, stream) in enumerate(zip(self.layers, self._streams, strict=True)):
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
-                add_local_gradients([layer], [output(position)], error)
+                backward([(layer, output(position))], error)
         for stream in self._streams:
             current.wait_stream(stream)
 

@@ -12,7 +12,7 @@ from dfa_core.input_guard import InputGuard
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
-from dfa_core.seeding import Draws, derive, drawing_from, draws_of
+from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.trained import TrainedModule
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +32,7 @@ class Head(TrainedModule):
         self.loss = loss
         self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
         self._loss_inputs = InputGuard("the loss")
-        self._draws = max(draws_of(module), draws_of(loss))
+        self.draws = max(self.draws, draws_of(loss))
 
     def error(
         self, h: Activations, target: Tensor, step: int, microbatch: int
@@ -62,9 +62,7 @@ class Head(TrainedModule):
         if not isfinite(value):
             self.mark_skipped(step)
             return value, torch.full_like(tap, torch.nan, requires_grad=False)
-        # code that we do not know may draw in the backward too: checkpointing, noise on gradients
-        unknown = self._draws if self._draws is Draws.ANYTHING else Draws.NOTHING
-        with drawing_from(derive(self.rule.seed, "backward", "head", step, microbatch), unknown):
+        with self.drawing_backward(step, microbatch):
             torch.autograd.backward(loss / self.rule.microbatches)
         if tap.grad is None:
             raise JobError(
@@ -90,7 +88,7 @@ class Head(TrainedModule):
         """
         self.save_buffers(step)
         seed = derive(self.rule.seed, "draw", "head", step, microbatch)
-        with drawing_from(seed, self._draws):
+        with drawing_from(seed, self.draws):
             try:
                 output = self._output(h, self._inputs)
                 if not output.requires_grad:  # a head without weights
@@ -112,7 +110,7 @@ class Head(TrainedModule):
         A module that draws here too draws the same numbers in every call.
         """
         seed = derive(self.rule.seed, "evaluate", "head")
-        with self.evaluating(), drawing_from(seed, self._draws):
+        with self.evaluating(), drawing_from(seed, self.draws):
             return self._output(h, self._evaluation_inputs)
 
     def _output(self, h: Activations, guard: InputGuard) -> Tensor:

@@ -17,6 +17,7 @@ from dfa_core.layer import LearnsBy, build_layers
 from dfa_core.microbatch import split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
+from dfa_core.seeding import derive, drawing_from
 from dfa_core.signals import broadcast, message
 from dfa_core.trained import TrainedModule
 
@@ -83,7 +84,7 @@ class Reference:
         loss, error = self.head.error(x, target, step, microbatch)
         if not skip_if_non_finite(self.layers, error, step):
             received = self._received(error, target, step, microbatch)
-            add_local_gradients(self.layers, outputs, received, by)
+            add_local_gradients(self.layers, outputs, received, step, microbatch, by)
         return loss
 
     def _received(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:
@@ -102,7 +103,9 @@ class Reference:
             for module in self.trained_modules():
                 module.mark_skipped(step)
             return value
-        torch.autograd.backward(loss / self.rule.microbatches)
+        draws = max(module.draws for module in self.trained_modules()).backward
+        with drawing_from(derive(self.rule.seed, "backward", step, microbatch), draws):
+            torch.autograd.backward(loss / self.rule.microbatches)
         return value
 
     @torch.no_grad()

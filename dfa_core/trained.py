@@ -1,7 +1,7 @@
 """A module with its own optimizer: what a layer and the head have in common."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dfa_core.errors import JobError
 from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import LearningRule
+from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.skipping import SkippedBatches
 
 TensorState = dict[str, Tensor]
@@ -21,6 +22,7 @@ class TrainedModule:
 
     rule: how the module learns. It is the only copy here, and set_cuts() replaces it.
     parameters: what the optimizer trains, by name.
+    draws: what its code may draw from.
     """
 
     def __init__(self, name: str, module: nn.Module, rule: LearningRule, key: str) -> None:
@@ -36,6 +38,7 @@ class TrainedModule:
         self.parameters: dict[str, Tensor] = {**trained}
         self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values())
         self._skipped = SkippedBatches(module)
+        self.draws = draws_of(module)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -52,6 +55,14 @@ class TrainedModule:
         """Move to a device, before the first step; inputs must come from there."""
         self.module.to(device)
         self.device = device
+
+    def drawing_backward(self, step: int, microbatch: int) -> AbstractContextManager[None]:
+        """Return a context in which a backward pass of this module alone draws its numbers.
+
+        Code that is not known may draw there too: checkpointing, noise on gradients.
+        """
+        seed = derive(self.rule.seed, "backward", self.name, step, microbatch)
+        return drawing_from(seed, self.draws.backward)
 
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step of `step` with the gradients summed so far, and clear them.

@@ -39,7 +39,7 @@ class Part:
             return f"it has {now.size} samples or steps, not {self.size}"
         if not self.seen or not now.seen or self._same(now):
             return ""
-        return "its samples are other ones"
+        return "its samples are other ones (what data() draws from must have a seed)"
 
     def _same(self, now: "Part") -> bool:
         if len(self.seen) != len(now.seen):

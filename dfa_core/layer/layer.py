@@ -21,7 +21,7 @@ from dfa_core.layer.output_check import OutputCheck
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, passed_on
 from dfa_core.rule import LearningRule
-from dfa_core.seeding import derive, drawing_from, draws_of
+from dfa_core.seeding import derive, drawing_from
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 
 
@@ -46,7 +46,6 @@ class Layer(TrainedModule):
         self._signals = LearningSignals(module, index, self.label, rule)
         self._learned = LearnedMatrices(self, self.feedback)
         self._open = OpenWeights(self.parameters)
-        self._draws = draws_of(module)
 
     @property
     def feedback(self) -> list[Feedback]:
@@ -67,7 +66,7 @@ class Layer(TrainedModule):
     def drawing(self, step: int, microbatch: int) -> AbstractContextManager[None]:
         """Return a context in which the layer draws its random numbers of a microbatch."""
         seed = derive(self.rule.seed, "draw", self.index, step, microbatch)
-        return drawing_from(seed, self._draws)
+        return drawing_from(seed, self.draws)
 
     def evaluate(self, x: Activations) -> Activations:
         """Return h_i in evaluation mode (no dropout, fixed statistics). Raises as forward().
@@ -75,7 +74,7 @@ class Layer(TrainedModule):
         A module that draws here too draws the same numbers in every call.
         """
         seed = derive(self.rule.seed, "evaluate", self.index)
-        with self.evaluating(), drawing_from(seed, self._draws):
+        with self.evaluating(), drawing_from(seed, self.draws):
             return self._compute(x, None, self._evaluation_inputs)
 
     def compute(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:

@@ -1,10 +1,12 @@
 """docs/tasks.md says what a model may contain; every row of its table is tried."""
 
 import math
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,11 @@ class Twice(nn.Linear):
 class Mean(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).mean()
+
+
+class Drawing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * random.random() + float(np.random.rand()) + torch.rand(())
 
 
 class AddsOne(nn.Module):
@@ -87,6 +94,7 @@ MODELS: dict[str, Callable[[], Model | nn.Sequential]] = {
     "batch norm, layer norm": lambda: layers(
         nn.Sequential(line(), nn.BatchNorm1d(8), nn.LayerNorm(8), nn.Dropout())
     ),
+    "random numbers of": lambda: layers(Drawing),
     "a layer that returns a tuple": several,
     "one weight used twice": lambda: layers(lambda: Twice(8, 8)),
     "one weight in two layers": shared,

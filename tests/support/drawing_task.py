@@ -38,7 +38,10 @@ class Noisy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         noise = random.gauss(0, 1) + float(np.random.randn()) + torch.randn(())
-        return torch.tanh(self.map(x) + 0.1 * noise)
+        h = torch.tanh(self.map(x) + 0.1 * noise)
+        if h.requires_grad:  # noise on gradients
+            h.register_hook(lambda gradient: gradient * (1 + 0.1 * random.random()))
+        return h
 
 
 def data() -> Splits:

@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from support.drawing_task import Noisy, noisy_loss
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dfa_core import Chain, Model
+from dfa_core import Block, Chain, Model
 from dfa_core.head import Head
 from dfa_core.layer import Layer
 from dfa_core.rule import LearningRule
@@ -130,3 +131,29 @@ def test_what_layers_and_heads_draw_depends_on_names_alone() -> None:
     for one, other in zip(once, outputs(), strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(once[0], once[-1])
+
+
+@pytest.mark.parametrize("cuts", [[2], [1, 1]])
+def test_gradients_do_not_depend_on_the_cut_nor_on_what_was_drawn_before(cuts: list[int]) -> None:
+    """Noise on gradients is drawn in the backward pass."""
+    model = Model([Noisy, partial(nn.Linear, 16, 16)], partial(nn.Linear, 16, 2))
+    rule = LearningRule(seed=3, microbatches=1)
+    x = torch.ones(4, 8)
+    error = torch.ones(4, 2)
+
+    def gradients(cuts: list[int]) -> list[Tensor]:
+        layers = [Layer(i, model.build_layer(i, 3), rule) for i in range(2)]
+        remaining = iter(layers)
+        blocks, h = [Block(list(islice(remaining, size))) for size in cuts], x
+        for block in blocks:
+            h = block.forward(h, 2, 0)  # type: ignore[assignment]
+            random.random()
+        for block in blocks:
+            block.update(error, 2, 0)
+        return [p.grad for layer in layers for p in layer.parameters.values() if p.grad is not None]
+
+    expected = gradients([2])
+    random.seed(5)
+    found = gradients(cuts)
+    assert len(expected) == len(found) == 4
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
