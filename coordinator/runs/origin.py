@@ -114,8 +114,8 @@ def _part(name: str, data: Any, batch_size: int, seed: int) -> Part:
         part = Part(size, tuple(read()))
         if not draws_nothing(data) and part.other(Part(size, tuple(read()))):
             return Part(size, ())
-    except JobError:
-        raise
+    except JobError as error:
+        raise JobError(f"the {name} data: {error}") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise JobError(f"the {name} data cannot be read: {reason}") from error

@@ -211,3 +211,6 @@ def test_a_part_that_cannot_be_read_is_named() -> None:
     broken = replace(task(), data=Splits(part(0, 64), Broken(part(1, 32))))
     with pytest.raises(JobError, match=r"the test data cannot be read: OSError: no such image"):
         Origin.of(broken, broken.splits(), 16, 0)
+    no_pairs = replace(task(), data=Splits(part(0, 64), list(range(8))))  # type: ignore[arg-type]
+    with pytest.raises(JobError, match=r"the test data: a sample of list must be a pair"):
+        Origin.of(no_pairs, no_pairs.splits(), 16, 0)
