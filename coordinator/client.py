@@ -287,7 +287,8 @@ def _array(tensor: pb.Tensor) -> Array:
 
 def _without_proxy(address: str) -> list[tuple[str, int]]:
     """Return gRPC's option that goes around a proxy, for a service on this machine."""
-    host = address.rpartition(":")[0].rpartition("/")[2].strip("[]")
+    host = address.rpartition(":")[0].rpartition("/")[2]
+    host = host.removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
     try:
         here = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support.command_line import run_errorcast
 from support.in_process import train_here
+from support.relative_task import project
 
 from coordinator.inspection.saved_run import open_run
 from coordinator.job.places import same_task
@@ -13,58 +14,15 @@ from coordinator.job.resolve import resolve
 from coordinator.job.spec import parse
 from dfa_core import JobError
 
-TASK = """
-import torch
-from torch import nn
-from torch.utils.data import Dataset
-from dfa_core import Model
-from dfa_tasks import Splits, Task
-
-class Lazy(Dataset):
-    def __len__(self):
-        return 32
-    def __getitem__(self, index):
-        values = torch.load("rows.pt")
-        return values[index], int(values[index].sum() > 0)
-
-def data():
-    with open("used.txt") as file:
-        assert file.read() == "{word}"
-    return Splits(Lazy(), Lazy())
-
-def layer():
-    open("used.txt").close()
-    return nn.Sequential(nn.Linear(4, {width}), nn.Tanh())
-
-def make(note="here.txt"):
-    open("used.txt").close()
-    model = Model(layers=[layer], head=lambda: nn.Linear({width}, 2))
-    return Task(model=model, loss=nn.functional.cross_entropy, data=data,
-                defaults={{"batch_size": 8, "epochs": 1, "method": "shallow"}})
-"""
-
-
-def project(folder: Path, word: str, width: int) -> Path:
-    """A project: a task file that reads files beside it, by relative paths, at every moment."""
-    import torch
-
-    folder.mkdir()
-    (folder / "mytask.py").write_text(TASK.format(word=word, width=width))
-    (folder / "used.txt").write_text(word)
-    torch.save(
-        torch.randn(32, 4, generator=torch.Generator().manual_seed(width)), folder / "rows.pt"
-    )
-    return folder
-
 
 def test_a_run_finds_its_own_task_and_files_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the other folder lies another task of that name, whose weights would fit."""
-    home = project(tmp_path / "home", "right", 8)
-    elsewhere = project(tmp_path / "elsewhere", "wrong", 8)
+    home = project(tmp_path / "home", "right")
+    elsewhere = project(tmp_path / "elsewhere", "wrong")
     monkeypatch.chdir(home)
-    run = train_here("mytask.py:make", tmp_path / "run")
+    run = train_here("mytask.py:make", tmp_path / "run", method="shallow")
     assert run.job.spec.task == f"{home}/mytask.py:make"
     assert run.job.spec.working_dir == str(home)
     for folder in (elsewhere, tmp_path):
@@ -76,21 +34,22 @@ def test_a_run_finds_its_own_task_and_files_from_any_folder(
         assert Path.cwd() == folder
     monkeypatch.chdir(elsewhere)
     with pytest.raises(JobError, match="holds another job: its task is"):
-        train_here("mytask.py:make", tmp_path / "run", resume=True)
+        train_here("mytask.py:make", tmp_path / "run", resume=True, method="shallow")
 
 
 def test_a_run_that_was_moved_with_its_project_goes_on_when_its_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = project(tmp_path / "home", "right", 8)
+    home = project(tmp_path / "home", "right")
     monkeypatch.chdir(home)
-    train_here("mytask.py:make", home / "run")
+    train_here("mytask.py:make", home / "run", method="shallow")
     moved = home.rename(tmp_path / "moved")
     monkeypatch.chdir(moved)
     done = run_errorcast("evaluate", "run")
     assert (done.code, f"the task's file {home}/mytask.py is gone" in done.err) == (2, True)
     assert "errorcast train NEW/PLACE/mytask.py:make --run-dir run --resume" in done.err
-    run = train_here("mytask.py:make", moved / "run", resume=True, epochs=2)
+    settings = {"method": "shallow", "epochs": 2}
+    run = train_here("mytask.py:make", moved / "run", resume=True, **settings)
     assert run.job.spec.task == f"{moved}/mytask.py:make"
     assert run_errorcast("evaluate", "run").code == 0
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from support.in_process import train_here
+from support.relative_task import project
 from support.runs import Listener, weights
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
@@ -143,6 +144,20 @@ def test_seeds_that_are_started_together_are_runs_of_their_own(
         assert run.summary["finished"]
         assert RunFolder(run.folder).spec().seed == seed
         assert_same(run, train_here("digits", tmp_path / f"{seed}", seed=seed, **settings))
+
+
+def test_relative_paths_of_a_task_start_where_the_run_was_started(
+    a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the coordinator and in the workers, and when the run goes on from another folder."""
+    home, elsewhere = (project(tmp_path / name, name) for name in ("home", "elsewhere"))
+    monkeypatch.chdir(home)
+    first = train("mytask.py:make", epochs=1, blocks=1, run_dir=tmp_path / "run")
+    monkeypatch.chdir(elsewhere)
+    task = first.job.spec.task
+    run = train(task, epochs=2, blocks=1, run_dir=tmp_path / "run", resume=True)
+    monkeypatch.chdir(home)
+    assert_same(run, train_here("mytask.py:make", tmp_path / "here", epochs=2, blocks=1))
 
 
 def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:

@@ -78,3 +78,10 @@ def test_no_service_is_one_line_too(tmp_path: Path) -> None:
     assert done.code == 1
     assert done.err.startswith("errorcast: no service answers at 127.0.0.1:9")
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_proxy_for_the_internet_does_not_hide_the_service(service: Running) -> None:
+    names = ("http_proxy", "https_proxy", "grpc_proxy")
+    proxy = dict.fromkeys(names, "http://127.0.0.1:9")
+    environment = {**service.environment, **proxy, "no_proxy": ""}
+    assert run_errorcast("jobs", **environment).code == 0
