@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfa_core import Activations, Block
 from dfa_core.activations import tensors
+from dfa_core.seeding import restored_once
 from dfa_core.trained import TrainedModule
 from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.workload import Configuration, Workload
@@ -24,6 +25,7 @@ class DfaAlone:
         self._batches = workload.batches(configuration.microbatches)
         self.modules: Sequence[TrainedModule] = shared.stage(0, len(workload.model.layers) + 1)
 
+    @restored_once()
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
         m, head = self._microbatches, self._shared.head(self._microbatches)
@@ -72,6 +74,7 @@ class Limit:
         source.close()
         head.module.zero_grad(set_to_none=True)
 
+    @restored_once()
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Compute steps first..last-1; return the seconds of each, and no losses."""
         seconds = []

@@ -16,6 +16,7 @@ from dfa_core.activations import Activations
 from dfa_core.block import Block
 from dfa_core.head import Head
 from dfa_core.layer import Layer
+from dfa_core.seeding import restored_once
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class LayerSeconds:
         return self.forward + self.update
 
 
+@restored_once()
 def time_layer(layer: Layer, x: Activations, error: Tensor) -> LayerSeconds:
     """Time a layer's forward and local update.
 
@@ -55,6 +57,7 @@ def time_layer(layer: Layer, x: Activations, error: Tensor) -> LayerSeconds:
     return LayerSeconds(min(run.forward for run in runs), min(run.update for run in runs))
 
 
+@restored_once()
 def time_head(head: Head, h: Activations, target: Tensor) -> float:
     """Return the seconds of the head's forward, loss and backward pass on one microbatch."""
     return fastest(lambda: None, lambda _: head.error(h, target, 0, 0))

@@ -9,6 +9,7 @@ from torch import Tensor
 from dfa_core import Activations, Block, Head, Layer
 from dfa_core.activations import detached, tensors
 from dfa_core.balance.timing import REPEATS, fastest, seconds_of, time_head, time_layer
+from dfa_core.seeding import restored_once
 from dfa_speedup.simulation.costs import Costs, LayerCost, total
 
 
@@ -69,6 +70,7 @@ def head_cost(head: Head, h: Activations, target: Tensor) -> LayerCost:
     return LayerCost(third, seconds, 2 * third, third, third, optimizer)
 
 
+@restored_once()
 def _together(layers: Sequence[Layer], x: Tensor, error: Tensor) -> LayerCost:
     """Measure a microbatch through all layers; its backward pass is not split.
 
