@@ -99,16 +99,19 @@ def user_modules() -> list[ModuleType]:
 
 
 def _from_file(path: Path, function: str) -> TaskMaker:
+    here = Path.cwd()  # as people name a file that is below it
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
     if not path.is_file():
-        raise JobError(f"task: there is no file {path}")
+        raise JobError(f"task: there is no file {shown}")
     try:
         module = _load(path.resolve())
     except Exception as error:
-        raise JobError(f"task: {path} failed: {_reason(error)}") from error
+        raise JobError(f"task: {shown} failed: {_reason(error)}") from error
     maker: TaskMaker | None = getattr(module, function, None)
     if maker is None or not callable(maker):
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
-        raise JobError(f"task: {path} has no function '{function}'; {nearest(function, functions)}")
+        hint = nearest(function, functions)
+        raise JobError(f"task: {shown} has no function '{function}'; {hint}")
     return maker
 
 
