@@ -1,8 +1,9 @@
 """errorcast's own side of a comparison: rank 0 of a pipeline on the comparison's workers."""
 
+import os
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, cast
 
 import ray
@@ -17,6 +18,8 @@ from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.comparison import Trial
 from dfa_speedup.workload import Workload
 from dfa_tasks import Task
+from workers.life.monitor import Monitor
+from workers.life.sign import Sign
 from workers.payload import PickledPayload
 from workers.placement import Worker
 
@@ -86,6 +89,15 @@ class Rank0:
                 break
         return epochs
 
+    def place(self) -> tuple[int, str]:
+        """Return (process id, node id)."""
+        return os.getpid(), ray.get_runtime_context().get_node_id()
+
+    @ray.method(concurrency_group="life")
+    def sign(self) -> Sign:
+        """Return a sign of life."""
+        return Sign(moved=0, waits=False, cpu_s=process_time())
+
     def forget(self) -> None:
         """Leave the group of the blocks; the next trial starts a new pipeline."""
         if self._joined_pipeline is not None:
@@ -131,7 +143,10 @@ class ErrorcastSide:
     """Starts rank 0 in its actor, and calls it."""
 
     def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
-        self._rank0: Any = ray.remote(num_cpus=0)(Rank0).remote(workload, threads, timeout_s)
+        actor: Any = ray.remote(num_cpus=0, concurrency_groups={"life": 1})(Rank0)
+        self._rank0: Any = actor.remote(workload, threads, timeout_s)
+        self._timeout_s = timeout_s
+        self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 
     def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
         """Train `steps` steps. Raises PeerFailed."""
@@ -148,7 +163,13 @@ class ErrorcastSide:
         return epochs
 
     def _call(self, method: str, workers: BenchWorkers, *arguments: Any) -> Any:
-        return _got(getattr(self._rank0, method).remote(list(workers.all), *arguments))
+        call = getattr(self._rank0, method).remote(list(workers.all), *arguments)
+        monitor = Monitor({0: self._worker}, self._timeout_s)
+        while not ray.wait([call], timeout=monitor.period_s)[0]:
+            monitor.look()
+            if monitor.hung():
+                raise PeerFailed(f"rank 0 hangs: no sign of life for {self._timeout_s:g} s")
+        return _got(call)
 
     def first_trial(
         self, workers: BenchWorkers, microbatches: int, steps: int

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coordinator.service.processes.frames import Frame, Header, pack, read_async
+from workers.life.sign import computes
 
 _END_S = 5.0
 
@@ -63,11 +64,19 @@ class Child:
             )
         self._reader = asyncio.create_task(self._read(self._process))
 
-    async def ask(self, header: Header, body: bytes = b"", seconds: float = 60.0) -> Frame:
+    async def ask(
+        self,
+        header: Header,
+        body: bytes = b"",
+        seconds: float = 60.0,
+        while_it_computes: bool = False,
+    ) -> Frame:
         """Send a request and return its answer.
 
+        while_it_computes: go on waiting after `seconds` as long as the child uses the CPU.
+
         Raises ChildError for an error in the child, and ChildGone when the child dies or does not
-        answer within `seconds`.
+        answer in time.
         """
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:
@@ -78,9 +87,11 @@ class Child:
         try:
             process.stdin.write(pack({**header, "id": number}, body))
             await process.stdin.drain()
-            answer, result = await asyncio.wait_for(future, seconds)
-        except TimeoutError as error:
-            raise ChildGone(f"{self._module} did not answer within {seconds:.0f} s") from error
+            while not (await asyncio.wait({future}, timeout=seconds))[0]:
+                busy = while_it_computes and await asyncio.to_thread(computes, process.pid)
+                if not busy:
+                    raise ChildGone(f"{self._module} did not answer within {seconds:.0f} s")
+            answer, result = future.result()
         except OSError as error:
             raise ChildGone(f"{self._module} has ended") from error
         finally:

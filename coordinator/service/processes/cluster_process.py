@@ -24,6 +24,7 @@ from coordinator.service.processes.frames import (
 )
 from coordinator.training.actor import training_actor
 from coordinator.training.events import to_json
+from workers.life.sign import computes
 
 _NAMESPACE = "errorcast"
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -31,6 +32,9 @@ _QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging":
 
 class Cluster:
     """Answers the service's requests; each public method answers one kind."""
+
+    def __init__(self) -> None:
+        self._processes: dict[Any, int] = {}  # of actors that have answered
 
     def join(self, state: str, address: str, cpus: int) -> Frame:
         """Join the cluster at an address; without one, find or start the service's own."""
@@ -87,12 +91,23 @@ class Cluster:
         return {}, b""
 
     async def _in_time(self, actor: Any, call: Any, seconds: float) -> Any:
-        """Return an actor's answer. Kill an actor that hangs, and raise ValueError."""
-        try:
-            return await asyncio.wait_for(call, seconds)
-        except TimeoutError as error:
-            ray.kill(actor)
-            raise ValueError(f"it hangs: no answer within {seconds:g} s") from error
+        """Return an actor's answer. Kill an actor that hangs, and raise ValueError.
+
+        One that computes does not hang: native code can hold Python's lock for long. All training
+        actors are on this node.
+        """
+        answer = asyncio.ensure_future(call)
+        while not (await asyncio.wait({answer}, timeout=seconds))[0]:
+            process = self._processes.get(actor._actor_id)
+            if process is None or not await asyncio.to_thread(computes, process):
+                ray.kill(actor)
+                raise ValueError(f"it hangs: no answer within {seconds:g} s")
+        found = answer.result()
+        if actor._actor_id not in self._processes:
+            with contextlib.suppress(AttributeError):  # an earlier version's actor has no process()
+                process = await asyncio.wait_for(actor.process.remote(), seconds)
+                self._processes[actor._actor_id] = process
+        return found
 
     async def timeline(self, name: str, steps: int, wait_s: float) -> Frame:
         """Return a Chrome trace of the job's next steps."""

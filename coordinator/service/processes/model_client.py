@@ -24,7 +24,7 @@ from coordinator.service.processes.child import Child, ChildError, ChildGone
 from coordinator.service.processes.frames import Frame, Header
 
 _CHECK_S = 100.0
-_MODEL_S = 120.0
+_SILENT_S = 120.0  # a large model may compute for longer; the client can cancel
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
 _DIMENSIONS = 16
@@ -127,10 +127,11 @@ class ModelClient:
 
     async def _read(self, request: Header, body: bytes = b"") -> Frame:
         try:
-            return await self._reader.ask(request, body, _MODEL_S)
+            return await self._reader.ask(request, body, _SILENT_S, patient=True)
         except ChildGone as error:
             raise ServiceError(
-                TOO_MUCH, "the model does not fit in memory, or its answer takes too long"
+                TOO_MUCH,
+                f"the model does not fit in memory, or has computed nothing for {_SILENT_S:g} s",
             ) from error
 
 
@@ -145,11 +146,13 @@ class _OneByOne:
             if not self._child.alive:
                 await self._child.start()
 
-    async def ask(self, request: Header, body: bytes, seconds: float) -> Frame:
+    async def ask(
+        self, request: Header, body: bytes, seconds: float, patient: bool = False
+    ) -> Frame:
         await self.start()
         async with self._lock:
             try:
-                return await self._child.ask(request, body, seconds)
+                return await self._child.ask(request, body, seconds, patient)
             except ChildError as error:
                 kind = _ERROR_KINDS.get(error.kind, INTERNAL)
                 raise ServiceError(
