@@ -105,8 +105,8 @@ class Cluster:
         found = answer.result()
         if actor._actor_id not in self._processes:
             with contextlib.suppress(AttributeError):  # an earlier version's actor has no process()
-                process = await asyncio.wait_for(actor.process.remote(), seconds)
-                self._processes[actor._actor_id] = process
+                number = await asyncio.wait_for(actor.process.remote(), seconds)
+                self._processes[actor._actor_id] = number
         return found
 
     async def timeline(self, name: str, steps: int, wait_s: float) -> Frame:
