@@ -49,7 +49,7 @@ class GlooGroup:
         self.rank, self.world = rank, world
         self.bytes_sent = 0
         self.wait_s = 0.0
-        self.waits = False
+        self._waiting = self._copying = False
         self._staging = Staging(device)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
         gloo: Any = ProcessGroupGloo
@@ -107,7 +107,9 @@ class GlooGroup:
     ) -> "GlooTransfer":
         def run() -> Any:
             if after is not None:
+                self._copying = True
                 after()
+                self._copying = False
             return operation()
 
         # on a thread of its own: gloo locks a connection while bytes arrive, so that posting would
@@ -116,6 +118,14 @@ class GlooGroup:
             return GlooTransfer(self, self._thread.submit(run), message)
         except RuntimeError as error:  # after abort()
             raise GroupLeft("this rank has left the group") from error
+
+    @property
+    def waits(self) -> bool:
+        """Return whether this rank waits for a message now, and computes nothing; any thread.
+
+        A message that is not copied from the GPU yet shows that the GPU still computes it.
+        """
+        return self._waiting and not self._copying
 
     def moved(self) -> int:
         """Return a number that grows whenever a byte of a message arrives, or is taken by a peer.
@@ -153,7 +163,7 @@ class GlooTransfer:
         Raises GroupLeft when the group broke.
         """
         start = perf_counter()
-        self._group.waits = True
+        self._group._waiting = True
         try:
             self._work.result().wait(UNBOUNDED)
         except CancelledError as error:
@@ -161,7 +171,7 @@ class GlooTransfer:
         except RuntimeError as error:
             raise GroupLeft(first_line(error)) from error
         finally:
-            self._group.waits = False
+            self._group._waiting = False
             self._group.wait_s += perf_counter() - start
         return self._tensor
 

@@ -42,16 +42,16 @@ class Transfer(Protocol):
 
 
 class Group(Protocol):
-    """A rank's exchange with the other ranks, and counters of bytes sent and seconds waited.
-
-    waits: whether the computing thread waits for a message now.
-    """
+    """A rank's exchange with the other ranks, and counters of bytes sent and seconds waited."""
 
     rank: int
     world: int
     bytes_sent: int
     wait_s: float
-    waits: bool
+
+    @property
+    def waits(self) -> bool:
+        """Return whether this rank waits for a message now, and computes nothing; any thread."""
 
     def moved(self) -> int:
         """Return a number that grows whenever a byte of a message arrives, or is taken by a peer.
