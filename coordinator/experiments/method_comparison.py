@@ -137,8 +137,7 @@ def _one(task: str, settings: Settings, folder: Path, viewer: Viewer | None) -> 
         existing.check_same(job.spec)
         summary = existing.summary()
         if summary is not None and summary["finished"] and outcome(there) == outcome(job.spec):
-            data, batch_size, seed = job.splits(), job.settings.batch_size, job.settings.seed
-            existing.check_origin(Origin.of(job.task, data, batch_size, seed))
+            existing.check_origin(Origin.of(job, job.splits()))
             return Run(folder, job, summary)
         if there.epochs > job.settings.epochs:
             raise JobError(

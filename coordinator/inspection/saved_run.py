@@ -37,7 +37,7 @@ class SavedRun:
         self._reference, self._prefetcher, self._splits = reference, prefetcher, splits
         began = checkpoint.origin
         with self._at_home():
-            now = Origin.of(job.task, splits, job.settings.batch_size, job.settings.seed)
+            now = Origin.of(job, splits)
         self._other = {} if began is None else began.other_parts(now)
         self._warnings = now.warnings(began)
 

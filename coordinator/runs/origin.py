@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coordinator.job.resolve import Job
 from coordinator.runs.sketch import Sketch, alike, sketch
 from dfa_core import JobError
 from dfa_core.seeding import derive
-from dfa_tasks import Splits, Task
+from dfa_tasks import Splits
 from dfa_tasks.source import as_source, draws_nothing, pick
 
 _SAMPLES = 8  # of each part of the data that are read, from its first to its last
@@ -52,18 +53,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Origin:
-    """The parts of the data by name, and the SHA-256 of the task's file, if it has one."""
+    """The parts of the data by name, and the task's file, if it has one, with its SHA-256."""
 
     parts: Mapping[str, Part]
+    file: str = ""
     code: str = ""
 
     @classmethod
-    def of(cls, task: Task, splits: Splits, batch_size: int, seed: int) -> "Origin":
+    def of(cls, job: Job, splits: Splits) -> "Origin":
         """Look at a few samples of each part. Raises JobError where one cannot be read."""
+        batch_size, seed = job.settings.batch_size, job.settings.seed
         named = {"training": splits.train, "test": splits.test, "validation": splits.validation}
         given = {name: data for name, data in named.items() if data is not None}
         parts = {name: _part(name, data, batch_size, seed) for name, data in given.items()}
-        return cls(parts, task.code)
+        file = job.settings.task.rpartition(":")[0] if job.task.code else ""
+        return cls(parts, file, job.task.code)
 
     def other_parts(self, now: "Origin") -> dict[str, str]:
         """Return a line about each part that differs now, by its name."""
@@ -86,7 +90,7 @@ class Origin:
             if part.size and not part.seen
         ]
         if began is not None and began.code and self.code and began.code != self.code:
-            found.append("the task's file has changed since this run began; the new one is used")
+            found.append(f"{self.file} has changed since this run began; the new one is used")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -102,7 +106,7 @@ class Origin:
             name: Part(part["size"], tuple(tuple(one) for one in part["seen"]))
             for name, part in saved["parts"].items()
         }
-        return cls(parts, saved["code"])
+        return cls(parts, saved["file"], saved["code"])
 
 
 def _part(name: str, data: Any, batch_size: int, seed: int) -> Part:

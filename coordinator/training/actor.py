@@ -144,9 +144,8 @@ class TrainingWork:
         with waits.on("the task's data"):
             splits = job.splits()
         self._folder.keep(job.task.files)
-        settings = job.settings
         with waits.on("the task's data"):
-            origin = Origin.of(job.task, splits, settings.batch_size, settings.seed)
+            origin = Origin.of(job, splits)
         for warning in self._folder.keep_origin(origin):
             self._emit(Warned(warning))
         source = as_source(splits.train, job.settings.batch_size, job.settings.seed)

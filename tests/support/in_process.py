@@ -48,8 +48,7 @@ def train_here(
 def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     splits = job.splits()
     folder.keep(job.task.files)
-    origin = Origin.of(job.task, splits, job.settings.batch_size, job.settings.seed)
-    for warning in folder.keep_origin(origin):
+    for warning in folder.keep_origin(Origin.of(job, splits)):
         viewer.event(Warned(warning))
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
     rule = job.rule(source.steps_per_epoch)

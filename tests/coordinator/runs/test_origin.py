@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from coordinator.inspection.saved_run import open_run
+from coordinator.job.resolve import resolve
 from coordinator.runs.checkpoint import newest_checkpoint
 from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
@@ -152,7 +153,7 @@ def test_evaluate_refuses_other_test_data_and_warns_of_the_rest(file: Path, tmp_
     file.write_text(FILE.replace("nn.Tanh()", "nn.ReLU()"))
     done = run_errorcast("evaluate", str(run), cwd=tmp_path)
     assert done.code == 0, done.err
-    assert done.err.count("errorcast: the task's file has changed since this run began") == 1
+    assert done.err.count(f"errorcast: {file} has changed since this run began") == 1
 
     file.write_text(FILE.replace("part(0, 64)", "part(3, 64)"))
     done = run_errorcast("evaluate", str(run), cwd=tmp_path)
@@ -173,7 +174,7 @@ def test_a_changed_file_is_a_warning_on_resume(file: Path, tmp_path: Path) -> No
     file.write_text(f"{FILE}\n# a comment\n")
     train_here(name, tmp_path / "run", resume=True, viewer=listener, epochs=2, **SETTINGS)
     assert listener.messages(Warned) == [
-        "the task's file has changed since this run began; the new one is used"
+        f"{file} has changed since this run began; the new one is used"
     ]
 
 
@@ -210,7 +211,7 @@ def test_a_part_that_cannot_be_read_is_named() -> None:
 
     broken = replace(task(), data=Splits(part(0, 64), Broken(part(1, 32))))
     with pytest.raises(JobError, match=r"the test data cannot be read: OSError: no such image"):
-        Origin.of(broken, broken.splits(), 16, 0)
+        Origin.of(resolve(broken, SETTINGS), broken.splits())
     no_pairs = replace(task(), data=Splits(part(0, 64), list(range(8))))  # type: ignore[arg-type]
     with pytest.raises(JobError, match=r"the test data: a sample of list must be a pair"):
-        Origin.of(no_pairs, no_pairs.splits(), 16, 0)
+        Origin.of(resolve(no_pairs, SETTINGS), no_pairs.splits())
