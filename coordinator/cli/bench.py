@@ -53,6 +53,7 @@ def bench(
     from coordinator.experiments.time_to_target import race
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, merge, whole_numbers
+    from coordinator.runs.folders import locked_folder
     from dfa_core import JobError, TrainingFailed
 
     flags: dict[str, Any] = {
@@ -92,7 +93,8 @@ def bench(
     console.print(bench_table(found, every))
     if "race" in found:
         console.print(target_table(found["race"]))
-    write_results(out, found, comparison)
+    with locked_folder(out.absolute()):  # another comparison may end in it at the same time
+        write_results(out, found, comparison)
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")
     if stopped is not None:
         raise stopped

@@ -32,10 +32,13 @@ def plain(value: Any, path: str) -> Any:
         wrong = [key for key in value if isinstance(key, bool) or not isinstance(key, str | int)]
         if wrong:
             raise JobError(f"{path}: {wrong[0]!r} cannot be the name of an option")
-        return {str(key): plain(each, f"{path}.{key}") for key, each in value.items()}
+        each = {readable(str(key), path): one for key, one in value.items()}
+        return {key: plain(one, f"{path}.{key}") for key, one in each.items()}
     if isinstance(value, list | tuple):
         return [plain(each, f"{path}.{index}") for index, each in enumerate(value)]
-    if value is None or isinstance(value, str | bool):
+    if isinstance(value, str):
+        return readable(value, path)
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Real):
         number: int | float = int(value) if isinstance(value, Integral) else float(value)
@@ -46,6 +49,15 @@ def plain(value: Any, path: str) -> Any:
         f"{path}: a {type(value).__name__} cannot be an option; give numbers, texts, true or "
         f"false, or lists of them"
     )
+
+
+def readable(text: str, path: str) -> str:
+    """Return a text. Raises JobError for one that UTF-8 cannot hold, such as an undecoded name."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise JobError(f"{path}: {text!r} is no text in UTF-8") from error
+    return text
 
 
 def note_exact(spec: JobSpec, checked: Mapping[str, Any]) -> None:

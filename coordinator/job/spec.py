@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from coordinator.job import yaml_core
-from coordinator.job.exact_numbers import FIELD, note_exact, plain, with_exact
+from coordinator.job.exact_numbers import FIELD, note_exact, plain, readable, with_exact
 from dfa_core.errors import JobError
 from dfa_core.names import nearest
 
@@ -190,7 +190,7 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
 def _text(value: Any, path: str) -> str:
     if not isinstance(value, str | PurePath):
         raise JobError(f"{path}: {value!r} is not a text; put it in quotes")
-    text = str(value)
+    text = readable(str(value), path)
     if path not in _PATHS or not text.startswith("~"):
         return text
     try:

@@ -1,6 +1,5 @@
 """The figures of a comparison as plain data, for bench.json, tables and pictures."""
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from dfa_speedup.peers import (
 )
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Workload
+from workers.cpus import usable_cpus
 
 _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
 
@@ -70,7 +70,7 @@ def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str
 
 def _predicted(comparison: Comparison, side: Measured) -> float | None:
     """Return milliseconds; None where the simulator cannot say, or workers outnumber the cores."""
-    if side.reason or comparison.blocks > (os.cpu_count() or 1):
+    if side.reason or comparison.blocks > usable_cpus():
         return None
     seconds = comparison.predicted(side.configuration)
     return None if seconds is None else round(1e3 * seconds, 3)
@@ -133,7 +133,7 @@ def machine() -> dict[str, Any]:
     packages = ("torch", "ray", "numpy", "errorcast")
     return {
         "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cpus(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},

@@ -117,7 +117,8 @@ def _start(state: Path, cpus: int) -> OwnRay:
 def _folder(state: Path) -> Path:
     """Return Ray's folder; outside `state`, since a socket's path is limited to 107 characters."""
     digest = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"errorcast-{os.getuid()}-{digest}"
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return Path(base).absolute() / f"errorcast-{os.getuid()}-{digest}"
 
 
 def _comes_up(own: OwnRay) -> bool:
