@@ -7,11 +7,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from dfa_core.activations import Activations, tensors
+from dfa_core.building.lazy_modules import refuse_lazy
+from dfa_core.building.module_copy import own_copy
+from dfa_core.building.shared_weights import SharedWeights
 from dfa_core.errors import JobError
-from dfa_core.lazy_modules import refuse_lazy
-from dfa_core.module_copy import own_copy
 from dfa_core.seeding import derive, drawing_from
-from dfa_core.shared_weights import SharedWeights
 
 ModuleFactory = Callable[[], nn.Module]
 

@@ -26,7 +26,7 @@ from dfa_speedup.stages import Stages
 from dfa_speedup.workload import Configuration, Workload
 from workers.actor import GROUPS, BlockWorker
 from workers.group import LOOPBACK, UNBOUNDED, open_store
-from workers.memory import peak_mb, reset_peak
+from workers.machine.memory import peak_mb, reset_peak
 from workers.payload import PickledPayload
 from workers.trace import Span
 from workers.transport import Rendezvous

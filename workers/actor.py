@@ -24,7 +24,7 @@ from workers.group import (
 )
 from workers.life.sign import Sign
 from workers.loop import StageContext, evaluate_segment, train_segment
-from workers.memory import peak_mb, reset_peak
+from workers.machine.memory import peak_mb, reset_peak
 from workers.meter import Meter, SegmentStats
 from workers.nccl_group import ring
 from workers.payload import PickledPayload

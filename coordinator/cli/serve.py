@@ -51,7 +51,7 @@ def serve(
 
     from coordinator.service.api.server import serve as run_service
     from coordinator.service.settings import ServiceSettings, read_secret
-    from workers.cpus import usable_cpus
+    from workers.machine.cpus import usable_cpus
 
     folder = (state or Path("errorcast-state")).absolute()
     given_data = os.environ.get("ERRORCAST_DATA")

@@ -13,8 +13,8 @@ import ray
 
 from coordinator.launch.interrupts import kept_from_ray
 from dfa_core import JobError
-from workers.cpus import usable_cpus
-from workers.ray_folder import check_sockets, default_folder
+from workers.machine.cpus import usable_cpus
+from workers.machine.ray_folder import check_sockets, default_folder
 
 _REACH_S = 10.0
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}

@@ -18,7 +18,7 @@ from dfa_speedup.peers import (
 )
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Workload
-from workers.cpus import usable_cpus
+from workers.machine.cpus import usable_cpus
 
 _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfa_core.errors import JobError
-from workers.ray_folder import check_sockets
+from workers.machine.ray_folder import check_sockets
 
 _START_S = 60.0
 _STOP_S = 10.0

@@ -7,7 +7,7 @@ import pytest
 from support.command_line import run_errorcast
 
 from dfa_core.errors import JobError
-from workers.ray_folder import _APPENDED, check_sockets, default_folder
+from workers.machine.ray_folder import _APPENDED, check_sockets, default_folder
 
 
 def test_the_longest_path_that_fits() -> None:

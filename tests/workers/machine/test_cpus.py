@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.cpus import usable_cpus
+from workers.machine.cpus import usable_cpus
 
 
 @pytest.fixture(autouse=True)

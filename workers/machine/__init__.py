@@ -1,0 +1,1 @@
+"""What this machine gives to its processes: CPUs, memory, a folder for sockets."""
