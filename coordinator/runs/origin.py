@@ -106,7 +106,7 @@ class Origin:
             name: Part(part["size"], tuple(tuple(one) for one in part["seen"]))
             for name, part in saved["parts"].items()
         }
-        return cls(parts, saved["file"], saved["code"])
+        return cls(parts, saved.get("file", ""), saved["code"])
 
 
 def _part(name: str, data: Any, batch_size: int, seed: int) -> Part:
