@@ -26,6 +26,10 @@ class TensorSpec:
         """Return the spec of a batch, (samples, ...)."""
         return cls(tuple(batch.shape[1:]), batch.dtype)
 
+    def __str__(self) -> str:
+        """Return the form of a sample for messages: `(1, 8, 8) float32`."""
+        return f"{self.shape} {str(self.dtype).removeprefix('torch.')}"
+
     @property
     def bytes(self) -> int:
         """Return the size of one sample in bytes."""
@@ -55,6 +59,21 @@ class ActivationSpec:
             dtypes = ", ".join(str(spec.dtype) for spec in specs)
             raise JobError(f"a layer's tensors travel together and need one dtype, not {dtypes}")
         return cls(specs, narrow and specs[0].dtype == torch.float32)
+
+    def __str__(self) -> str:
+        """Return the form of a sample for messages."""
+        return forms(self.tensors)
+
+    def check(self, h: Activations, what: str) -> None:
+        """Check that activations have this form, before they travel: the receiver relies on it.
+
+        what: names the activations, as the subject of a sentence.
+
+        Raises JobError, with both forms, if they do not.
+        """
+        found = tuple(map(TensorSpec.of, tensors(h)))
+        if found != self.tensors:
+            raise JobError(f"{what}: samples of {forms(found)}, where {self} was expected")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +114,16 @@ class ActivationSpec:
         flat = torch.split(message, [prod(spec.shape) for spec in self.tensors], dim=1)
         shaped = zip(flat, self.tensors, strict=True)
         return tuple(settled(t).view(len(message), *spec.shape) for t, spec in shaped)
+
+
+def forms(specs: Sequence[TensorSpec]) -> str:
+    """Return the forms of some tensors' samples, for messages."""
+    return ", ".join(map(str, specs))
+
+
+def described(several: Sequence[Tensor]) -> str:
+    """Return the shapes and dtypes of some batches, for messages."""
+    return ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in several)
 
 
 def tensors(h: Activations) -> Sequence[Tensor]:

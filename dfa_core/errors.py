@@ -18,3 +18,14 @@ class NonFiniteLoss(TrainingFailed):
 
     def __str__(self) -> str:
         return f"the loss is {self.loss} at step {self.step}, microbatch {self.microbatch}"
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of the user's own code says, in one line.
+
+    Its type comes first where the text alone would say too little.
+    """
+    text = " ".join(str(error).split())
+    if text and isinstance(error, RuntimeError | ValueError | TypeError | IndexError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

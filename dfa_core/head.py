@@ -6,8 +6,8 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, detached, tensors
-from dfa_core.errors import JobError, NonFiniteLoss
+from dfa_core.activations import Activations, described, detached, tensors
+from dfa_core.errors import JobError, NonFiniteLoss, reason
 from dfa_core.input_guard import InputGuard
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, widened
@@ -95,12 +95,10 @@ class Head(TrainedModule):
                     output = output.detach().requires_grad_()
                 with self._loss_inputs.given((output, target)) as inputs:
                     return self.loss(*inputs), output
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                reason = " ".join(str(error).split())
-                shapes = ", ".join(str(tuple(t.shape)) for t in tensors(h))
+            except Exception as error:
                 raise JobError(
-                    f"{self.label} and the loss fail on inputs of {shapes} and targets of "
-                    f"{tuple(target.shape)}: {reason}"
+                    f"at step {step}, {self.label} and the loss fail on inputs of "
+                    f"{described(tensors(h))} and targets of {described([target])}: {reason(error)}"
                 ) from error
 
     @torch.no_grad()
@@ -108,10 +106,16 @@ class Head(TrainedModule):
         """Return the head's output in evaluation mode (no dropout, fixed statistics).
 
         A module that draws here too draws the same numbers in every call.
+
+        Raises JobError if the head fails.
         """
         seed = derive(self.rule.seed, "evaluate", "head")
-        with self.evaluating(), drawing_from(seed, self.draws):
-            return self._output(h, self._evaluation_inputs)
+        try:
+            with self.evaluating(), drawing_from(seed, self.draws):
+                return self._output(h, self._evaluation_inputs)
+        except Exception as error:
+            came = described(tensors(h))
+            raise JobError(f"{self.label} fails on an input of {came}: {reason(error)}") from error
 
     def _output(self, h: Activations, guard: InputGuard) -> Tensor:
         widest = [widened(tensor) for tensor in tensors(h)]

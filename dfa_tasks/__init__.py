@@ -3,7 +3,7 @@
 from dfa_core import Model
 from dfa_tasks.registry import INSTALLED, make_task
 from dfa_tasks.source import DatasetSource
-from dfa_tasks.task import BatchSource, Splits, Task, accuracy
+from dfa_tasks.task import BatchSource, Splits, Task, accuracy, binary_accuracy
 
 __all__ = [
     "INSTALLED",
@@ -13,5 +13,6 @@ __all__ = [
     "Splits",
     "Task",
     "accuracy",
+    "binary_accuracy",
     "make_task",
 ]

@@ -4,14 +4,23 @@ Datasets and batch sources are the user's code: it draws from the global generat
 the job.
 """
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
 
 from dfa_core import JobError
+from dfa_core.errors import reason
 from dfa_core.seeding import derive, draw_from, drawing_from
 from dfa_tasks.task import BatchSource
 
@@ -73,12 +82,34 @@ def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> 
     """
     if hasattr(train, "batch") and hasattr(train, "steps_per_epoch"):
         return train if draws_nothing(train) else SeededSource(train, seed)
-    if not (hasattr(train, "__getitem__") and hasattr(train, "__len__")):
-        raise JobError(
-            f"the training data is a {type(train).__name__}: it must be a map-style Dataset "
-            f"(__getitem__ and __len__) or a batch source (batch(step) and steps_per_epoch)"
-        )
+    _check_map_style(train, "training", " or a batch source (batch(step) and steps_per_epoch)")
     return DatasetSource(train, batch_size, seed)
+
+
+def check_evaluated(data: Dataset[Any] | None, part: str) -> None:
+    """Raise JobError for data that cannot be evaluated on; part: of the data, such as `test`."""
+    if data is None:
+        raise JobError(f"the {part} data is None; give Splits(train, test) a dataset there")
+    _check_map_style(data, part)
+    if len(cast(Sized, data)) == 0:
+        raise JobError(f"the {part} data is empty; give it at least one sample")
+
+
+def _check_map_style(data: object, part: str, otherwise: str = "") -> None:
+    """Raise JobError if data has no samples by index; otherwise: what else would be taken."""
+    by_index = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if isinstance(data, list | tuple) and data and hasattr(data[0], "shape"):
+        raise JobError(
+            f"the {part} data is a {type(data).__name__} of {type(data[0]).__name__}: it must be "
+            f"a dataset of pairs, such as torch.utils.data.TensorDataset(inputs, targets)"
+        )
+    if by_index and not isinstance(data, IterableDataset | dict):
+        return
+    hint = "; give its dataset" if isinstance(data, DataLoader) else ""
+    raise JobError(
+        f"the {part} data is a {type(data).__name__}: it must be a map-style Dataset "
+        f"(__getitem__ and __len__){otherwise}{hint}"
+    )
 
 
 def chunks(dataset: Dataset[Any], size: int, seed: int = 0) -> Iterator[Batch]:
@@ -97,18 +128,63 @@ def pick(dataset: Dataset[Any], indices: Tensor, seed: int = 0) -> Batch:
 
     What a sample draws depends on (seed, its index) alone.
 
-    Raises JobError when a sample is not an (input, target) pair.
+    Raises JobError when a sample fails, or is not an (input, target) pair of tensors.
     """
-    as_given = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
-    if as_given and isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        x, target = (tensor[indices] for tensor in dataset.tensors)
+    held = tensors_of(dataset)
+    if held is not None:
+        x, target = (tensor[indices] for tensor in held)
         return x, target
-    batch = default_collate(_samples(dataset, indices, seed))
-    if not (isinstance(batch, list | tuple) and len(batch) == 2):
+    samples = _samples(dataset, indices, seed)
+    try:
+        x, target = default_collate(samples)
+    except Exception as error:
+        name = type(dataset).__name__
+        raise JobError(f"samples of {name} make no batch: {reason(error)}") from error
+    for what, value in (("input", x), ("target", target)):
+        if not isinstance(value, Tensor):
+            kind = _kind(samples[0][what == "target"])
+            raise JobError(
+                f"the {what} of a sample of {type(dataset).__name__} is {kind}; it must be one "
+                f"tensor: join what belongs to it in the dataset, and take it apart in the "
+                f"{'first layer' if what == 'input' else 'loss'}"
+            )
+    return x, target
+
+
+def _sample(dataset: Dataset[Any], index: int) -> Sequence[Any]:
+    """Return a sample, which is a pair. Raises JobError."""
+    name = type(dataset).__name__
+    try:
+        sample = dataset[index]
+    except JobError:
+        raise
+    except Exception as error:
         raise JobError(
-            f"a sample of {type(dataset).__name__} must be a pair (input, target) of tensors"
+            f"sample {index} of {name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(sample, list | tuple) or len(sample) != 2:
+        raise JobError(
+            f"sample {index} of {name} is {_kind(sample)}; it must be a pair (input, target) of "
+            f"tensors"
         )
-    x, target = batch
+    return sample
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, for messages."""
+    name = type(value).__name__
+    if isinstance(value, dict):
+        return f"a {name} of {', '.join(map(str, value))}"
+    return f"a {name} of {len(value)}" if isinstance(value, list | tuple) else f"a {name}"
+
+
+def tensors_of(dataset: object) -> Batch | None:
+    """Return inputs and targets of all samples, if they are in memory as two tensors."""
+    # a subclass may make its samples itself
+    plain = getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__
+    if not isinstance(dataset, TensorDataset) or not plain or len(dataset.tensors) != 2:
+        return None
+    x, target = dataset.tensors
     return x, target
 
 
@@ -126,10 +202,10 @@ def draws_nothing(data: object) -> bool:
 
 def _samples(dataset: Dataset[Any], indices: Tensor, seed: int) -> list[Any]:
     if draws_nothing(dataset):
-        return [dataset[int(i)] for i in indices]
+        return [_sample(dataset, int(i)) for i in indices]
     samples = []
     with drawing_from(seed):
         for i in indices.tolist():
             draw_from(derive(seed, i))  # a waiting head may go first: reading may take long
-            samples.append(dataset[i])
+            samples.append(_sample(dataset, i))
     return samples

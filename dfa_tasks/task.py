@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dfa_core import Model
+from dfa_core import JobError, Model
 from dfa_core.head import Loss
 from dfa_core.rule import ErrorAt
 from dfa_core.seeding import derive, drawing_from
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 GlobalMetric = Callable[[Tensor, Tensor], float]
+
+_BY_LOSS: Mapping[str, Metric] = {}  # a task that gives no metrics
 
 
 class BatchSource(Protocol):
@@ -41,8 +44,44 @@ class Splits:
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Return the share of samples whose largest output is the target class."""
+    """Return the share of samples whose largest output is the target class.
+
+    output: (samples..., classes), at least two classes; target: the class of each, (samples...).
+
+    Raises JobError for other shapes: they would be compared wrongly.
+    """
+    if output.shape[:-1] != target.shape or output.shape[-1:].numel() < 2:
+        raise JobError(
+            f"the default metric, accuracy, needs an output for each class and one class for each "
+            f"sample, not outputs of {tuple(output.shape)} and targets of {tuple(target.shape)}; "
+            f"give the task metrics={{...}}, with dfa_tasks.binary_accuracy for one logit a "
+            f"sample, or {{}} for none"
+        )
     return (output.argmax(dim=-1) == target).float().mean()
+
+
+def binary_accuracy(logit: Tensor, target: Tensor) -> Tensor:
+    """Return the share of yes-or-no targets that the signs of the logits predict.
+
+    logit, target: of one shape, or one of them with a last dimension of 1 more; target: 0 or 1.
+
+    Raises JobError for other shapes.
+    """
+    flat = [t.squeeze(-1) if t.shape[-1:] == (1,) and t.dim() > 1 else t for t in (logit, target)]
+    if flat[0].shape != flat[1].shape:
+        raise JobError(
+            f"binary_accuracy needs one logit for each target, not outputs of "
+            f"{tuple(logit.shape)} and targets of {tuple(target.shape)}"
+        )
+    return ((flat[0] > 0) == (flat[1] > 0.5)).float().mean()
+
+
+def _metrics_for(loss: Loss) -> Mapping[str, Metric]:
+    """Return the metrics of a task that gives none: the accuracy that fits what its loss reads."""
+    loss = loss.func if isinstance(loss, partial) else loss
+    of_logits = loss is nn.functional.binary_cross_entropy_with_logits
+    binary = of_logits or isinstance(loss, nn.BCEWithLogitsLoss)
+    return {"accuracy": binary_accuracy if binary else accuracy}
 
 
 @dataclass(frozen=True)
@@ -52,7 +91,8 @@ class Task:
     model: an nn.Sequential with its weights, or a dfa_core.Model of layer factories.
     loss: (head output, targets) -> mean loss over these samples, a scalar.
     data: the data, or a function that returns it; it is called in the coordinator's process only.
-    metrics: for evaluations; each returns a mean over the samples it is given.
+    metrics: for evaluations; each returns a mean over the samples it is given. Without any, the
+        accuracy: of classes, or of single logits if the loss is one of logits.
     global_metrics: for evaluations; each returns a number for all outputs and targets at once.
     derived_metrics: functions of the mean loss of an evaluation, e.g. {"perplexity": math.exp}.
     error_at: where the global error is taken: at the head's output or at its input.
@@ -69,7 +109,7 @@ class Task:
     model: Model | nn.Sequential
     loss: Loss
     data: Splits | Callable[[], Splits]
-    metrics: Mapping[str, Metric] = field(default_factory=lambda: {"accuracy": accuracy})
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: _BY_LOSS)
     global_metrics: Mapping[str, GlobalMetric] = field(default_factory=dict)
     derived_metrics: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
     error_at: ErrorAt = "output"
@@ -82,12 +122,32 @@ class Task:
     name: str = "task"
     code: str = ""
 
+    def __post_init__(self) -> None:
+        if self.metrics is _BY_LOSS:
+            object.__setattr__(self, "metrics", _metrics_for(self.loss))
+
     def splits(self, seed: int = 0) -> Splits:
-        """Load the data; seed: of what it draws from global generators, e.g. in random_split()."""
-        if isinstance(self.data, Splits):
-            return self.data
-        with drawing_from(derive(seed, "data")):
-            return self.data()
+        """Load the data; seed: of what it draws from global generators, e.g. in random_split().
+
+        Raises JobError when the task's function fails or returns no Splits.
+        """
+        splits = self.data if isinstance(self.data, Splits) else self._loaded(self.data, seed)
+        if not isinstance(splits, Splits):
+            raise JobError(
+                f"the data of task '{self.name}' is a {type(splits).__name__}; it must be "
+                f"dfa_tasks.Splits(train, test)"
+            )
+        return splits
+
+    def _loaded(self, load: Callable[[], Splits], seed: int) -> Splits:
+        try:
+            with drawing_from(derive(seed, "data")):
+                return load()
+        except JobError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise JobError(f"the data of task '{self.name}' failed: {what}") from error
 
 
 TaskMaker = Callable[..., Task]

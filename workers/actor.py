@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import torch
 
-from dfa_core import Block, build_layers
+from dfa_core import ActivationSpec, Block, build_layers
 from dfa_core.graphed_block import GraphedBlock
 from dfa_core.seeding import restored_once
 from workers.gpu import Gpu, device_here, gpu_here
@@ -28,6 +28,7 @@ from workers.machine.memory import peak_mb, reset_peak
 from workers.meter import Meter, SegmentStats
 from workers.nccl_group import ring
 from workers.payload import PickledPayload
+from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.replicas import ReplicaSum
 from workers.snapshots import ModuleState, pack, restore
 from workers.state_files import SavedModules, StateFile, write_state
@@ -52,14 +53,20 @@ class BlockWorker:
         self._replicas: Group | None = None  # the replicas of this block, if there are several
         self._generation = self._aborted = 0
         self._step: int | None = None  # that the state is of; None during a segment
+        self._warned: list[PythonWarning] = []
+        PythonWarnings(self._warned.append).listen()
         self._snapshot_began: float | None = None
         self._held: dict[int, dict[int, list[ModuleState]]] = {}  # by block, by step
 
-    def build(self, model: PickledPayload, stage: StageContext, cuda_graphs: bool = False) -> None:
+    def build(
+        self, model: PickledPayload, stage: StageContext, cuda_graphs: bool = False
+    ) -> tuple[PythonWarning, ...]:
         """Build the layers of a stage from their own seeds: the state of step 0.
 
         model: the packed dfa_core.Model.
         cuda_graphs: the block, which is on a GPU, replays what it computes.
+
+        Returns the Python warnings since the last call that returned them, as evaluate() does.
         """
         # set again: Ray runs calls on another thread, and OpenMP's setting is per thread
         torch.set_num_threads(self._threads)
@@ -69,6 +76,7 @@ class BlockWorker:
             layer.to(self._device)
         self._blocks = GraphedBlock if cuda_graphs else Block
         self._block, self._step = self._blocks(layers), 0
+        return self._take_warnings()
 
     def join(self, rendezvous: Rendezvous) -> None:
         """Leave the previous group and join this one; the rank is the number of the block."""
@@ -105,16 +113,35 @@ class BlockWorker:
             self._leave()
             raise
         self._step = last
-        return replace(meter.read(), snapshot_s=delay_s, skipped=self._skipped())
+        return replace(
+            meter.read(),
+            snapshot_s=delay_s,
+            skipped=self._skipped(),
+            warned=self._take_warnings(),
+        )
 
-    def evaluate(self, generation: int, sizes: Sequence[int]) -> None:
-        """Run chunks of these sizes forward, in evaluation mode."""
+    def evaluate(
+        self,
+        generation: int,
+        sizes: Sequence[int],
+        arriving: ActivationSpec,
+        leaving: ActivationSpec,
+    ) -> tuple[PythonWarning, ...]:
+        """Run chunks of these sizes forward, in evaluation mode.
+
+        arriving, leaving: the activations that enter the block and that it sends on, of the data
+            that is evaluated.
+
+        Returns the new Python warnings.
+        """
         group = self._joined(generation)
+        stage = replace(self._stage, arriving=arriving, leaving=leaving)
         try:
-            evaluate_segment(self._block, self._stage, group, sizes)
+            evaluate_segment(self._block, stage, group, sizes)
         except BaseException:
             self._leave()
             raise
+        return self._take_warnings()
 
     @ray.method(num_returns=2)
     def snapshot(self, generation: int, step: int) -> tuple[bool, list[ModuleState]]:
@@ -167,6 +194,11 @@ class BlockWorker:
     def _skipped(self) -> tuple[tuple[int, str], ...]:
         layers = self._block.layers
         return tuple((step, layer.label) for layer in layers for step in layer.take_skipped())
+
+    def _take_warnings(self) -> tuple[PythonWarning, ...]:
+        taken = tuple(self._warned)
+        del self._warned[: len(taken)]
+        return taken
 
     def trace(self) -> None:
         """Start to record what the block computes, and when."""

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from dfa_core import (
+    Activations,
     ActivationSpec,
     Block,
     Forward,
@@ -90,7 +93,7 @@ def train_segment(
                 x = arriving.unpack(inputs.take())
                 with tracer.span("forward", step, stage.microbatch(m)):
                     h = block.forward(x, step, stage.microbatch(m))
-                outputs.send(stage.leaving.pack(h))
+                outputs.send(_checked(block, stage, h, f"at step {step}"))
             case Update(step, m):
                 e = error_format.decode(errors.take(), stage.error)
                 each = replicas.begin if replicas and m == microbatches - 1 else None
@@ -114,7 +117,13 @@ def evaluate_segment(block: Block, stage: StageContext, group: Group, sizes: Seq
     outputs = Outbox(group, stage.next_rank)
     for _ in sizes:
         x = arriving.unpack(inputs.take())
-        outputs.send(stage.leaving.pack(block.evaluate(x)))
+        outputs.send(_checked(block, stage, block.evaluate(x), "in evaluation"))
         inputs.release()
         outputs.keep(at_most=2)
     outputs.keep(at_most=0)
+
+
+def _checked(block: Block, stage: StageContext, h: Activations, when: str) -> Tensor:
+    """Return the message of what a block gave. Raises JobError when it has not the form agreed."""
+    stage.leaving.check(h, f"{block.layers[-1].label} {when}")
+    return stage.leaving.pack(h)

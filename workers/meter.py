@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from workers.group import Group
+from workers.machine.python_warnings import PythonWarning
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class SegmentStats:
     seconds: in all; waiting_s: the part of them in which it waited for messages.
     snapshot_s: by how much a snapshot delayed the segment.
     skipped: (step, layer) pairs: the layer skipped the batch, since its gradient was not finite.
+    warned: its new Python warnings.
     """
 
     seconds: float
@@ -21,6 +23,7 @@ class SegmentStats:
     bytes_sent: int
     snapshot_s: float = 0.0
     skipped: tuple[tuple[int, str], ...] = ()
+    warned: tuple[PythonWarning, ...] = ()
 
     def __add__(self, other: "SegmentStats") -> "SegmentStats":
         return SegmentStats(

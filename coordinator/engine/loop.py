@@ -9,7 +9,7 @@ from torch import Tensor
 
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
-from dfa_core import ActivationSpec, Head, TensorSpec, in_flight
+from dfa_core import ActivationSpec, Head, JobError, TensorSpec, in_flight
 from dfa_core.signals import broadcast, known_before_forward, message, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
@@ -113,6 +113,7 @@ def train_segment(
             target = feed.take_target().to(head.device, non_blocking=True)
             with context.tracer.span("head", step, microbatch):
                 loss, e = head.error(h, target, step, microbatch)
+                _check_error(context, e, step)
             if not known_before_forward(rule):
                 links.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
             links.outputs.release()
@@ -157,3 +158,26 @@ def evaluate_segment(
             links.inputs.keep(at_most=ahead)
     for links in all_links:
         links.inputs.keep(at_most=0)
+
+
+def of_one_form(
+    chunks: Iterator[tuple[Tensor, Tensor]], form: ActivationSpec
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield chunks (inputs, targets) as long as their samples have this form. Raises JobError."""
+    samples = 0
+    for x, target in chunks:
+        form.check(x, f"samples {samples} to {samples + len(x) - 1}")
+        samples += len(x)
+        yield x, target
+
+
+def _check_error(context: HeadContext, e: Tensor, step: int) -> None:
+    """Raise JobError if a microbatch's error is not what the blocks have room for."""
+    expected = (context.prefetcher.samples, context.error)
+    found = (len(e), TensorSpec.of(e))
+    if found != expected:
+        raise JobError(
+            f"at step {step}, the error of {context.head.label} has {found[0]} samples of "
+            f"{found[1]}, the step before had {expected[0]} of {expected[1]}; the head's "
+            f"{context.head.rule.error_at} must keep its form"
+        )

@@ -1,7 +1,8 @@
 """The engine of the method `dfa`: a block in each Ray actor, and this process as rank 0."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import ray
@@ -12,19 +13,26 @@ from torch.utils.data import Dataset
 from coordinator.engine.base import SkippedStep
 from coordinator.engine.evaluation import chunk_sizes
 from coordinator.engine.loads import Loads
-from coordinator.engine.loop import HeadContext, OnStep, evaluate_segment, train_segment
+from coordinator.engine.loop import (
+    HeadContext,
+    OnStep,
+    evaluate_segment,
+    of_one_form,
+    train_segment,
+)
 from coordinator.engine.plan import Plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.snapshots import Snapshot, Snapshots
 from coordinator.engine.waits import Waits
 from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
-from dfa_core import Head
+from dfa_core import Head, TensorSpec
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker
+from workers.machine.python_warnings import PythonWarning
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
@@ -52,6 +60,7 @@ class Pipeline:
         placement: Placement | None = None,
         cuda_graphs: bool = False,
         waits: Waits | None = None,
+        warn: Callable[[PythonWarning], None] = lambda _: None,
     ) -> None:
         """Calls no worker before start().
 
@@ -64,6 +73,7 @@ class Pipeline:
         placement: replaces lost workers; without it they cannot be replaced.
         cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
         waits: reports what the run waits for.
+        warn: called with the Python warnings of the workers.
         """
         self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
@@ -73,6 +83,7 @@ class Pipeline:
         self._rank0 = HeadContext(head, prefetcher, arriving, error, Tracer(), self._waits)
         self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, head.device)
         self._built: set[int] = set()
+        self._warn = warn
         self._snapshots = Snapshots()
         self._loads = Loads(plan.held())
 
@@ -128,23 +139,35 @@ class Pipeline:
         with self._workers.watching(calls), restored_once():
             train_segment(self._rank0, groups, range(first, last), on_step)
             blocks: list[SegmentStats] = self._workers.all_of(calls)
+        self._pass_on(stats.warned for stats in blocks)
         self._loads.add([*blocks, meter.read()])
         head = [(step, self._head.label) for step in self._head.take_skipped()]
         once = blocks[: self._plan.grid.blocks]  # every replica skips the same
         return [*(one for stats in once for one in stats.skipped), *head]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (head output, target) of all samples, run through the same pipeline."""
+        """Yield (head output, target) of all samples, run through the same pipeline.
+
+        Raises JobError when samples have another form than those tried before the first step.
+        """
         sizes = chunk_sizes(data, at_once)
+        coming = chunks(data, at_once, self._head.rule.seed)
+        with self._waits.on("the data of an evaluation"):
+            first = next(coming)
+        between = self._plan.evaluated_as(TensorSpec.of(first[0]))
         groups, grid, generation = self._workers.groups, self._plan.grid, self._workers.generation
         calls = [
-            w.actor.evaluate.remote(generation, sizes[grid.replica_of(i) :: grid.replicas])
+            w.actor.evaluate.remote(
+                generation, sizes[grid.replica_of(i) :: grid.replicas], *self._plan.ends(i, between)
+            )
             for i, w in enumerate(self._workers.all, start=1)
         ]
         with self._workers.watching(calls):
-            parts = chunks(data, at_once, self._head.rule.seed)
-            yield from evaluate_segment(self._rank0, groups, parts, sizes)
-            self._workers.all_of(calls)
+            parts = of_one_form(chain([first], coming), between[0])
+            rank0 = replace(self._rank0, arriving=between[-1])
+            yield from evaluate_segment(rank0, groups, parts, sizes)
+            warned = self._workers.all_of(calls)
+        self._pass_on(warned)
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Let every block write its layers, all at once; write the head."""
@@ -203,10 +226,15 @@ class Pipeline:
         self._plan = replace(self._plan, rule=self._plan.rule.cut_at(cuts))
         self._head.set_cuts(cuts)
 
+    def _pass_on(self, warnings: Iterable[Sequence[PythonWarning]]) -> None:
+        for warning in chain.from_iterable(warnings):
+            self._warn(warning)
+
     def _assemble(self, snapshot: Snapshot | None, checkpoint: Checkpoint | None) -> int:
         missing = sorted(set(range(1, len(self._workers.all) + 1)) - self._built)
         with self._waits.on("the workers", "to build their layers"):
-            self._workers.all_of([self._build(worker) for worker in missing], missing)
+            warned = self._workers.all_of([self._build(worker) for worker in missing], missing)
+        self._pass_on(warned)
         self._built.update(missing)
         if snapshot is not None and (checkpoint is None or snapshot.step >= checkpoint.step):
             step = self._restore(snapshot)

@@ -1,12 +1,23 @@
 """Plans a run: measures the layers one at a time and cuts them into blocks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-from dfa_core import LearningRule, Model, ModelProfile, partition, profile, split
+from dfa_core import (
+    ActivationSpec,
+    JobError,
+    LearningRule,
+    Model,
+    ModelProfile,
+    TensorSpec,
+    partition,
+    profile,
+    split,
+)
+from dfa_core.balance.trial import Trial
 from dfa_core.head import Loss
 from workers.grid import Grid
 from workers.loop import StageContext
@@ -18,6 +29,7 @@ class Plan:
 
     samples: of a microbatch. The rule's microbatches are those of the whole batch, which the
     replicas share.
+    evaluated: for each form of a sample that is evaluated, the tensors between the layers then.
     """
 
     profile: ModelProfile
@@ -25,6 +37,7 @@ class Plan:
     samples: int
     rule: LearningRule
     replicas: int = 1
+    evaluated: Mapping[TensorSpec, tuple[ActivationSpec, ...]] = field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -51,6 +64,30 @@ class Plan:
             leaving=self.profile.between[last],
             error=self.profile.error,
         )
+
+    def ends(
+        self, worker: int, between: Sequence[ActivationSpec]
+    ) -> tuple[ActivationSpec, ActivationSpec]:
+        """Return what enters a worker's block and what it sends on, of the tensors between layers.
+
+        between: as in ModelProfile.
+        """
+        first, last = self.layers(worker)
+        return between[first], between[last]
+
+    def evaluated_as(self, form: TensorSpec) -> tuple[ActivationSpec, ...]:
+        """Return the tensors between the layers in an evaluation; form: of a sample.
+
+        Raises JobError for a form that nothing was tried with before the first step.
+        """
+        trained = self.profile.between
+        known = {trained[0].tensors[0]: trained, **self.evaluated}
+        if form not in known:
+            raise JobError(
+                f"its samples are {form}, those tried before training "
+                f"{' or '.join(map(str, known))}; samples must keep their form"
+            )
+        return known[form]
 
     def on(self, speeds: Sequence[float] | None) -> "Plan":
         """Return the plan for blocks on workers of these speeds; None: of equal speed."""
@@ -84,12 +121,16 @@ def make_plan(
     batch: tuple[Tensor, Tensor],
     blocks: int,
     replicas: int = 1,
+    trials: Sequence[Trial] = (),
 ) -> Plan:
     """Measure every layer on the first microbatch of a batch, and balance the blocks.
+
+    trials: samples of all parts of the data, which run through the layers too.
 
     Raises JobError when layers, head, loss, feedback and data do not fit together.
     """
     x, target = (split(tensor, rule.microbatches)[0] for tensor in batch)
-    measured = profile(model, loss, rule, x, target)
+    measured = profile(model, loss, rule, x, target, trials)
     ranges = partition([layer.seconds for layer in measured.layers], blocks)
-    return Plan(measured, tuple(ranges), len(x), rule, replicas)
+    evaluated = {trial.form: tuple(trial.between) for trial in trials if not trial.trains}
+    return Plan(measured, tuple(ranges), len(x), rule, replicas, evaluated)

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from dfa_core import JobError, split
+from dfa_core import JobError, TensorSpec, split
 from dfa_tasks import BatchSource
 
 Microbatches = list[tuple[Tensor, Tensor]]
@@ -20,6 +20,7 @@ class Prefetcher:
         self._source, self._batch_size, self._microbatches = source, batch_size, microbatches
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetcher")
         self._coming: dict[int, Future[Microbatches]] = {}
+        self._form: tuple[TensorSpec, TensorSpec] | None = None  # of inputs and targets
 
     @property
     def samples(self) -> int:
@@ -29,21 +30,31 @@ class Prefetcher:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the whole batch of a step, checked.
 
-        Raises JobError when the source fails, or returns a batch of another size.
+        Raises JobError when the source fails, or returns a batch of another size or form than
+        before.
         """
         try:
-            x, target = self._source.batch(step)
-        except JobError:
-            raise
+            batch = self._source.batch(step)
+        except JobError as error:
+            raise JobError(f"the training data of step {step}: {error}") from error
         except Exception as error:
             raise JobError(
-                f"the data of step {step} failed: {type(error).__name__}: {error}"
+                f"the training data of step {step} failed: {type(error).__name__}: {error}"
             ) from error
+        x, target = _two_tensors(step, batch)
         if len(x) != self._batch_size or len(target) != self._batch_size:
             raise JobError(
-                f"the data of step {step} has {len(x)} inputs and {len(target)} targets, "
+                f"the training data of step {step} has {len(x)} inputs and {len(target)} targets, "
                 f"batch_size is {self._batch_size}"
             )
+        form = TensorSpec.of(x), TensorSpec.of(target)
+        before = self._form or form
+        if form != before:
+            raise JobError(
+                f"the training data of step {step} has inputs of {form[0]} and targets of "
+                f"{form[1]}, the batches before {before[0]} and {before[1]}; all need one form"
+            )
+        self._form = form
         return x, target
 
     def microbatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -62,3 +73,16 @@ class Prefetcher:
     def close(self) -> None:
         """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _two_tensors(step: int, batch: object) -> tuple[Tensor, Tensor]:
+    """Return the inputs and targets of a batch. Raises JobError when it is anything else."""
+    parts = batch if isinstance(batch, list | tuple) else ()
+    if len(parts) == 2 and all(isinstance(part, Tensor) and part.dim() > 0 for part in parts):
+        x, target = parts
+        return x, target
+    kinds = f" of {', '.join(type(part).__name__ for part in parts)}" if parts else ""
+    raise JobError(
+        f"the training data of step {step} is a {type(batch).__name__}{kinds}; batch(step) returns "
+        f"two tensors, inputs and targets, whose first dimension counts the samples"
+    )

@@ -20,6 +20,7 @@ from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
+from coordinator.engine.trials import DataTrials
 from coordinator.engine.waits import Waits
 from coordinator.job.resolve import Job, resolve_spec
 from coordinator.job.settings import decode
@@ -38,11 +39,13 @@ from coordinator.training.events import (
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
+from dfa_core.balance.trial import try_out
 from dfa_tasks.source import as_source
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host, speeds
+from workers.machine.python_warnings import PythonWarnings
 from workers.trace import Span
 from workers.transport import choose, describe_links
 
@@ -59,6 +62,7 @@ class TrainingWork:
         self._trainer: Trainer | None = None
         self._thread: threading.Thread | None = None
         self._run_dir: Path | None = None
+        self._warnings = PythonWarnings(lambda warning: self._emit(Warned(str(warning))))
         self._stopped = False
         if threading.current_thread() is threading.main_thread():  # as Ray makes actors
             signal.signal(signal.SIGTERM, lambda *_: self.stop())  # a notice of preemption: save
@@ -92,6 +96,7 @@ class TrainingWork:
         begin: what the run wants of its folder.
         """
         self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
+        self._warnings.listen()
         try:
             torch.set_num_threads(self._spec.resources.threads)
             with ExitStack() as at_end:
@@ -100,7 +105,8 @@ class TrainingWork:
                 summary = self._run(self._job(), placement, at_end)
             self._emit(Finished(summary))
         except JobError as error:
-            self._fail(error, str(error), job_is_wrong=True)
+            after = "" if self._progress is None else f"; {self._how_to_go_on()}"
+            self._fail(error, f"{error}{after}", job_is_wrong=True)
         except TrainingFailed as error:
             self._fail(error, f"{error}; {self._how_to_go_on()}")
         except OSError as error:
@@ -145,14 +151,16 @@ class TrainingWork:
             splits = job.splits()
         self._folder.keep(job.task.files)
         with waits.on("the task's data"):
+            source = as_source(splits.train, settings.batch_size, settings.seed)
+            prefetcher = Prefetcher(source, settings.batch_size, settings.microbatches)
+            at_end.callback(prefetcher.close)
+            trials = DataTrials(job.task, splits, prefetcher, settings.seed)
             origin = Origin.of(job, splits)
         for warning in self._folder.keep_origin(origin):
             self._emit(Warned(warning))
-        source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
         rule = job.rule(source.steps_per_epoch)
-        prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
-        at_end.callback(prefetcher.close)
-        engine = self._engine(job, rule, prefetcher, placement, waits, at_end)
+        engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end)
+        del trials
         trainer = Trainer(
             job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
         )
@@ -171,15 +179,23 @@ class TrainingWork:
         prefetcher: Prefetcher,
         placement: Placement | None,
         waits: Waits,
+        trials: DataTrials,
         at_end: ExitStack,
     ) -> Engine:
+        engine: Engine
         if placement is not None:
-            pipeline = self._pipeline(job, rule, prefetcher, placement, waits)
+            pipeline = self._pipeline(job, rule, prefetcher, placement, waits, trials)
             at_end.callback(pipeline.close)
-            return pipeline
-        reference = Reference(job.model, job.task.loss, rule, job.method)
-        reference.to(device_here())
-        return SingleProcess(reference, prefetcher, waits)
+            engine = pipeline
+        else:
+            with waits.on("the layers", "to be tried"):
+                try_out(job.model, job.task.loss, rule, trials.each, device_here())
+            reference = Reference(job.model, job.task.loss, rule, job.method)
+            reference.to(device_here())
+            engine = SingleProcess(reference, prefetcher, waits)
+        for warning in trials.check_scores():
+            self._emit(Warned(warning))
+        return engine
 
     def _pipeline(
         self,
@@ -188,10 +204,11 @@ class TrainingWork:
         prefetcher: Prefetcher,
         placement: Placement,
         waits: Waits,
+        trials: DataTrials,
     ) -> Pipeline:
         workers = placement.workers
         with waits.on("the layers", "to be measured"):
-            plan = _plan(job, rule, prefetcher, workers)
+            plan = _plan(job, rule, trials, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         transport = choose(job.settings.resources.transport, gpus)
         links = describe_links(transport, gpus, rendezvous_host(workers))
@@ -213,6 +230,7 @@ class TrainingWork:
             placement=placement,
             cuda_graphs=job.settings.resources.cuda_graphs,
             waits=waits,
+            warn=self._warnings.note,
         )
 
     def _how_to_go_on(self) -> str:
@@ -275,14 +293,16 @@ class TrainingWork:
         return [list(row) for row in request.wait(wait_s)]
 
 
-def _plan(job: Job, rule: LearningRule, prefetcher: Prefetcher, workers: Sequence[Worker]) -> Plan:
+def _plan(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Worker]) -> Plan:
     """Measure the layers here, and cut the model for these workers.
 
     Raises JobError where a layer does not fit the data, or a worker its node's memory.
     """
-    x, target = (tensor.to(device_here()) for tensor in prefetcher.batch(0))
+    x, target = (tensor.to(device_here()) for tensor in trials.batch)
     grid = job.grid
-    plan = make_plan(job.model, job.task.loss, rule, (x, target), grid.blocks, grid.replicas)
+    plan = make_plan(
+        job.model, job.task.loss, rule, (x, target), grid.blocks, grid.replicas, trials.each
+    )
     plan = plan.on(speeds(workers, grid))
     check_memory(plan, workers, room_of_nodes())
     return plan

@@ -157,7 +157,7 @@ class Trainer:
             self._folder.load(self._engine.start, lambda c: c.step == at)
         if at != step or self._splits.validation is not None:
             test, seed = self._splits.test, self._rule.seed
-            self._scores = evaluate(self._engine, self._job.task, test, seed)
+            self._scores = evaluate(self._engine, self._job.task, test, seed, "test")
             self._reports.scores("test", "test", at, self._scores)
 
     def _load(
@@ -271,13 +271,12 @@ class Trainer:
         """Evaluate; at the end of an epoch decide what follows from it."""
         step = self._state.step
         chosen = self._splits.validation
-        data = self._splits.test if chosen is None else chosen
-        self._scores = evaluate(self._engine, self._job.task, data, self._rule.seed)
+        data, part = (self._splits.test, "test") if chosen is None else (chosen, "validation")
+        self._scores = evaluate(self._engine, self._job.task, data, self._rule.seed, part)
         new = step > self._evaluated
         if new:
             self._evaluated = step
-            kind = "test" if chosen is None else "validation"
-            self._reports.scores("evaluation", kind, step, self._scores)
+            self._reports.scores("evaluation", part, step, self._scores)
         if step % self._steps_per_epoch == 0:  # others depend on when the run was interrupted
             self._decide(new)
 

@@ -1,15 +1,15 @@
 """Measures a model one layer at a time: the shapes between layers, and the cost of each layer."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
 from dfa_core.balance.timing import time_head, time_layer
-from dfa_core.head import Head, Loss
+from dfa_core.balance.trial import Trial, one_by_one, try_out
+from dfa_core.head import Loss
 from dfa_core.layer import Layer
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule
@@ -57,26 +57,29 @@ class ModelProfile:
 
 
 def profile(
-    model: Model, loss: Loss, rule: LearningRule, x: Tensor, target: Tensor
+    model: Model,
+    loss: Loss,
+    rule: LearningRule,
+    x: Tensor,
+    target: Tensor,
+    trials: Sequence[Trial] = (),
 ) -> ModelProfile:
     """Run one microbatch through every layer, with one layer in memory at a time.
 
     x, target: one microbatch of real data, on the device to measure on.
+    trials: samples of other parts of the data, on the same device, that run through the layers too.
 
-    Raises JobError when a layer, the head or the feedback does not fit.
+    Raises JobError when a layer, the head, the feedback or the samples of a trial do not fit.
     """
-    between = [ActivationSpec.of(x)]
+    measured = Trial("training", x, target)
+    head = try_out(model, loss, rule, [measured, *trials], x.device)
+    between = measured.between
+    _, error = head.error(measured.h, target, 0, 0)
+    head_seconds = time_head(head, measured.h, target)
+    layers, kinds = [], []
     h: Activations = x
-    for layer in _one_by_one(model, rule, x.device):
-        h = detached(layer.forward(detached(h), 0, 0))
-        between.append(ActivationSpec.of(h, narrow=rule.narrow))
-    head = Head(model, loss, rule)
-    head.to(x.device)
-    _, error = head.error(h, target, 0, 0)
-    head_seconds = time_head(head, h, target)
-    layers, kinds, h = [], [], x
     fastest: dict[LayerKind, float] = {}
-    for layer in _one_by_one(model, rule, x.device):
+    for layer in one_by_one(model, rule, x.device):
         kind = _kind(layer, between[layer.index])
         before, h = h, detached(layer.forward(detached(h), 0, 0))
         seconds = time_layer(layer, before, error).total
@@ -102,10 +105,3 @@ def _kind(layer: Layer, before: ActivationSpec) -> LayerKind:
     """
     shapes = tuple(tuple(p.shape) for p in layer.module.parameters())
     return str(layer.module), shapes, before
-
-
-def _one_by_one(model: Model, rule: LearningRule, device: torch.device) -> Iterator[Layer]:
-    for index in range(len(model.layers)):
-        layer = Layer(index, model.build_layer(index, rule.seed), rule)
-        layer.to(device)
-        yield layer

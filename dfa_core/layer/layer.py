@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dfa_core.activations import Activations, tensors
-from dfa_core.errors import JobError
+from dfa_core.activations import Activations, described, tensors
+from dfa_core.errors import JobError, reason
 from dfa_core.feedback.matrix import Feedback
 from dfa_core.input_guard import InputGuard
 from dfa_core.layer.gradient_vector import gather_gradients, scatter_gradients
@@ -61,7 +61,10 @@ class Layer(TrainedModule):
         """
         self.save_buffers(step)
         with self.drawing(step, microbatch):
-            return self.compute(x, self._open.of(step) if self.rule.staleness else None)
+            try:
+                return self.compute(x, self._open.of(step) if self.rule.staleness else None)
+            except JobError as error:
+                raise JobError(f"at step {step}, {error}") from error
 
     def drawing(self, step: int, microbatch: int) -> AbstractContextManager[None]:
         """Return a context in which the layer draws its random numbers of a microbatch."""
@@ -75,18 +78,19 @@ class Layer(TrainedModule):
         """
         seed = derive(self.rule.seed, "evaluate", self.index)
         with self.evaluating(), drawing_from(seed, self.draws):
-            return self._compute(x, None, self._evaluation_inputs)
+            return self._compute(x, None, training=False)
 
     def compute(self, x: Activations, weights: dict[str, Tensor] | None = None) -> Activations:
         """Return h_i, with the module's own weights or with these. Raises as forward()."""
-        return self._compute(x, weights, self._inputs)
+        return self._compute(x, weights, training=True)
 
     def _compute(
-        self, x: Activations, weights: dict[str, Tensor] | None, guard: InputGuard
+        self, x: Activations, weights: dict[str, Tensor] | None, training: bool
     ) -> Activations:
+        guard = self._inputs if training else self._evaluation_inputs
         with computing_in(self.rule.precision, tensors(x)[0]), guard.given(tensors(x)) as inputs:
             h = self._call(inputs, weights)
-        outputs = self._output_check.check(h, len(inputs[0]))
+        outputs = self._output_check.check(h, len(inputs[0]), training)
         outputs = passed_on(outputs, self.rule.activations)
         return outputs if isinstance(h, tuple) else outputs[0]
 
@@ -95,10 +99,9 @@ class Layer(TrainedModule):
             if weights is None:
                 return self.module(*inputs)
             return functional_call(self.module, weights, tuple(inputs))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
-            raise JobError(f"{self.label} fails on an input of {shapes}: {reason}") from error
+        except Exception as error:
+            came = described(inputs)
+            raise JobError(f"{self.label} fails on an input of {came}: {reason(error)}") from error
 
     def learns(self, by: Collection[LearnsBy]) -> bool:
         """Return whether any output learns by one of these."""

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
+from coordinator.engine.trials import DataTrials
 from coordinator.job.resolve import Job, resolve
 from coordinator.launch.train import Run, Viewer
 from coordinator.runs.origin import Origin
@@ -16,6 +19,7 @@ from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import Event, Progress, Warned
 from coordinator.training.trainer import Trainer
 from dfa_core import Reference
+from dfa_core.balance.trial import try_out
 from dfa_tasks import Task
 from dfa_tasks.source import as_source
 
@@ -48,11 +52,14 @@ def train_here(
 def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     splits = job.splits()
     folder.keep(job.task.files)
-    for warning in folder.keep_origin(Origin.of(job, splits)):
-        viewer.event(Warned(warning))
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
     rule = job.rule(source.steps_per_epoch)
     prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
+    trials = DataTrials(job.task, splits, prefetcher, job.settings.seed)
+    for warning in folder.keep_origin(Origin.of(job, splits)):
+        viewer.event(Warned(warning))
+    try_out(job.model, job.task.loss, rule, trials.each, torch.device("cpu"))
+    trials.check_scores()
     reference = Reference(job.model, job.task.loss, rule, job.method)
 
     def emit(one: Event | Progress) -> None:

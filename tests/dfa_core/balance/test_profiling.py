@@ -61,7 +61,8 @@ def test_a_layer_that_changes_its_shape_is_named() -> None:
     block.forward(x, 0, 0)
     block.forward(x, 0, 1)
     with pytest.raises(
-        JobError, match=r"layer 1 \(Changing\) returned samples of \(7,\), but of \(8,\)"
+        JobError,
+        match=r"layer 1 \(Changing\) returned samples of \(7,\), but of \(8,\)",
     ):
         block.forward(x, 0, 2)
 
