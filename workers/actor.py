@@ -25,10 +25,10 @@ from workers.group import (
 from workers.life.sign import Sign
 from workers.loop import StageContext, evaluate_segment, train_segment
 from workers.machine.memory import peak_mb, reset_peak
+from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.meter import Meter, SegmentStats
 from workers.nccl_group import ring
 from workers.payload import PickledPayload
-from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.replicas import ReplicaSum
 from workers.snapshots import ModuleState, pack, restore
 from workers.state_files import SavedModules, StateFile, write_state

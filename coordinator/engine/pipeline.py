@@ -29,10 +29,10 @@ from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head, TensorSpec
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
+from workers.machine.python_warnings import PythonWarning
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker
-from workers.machine.python_warnings import PythonWarning
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder

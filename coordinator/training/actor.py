@@ -43,9 +43,9 @@ from dfa_core.balance.trial import try_out
 from dfa_tasks.source import as_source
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
+from workers.machine.python_warnings import PythonWarnings
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host, speeds
-from workers.machine.python_warnings import PythonWarnings
 from workers.trace import Span
 from workers.transport import choose, describe_links
 
@@ -150,6 +150,7 @@ class TrainingWork:
         with waits.on("the task's data"):
             splits = job.splits()
         self._folder.keep(job.task.files)
+        settings = job.settings
         with waits.on("the task's data"):
             source = as_source(splits.train, settings.batch_size, settings.seed)
             prefetcher = Prefetcher(source, settings.batch_size, settings.microbatches)
