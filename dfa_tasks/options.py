@@ -1,6 +1,7 @@
 """Checks the options of a task, and reads the default settings of a family."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.resources import files
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -29,6 +30,8 @@ def typed_options(given: Mapping[str, Any], maker: Callable[..., Any]) -> dict[s
 
     Raises JobError for a value of another type.
     """
+    while isinstance(maker, partial):
+        maker = maker.func
     try:
         wanted = get_type_hints(maker)
     except Exception:  # noqa: BLE001  # an annotation that names what is not there

@@ -156,6 +156,12 @@ def test_what_an_annotation_forbids_is_refused(typed: str, option: str, message:
         resolve(f"{typed}:typed", assignment(f"options.{option}"))
 
 
+def test_installed_tasks_get_what_they_annotate() -> None:
+    assert resolve("digits", assignment("options.width=32.0")).task.model is not None
+    with pytest.raises(JobError, match=r"options.width: 32\.5 is not a whole number"):
+        resolve("digits", assignment("options.width=32.5"))
+
+
 def test_an_annotation_that_cannot_be_read_forbids_nothing(typed: str) -> None:
     with pytest.raises(JobError, match=r"\(2\.0, 1\.0"):
         resolve(f"{typed}:make", assignment("options.whole=2.0"))
