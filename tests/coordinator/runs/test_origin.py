@@ -210,8 +210,8 @@ def test_a_part_that_cannot_be_read_is_named() -> None:
             raise OSError("no such image")
 
     broken = replace(task(), data=Splits(part(0, 64), Broken(part(1, 32))))
-    with pytest.raises(JobError, match=r"the test data cannot be read: OSError: no such image"):
+    with pytest.raises(JobError, match=r"the test data: sample 0 of Broken failed: OSError: no"):
         Origin.of(resolve(broken, SETTINGS), broken.splits())
     no_pairs = replace(task(), data=Splits(part(0, 64), list(range(8))))  # type: ignore[arg-type]
-    with pytest.raises(JobError, match=r"the test data: a sample of list must be a pair"):
+    with pytest.raises(JobError, match=r"the test data: sample 0 of list is a int; it must be"):
         Origin.of(resolve(no_pairs, SETTINGS), no_pairs.splits())
