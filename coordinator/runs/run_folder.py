@@ -36,6 +36,9 @@ class RunFolder:
         self.skipped: list[str] = []
         self._rejected: dict[str, str] = {}  # what is wrong with a checkpoint, by its folder
         self.origin: Origin | None = None  # of the run that goes on here; checkpoints hold it too
+        self._running: JobSpec | None = (
+            None  # the job of the run that has the folder, if it is ours
+        )
         self.job = path / "job.yaml"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
@@ -46,15 +49,16 @@ class RunFolder:
     @property
     def checkpoints(self) -> Folder:
         """Return the folder of the run's checkpoints."""
-        place = self.spec().checkpoint.path if self.job.is_file() else ""
+        known = self._running is not None or self.job.is_file()
+        place = self.spec().checkpoint.path if known else ""
         return open_folder(place) if place else LocalFolder(self.path / "checkpoints")
 
     @contextmanager
     def opened(self, spec: JobSpec, begin: Begin) -> Iterator[None]:
-        """Take the folder for a run of this job: lock it, look at it, then write job.yaml.
+        """Take the folder for a run of this job: lock it, then look at it.
 
-        The lock is held inside the block, and dies with the process. Nothing is written before the
-        folder is locked, and nothing that was seen before counts.
+        The lock is held inside the block, and dies with the process. What was seen before does not
+        count. The run writes once its data is known not to be other data: begin_run().
 
         Raises JobError when another run uses the folder or the job's checkpoint.path, when the
         folder cannot be written, and as look() does.
@@ -62,24 +66,50 @@ class RunFolder:
         with ExitStack() as held:
             for folder in self._to_lock(spec):
                 held.enter_context(locked_folder(folder))
-            if not self.look(spec, begin):
-                self.result.unlink(missing_ok=True)  # of a run whose checkpoints are gone
+            self.look(spec, begin)
+            self._running = spec
             try:
-                LocalFolder(self.path).write(self.job.name, to_yaml(spec).encode())
-            except OSError as error:
-                raise JobError(f"run folder {self.path} cannot be written: {error}") from error
-            yield
+                yield
+            finally:
+                self._running = None
 
-    def look(self, spec: JobSpec, begin: Begin) -> bool:
-        """Return whether there are checkpoints that this run would continue from.
+    def begin_run(self, origin: Origin, files: Mapping[str, str]) -> list[str]:
+        """Write job.yaml, origin.json and the task's own files, inside opened().
 
-        Raises JobError when the folder, or the job's checkpoint.path, is not as `begin` wants it,
-        or holds another job.
+        origin: what the run is trained from; its checkpoints hold it too.
+
+        Returns what the user should know about the origin.
+
+        Raises JobError as check_origin() does, before anything is written, or where a file of the
+        task is there and another one, or where the folder cannot be written.
+        """
+        began = self.check_origin(origin)
+        for name, text in files.items():
+            path = self.path / name
+            if path.exists() and path.read_text(encoding="utf-8") != text:
+                raise JobError(f"{path}: is another one than the data gives now; put back the data")
+        self.origin = origin
+        written = {
+            **files,
+            "origin.json": json.dumps(origin.as_json(), indent=1),
+            self.job.name: to_yaml(self.spec()),
+        }
+        try:
+            if not self._saved():
+                self.result.unlink(missing_ok=True)  # of a run whose checkpoints are gone
+            for name, text in written.items():
+                LocalFolder(self.path).write(name, text.encode())
+        except OSError as error:
+            raise JobError(f"run folder {self.path} cannot be written: {error}") from error
+        return origin.warnings(began)
+
+    def look(self, spec: JobSpec, begin: Begin) -> None:
+        """Raise JobError when the folder, or the job's checkpoint.path, is not as `begin` wants it.
+
+        So it does when it holds another job.
         """
         place = spec.checkpoint.path
-        saved = [n for n in self.checkpoints.names() if n.startswith("step-")]
-        elsewhere = open_folder(place).names() if place else []
-        saved += [n for n in elsewhere if n.startswith("step-")]
+        saved = self._saved() or (bool(place) and _holds_checkpoints(open_folder(place)))
         if saved and begin == "new":
             raise JobError(
                 f"{place or self.path}: holds a run already; continue it with --resume, or name "
@@ -89,7 +119,9 @@ class RunFolder:
             self.check_same(spec)
         elif begin == "resume" and not saved:  # checkpoints in another folder are enough
             raise JobError(f"{self.path}: holds no run to resume (there is no job.yaml)")
-        return bool(saved)
+
+    def _saved(self) -> bool:
+        return _holds_checkpoints(self.checkpoints)
 
     def _to_lock(self, spec: JobSpec) -> list[Path]:
         """Return the folders on this machine that a run of this job writes to, each once."""
@@ -102,33 +134,9 @@ class RunFolder:
         }
         return [self.path, *sorted(outside)]
 
-    def keep(self, files: Mapping[str, str]) -> None:
-        """Put a task's own files beside the model.
-
-        Raises JobError when another one is there already: the run was begun on other data.
-        """
-        for name, text in files.items():
-            path = self.path / name
-            if path.exists() and path.read_text(encoding="utf-8") != text:
-                raise JobError(f"{path}: is another one than the data gives now; put back the data")
-            LocalFolder(self.path).write(name, text.encode())
-
     def check_same(self, spec: JobSpec) -> None:
         """Raise JobError when the folder holds another job."""
         self._check_same(fingerprint(self.spec()), spec)
-
-    def keep_origin(self, origin: Origin) -> list[str]:
-        """Write what the run is trained from into origin.json, and keep it for its checkpoints.
-
-        Returns what its user should know.
-
-        Raises JobError as check_origin() does.
-        """
-        began = self.check_origin(origin)
-        self.origin = origin
-        text = json.dumps(origin.as_json(), indent=1)
-        LocalFolder(self.path).write("origin.json", text.encode())
-        return origin.warnings(began)
 
     def check_origin(self, origin: Origin) -> Origin | None:
         """Return what the run in this folder began with, None where nothing is known.
@@ -155,6 +163,8 @@ class RunFolder:
 
     def spec(self) -> JobSpec:
         """Return the job of this run. Raises JobError when there is none."""
+        if self._running is not None:
+            return self._running
         if not self.job.is_file():
             raise JobError(f"{self.path}: is no run folder (there is no job.yaml)")
         return parse(merge(DEFAULTS, read_recorded(self.job)))
@@ -250,6 +260,10 @@ class RunFolder:
         with atomic_path(output) as unfinished:
             safetensors.torch.save_file(weights, unfinished, note)
         return checkpoint.step
+
+
+def _holds_checkpoints(folder: Folder) -> bool:
+    return any(name.startswith("step-") for name in folder.names())
 
 
 def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:

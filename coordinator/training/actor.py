@@ -149,7 +149,6 @@ class TrainingWork:
         at_end.callback(waits.close)
         with waits.on("the task's data"):
             splits = job.splits()
-        self._folder.keep(job.task.files)
         settings = job.settings
         with waits.on("the task's data"):
             source = as_source(splits.train, settings.batch_size, settings.seed)
@@ -157,7 +156,7 @@ class TrainingWork:
             at_end.callback(prefetcher.close)
             trials = DataTrials(job.task, splits, prefetcher, settings.seed)
             origin = Origin.of(job, splits)
-        for warning in self._folder.keep_origin(origin):
+        for warning in self._folder.begin_run(origin, job.task.files):
             self._emit(Warned(warning))
         rule = job.rule(source.steps_per_epoch)
         engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end)

@@ -51,12 +51,11 @@ def train_here(
 
 def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     splits = job.splits()
-    folder.keep(job.task.files)
     source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
     rule = job.rule(source.steps_per_epoch)
     prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
     trials = DataTrials(job.task, splits, prefetcher, job.settings.seed)
-    for warning in folder.keep_origin(Origin.of(job, splits)):
+    for warning in folder.begin_run(Origin.of(job, splits), job.task.files):
         viewer.event(Warned(warning))
     try_out(job.model, job.task.loss, rule, trials.each, torch.device("cpu"))
     trials.check_scores()

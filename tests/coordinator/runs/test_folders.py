@@ -17,6 +17,7 @@ from coordinator.experiments.method_comparison import compare_methods
 from coordinator.job.resolve import resolve
 from coordinator.runs import folders
 from coordinator.runs.folders import folder_of_runs, locked_folder, new_folder
+from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
 from dfa_core import JobError
 
@@ -66,6 +67,7 @@ def test_nothing_is_written_before_the_lock_is_held(
     monkeypatch.setattr(folders, "_LOCK_S", 0.0)
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     with first.opened(job(seed=1), "new"):
+        first.begin_run(Origin({}), {})
         before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
         with (
             pytest.raises(JobError, match="run: another run is using this folder"),
@@ -92,6 +94,7 @@ def test_what_is_there_is_looked_at_under_the_lock(tmp_path: Path, begin: Any) -
     with folder.opened(job(seed=1), "new"):
         second.start()
         time.sleep(0.3)  # it looks, if it does so too early
+        folder.begin_run(Origin({}), {})
         begin_a_run(folder)
     second.join()
     expected = "holds a run already" if begin == "new" else "its seed is 1, not 2"
@@ -118,9 +121,12 @@ def test_a_result_of_another_run_is_not_left(tmp_path: Path) -> None:
     """Its checkpoints are gone, so the folder is free."""
     folder = RunFolder(tmp_path / "run")
     with folder.opened(job(seed=1), "new"):
+        folder.begin_run(Origin({}), {})
         folder.write_result({"finished": True})
     with folder.opened(job(seed=2), "new"):
+        folder.begin_run(Origin({}), {})
         assert folder.summary() is None
+    assert folder.spec().seed == 2
 
 
 def test_an_experiment_that_trains_nothing_leaves_no_folder(
@@ -197,5 +203,10 @@ def test_a_comparison_takes_over_only_results_on_the_same_data(
     (row,) = compare_methods(*both)
     assert row.steps == [1]
     torch.save(torch.randn(64, 4), "rows.pt")
+    kept = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     with pytest.raises(JobError, match="the training data is not the data that this run began"):
         compare_methods(*both)
+    more = {**settings, "epochs": 2}
+    with pytest.raises(JobError, match="the training data is not the data that this run began"):
+        train_here("mine.py:make", tmp_path / "out" / "shallow-0", resume=True, **more)
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == kept

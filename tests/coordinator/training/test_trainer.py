@@ -13,6 +13,7 @@ from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.worker_group import PipelineBroken
 from coordinator.job.resolve import resolve
 from coordinator.runs.checkpoint import Checkpoint
+from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import (
     CheckpointWritten,
@@ -69,7 +70,7 @@ class Story:
         self.engine = Breaking(self.reference, Prefetcher(self.source, 16, 1), at)
         self.folder, self.events = RunFolder(path), list[Event | Progress]()
         with self.folder.opened(self.job.spec, "either"):
-            pass  # its story alone uses the folder
+            self.folder.begin_run(Origin({}), {})  # its story alone uses the folder
 
     def run(self) -> dict[str, Any]:
         trainer = Trainer(
