@@ -4,11 +4,13 @@ A module runs its code once in a process: the file that imports it must draw the
 whether that is now or was before.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 
 class SeededImports(MetaPathFinder):
@@ -23,14 +25,23 @@ class SeededImports(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a module as Python does, and wrap what runs its code."""
-        spec = PathFinder.find_spec(fullname, path, target) if self._mine() else None
-        if spec is not None and isinstance(spec.loader, Loader):
-            run = spec.loader.exec_module
+        """Find a module as Python would without this finder, and wrap what runs its code."""
+        spec = self._found(fullname, path, target) if self._mine() else None
+        loader: Any = None if spec is None else spec.loader
+        is_object = hasattr(loader, "__dict__") and not isinstance(loader, type)  # a type: built in
+        if is_object and hasattr(loader, "exec_module"):
 
             def seeded(module: ModuleType) -> None:
+                vars(loader).pop("exec_module", None)  # its own again: it may load others, too
                 with self._drawing(fullname):
-                    run(module)
+                    loader.exec_module(module)
 
-            spec.loader.exec_module = seeded  # type: ignore[method-assign]
+            loader.exec_module = seeded
         return spec
+
+    def _found(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(name, path, target) for finder in others)
+        return next((spec for spec in found if spec is not None), None)

@@ -1,8 +1,14 @@
 """The three global generators under one seed, one thread at a time."""
 
+import importlib
+import importlib.util
 import random
+import sys
 import threading
 import time
+import zipfile
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -154,3 +160,24 @@ def _restart() -> None:
     torch.manual_seed(1)
     random.seed(1)
     np.random.seed(1)
+
+
+def test_modules_that_share_a_loader_are_imported_under_their_own_names(tmp_path: Path) -> None:
+    """The modules of an archive have one loader; one may be looked for and not imported."""
+    names = [f"archived_{tmp_path.name}_{letter}".replace("-", "_") for letter in "abc"]
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        for name in names:
+            archive.writestr(f"{name}.py", "import random\nNUMBER = random.random()\n")
+    with mock.patch.object(sys, "path", [*sys.path, str(tmp_path / "archive.zip")]):
+        with drawing_from(7):
+            undisturbed = random.random()
+        with drawing_from(7):
+            assert importlib.util.find_spec(names[2]) is not None
+            found = [importlib.import_module(name).NUMBER for name in names]
+            assert random.random() == undisturbed
+        for name in names:
+            del sys.modules[name]
+        with drawing_from(8):
+            again = [importlib.import_module(name).NUMBER for name in reversed(names)]
+    assert again[::-1] == found
+    assert len(set(found)) == 3
