@@ -30,7 +30,7 @@ def place(spec: JobSpec, own_code: bool) -> None:
 
 
 def same_task(there: str, asked: str) -> bool:
-    """Return whether two names mean the same task: the same function in the same file.
+    """Return whether two names mean the same task: the same function in the same file, or a copy.
 
     A name from an older run, or from another machine, is not that of a file here: then the file's
     name and the function must be the same.
@@ -41,8 +41,11 @@ def same_task(there: str, asked: str) -> bool:
     if before is None or now is None:
         return False
     (old, was), (new, is_now) = before, now
-    here = old.is_absolute() and new.is_absolute() and old.is_file()
-    return was == is_now and (old.resolve() == new.resolve() if here else old.name == new.name)
+    if was != is_now:
+        return False
+    if old.is_absolute() and old.is_file() and new.is_file():
+        return old.samefile(new) or old.read_bytes() == new.read_bytes()
+    return old.name == new.name
 
 
 def in_folder(folder: str) -> AbstractContextManager[None]:

@@ -66,13 +66,15 @@ def test_a_run_that_was_moved_with_its_project_goes_on_when_its_file_is_named(
         ("{}/gone/a.py:f", "{}/a.py:f", True),  # moved, or from another machine
         ("{}/a.py:f", "{}/other/a.py:f", False),
         ("{}/a.py:f", "{}/link/a.py:f", True),
+        ("{}/a.py:f", "{}/copy.py:f", True),
+        ("{}/a.py:f", "{}/copy.py:g", False),
         ("{}/a.py:f", "digits", False),
     ],
 )
 def test_which_tasks_are_the_same(tmp_path: Path, there: str, asked: str, same: bool) -> None:
     (tmp_path / "other").mkdir()
-    for file in ("a.py", "b.py", "other/a.py"):
-        (tmp_path / file).write_text("")
+    for file, text in {"a.py": "a", "b.py": "b", "other/a.py": "c", "copy.py": "a"}.items():
+        (tmp_path / file).write_text(text)
     (tmp_path / "link").symlink_to(tmp_path)
     assert same_task(there.format(tmp_path), asked.format(tmp_path)) is same
 
