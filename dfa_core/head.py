@@ -1,6 +1,5 @@
 """Head and loss: trained with the exact gradient; they give the global error."""
 
-from collections.abc import Callable
 from math import isfinite
 
 import torch
@@ -9,13 +8,13 @@ from torch import Tensor
 from dfa_core.activations import Activations, described, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss, reason
 from dfa_core.input_guard import InputGuard
+from dfa_core.loss import Loss, weighted
+from dfa_core.microbatch import WHOLE, Share, mean_loss
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.trained import TrainedModule
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Head(TrainedModule):
@@ -24,28 +23,37 @@ class Head(TrainedModule):
     def __init__(self, model: Model, loss: Loss, rule: LearningRule) -> None:
         """loss: maps (head output, target) to the mean over the samples.
 
+        A WeightedLoss says what that mean weighs; other losses weigh the number of samples.
+
         Raises JobError if the optimizer does not exist or refuses its options.
         """
         module = model.build_head(rule.seed)
         super().__init__("head", module, rule, key="head")
         self.label = f"the head ({describe(module)})"
-        self.loss = loss
+        self.loss = weighted(loss)
         self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
         self._loss_inputs = InputGuard("the loss")
-        self.draws = max(self.draws, draws_of(loss))
+        self.draws = max(self.draws, draws_of(self.loss.mean))
 
     def error(
-        self, h: Activations, target: Tensor, step: int, microbatch: int
+        self,
+        h: Activations,
+        target: Tensor,
+        step: int,
+        microbatch: int,
+        share: Share | None = None,
     ) -> tuple[float, Tensor]:
         """Add the head's exact gradients; return the microbatch's loss and its global error e.
 
         h: output of the last layer, (samples..., features...), or a tuple of tensors whose first
             is the feedback point.
         target: of the same samples, as the loss takes it.
+        share: of the microbatch in the mean over the batch; by default one of M equal ones.
 
         e is dLoss/d(head output), or dLoss/d(head input) if the rule says so, and has that
         tensor's shape. Both e and the gradients belong to the mean over the whole batch: they are
-        1/M of the microbatch's own.
+        the microbatch's own times its share, 1/M if all microbatches weigh the same. A microbatch
+        that weighs nothing has the loss 0 and the error 0.
 
         If the loss is not finite and the rule skips such batches, e is all NaN.
 
@@ -55,7 +63,8 @@ class Head(TrainedModule):
         at_input = self.rule.error_at == "input"
         h = tuple(widened(tensor) for tensor in tensors(detached(h)))
         tensors(h)[0].requires_grad_(at_input)
-        loss, output = self.forward_loss(h, target, step, microbatch)
+        share = share or Share(1.0, float(self.rule.microbatches))
+        loss, output = self.forward_loss(h, target, step, microbatch, share)
         tap = tensors(h)[0] if at_input else output
         tap.retain_grad()
         value = self.finite(loss, step, microbatch)
@@ -63,7 +72,7 @@ class Head(TrainedModule):
             self.mark_skipped(step)
             return value, torch.full_like(tap, torch.nan, requires_grad=False)
         with self.drawing_backward(step, microbatch):
-            torch.autograd.backward(loss / self.rule.microbatches)
+            torch.autograd.backward(loss / share.parts)
         if tap.grad is None:
             raise JobError(
                 f"{self.label}: the loss does not depend on the head's {self.rule.error_at}"
@@ -80,9 +89,16 @@ class Head(TrainedModule):
         return value
 
     def forward_loss(
-        self, h: Activations, target: Tensor, step: int, microbatch: int
+        self,
+        h: Activations,
+        target: Tensor,
+        step: int,
+        microbatch: int,
+        share: Share = WHOLE,
     ) -> tuple[Tensor, Tensor]:
         """Return (mean loss of the microbatch, head output), both with their graph.
+
+        share: of the microbatch; where it is nothing, so is the loss.
 
         Raises JobError if head, loss and data do not fit.
         """
@@ -94,7 +110,7 @@ class Head(TrainedModule):
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 with self._loss_inputs.given((output, target)) as inputs:
-                    return self.loss(*inputs), output
+                    return mean_loss(self.loss, *inputs, share), output
             except Exception as error:
                 raise JobError(
                     f"at step {step}, {self.label} and the loss fail on inputs of "

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from dfa_core.activations import Activations, TensorSpec, detached
 from dfa_core.block import add_local_gradients, skip_if_non_finite
-from dfa_core.head import Head, Loss
+from dfa_core.head import Head
 from dfa_core.layer import LearnsBy, build_layers
-from dfa_core.microbatch import split
+from dfa_core.loss import Loss, settled
+from dfa_core.microbatch import Share, batch_mean, cut, split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
 from dfa_core.seeding import derive, drawing_from
@@ -52,8 +53,13 @@ class Reference:
         for module in self.trained_modules():
             module.to(device)
 
+    def settle_loss(self, x: Tensor, target: Tensor) -> None:
+        """Find the weight of the loss's mean on the first batch, (samples, ...)."""
+        xs, targets = (split(tensor, self.rule.microbatches) for tensor in (x, target))
+        self.head.loss = settled(self.head.loss, self.evaluate(xs[0]), targets)
+
     def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
-        """Train on one batch; return its loss, the mean over the microbatches.
+        """Train on one batch; return its loss, the mean over the batch.
 
         x, target: (samples, ...). In delayed mode the layers take the optimizer step of the batch
         `staleness` steps ago.
@@ -61,27 +67,30 @@ class Reference:
         Raises JobError if M does not divide the batch or the model does not fit it, and
         NonFiniteLoss for a loss of NaN or infinity, unless the rule skips such batches.
         """
-        losses = self.add_gradients(step, x, target)
+        loss = self.add_gradients(step, x, target)
         if step >= self.rule.staleness:
             for layer in self.layers:
                 layer.apply_gradients(step - self.rule.staleness)
         self.head.apply_gradients(step)
-        return sum(losses) / len(losses)
+        return loss
 
-    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> list[float]:
-        """Add the gradients of one batch; return each microbatch's loss. Raises as train_step()."""
-        m = self.rule.microbatches
+    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> float:
+        """Add the gradients of one batch; return its loss. Raises as train_step()."""
+        batch = cut(x, target, self.rule.microbatches, self.head.loss)
         add = self._add_exact if self.method == "bp" else self._add_local
-        pairs = zip(split(x, m), split(target, m), strict=True)
-        return [add(step, i, x_i, target_i) for i, (x_i, target_i) in enumerate(pairs)]
+        return batch_mean(
+            [(add(step, i, one.x, one.target, one.share), one.share) for i, one in enumerate(batch)]
+        )
 
-    def _add_local(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
+    def _add_local(
+        self, step: int, microbatch: int, x: Activations, target: Tensor, share: Share
+    ) -> float:
         by, outputs = _LEARNS_BY[self.method], []
         for layer in self.layers:
             with torch.set_grad_enabled(layer.learns(by)):
                 x = layer.forward(detached(x), step, microbatch)
             outputs.append(x)
-        loss, error = self.head.error(x, target, step, microbatch)
+        loss, error = self.head.error(x, target, step, microbatch, share)
         if not skip_if_non_finite(self.layers, error, step):
             received = self._received(error, target, step, microbatch)
             add_local_gradients(self.layers, outputs, received, step, microbatch, by)
@@ -94,10 +103,12 @@ class Reference:
         sent = message(broadcast(error, target, self.rule), self.rule, step, microbatch)
         return self.rule.feedback.sent_as.decode(sent, TensorSpec.of(error))
 
-    def _add_exact(self, step: int, microbatch: int, x: Activations, target: Tensor) -> float:
+    def _add_exact(
+        self, step: int, microbatch: int, x: Activations, target: Tensor, share: Share
+    ) -> float:
         for layer in self.layers:
             x = layer.forward(x, step, microbatch)
-        loss, _ = self.head.forward_loss(x, target, step, microbatch)
+        loss, _ = self.head.forward_loss(x, target, step, microbatch, share)
         value = self.head.finite(loss, step, microbatch)
         if not isfinite(value):
             for module in self.trained_modules():
@@ -105,7 +116,7 @@ class Reference:
             return value
         draws = max(module.draws for module in self.trained_modules()).backward
         with drawing_from(derive(self.rule.seed, "backward", step, microbatch), draws):
-            torch.autograd.backward(loss / self.rule.microbatches)
+            torch.autograd.backward(loss / share.parts)
         return value
 
     @torch.no_grad()

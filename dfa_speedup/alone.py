@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfa_core import Activations, Block
 from dfa_core.activations import tensors
+from dfa_core.microbatch import Share, batch_mean
 from dfa_core.seeding import restored_once
 from dfa_core.trained import TrainedModule
 from dfa_speedup.shared_modules import SharedModules
@@ -29,20 +30,21 @@ class DfaAlone:
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
         m, head = self._microbatches, self._shared.head(self._microbatches)
-        microbatches = self._batches.microbatches(first, last)
+        microbatches = self._batches.microbatches(first, last, head.loss)
         seconds, losses = [], []
         for step in range(first, last):
-            start, of_step = perf_counter(), []
+            start = perf_counter()
+            of_step: list[tuple[float, Share]] = []
             for microbatch in range(m):
-                x, target = next(microbatches)
-                h = self._block.forward(x, step, microbatch)
-                loss, error = head.error(h, target, step, microbatch)
+                one = next(microbatches)
+                h = self._block.forward(one.x, step, microbatch)
+                loss, error = head.error(h, one.target, step, microbatch, one.share)
                 self._block.update(error, step, microbatch)
-                of_step.append(loss)
+                of_step.append((loss, one.share))
             self._block.step(step)
             head.apply_gradients(step)
             seconds.append(perf_counter() - start)
-            losses.append(sum(of_step) / m)
+            losses.append(batch_mean(of_step))
         return seconds, losses
 
     def close(self) -> None:
@@ -66,11 +68,11 @@ class Limit:
         self._dfa = method == "dfa"
         source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []
-        for index, (x, target) in enumerate(source.microbatches(0, 1)):
-            h = self._block.evaluate(x)
-            self._inputs.append(x)
-            self._errors.append(head.error(h, target, 0, index)[1])
-            self._gradients.append([torch.randn_like(one) / len(x) for one in tensors(h)])
+        for index, one in enumerate(source.microbatches(0, 1, head.loss)):
+            h = self._block.evaluate(one.x)
+            self._inputs.append(one.x)
+            self._errors.append(head.error(h, one.target, 0, index, one.share)[1])
+            self._gradients.append([torch.randn_like(t) / len(one.x) for t in tensors(h)])
         source.close()
         head.module.zero_grad(set_to_none=True)
 

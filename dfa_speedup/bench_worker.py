@@ -117,8 +117,9 @@ class BenchWorker(BlockWorker):
         """Measure every layer and the head on one microbatch of a batch that is cut this way."""
         torch.set_num_threads(self._threads)
         source = self._workload.batches(microbatches)
-        x, target = next(iter(source.microbatches(0, 1)))
-        found = measure_costs(self._shared.layers(), self._shared.head(microbatches), x, target)
+        one = next(iter(source.microbatches(0, 1)))
+        layers, head = self._shared.layers(), self._shared.head(microbatches)
+        found = measure_costs(layers, head, one.x, one.target)
         source.close()
         return found
 

@@ -1,13 +1,14 @@
 """The whole model in one process: by itself, or as a replica of data parallelism."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from time import perf_counter
 
 import torch
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dfa_core import Chain, JobError, split
+from dfa_core import Chain, JobError
+from dfa_core.microbatch import Microbatch, mean_loss, shares, split
 from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.workload import Configuration, Workload
 
@@ -39,10 +40,8 @@ class Replica:
         """Train steps first..last-1; return the seconds and the loss of each."""
         seconds, losses = [], []
         mark = perf_counter()
-        for step, (x, target) in enumerate(self._batches.microbatches(first, last), start=first):
-            mine = slice(self._rank * self._share, (self._rank + 1) * self._share)
-            xs, targets = split(x[mine], self._m), split(target[mine], self._m)
-            losses.append(self._backward(xs, targets))
+        for step, batch in enumerate(self._batches.microbatches(first, last), start=first):
+            losses.append(self._backward(self._mine(batch)))
             for module in self.modules:
                 module.apply_gradients(step)
             now = perf_counter()
@@ -50,11 +49,28 @@ class Replica:
             mark = now
         return seconds, losses
 
-    def _backward(self, xs: list[Tensor], targets: list[Tensor]) -> float:
+    def _mine(self, batch: Microbatch) -> list[Microbatch]:
+        """Return the microbatches of this replica, with their shares in the replica's gradient.
+
+        The gradients of the replicas are averaged, not added.
+        """
+        mine = slice(self._rank * self._share, (self._rank + 1) * self._share)
+        world = len(batch.target) // self._share
+        every = shares(batch.target.chunk(world * self._m), self._workload.loss)
+        own = every[self._rank * self._m : (self._rank + 1) * self._m]
+        xs, targets = split(batch.x[mine], self._m), split(batch.target[mine], self._m)
+        return [
+            Microbatch(x, target, replace(share, total=share.total / world))
+            for x, target, share in zip(xs, targets, own, strict=True)
+        ]
+
+    def _backward(self, microbatches: list[Microbatch]) -> float:
         total = 0.0
-        for index, (x, target) in enumerate(zip(xs, targets, strict=True)):
+        for index, one in enumerate(microbatches):
             with self._apart(index):
-                loss = self._workload.loss(self._module(x), target) / self._m
+                output = self._module(one.x)
+                loss = mean_loss(self._workload.loss, output, one.target, one.share)
+                loss = loss / one.share.parts
                 torch.autograd.backward(loss)
             total += float(loss.detach())
         return total

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 
 from dfa_core import Activations, Chain
+from dfa_core.microbatch import Share, mean_loss
 from dfa_core.trained import TrainedModule
 from dfa_speedup.peers import PIPELINES, stage_ranges
 from dfa_speedup.shared_modules import SharedModules
@@ -87,8 +88,11 @@ class Stages:
             stage.tracer = tracer
             stages.append(stage)
 
+        self._loss, self._m, self._weight = workload.loss, m, 0.0
+
         def share_of_the_mean(output: Tensor, target: Tensor) -> Tensor:
-            return workload.loss(output, target) / m
+            share = self._share(target)
+            return mean_loss(workload.loss, output, target, share) / share.parts
 
         # scaled here: torch would scale all gradients afterwards, with one more pass over them
         make: Any = peer.schedule  # single and multi-stage schedules take different arguments
@@ -103,10 +107,12 @@ class Stages:
         """Train steps first..last-1; return their seconds, and losses where known."""
         seconds, losses = [], []
         mark = perf_counter()
-        for step, (x, target) in enumerate(self._batches.microbatches(first, last), start=first):
+        for step, batch in enumerate(self._batches.microbatches(first, last), start=first):
+            if self._takes_targets and self._m > 1:
+                self._weight = self._loss.weigh(batch.target)
             found: list[Tensor] = []
-            inputs = (x,) if self._takes_inputs else ()
-            known = {"target": target, "losses": found} if self._takes_targets else {}
+            inputs = (batch.x,) if self._takes_inputs else ()
+            known = {"target": batch.target, "losses": found} if self._takes_targets else {}
             self._schedule.step(*inputs, **known, return_outputs=False)
             with self._tracer.span("optimizer", step):
                 for module in self.modules:
@@ -117,6 +123,12 @@ class Stages:
             seconds.append(now - mark)
             mark = now
         return seconds, losses
+
+    def _share(self, target: Tensor) -> Share:
+        """Return the share of the microbatch with these targets in the mean over the batch."""
+        if not self._weight:  # of the whole batch
+            return Share(1.0, float(self._m))
+        return Share(self._loss.weigh(target), self._weight)
 
     def close(self) -> None:
         """Stop making batches."""

@@ -4,17 +4,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
-
 from dfa_core import LearningRule, Model, ModelProfile
-from dfa_core.head import Loss
+from dfa_core.loss import WeightedLoss
+from dfa_core.microbatch import Microbatch
 
 
 class Batches(Protocol):
     """Batches of consecutive steps, which a thread prepares in advance."""
 
-    def microbatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets) of every microbatch of steps first..last-1."""
+    def microbatches(
+        self, first: int, last: int, loss: WeightedLoss | None = None
+    ) -> Iterator[Microbatch]:
+        """Yield every microbatch of steps first..last-1; loss: gives their shares."""
 
     def close(self) -> None:
         """Stop making batches."""
@@ -24,13 +25,14 @@ class Batches(Protocol):
 class Workload:
     """The same model, initial weights, data and optimizer for all sides.
 
+    loss: with the weight of its mean.
     rule: each configuration replaces its `microbatches`.
     batches: opens the data, given the number of microbatches that each batch is cut into.
     profile: the model, measured layer by layer.
     """
 
     model: Model
-    loss: Loss
+    loss: WeightedLoss
     rule: LearningRule
     batches: Callable[[int], Batches]
     batch_size: int

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dfa_core import JobError, Model
-from dfa_core.head import Loss
+from dfa_core.loss import Loss, LossWeight, WeightedLoss
 from dfa_core.rule import ErrorAt
 from dfa_core.seeding import derive, drawing_from
 
@@ -90,6 +90,9 @@ class Task:
 
     model: an nn.Sequential with its weights, or a dfa_core.Model of layer factories.
     loss: (head output, targets) -> mean loss over these samples, a scalar.
+    loss_weight: targets -> what the mean over these samples weighs in the mean over more of them:
+        its denominator, in any unit. By default it is found out before the first step; give it
+        where errorcast asks for it.
     data: the data, or a function that returns it; it is called in the coordinator's process only.
     metrics: for evaluations; each returns a mean over the samples it is given. Without any, the
         accuracy: of classes, or of single logits if the loss is one of logits.
@@ -121,6 +124,12 @@ class Task:
     fetch: Callable[[], None] | None = None
     name: str = "task"
     code: str = ""
+    loss_weight: LossWeight | None = None
+
+    @property
+    def weighted_loss(self) -> Loss:
+        """Return the loss, with the weight of its mean if the task gives one."""
+        return self.loss if self.loss_weight is None else WeightedLoss(self.loss, self.loss_weight)
 
     def __post_init__(self) -> None:
         if self.metrics is _BY_LOSS:

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from coordinator.engine.loop import OnStep
 from coordinator.runs.checkpoint import Checkpoint
+from dfa_core.loss import WeightedLoss
 from workers.state_files import StateFile
 from workers.storage import Folder
 from workers.trace import Span
@@ -17,6 +18,10 @@ SkippedStep: TypeAlias = tuple[int, str]  # a step, and a layer that skipped its
 
 class Engine(Protocol):
     """Trains, evaluates and keeps the state of one job."""
+
+    @property
+    def loss(self) -> WeightedLoss:
+        """Return the loss, with the weight of its mean."""
 
     def start(self, checkpoint: Checkpoint | None) -> int:
         """Get ready to train from a checkpoint, or from step 0; return the step."""

@@ -13,7 +13,13 @@ from dfa_core.activations import described
 from dfa_core.balance.trial import number
 from dfa_core.errors import reason
 from dfa_core.seeding import derive, drawing_from
-from dfa_tasks import Task
+from coordinator.engine.part_means import Measure, PartMean
+from dfa_core import JobError
+from dfa_core.loss import WeightedLoss
+from dfa_tasks import Splits, Task
+from dfa_tasks.task import Metric
+
+_WAY_OUT = "give the Task a loss_weight (targets -> the denominator of the loss's mean)"
 
 
 def evaluate(
@@ -33,21 +39,47 @@ def evaluate(
 
 
 def _scores(engine: Engine, task: Task, data: Dataset[Any], seed: int) -> dict[str, float]:
-    sums: dict[str, float] = {"loss": 0.0, **dict.fromkeys(task.metrics, 0.0)}
-    samples, kept = 0, []
+    means = {"loss": PartMean(_number("loss", task.loss), engine.loss, is_loss=True)}
+    means |= {name: PartMean(_number(name, of), engine.loss) for name, of in task.metrics.items()}
+    kept = []
     for output, target in engine.outputs(data, samples_at_once(task, data)):
-        samples += len(target)
-        if task.global_metrics:
-            kept.append((output, target))
         with drawing_from(seed):
-            for name, measure in {"loss": task.loss, **task.metrics}.items():
-                sums[name] += measured(name, measure, output, target) * len(target)
+            for mean in means.values():
+                mean.add(output, target)
+        if task.global_metrics or any(mean.at_once for mean in means.values()):
+            kept.append((output, target))
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
-    means = {name: total / samples for name, total in sums.items()}
     with drawing_from(seed):
+        values = {name: mean.value(*whole) for name, mean in means.items()}
         global_metrics = {n: measured(n, of, *whole) for n, of in task.global_metrics.items()}
-        derived = {name: of(means["loss"]) for name, of in task.derived_metrics.items()}
-    return means | global_metrics | derived
+        derived = {name: of(values["loss"]) for name, of in task.derived_metrics.items()}
+    return values | global_metrics | derived
+
+
+def _number(name: str, measure: Metric) -> Measure:
+    return lambda output, target: measured(name, measure, output, target)
+
+
+def check_parts(loss: WeightedLoss, task: Task, splits: Splits, microbatches: int) -> None:
+    """Check that the loss of what is cut into parts is the mean of theirs.
+
+    Raises JobError if microbatches, or the parts of an evaluation, do not give the loss.
+    """
+    if not loss.flaw:
+        return
+    if microbatches > 1:
+        raise JobError(
+            f"microbatches: {microbatches}: the loss of a batch is not the mean of those of its "
+            f"microbatches: {loss.flaw}; {_WAY_OUT}, or set microbatches to 1"
+        )
+    for data in (splits.test, splits.validation):
+        samples = 0 if data is None else len(data)  # type: ignore[arg-type]
+        if data is not None and samples > samples_at_once(task, data):
+            raise JobError(
+                f"evaluated_at_once: {samples_at_once(task, data)} of {samples} samples: the loss "
+                f"of the data is not the mean of those of its parts: {loss.flaw}; {_WAY_OUT}, or "
+                f"evaluated_at_once={samples}"
+            )
 
 
 def measured(

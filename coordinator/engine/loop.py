@@ -10,6 +10,7 @@ from torch import Tensor
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
 from dfa_core import ActivationSpec, Head, JobError, TensorSpec, in_flight
+from dfa_core.microbatch import Microbatch, Share, batch_mean
 from dfa_core.signals import broadcast, known_before_forward, message, of_target
 from workers.group import Group
 from workers.links import Inbox, Outbox
@@ -49,7 +50,7 @@ class ReplicaLinks:
 
 
 class Feed:
-    """Sends the microbatches of a segment to the replicas in turn, and keeps their targets.
+    """Sends the microbatches of a segment to the replicas in turn, and keeps them for the head.
 
     Where the broadcast is known from the target alone, it is sent with the microbatch.
     """
@@ -57,12 +58,13 @@ class Feed:
     def __init__(
         self, context: HeadContext, all_links: Sequence[ReplicaLinks], steps: range
     ) -> None:
-        self._rule, self._error, self._waits = context.head.rule, context.error, context.waits
-        self._coming = context.prefetcher.microbatches(steps.start, steps.stop)
+        head = context.head
+        self._rule, self._error, self._waits = head.rule, context.error, context.waits
+        self._coming = context.prefetcher.microbatches(steps.start, steps.stop, head.loss)
         first = steps.start * self._rule.microbatches
         self._numbers = iter(range(first, steps.stop * self._rule.microbatches))
         self._links = cycle(all_links)
-        self._targets: deque[Tensor] = deque()
+        self._sent: deque[Microbatch] = deque()
 
     def send_next(self) -> None:
         """Send one more microbatch, if there is one."""
@@ -71,17 +73,17 @@ class Feed:
             return
         step, microbatch = divmod(number, self._rule.microbatches)
         with self._waits.on("the data", f"of step {step}"):
-            x, target = next(self._coming)
+            coming = next(self._coming)
         links = next(self._links)
-        links.inputs.send(x)
-        self._targets.append(target)
+        links.inputs.send(coming.x)
+        self._sent.append(coming)
         if known_before_forward(self._rule):
-            signal = of_target(target, self._error, self._rule)
+            signal = of_target(coming.target, self._error, self._rule)
             links.errors.send(message(signal, self._rule, step, microbatch))
 
-    def take_target(self) -> Tensor:
-        """Return the target of the oldest microbatch whose target was not taken yet."""
-        return self._targets.popleft()
+    def take(self) -> Microbatch:
+        """Return the oldest microbatch that was not taken yet."""
+        return self._sent.popleft()
 
 
 def train_segment(
@@ -105,23 +107,24 @@ def train_segment(
     for _ in range(ahead * replicas):
         feed.send_next()
     for step in steps:
-        losses = []
+        losses: list[tuple[float, Share]] = []
         for microbatch in range(microbatches):
             feed.send_next()
             links = next(taking)
             h = arriving.unpack(links.outputs.take())
-            target = feed.take_target().to(head.device, non_blocking=True)
+            fed = feed.take()
+            target = fed.target.to(head.device, non_blocking=True)
             with context.tracer.span("head", step, microbatch):
-                loss, e = head.error(h, target, step, microbatch)
+                loss, e = head.error(h, target, step, microbatch, fed.share)
                 _check_error(context, e, step)
             if not known_before_forward(rule):
                 links.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
             links.outputs.release()
-            losses.append(loss)
+            losses.append((loss, fed.share))
             links.inputs.keep(at_most=ahead + 1)
             links.errors.keep(at_most=2)
         head.apply_gradients(step)
-        on_step(step, sum(losses) / len(losses))
+        on_step(step, batch_mean(losses))
     for links in all_links:
         links.inputs.keep(at_most=0)
         links.errors.keep(at_most=0)

@@ -27,6 +27,7 @@ from coordinator.engine.waits import Waits
 from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Head, TensorSpec
+from dfa_core.loss import WeightedLoss
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.machine.python_warnings import PythonWarning
@@ -86,6 +87,11 @@ class Pipeline:
         self._warn = warn
         self._snapshots = Snapshots()
         self._loads = Loads(plan.held())
+
+    @property
+    def loss(self) -> WeightedLoss:
+        """Return the loss, with the weight of its mean."""
+        return self._head.loss
 
     def start(self, checkpoint: Checkpoint | None) -> int:
         """Let workers without layers build them, load a checkpoint, and join all into one group.

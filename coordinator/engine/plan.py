@@ -18,7 +18,7 @@ from dfa_core import (
     split,
 )
 from dfa_core.balance.trial import Trial
-from dfa_core.head import Loss
+from dfa_core.loss import Loss
 from workers.grid import Grid
 from workers.loop import StageContext
 
@@ -129,8 +129,8 @@ def make_plan(
 
     Raises JobError when layers, head, loss, feedback and data do not fit together.
     """
-    x, target = (split(tensor, rule.microbatches)[0] for tensor in batch)
-    measured = profile(model, loss, rule, x, target, trials)
+    xs, targets = (split(tensor, rule.microbatches) for tensor in batch)
+    measured = profile(model, loss, rule, xs[0], targets[0], targets, trials)
     ranges = partition([layer.seconds for layer in measured.layers], blocks)
     evaluated = {trial.form: tuple(trial.between) for trial in trials if not trial.trains}
-    return Plan(measured, tuple(ranges), len(x), rule, replicas, evaluated)
+    return Plan(measured, tuple(ranges), len(xs[0]), rule, replicas, evaluated)

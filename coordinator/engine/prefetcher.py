@@ -5,10 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from dfa_core import JobError, TensorSpec, split
+from dfa_core import JobError, TensorSpec
+from dfa_core.loss import WeightedLoss
+from dfa_core.microbatch import Microbatch, cut
 from dfa_tasks import BatchSource
-
-Microbatches = list[tuple[Tensor, Tensor]]
 
 _AHEAD = 2
 
@@ -19,7 +19,7 @@ class Prefetcher:
     def __init__(self, source: BatchSource, batch_size: int, microbatches: int) -> None:
         self._source, self._batch_size, self._microbatches = source, batch_size, microbatches
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetcher")
-        self._coming: dict[int, Future[Microbatches]] = {}
+        self._coming: dict[int, Future[list[Microbatch]]] = {}
         self._form: tuple[TensorSpec, TensorSpec] | None = None  # of inputs and targets
 
     @property
@@ -57,18 +57,18 @@ class Prefetcher:
         self._form = form
         return x, target
 
-    def microbatches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets) of every microbatch of steps first..last-1."""
+    def microbatches(
+        self, first: int, last: int, loss: WeightedLoss | None = None
+    ) -> Iterator[Microbatch]:
+        """Yield every microbatch of steps first..last-1; loss: gives their shares."""
         for step in range(first, last):
             for ahead in range(step, step + _AHEAD + 1):
                 if ahead not in self._coming:
-                    self._coming[ahead] = self._thread.submit(self._cut, ahead)
+                    self._coming[ahead] = self._thread.submit(self._cut, ahead, loss)
             yield from self._coming.pop(step).result()
 
-    def _cut(self, step: int) -> Microbatches:
-        x, target = self.batch(step)
-        m = self._microbatches
-        return list(zip(split(x, m), split(target, m), strict=True))
+    def _cut(self, step: int, loss: WeightedLoss | None) -> list[Microbatch]:
+        return cut(*self.batch(step), self._microbatches, loss)
 
     def close(self) -> None:
         """Stop the thread."""

@@ -13,6 +13,7 @@ from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
+from dfa_core.loss import WeightedLoss
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.state_files import StateFile, write_state
@@ -30,6 +31,16 @@ class SingleProcess:
         self._reference, self._prefetcher = reference, prefetcher
         self._waits = waits or Waits()
         self._device = reference.head.device
+
+    def settle_loss(self) -> None:
+        """Find the weight of the loss's mean on the first batch. Raises as Prefetcher.batch()."""
+        x, target = self._prefetcher.batch(0)
+        self._reference.settle_loss(x.to(self._device), target.to(self._device))
+
+    @property
+    def loss(self) -> WeightedLoss:
+        """Return the loss, with the weight of its mean."""
+        return self._reference.head.loss
 
     def start(self, checkpoint: Checkpoint | None) -> int:
         """Load a checkpoint."""

@@ -19,6 +19,8 @@ from dfa_core import (
 )
 from dfa_core.activations import detached
 from dfa_core.balance.profiling import LayerProfile
+from dfa_core.balance.timing import error_of
+from dfa_core.loss import weighted
 from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.simulation.measuring import head_cost, layer_cost
@@ -52,14 +54,15 @@ def predict(
 
 def _predictor(job: Job, link: Link) -> Predictor:
     """Measure every kind of layer once, however many of it the model has."""
-    settings, model, loss = job.settings, job.model, job.task.loss
+    settings, model = job.settings, job.model
+    loss = weighted(job.task.weighted_loss)
     source = as_source(job.splits().train, min(settings.batch_size, _SAMPLES), settings.seed)
     x, target = source.batch(0)
     rule = job.rule(source.steps_per_epoch)
     alone = replace(rule, staleness=0)  # so that a layer's graph ends at its own weights
     kinds, firsts, between = _kinds(model, alone, x)
     head, h = Head(model, loss, alone), firsts[kinds[-1]].h if kinds else x
-    _, error = head.error(h, target, 0, 0)
+    error = error_of(head, h, target)
     of_kind = {kind: layer_cost(first.layer, first.x, error) for kind, first in firsts.items()}
     costs = Costs(len(x), tuple(of_kind[kind] for kind in kinds), head_cost(head, h, target))
     layers = tuple(
@@ -72,6 +75,7 @@ def _predictor(job: Job, link: Link) -> Predictor:
         TensorSpec.of(error),
         sum(p.numel() for p in head.module.parameters()),
         costs.head.update,
+        loss,
     )
     batches = OneBatch(x, target).opener()
     workload = Workload(model, loss, rule, batches, settings.batch_size, measured)

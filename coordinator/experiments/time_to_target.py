@@ -60,7 +60,12 @@ class Contender:
         steps = as_source(job.splits().train, settings.batch_size, settings.seed).steps_per_epoch
         opened = OpenTask(task, settings.batch_size, settings.seed)
         workload = Workload(
-            job.model, task.loss, job.rule(steps), opened, settings.batch_size, measured
+            job.model,
+            replace(measured.loss, mean=task.loss),
+            job.rule(steps),
+            opened,
+            settings.batch_size,
+            measured,
         )
         return cls(job, workload, StopCriterion(task, score, bound, steps, settings.epochs))
 

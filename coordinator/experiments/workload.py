@@ -10,7 +10,7 @@ from torch import Tensor
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.resolve import Job
 from dfa_core import JobError, LearningRule, Model, profile, split
-from dfa_core.head import Loss
+from dfa_core.loss import Loss
 from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
@@ -44,7 +44,7 @@ def timing_workload(job: Job, microbatches: Sequence[int]) -> Workload:
             raise JobError(f"microbatches: {m} does not divide batch_size {settings.batch_size}")
     source = as_source(job.splits().train, settings.batch_size, settings.seed)
     rule, data = job.rule(source.steps_per_epoch), OneBatch(*source.batch(0))
-    return measured_workload(job.model, job.task.loss, rule, data, min(microbatches))
+    return measured_workload(job.model, job.task.weighted_loss, rule, data, min(microbatches))
 
 
 def measured_workload(
@@ -54,9 +54,9 @@ def measured_workload(
 
     Raises JobError when model, loss, rule and data do not fit together.
     """
-    first = split(data.x, microbatches)[0], split(data.target, microbatches)[0]
-    measured = profile(model, loss, rule, *first)
-    return Workload(model, loss, rule, data.opener(), len(data.x), measured)
+    xs, targets = split(data.x, microbatches), split(data.target, microbatches)
+    measured = profile(model, loss, rule, xs[0], targets[0], targets)
+    return Workload(model, measured.loss, rule, data.opener(), len(data.x), measured)
 
 
 def open_prefetcher(source: Any, batch_size: int, microbatches: int) -> Prefetcher:

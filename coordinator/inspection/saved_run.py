@@ -56,6 +56,7 @@ class SavedRun:
         self._check("test")
         engine = SingleProcess(self._reference, self._prefetcher)
         with self._at_home():
+            engine.settle_loss()
             return evaluate(engine, self.job.task, self._splits.test, self.job.settings.seed)
 
     def alignment(self) -> list[tuple[str, float]]:
@@ -178,7 +179,7 @@ def alignments(path: Path, every: int) -> list[tuple[int, list[tuple[str, float]
 def _reference(job: Job, checkpoint: Checkpoint, steps_per_epoch: int) -> Reference:
     rule = replace(job.rule(steps_per_epoch), staleness=0)  # nothing is trained here
     with in_folder(job.settings.working_dir):  # a factory may read files
-        reference = Reference(job.model, job.task.loss, rule)
+        reference = Reference(job.model, job.task.weighted_loss, rule)
     for module in reference.trained_modules():
         module.load_state(*checkpoint.modules.read(module.name))
     return reference

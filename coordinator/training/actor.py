@@ -15,6 +15,7 @@ from errorcast.v1.job_pb2 import JobSpec
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coordinator.engine.base import Engine
+from coordinator.engine.evaluation import check_parts
 from coordinator.engine.memory import check_memory, room_of_nodes
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
@@ -161,6 +162,7 @@ class TrainingWork:
         rule = job.rule(source.steps_per_epoch)
         engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end)
         del trials
+        check_parts(engine.loss, job.task, splits, rule.microbatches)
         trainer = Trainer(
             job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
         )
@@ -188,11 +190,13 @@ class TrainingWork:
             at_end.callback(pipeline.close)
             engine = pipeline
         else:
+            loss = job.task.weighted_loss
             with waits.on("the layers", "to be tried"):
-                try_out(job.model, job.task.loss, rule, trials.each, device_here())
-            reference = Reference(job.model, job.task.loss, rule, job.method)
+                try_out(job.model, loss, rule, trials.each, device_here())
+            reference = Reference(job.model, loss, rule, job.method)
             reference.to(device_here())
             engine = SingleProcess(reference, prefetcher, waits)
+            engine.settle_loss()
         for warning in trials.check_scores():
             self._emit(Warned(warning))
         return engine
@@ -216,7 +220,7 @@ class TrainingWork:
         self._emit(PlanMade(table, weights, links))
         folders = self._task.folders if self._task is not None else None
         model = pack(job.model, job.settings.working_dir, folders)  # alone: workers need no data
-        head = Head(job.model, job.task.loss, rule)
+        head = Head(job.model, plan.profile.loss, rule)
         head.to(device_here())
         return Pipeline(
             workers,
@@ -301,7 +305,13 @@ def _plan(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Wo
     x, target = (tensor.to(device_here()) for tensor in trials.batch)
     grid = job.grid
     plan = make_plan(
-        job.model, job.task.loss, rule, (x, target), grid.blocks, grid.replicas, trials.each
+        job.model,
+        job.task.weighted_loss,
+        rule,
+        (x, target),
+        grid.blocks,
+        grid.replicas,
+        trials.each,
     )
     plan = plan.on(speeds(workers, grid))
     check_memory(plan, workers, room_of_nodes())

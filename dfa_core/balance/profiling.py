@@ -7,10 +7,10 @@ from math import prod
 from torch import Tensor
 
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
-from dfa_core.balance.timing import time_head, time_layer
+from dfa_core.balance.timing import error_of, time_head, time_layer
 from dfa_core.balance.trial import Trial, one_by_one, try_out
-from dfa_core.head import Loss
 from dfa_core.layer import Layer
+from dfa_core.loss import Loss, WeightedLoss, settled
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 
@@ -42,6 +42,7 @@ class ModelProfile:
     """All layers, the tensors between them, the global error, and the head.
 
     between[i] enters layer i; the last one enters the head. head_seconds: per microbatch.
+    loss: with the weight of its mean, as the samples show it.
     """
 
     layers: tuple[LayerProfile, ...]
@@ -49,6 +50,7 @@ class ModelProfile:
     error: TensorSpec
     head_parameters: int
     head_seconds: float
+    loss: WeightedLoss
 
     @property
     def parameters(self) -> int:
@@ -62,19 +64,25 @@ def profile(
     rule: LearningRule,
     x: Tensor,
     target: Tensor,
+    parts: Sequence[Tensor] = (),
     trials: Sequence[Trial] = (),
 ) -> ModelProfile:
     """Run one microbatch through every layer, with one layer in memory at a time.
 
     x, target: one microbatch of real data, on the device to measure on.
+    parts: the targets of all microbatches of the batch, to find the weight of the loss's mean; by
+        default, of this one.
     trials: samples of other parts of the data, on the same device, that run through the layers too.
 
     Raises JobError when a layer, the head, the feedback or the samples of a trial do not fit.
     """
     measured = Trial("training", x, target)
-    head = try_out(model, loss, rule, [measured, *trials], x.device)
+    # before that, in evaluation mode: what the loss weighs does not depend on the draws of training
+    evaluated = Trial("training", x, target, trained_on=measured.form)
+    head = try_out(model, loss, rule, [evaluated, measured, *trials], x.device)
     between = measured.between
-    _, error = head.error(measured.h, target, 0, 0)
+    head.loss = settled(loss, evaluated.output.to(x.device), parts or [target])
+    error = error_of(head, measured.h, target)
     head_seconds = time_head(head, measured.h, target)
     layers, kinds = [], []
     h: Activations = x
@@ -94,6 +102,7 @@ def profile(
         error=TensorSpec.of(error),
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=head_seconds,
+        loss=head.loss,
     )
 
 

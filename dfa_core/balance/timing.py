@@ -16,6 +16,7 @@ from dfa_core.activations import Activations
 from dfa_core.block import Block
 from dfa_core.head import Head
 from dfa_core.layer import Layer
+from dfa_core.microbatch import NOTHING
 from dfa_core.seeding import restored_once
 
 T = TypeVar("T")
@@ -57,10 +58,15 @@ def time_layer(layer: Layer, x: Activations, error: Tensor) -> LayerSeconds:
     return LayerSeconds(min(run.forward for run in runs), min(run.update for run in runs))
 
 
+def error_of(head: Head, h: Activations, target: Tensor) -> Tensor:
+    """Return the global error of one microbatch, 0 where its loss weighs nothing."""
+    return head.error(h, target, 0, 0, None if head.loss.weigh(target) else NOTHING)[1]
+
+
 @restored_once()
 def time_head(head: Head, h: Activations, target: Tensor) -> float:
     """Return the seconds of the head's forward, loss and backward pass on one microbatch."""
-    return fastest(lambda: None, lambda _: head.error(h, target, 0, 0))
+    return fastest(lambda: None, lambda _: error_of(head, h, target))
 
 
 def fastest(prepare: Callable[[], T], work: Callable[[T], object]) -> float:

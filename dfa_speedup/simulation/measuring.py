@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dfa_core import Activations, Block, Head, Layer
 from dfa_core.activations import detached, tensors
-from dfa_core.balance.timing import REPEATS, fastest, seconds_of, time_head, time_layer
+from dfa_core.balance.timing import REPEATS, error_of, fastest, seconds_of, time_head, time_layer
 from dfa_core.seeding import restored_once
 from dfa_speedup.simulation.costs import Costs, LayerCost, total
 
@@ -25,7 +25,7 @@ def measure_costs(layers: Sequence[Layer], head: Head, x: Tensor, target: Tensor
     for layer in layers:
         inputs.append(h)
         h = detached(layer.forward(h, 0, 0))
-    _, error = head.error(h, target, 0, 0)
+    error = error_of(head, h, target)
     alone = [layer_cost(layer, h, error) for layer, h in zip(layers, inputs, strict=True)]
     shared = _in_proportion(alone, _together(layers, x, error))
     return Costs(len(x), tuple(shared), head_cost(head, h, target))

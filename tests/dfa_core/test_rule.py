@@ -97,7 +97,7 @@ def test_microbatches_add_up_to_the_batch() -> None:
     whole = Reference(NETWORKS["mlp"], LOSS, rule(microbatches=1))
     cut = Reference(NETWORKS["mlp"], LOSS, rule(microbatches=4))
     x, target = Noise().batch(0)
-    losses = [sum(r.add_gradients(0, x, target)) / r.rule.microbatches for r in (whole, cut)]
+    losses = [r.add_gradients(0, x, target) for r in (whole, cut)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     for a, b in zip(whole.trained_modules(), cut.trained_modules(), strict=True):
         for p, q in zip(a.parameters.values(), b.parameters.values(), strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from coordinator.engine.evaluation import check_parts
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
@@ -57,14 +58,16 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     trials = DataTrials(job.task, splits, prefetcher, job.settings.seed)
     for warning in folder.begin_run(Origin.of(job, splits), job.task.files):
         viewer.event(Warned(warning))
-    try_out(job.model, job.task.loss, rule, trials.each, torch.device("cpu"))
+    try_out(job.model, job.task.weighted_loss, rule, trials.each, torch.device("cpu"))
     trials.check_scores()
-    reference = Reference(job.model, job.task.loss, rule, job.method)
+    reference = Reference(job.model, job.task.weighted_loss, rule, job.method)
 
     def emit(one: Event | Progress) -> None:
         viewer.progress(one) if isinstance(one, Progress) else viewer.event(one)
 
     engine = SingleProcess(reference, prefetcher)
+    engine.settle_loss()
+    check_parts(engine.loss, job.task, splits, rule.microbatches)
     trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit)
     try:
         summary = trainer.run()

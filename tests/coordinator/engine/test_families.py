@@ -18,7 +18,7 @@ from coordinator.runs.checkpoint import write_checkpoint
 from coordinator.runs.state import RunState
 from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec, Reference
 from dfa_core.feedback.rules import FeedbackKind as Feedback
-from dfa_core.head import Loss
+from dfa_core.loss import Loss
 from dfa_core.precision import Precision
 from dfa_core.rule import ErrorAt
 from dfa_tasks import BatchSource
