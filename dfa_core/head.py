@@ -109,8 +109,8 @@ class Head(TrainedModule):
                 output = self._output(h, self._inputs)
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
-                with self._loss_inputs.given((output, target)) as inputs:
-                    return mean_loss(self.loss, *inputs, share), output
+                with self._loss_inputs.given((output, target)) as (out, of):
+                    return mean_loss(self.loss, out, of, share), output
             except Exception as error:
                 raise JobError(
                     f"at step {step}, {self.label} and the loss fail on inputs of "

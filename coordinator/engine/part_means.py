@@ -1,7 +1,7 @@
 """The mean of a loss or a metric over a data set that is evaluated in parts."""
 
 from collections.abc import Callable
-from math import isclose
+from math import isclose, isnan
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from dfa_core.loss import WeightedLoss
 from dfa_core.loss.observing import TargetUse
 
 Measure = Callable[[Tensor, Tensor], float]
+Weigh = Callable[[Tensor], float]
 
 
 class PartMean:
@@ -23,7 +24,7 @@ class PartMean:
     def __init__(self, measure: Measure, loss: WeightedLoss, is_loss: bool = False) -> None:
         """measure: a metric, or the loss itself, as a function that returns a number."""
         self._measure, self._loss = measure, loss
-        self._weigh: Callable[[Tensor], float] | None = loss.weigh if is_loss else len
+        self._weigh: Weigh | None = loss.weigh if is_loss else len
         self._known = is_loss
         self._parts: list[tuple[float, float]] = []  # (mean, weight)
 
@@ -48,20 +49,26 @@ class PartMean:
         return sum(value * weight for value, weight in self._parts if weight) / total
 
     def _first(self, output: Tensor, target: Tensor) -> float:
-        """Measure the first part, and see how the metric uses the target."""
+        """Measure the first part, and see what the parts weigh."""
         self._known = True
         use = TargetUse(output, target)
         with use:
             value = self._measure(output, target)
-        if use.uneven or use.means:
-            fits = self._fits(value, output, target)
-            self._weigh = self._loss.weigh if fits else None
+        masks = use.uneven or bool(use.means)
+        weigh: Weigh = self._loss.weigh if masks else len
+        fits = not masks if len(target) == 1 else self._fits(weigh, value, output, target)
+        self._weigh = weigh if fits else None
         return value
 
-    def _fits(self, value: float, output: Tensor, target: Tensor) -> bool:
-        """Return whether the loss's weights give a part's mean from those of its halves."""
-        halves = PartMean(self._measure, self._loss, is_loss=True)
-        for half in torch.arange(len(target)).tensor_split(2):
-            if self._loss.weigh(target[half]):
-                halves.add(output[half], target[half])
-        return bool(halves._parts) and isclose(halves.value(), value, rel_tol=1e-5, abs_tol=1e-9)
+    def _fits(self, weigh: Weigh, value: float, output: Tensor, target: Tensor) -> bool:
+        """Return whether the weights give the mean of a part from the means of its halves."""
+        halves = torch.arange(len(target)).tensor_split(2)
+        parts = [(half, weigh(target[half])) for half in halves]
+        total = sum(weight for _, weight in parts)
+        try:
+            terms = [w * self._measure(output[half], target[half]) for half, w in parts if w]
+        except Exception:  # noqa: BLE001  # it needs more: samples of each class, for instance
+            return False
+        if not total or isnan(value):
+            return True
+        return isclose(sum(terms) / total, value, rel_tol=1e-5, abs_tol=1e-9)

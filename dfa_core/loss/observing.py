@@ -26,9 +26,10 @@ _ELEMENTWISE = {
     *("eq", "ne", "lt", "le", "gt", "ge", "where", "maximum", "minimum", "clamp", "masked_fill"),
     *("xlogy", "logaddexp", "gather", "take_along_dim", "cosine_similarity", "logical_and"),
 }
+# what changes its first tensor, besides functions whose names end with an underscore
+_IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 # what turns tensors into other things; a truth value only decides which way to go
-_IN_PLACE = {"setitem", "iadd", "isub", "imul", "itruediv"}
-_NUMBERS = {"item", "tolist", "numpy", "array", "float", "int", "index"}
+_NUMBERS = {"item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TargetUse(TorchFunctionMode):
         """Run a function of torch, and note what it makes of output and target."""
         keywords: dict[str, Any] = kwargs or {}
         result = func(*args, **keywords)
-        name = getattr(func, "__name__", "").strip("_")
+        name = getattr(func, "__name__", "")
         taken = list(_tensors((args, keywords)))
         outputs = [t for t in taken if id(t) in self._of_output]
         targets = [t for t in taken if id(t) in self._of_target and id(t) not in self._of_output]
@@ -93,12 +94,12 @@ class TargetUse(TorchFunctionMode):
         if outputs and targets:
             if mean is not None and all(mean.class_weight is not t for t in targets):
                 self.means.append(mean)
-            elif not _even(name, outputs, targets):
+            elif not _even(name.strip("_"), outputs, targets):
                 self.uneven = True
         elif targets and name in _NUMBERS:
             self.uneven = True
         made = list(_tensors(result))
-        in_place = name in _IN_PLACE or re.fullmatch(r".*[^_]_", getattr(func, "__name__", ""))
+        in_place = name in _IN_PLACE or re.fullmatch(r".*[^_]_", name)
         if in_place and args and isinstance(args[0], Tensor):
             made.append(args[0])
         if outputs or targets:

@@ -33,16 +33,14 @@ def settled(loss: Loss, output: Tensor, targets: Sequence[Tensor]) -> WeightedLo
     if isinstance(loss, WeightedLoss):
         return loss if loss.weight is not None else settled(loss.mean, output, targets)
     own, parts = _own(loss), _few(output.detach(), targets)
-    flaws = []
     try:
         for weight in _candidates(own, parts):
-            flaw = _flaw(WeightedLoss(own, weight), parts)
-            if not flaw:
+            if not _flaw(WeightedLoss(own, weight), parts):
                 return WeightedLoss(loss, weight)
-            flaws.append(flaw)
+        flaw = _flaw(WeightedLoss(own), parts)
     except Exception:  # noqa: BLE001  # the loss fails: training says so, with the shapes
         return WeightedLoss(loss)
-    return WeightedLoss(loss, flaw=flaws[0] if flaws else "the target decides what it is a mean of")
+    return WeightedLoss(loss, flaw=flaw or "the target decides what it is a mean of")
 
 
 def _own(loss: Loss) -> Loss:

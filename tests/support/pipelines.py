@@ -15,6 +15,7 @@ from coordinator.job.user_code import own_folders
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from coordinator.runs.state import RunState
 from dfa_core import Head, LearningRule, Model, Reference
+from dfa_core.loss import Loss
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
 from workers.payload import PickledPayload
@@ -22,6 +23,7 @@ from workers.placement import Worker
 from workers.storage import LocalFolder
 
 LOSS = nn.functional.cross_entropy
+IGNORING = nn.CrossEntropyLoss(ignore_index=3)  # of the ten classes of Noise
 STEPS = 20
 CUTS = {
     1: [(0, 4)],
@@ -40,16 +42,18 @@ def pipeline(
     replicas: int = 1,
     source: BatchSource | None = None,
     snapshot_steps: int = 0,
+    loss: Loss = LOSS,
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
     network: a model, or a name in NETWORKS; blocks: which layers each hosts, or their number.
     """
     model = NETWORKS[network] if isinstance(network, str) else network
-    measured = make_plan(model, LOSS, r, Noise().batch(0), 1)
+    measured = make_plan(model, loss, r, Noise().batch(0), 1)
     samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
     plan = Plan(measured.profile, tuple(cut), samples, r, replicas)
-    prefetcher, head = Prefetcher(source or Noise(), SAMPLES, r.microbatches), Head(model, LOSS, r)
+    prefetcher = Prefetcher(source or Noise(), SAMPLES, r.microbatches)
+    head = Head(model, measured.profile.loss, r)
     crew = workers[: len(cut) * replicas]
     packed = PickledPayload.pack(model, own_folders())
     made = Pipeline(crew, plan, packed, head, prefetcher, 30, snapshot_steps=snapshot_steps)

@@ -8,12 +8,14 @@ import pytest
 import torch
 from support.networks import NETWORKS, OPTIMIZERS, Noise, rule
 from support.pairwise import combinations
-from support.pipelines import LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from support.pipelines import IGNORING, LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from dfa_core import ErrorFormat, FeedbackSpec, Reference
 from dfa_core.feedback.error_format import ErrorKind
 from dfa_core.feedback.rules import FeedbackKind
+from dfa_core.loss import Loss
 from workers.placement import Worker
 
 
@@ -37,6 +39,27 @@ def test_any_number_of_blocks_gives_the_references_bits(
         losses = train(engine, 0, 7) + train(engine, 7, STEPS)  # two segments
         save(engine, tmp_path, STEPS)
     assert losses == expected
+    assert_same_state(tmp_path, reference.trained_modules())
+
+
+def masked_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return a mean over some samples that only a measurement shows."""
+    kept = target > 3
+    return LOSS(output[kept], target[kept])
+
+
+@pytest.mark.parametrize("loss", [IGNORING, masked_loss])
+def test_microbatches_of_unequal_weight_count_by_it(
+    four_workers: list[Worker], tmp_path: Path, loss: Loss
+) -> None:
+    r = rule("adam", 8)
+    reference = Reference(NETWORKS["norm-dropout"], loss, r)
+    reference.settle_loss(*Noise().batch(0))
+    expected = train(reference, 0, 5)
+    with pipeline(four_workers, "norm-dropout", r, 2, loss=loss) as engine:
+        engine.start(None)
+        assert train(engine, 0, 5) == expected
+        save(engine, tmp_path, 5)
     assert_same_state(tmp_path, reference.trained_modules())
 
 

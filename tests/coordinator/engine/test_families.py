@@ -74,12 +74,14 @@ def assert_any_blocks_give_the_references_bits(
     source: BatchSource,
 ) -> None:
     reference = Reference(model, loss, rule)
+    reference.settle_loss(*source.batch(0))
     expected = [reference.train_step(step, *source.batch(step)) for step in range(STEPS)]
     assert expected[-1] != expected[0]
     samples = len(source.batch(0)[0])
     for blocks in range(1, min(3, len(model.layers)) + 1):
         plan = make_plan(model, loss, rule, source.batch(0), blocks)
-        prefetcher, head = Prefetcher(source, samples, rule.microbatches), Head(model, loss, rule)
+        prefetcher = Prefetcher(source, samples, rule.microbatches)
+        head = Head(model, plan.profile.loss, rule)
         shipped = PickledPayload.pack(model)
         engine = Pipeline(workers[:blocks], plan, shipped, head, prefetcher, timeout_s=30)
         losses: list[float] = []

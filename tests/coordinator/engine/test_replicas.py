@@ -7,14 +7,15 @@ import pytest
 import torch
 from support.networks import NETWORKS, Noise, rule
 from support.pairwise import combinations
-from support.pipelines import LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from support.pipelines import IGNORING, LOSS, STEPS, assert_same_state, pipeline, save, saved, train
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from coordinator.experiments.chaos import run_under_faults
 from coordinator.job.resolve import resolve
-from dfa_core import JobError, Reference, split
+from dfa_core import JobError, Reference
 from dfa_core.activations import Activations, detached
+from dfa_core.microbatch import Share, batch_mean, cut
 from workers.grid import Grid
 from workers.placement import Worker
 
@@ -27,17 +28,18 @@ class Replicated(Reference):
     Two: gloo adds more in an order of its own, and a sum of two has but one.
     """
 
-    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> list[float]:
-        m, losses = self.rule.microbatches, []
+    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> float:
+        losses: list[tuple[float, Share]] = []
         waiting: list[tuple[Tensor, list[Activations]]] = []
-        for g, (x_g, target_g) in enumerate(zip(split(x, m), split(target, m), strict=True)):
-            h: Activations = x_g
+        batch = cut(x, target, self.rule.microbatches, self.head.loss)
+        for g, microbatch in enumerate(batch):
+            h: Activations = microbatch.x
             outputs: list[Activations] = []
             for layer in self.layers:
                 h = layer.forward(detached(h), step, g)
                 outputs.append(h)
-            loss, error = self.head.error(h, target_g, step, g)
-            losses.append(loss)
+            loss, error = self.head.error(h, microbatch.target, step, g, microbatch.share)
+            losses.append((loss, microbatch.share))
             waiting.append((error, outputs))
         for index, layer in enumerate(self.layers):
             sums = []
@@ -50,7 +52,7 @@ class Replicated(Reference):
                 assert one is not None
                 assert other is not None
                 parameter.grad = one + other
-        return losses
+        return batch_mean(losses)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,20 @@ def test_two_replicas_of_any_number_of_blocks_give_the_references_bits(
         losses = train(engine, 0, 7) + train(engine, 7, STEPS)
         save(engine, tmp_path, STEPS)
     assert losses == expected
+    assert_same_state(tmp_path, reference.trained_modules())
+
+
+def test_microbatches_of_unequal_weight_count_by_it_on_two_replicas(
+    four_workers: list[Worker], tmp_path: Path
+) -> None:
+    r = rule("adam", 4)
+    reference = Replicated(NETWORKS["mlp"], IGNORING, r)
+    reference.settle_loss(*Noise().batch(0))
+    expected = train(reference, 0, 5)
+    with pipeline(four_workers, "mlp", r, 2, REPLICAS, loss=IGNORING) as engine:
+        engine.start(None)
+        assert train(engine, 0, 5) == expected
+        save(engine, tmp_path, 5)
     assert_same_state(tmp_path, reference.trained_modules())
 
 
