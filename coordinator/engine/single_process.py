@@ -34,7 +34,8 @@ class SingleProcess:
 
     def settle_loss(self) -> None:
         """Find the weight of the loss's mean on the first batch. Raises as Prefetcher.batch()."""
-        x, target = self._prefetcher.batch(0)
+        with self._waits.on("the data", "of step 0"):
+            x, target = self._prefetcher.batch(0)
         self._reference.settle_loss(x.to(self._device), target.to(self._device))
 
     @property
