@@ -8,12 +8,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordinator.engine.base import Engine
+from coordinator.engine.part_means import Measure, PartMean
+from dfa_core import JobError
 from dfa_core.activations import described
 from dfa_core.balance.trial import number
 from dfa_core.errors import reason
-from dfa_core.seeding import derive, drawing_from
-from coordinator.engine.part_means import Measure, PartMean
-from dfa_core import JobError
 from dfa_core.loss import WeightedLoss
 from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import Splits, Task

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
 from dfa_core.errors import JobError
-from dfa_core.head import Head, Loss
+from dfa_core.head import Head
 from dfa_core.layer import Layer
+from dfa_core.loss import Loss
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 

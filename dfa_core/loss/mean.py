@@ -6,7 +6,7 @@ from math import isfinite
 
 from torch import Tensor
 
-from dfa_core.errors import JobError
+from dfa_core.errors import JobError, reason
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LossWeight = Callable[[Tensor], Tensor | float]
@@ -38,9 +38,8 @@ class WeightedLoss:
         except JobError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise JobError(
-                f"the loss's weight fails on targets of {tuple(target.shape)}: {reason}"
+                f"the loss's weight fails on targets of {tuple(target.shape)}: {reason(error)}"
             ) from error
         if not isfinite(weight) or weight < 0:
             raise JobError(
