@@ -27,7 +27,7 @@ def train(
     batch_size: BatchSize = None,
     epochs: Epochs = None,
     seed: Annotated[
-        str | None, Option(help="Seed of weights, feedback, data order and dropout.")
+        str | None, Option(help="Seed of weights, data order, dropout and the task's own draws.")
     ] = None,
     data_dir: DataDir = None,
     set_: Set = None,

@@ -153,7 +153,8 @@ class JobSettings:
     microbatches: equal parts of a batch that flow through the blocks one after another.
     batch_size: samples in a step.
     epochs: passes over the training data.
-    seed: of weights, feedback matrices, data order and dropout; below 2**63.
+    seed: of weights, feedback matrices, data order, dropout and all that the task's code draws;
+        below 2**63.
     data_dir: folder of the data sets; empty means ERRORCAST_DATA, or a download.
     log_every: steps between logged losses.
     staleness: steps by which the layers' optimizers lag behind; 0 is exact.
