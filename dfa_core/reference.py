@@ -18,7 +18,7 @@ from dfa_core.loss import Loss, settled
 from dfa_core.microbatch import Share, batch_mean, cut, split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
-from dfa_core.seeding import derive, drawing_from
+from dfa_core.seeding import derive, drawing_from, restored_once
 from dfa_core.signals import broadcast, message
 from dfa_core.trained import TrainedModule
 
@@ -58,6 +58,7 @@ class Reference:
         xs, targets = (split(tensor, self.rule.microbatches) for tensor in (x, target))
         self.head.loss = settled(self.head.loss, self.evaluate(xs[0]), targets)
 
+    @restored_once()
     def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
         """Train on one batch; return its loss, the mean over the batch.
 

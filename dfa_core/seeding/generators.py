@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,8 +22,11 @@ from dfa_core.seeding.turns import Turns
 _TURNS = Turns()
 
 
+States: TypeAlias = tuple[Any, Any]  # of Python's and NumPy's generators
+
+
 class _Thread(threading.local):
-    restores_later = False
+    saved: list[States] | None = None  # what restored_once() restores: a list of none or one
 
 
 _THREAD = _Thread()
@@ -53,16 +56,16 @@ def restored_once() -> Iterator[None]:
     """Restore NumPy's and Python's generators at the end alone, not after each drawing_from().
 
     This counts for the calling thread. To read and write their states takes 0.1 ms, longer than a
-    small layer's forward.
+    small layer's forward. Where nothing draws from them, nothing is read or written.
     """
-    states = _states_of_others()
-    before, _THREAD.restores_later = _THREAD.restores_later, True
+    before, _THREAD.saved = _THREAD.saved, []
     try:
         yield
     finally:
-        _THREAD.restores_later = before
-        with _TURNS:
-            _restore_others(*states)
+        saved, _THREAD.saved = _THREAD.saved, before
+        if saved:
+            with _TURNS:
+                _restore_others(*saved[0])
 
 
 @contextmanager
@@ -83,8 +86,11 @@ def _drawing(seed: int, draws: Draws) -> Iterator[None]:
 @contextmanager
 def _others(seed: int) -> Iterator[None]:
     """Seed NumPy's and Python's generators; code that we do not know may import modules, too."""
-    later = _THREAD.restores_later and not _TURNS.is_nested
-    states = None if later else _states_of_others()
+    once = None if _TURNS.is_nested else _THREAD.saved
+    states = None if once else _states_of_others()
+    if once is not None and states is not None:
+        once.append(states)
+        states = None
     sys.meta_path.insert(0, _IMPORTS)
     try:
         _seed_others(seed)
@@ -95,7 +101,7 @@ def _others(seed: int) -> Iterator[None]:
             _restore_others(*states)
 
 
-def _states_of_others() -> tuple[Any, Any]:
+def _states_of_others() -> States:
     return random.getstate(), np.random.get_state()
 
 

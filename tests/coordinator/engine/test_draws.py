@@ -46,9 +46,9 @@ def losses_of_the_head(draws: bool, steps: int = 12) -> list[float]:
     prefetcher = Prefetcher(as_source(Fixed(draws), SAMPLES, seed=0), SAMPLES, 4)
     found = []
     try:
-        for number, (x, target) in enumerate(prefetcher.microbatches(0, steps)):
+        for number, one in enumerate(prefetcher.microbatches(0, steps)):
             step, microbatch = divmod(number, 4)
-            found.append(head.error(x, target, step, microbatch)[0])
+            found.append(head.error(one.x, one.target, step, microbatch)[0])
             if microbatch == 3:
                 head.apply_gradients(step)
     finally:
