@@ -151,13 +151,14 @@ def test_relative_paths_of_a_task_start_where_the_run_was_started(
 ) -> None:
     """In the coordinator and in the workers, and when the run goes on from another folder."""
     home, elsewhere = (project(tmp_path / name, name) for name in ("home", "elsewhere"))
+    settings: dict[str, Any] = {"blocks": 1, "log_every": 1}  # else a run's last step is logged
     monkeypatch.chdir(home)
-    first = train("mytask.py:make", epochs=1, blocks=1, run_dir=tmp_path / "run")
+    first = train("mytask.py:make", epochs=1, run_dir=tmp_path / "run", **settings)
     monkeypatch.chdir(elsewhere)
     task = first.job.spec.task
-    run = train(task, epochs=2, blocks=1, run_dir=tmp_path / "run", resume=True)
+    run = train(task, epochs=2, run_dir=tmp_path / "run", resume=True, **settings)
     monkeypatch.chdir(home)
-    assert_same(run, train_here("mytask.py:make", tmp_path / "here", epochs=2, blocks=1))
+    assert_same(run, train_here("mytask.py:make", tmp_path / "here", epochs=2, **settings))
 
 
 def test_more_workers_than_the_cluster_has(a_ray: None, tmp_path: Path) -> None:
