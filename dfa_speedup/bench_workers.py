@@ -107,10 +107,13 @@ class BenchWorkers:
         port = listener.getsockname()[1]
         self._store = open_store(host, port, self._blocks, listener)
         rendezvous = Rendezvous(host, port, self._blocks)
-        self._results(
-            self.all,
-            [w.actor.enter.remote(self._workload, rendezvous, i) for i, w in enumerate(self.all)],
-        )
+        calls = [
+            w.actor.enter.remote(self._workload, rendezvous, i) for i, w in enumerate(self.all)
+        ]
+        try:
+            self._results(self.all, calls)
+        except RayError as error:
+            raise TrainingFailed(f"the workers could not start: {_cause(error)}") from error
 
     def _call(self, method: str, workers: Sequence[Worker], *arguments: Any) -> list[Any]:
         calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
@@ -119,7 +122,10 @@ class BenchWorkers:
         except (RayError, JobError, TrainingFailed) as error:
             why = _cause(error)
             self.stop()
-            self._start()
+            try:
+                self._start()
+            except JobError as another:  # not of the job: they have run before
+                raise TrainingFailed(f"{why}; no new workers: {another}") from error
             raise PeerFailed(why) from error
 
     def _results(self, workers: Sequence[Worker], calls: list[Any]) -> list[Any]:
