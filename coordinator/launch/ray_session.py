@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
 
 import ray
 
@@ -17,6 +19,12 @@ from workers.machine.cpus import usable_cpus
 from workers.machine.ray_folder import check_sockets, default_folder
 
 _REACH_S = 10.0
+_START_S = 180.0
+_LOOK_S = 0.1
+_RAY_LIMITS = {  # on the start of its processes, which are too short for a busy machine
+    "RAY_agent_register_timeout_ms": f"{1000 * _START_S:.0f}",
+    "RAY_worker_register_timeout_seconds": f"{_START_S:.0f}",
+}
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
 
@@ -56,19 +64,45 @@ def _start(workers: int, cpus: float) -> None:
     # Ray's processes listen on all interfaces even when given an address; what keeps others out is
     # its token, which ray.init switches on for a cluster of its own (Ray 2.60)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, limit in _RAY_LIMITS.items():
+        os.environ.setdefault(name, limit)
     folder = default_folder()
     check_sockets(folder)
     try:
-        ray.init(
-            address="local",  # not a cluster that happens to run on this machine
-            num_cpus=max(usable_cpus(), ceil(workers * cpus)),
-            _temp_dir=str(folder),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **_QUIET,
-        )
+        with _time_to_start():
+            ray.init(
+                address="local",  # not a cluster that happens to run on this machine
+                num_cpus=max(usable_cpus(), ceil(workers * cpus)),
+                _temp_dir=str(folder),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **_QUIET,
+            )
     except Exception as error:
         raise JobError(f"Ray could not be started on this machine: {error}") from error
+
+
+@contextlib.contextmanager
+def _time_to_start() -> Iterator[None]:
+    """Give Ray's node minutes to start: its own limit of 30 s is too short for a busy machine."""
+    services = ray._private.services
+    get_node = services.get_node
+
+    def get_node_in_time(gcs_address: str, node_id: str) -> Any:
+        deadline = monotonic() + _START_S
+        while True:
+            try:
+                return get_node(gcs_address, node_id)
+            except RuntimeError:  # it has not started yet
+                if monotonic() > deadline:
+                    raise
+                sleep(_LOOK_S)
+
+    services.get_node = get_node_in_time
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def _join(address: str) -> None:
