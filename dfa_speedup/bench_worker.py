@@ -4,6 +4,7 @@ All sides run in the same process, so each is measured in the same place with th
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -26,6 +27,7 @@ from dfa_speedup.stages import Stages
 from dfa_speedup.workload import Configuration, Workload
 from workers.actor import GROUPS, BlockWorker
 from workers.group import LOOPBACK, UNBOUNDED, open_store
+from workers.life.sign import Sign, of_thread
 from workers.machine.memory import peak_mb, reset_peak
 from workers.payload import PickledPayload
 from workers.trace import Span
@@ -56,8 +58,16 @@ class Trained:
 class BenchWorker(BlockWorker):
     """A BlockWorker that can also train as a peer."""
 
+    _calls_on = 0  # the thread that does what it is asked to
+
+    @ray.method(concurrency_group="life")
+    def sign(self) -> Sign:
+        """Return a sign of life: torch's peers do not say when they wait, but their thread does."""
+        return of_thread(self._calls_on)
+
     def enter(self, workload: PickledPayload, rendezvous: Rendezvous, rank: int) -> None:
         """Take the workload, and join torch's process-wide default group, which the peers need."""
+        self._calls_on = threading.get_native_id()
         self._workload: Workload = workload.unpack()
         self._shared = SharedModules(self._workload)
         self._trainers: dict[Configuration, Trainer] = {}
@@ -86,6 +96,7 @@ class BenchWorker(BlockWorker):
 
     def train_peer(self, configuration: Configuration, first: int, last: int) -> Trained:
         """Train steps first..last-1 of a peer; its trainer is built at the first call."""
+        self._calls_on = threading.get_native_id()
         all_threads = self._threads * self._world
         alone = configuration.schedule in (ONE_PROCESS, ONE_PROCESS_DFA)
         torch.set_num_threads(all_threads if alone else self._threads)

@@ -15,12 +15,9 @@ from dfa_speedup.workload import Configuration
 from workers.grid import Grid
 from workers.group import listen, open_store
 from workers.life.monitor import Monitor
-from workers.life.sign import Sign
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
 from workers.transport import Rendezvous
-
-_BUSY = 0.05  # a worker that uses less of its CPU only waits
 
 
 class PeerFailed(TrainingFailed):
@@ -142,14 +139,10 @@ class BenchWorkers:
             hung = monitor.hung()
             if hung:
                 raise TrainingFailed(f"worker {hung[0]} hangs: no sign of life for {self._limit}")
-            if monitor.still(self._work):
+            if monitor.still(lambda sign: sign.moved if sign.waits else None):
                 raise TrainingFailed(f"every worker has waited for another one for {self._limit}")
         results: list[Any] = ray.get(calls)
         return results
-
-    def _work(self, sign: Sign) -> int:
-        """Return what stays the same while a worker does not compute: torch's peers only wait."""
-        return int(sign.cpu_s / (_BUSY * self._timeout_s))
 
     @property
     def _limit(self) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import ray
@@ -249,7 +249,7 @@ class BlockWorker:
         """Return a sign of life; it answers while the worker computes, waits or reads."""
         groups = self._groups
         moved = sum(group.moved() for group in groups)
-        return Sign(moved, any(group.waits for group in groups), process_time())
+        return Sign(moved, any(group.waits for group in groups))
 
     def speed(self) -> float:
         """Return how fast this worker multiplies matrices, in products per second."""

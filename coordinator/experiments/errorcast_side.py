@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any, cast
 
 import ray
@@ -96,7 +96,7 @@ class Rank0:
     @ray.method(concurrency_group="life")
     def sign(self) -> Sign:
         """Return a sign of life."""
-        return Sign(moved=0, waits=False, cpu_s=process_time())
+        return Sign(moved=0, waits=False)
 
     def forget(self) -> None:
         """Leave the group of the blocks; the next trial starts a new pipeline."""

@@ -1,14 +1,13 @@
 """What shows that a process lives: it answers, or at least it computes."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 _LOOK_S = 1.0
-_BUSY = 0.05  # a process computes if it uses the CPU for a larger share of the time
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_LOOKS = 10
+_WORKS = ("R", "D")  # runs or is ready to; waits for a disk
 
 
 @dataclass(frozen=True)
@@ -17,12 +16,10 @@ class Sign:
 
     moved: grows whenever a byte of a message moves between it and another rank.
     waits: whether its main thread waits for a message, and so for another rank.
-    cpu_s: seconds of CPU that the process has used.
     """
 
     moved: int
     waits: bool
-    cpu_s: float
 
 
 class RunningClock:
@@ -44,22 +41,38 @@ class RunningClock:
 
 
 def computes(process: int) -> bool:
-    """Return whether a process of this node uses the CPU; watches it for a second.
+    """Return whether a process of this node runs, or is ready to run; watches it for a second.
 
     A process that answers nothing may still work: native code can hold Python's lock (GIL) for
-    minutes. A stopped process uses no CPU.
+    minutes. Its CPU time says nothing on a busy machine, where Ray's processes get little of it. A
+    stopped process is not ready to run.
     """
-    before = _cpu_s(process)
-    time.sleep(_LOOK_S)
-    after = _cpu_s(process)
-    return before is not None and after is not None and after - before > _BUSY * _LOOK_S
+    looks = 0
+    for _ in range(_LOOKS):
+        looks += any(_ready(thread) for thread in Path("/proc").glob(f"{process}/task/*"))
+        time.sleep(_LOOK_S / _LOOKS)
+    return looks > _LOOKS / 2
 
 
-def _cpu_s(process: int) -> float | None:
-    """Return the seconds of CPU that a process has used; None if there is no such process."""
+def of_thread(thread: int) -> Sign:
+    """Return the sign of a worker whose work is that of one thread of this process.
+
+    It waits where the thread sleeps; what moves is its CPU time.
+    """
+    fields = _stat(Path(f"/proc/self/task/{thread}"))
+    if not fields:
+        return Sign(moved=0, waits=False)
+    return Sign(moved=int(fields[11]) + int(fields[12]), waits=fields[0] not in _WORKS)
+
+
+def _ready(thread: Path) -> bool:
+    return _stat(thread)[:1] == ["R"]
+
+
+def _stat(thread: Path) -> list[str]:
+    """Return the fields of a thread's stat from its state on; none if there is no such thread."""
     try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = (thread / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return []
+    return stat.rpartition(")")[2].split()  # the name before it may hold spaces

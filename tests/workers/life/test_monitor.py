@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from ray import cloudpickle
 
 from workers.life.monitor import Monitor
-from workers.life.sign import RunningClock, Sign, computes
+from workers.life.sign import RunningClock, Sign, computes, of_thread
 
 TIMEOUT_S = 1.0
 
@@ -65,6 +67,29 @@ def test_a_process_that_holds_pythons_lock_computes_and_a_stopped_one_does_not(
     assert not computes(2**30)
 
 
+@pytest.mark.blocks
+def test_a_thread_that_sleeps_waits_and_one_that_computes_does_not() -> None:
+    ends = threading.Event()
+
+    def compute() -> None:
+        while not ends.is_set():
+            torch.ones(300, 300).exp()
+
+    threads = [threading.Thread(target=compute), threading.Thread(target=ends.wait)]
+    for thread in threads:
+        thread.start()
+    busy, idle = list[Sign](), list[Sign]()
+    for _ in range(20):
+        sleep(0.02)
+        busy.append(of_thread(threads[0].native_id or 0))
+        idle.append(of_thread(threads[1].native_id or 0))
+    ends.set()
+    assert not all(sign.waits for sign in busy)
+    assert busy[-1].moved > busy[0].moved
+    assert set(idle) == {Sign(idle[0].moved, waits=True)}
+    assert of_thread(0) == Sign(0, waits=False)
+
+
 class Patient:
     """A worker's process: sign() answers on a thread of its own."""
 
@@ -84,7 +109,7 @@ class Patient:
 
     @ray.method(concurrency_group="life")
     def sign(self) -> Sign:
-        return Sign(self.moved, waits=True, cpu_s=0.0)
+        return Sign(self.moved, waits=True)
 
 
 @dataclass(frozen=True)
