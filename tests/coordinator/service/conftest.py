@@ -34,6 +34,11 @@ def make_failing():
     return Task(model=model, loss=nn.functional.cross_entropy, data=data,
                 defaults={"batch_size": 16})
 
+def make_wide():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2000))
+    return Task(model=model, loss=nn.functional.cross_entropy, data=data,
+                defaults={"batch_size": 16, "method": "shallow", "epochs": 1})
+
 def make_hanging():
     while True:
         pass

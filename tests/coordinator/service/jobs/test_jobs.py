@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 from errorcast.v1.event_pb2 import Event
@@ -105,6 +106,19 @@ def test_predict_gives_what_the_model_gives(
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
     with pytest.raises(ServiceRefused, match="BAD_REQUEST: input: .*layer 0"):
         client.predict(job_id, np.zeros((3, 65), np.float32))
+
+
+def test_outputs_may_be_larger_than_a_message(client: Client, tmp_path: Path) -> None:
+    """1,200 outputs of 8,000 bytes; gRPC's clients take 4 MiB in a message."""
+    job = client.submit(task="mytask.py:make_wide")
+    assert states_of(events_to_end(client, job.id))[-1] == JOB_STATE_SUCCEEDED
+    x = np.random.default_rng(0).normal(size=(1200, 8)).astype(np.float32)
+    client.download(job.id, tmp_path / "model.safetensors")
+    w = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    h = np.tanh(x @ w["layers.0.0.weight"].T + w["layers.0.0.bias"])
+    found = client.predict(job.id, x)
+    assert found.shape == (1200, 2000)
+    np.testing.assert_allclose(found, h @ w["head.0.weight"].T + w["head.0.bias"], atol=1e-5)
 
 
 def test_a_job_that_fails_shows_the_workers_own_trace(service: Running, client: Client) -> None:
