@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dfa_core import JobError
@@ -42,17 +42,14 @@ def locked_folder(path: Path) -> Iterator[None]:
     Makes the folder. Raises JobError when another run has it and keeps it for some seconds, or when
     it cannot be written.
     """
-    try:
-        lock = locked_file(path / _LOCK, _LOCK_S)
-        lock.__enter__()
-    except BlockingIOError as error:
-        raise JobError(f"{path}: another run is using this folder") from error
-    except OSError as error:
-        raise JobError(f"run folder {path} cannot be written: {error}") from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked_file(path / _LOCK, _LOCK_S))
+        except BlockingIOError as error:
+            raise JobError(f"{path}: another run is using this folder") from error
+        except OSError as error:
+            raise JobError(f"run folder {path} cannot be written: {error}") from error
         yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 @contextmanager
