@@ -91,7 +91,7 @@ def check_evaluated(data: Dataset[Any] | None, part: str) -> None:
     if data is None:
         raise JobError(f"the {part} data is None; give Splits(train, test) a dataset there")
     _check_map_style(data, part)
-    if len(cast(Sized, data)) == 0:
+    if _length(data, part) == 0:
         raise JobError(f"the {part} data is empty; give it at least one sample")
 
 
@@ -104,12 +104,20 @@ def _check_map_style(data: object, part: str, otherwise: str = "") -> None:
             f"a dataset of pairs, such as torch.utils.data.TensorDataset(inputs, targets)"
         )
     if by_index and not isinstance(data, IterableDataset | dict):
+        _length(data, part)
         return
     hint = "; give its dataset" if isinstance(data, DataLoader) else ""
     raise JobError(
         f"the {part} data is a {type(data).__name__}: it must be a map-style Dataset "
         f"(__getitem__ and __len__){otherwise}{hint}"
     )
+
+
+def _length(data: object, part: str) -> int:
+    try:
+        return len(cast(Sized, data))
+    except Exception as error:
+        raise JobError(f"the {part} data has no length: {reason(error)}") from error
 
 
 def chunks(dataset: Dataset[Any], size: int, seed: int = 0) -> Iterator[Batch]:

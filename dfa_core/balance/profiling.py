@@ -9,6 +9,7 @@ from torch import Tensor
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
 from dfa_core.balance.timing import error_of, time_head, time_layer
 from dfa_core.balance.trial import Trial, one_by_one, try_out
+from dfa_core.errors import JobError, reason
 from dfa_core.layer import Layer
 from dfa_core.loss import Loss, WeightedLoss, settled
 from dfa_core.model import Model
@@ -90,7 +91,7 @@ def profile(
     for layer in one_by_one(model, rule, x.device):
         kind = _kind(layer, between[layer.index])
         before, h = h, detached(layer.forward(detached(h), 0, 0))
-        seconds = time_layer(layer, before, error).total
+        seconds = _seconds(layer, before, error)
         fastest[kind] = min(seconds, fastest.get(kind, seconds))
         kinds.append(kind)
         layers.append(LayerProfile.of(layer, between[layer.index + 1], seconds))
@@ -104,6 +105,17 @@ def profile(
         head_seconds=head_seconds,
         loss=head.loss,
     )
+
+
+def _seconds(layer: Layer, x: Activations, error: Tensor) -> float:
+    try:
+        return time_layer(layer, x, error).total
+    except JobError:
+        raise
+    except Exception as failed:
+        raise JobError(
+            f"the gradients of {layer.label} cannot be computed: {reason(failed)}"
+        ) from failed
 
 
 def _kind(layer: Layer, before: ActivationSpec) -> LayerKind:

@@ -121,6 +121,40 @@ def test_wrong_data_is_refused_before_the_first_step(tmp_path: Path, kind: str, 
     assert not (tmp_path / "checkpoints").exists()
 
 
+class Sizeless(TensorDataset):
+    def __len__(self) -> int:
+        raise ValueError("unknown")
+
+
+# the lines that docs/tasks.md promises, and the wrong data that gets each
+PROMISED: dict[str, Any] = {
+    "the test data is a DataLoader": WRONG["loader"][0],
+    "it must be a pair (input, target)": WRONG["triple"][0],
+    "it must be one tensor": WRONG["two inputs"][0],
+    "Target 3 is out of bounds": WRONG["one label"][0],
+    "must have the same dtype": WRONG["float64"][0],
+    "give the task metrics=": TensorDataset(x, torch.full((64, CLASSES), 1 / CLASSES)),
+    "has no length": Sizeless(x, y),
+}
+
+
+@pytest.mark.parametrize("line", PROMISED)
+def test_the_lines_of_the_documents(tmp_path: Path, line: str) -> None:
+    with pytest.raises(JobError, match="the test data") as raised:
+        train_here(task(splits_with(PROMISED[line], "test")), tmp_path, **JOB)
+    assert line in str(raised.value)
+
+
+def test_the_documents_promise_no_other_lines() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    table = text.partition("| in the data |")[2].partition("\n\n")[0]
+    cells = [row.strip(" |").split("|")[-1].strip() for row in table.splitlines()[2:]]
+    lines = {cell.strip("`") for cell in cells if cell.startswith("`")}
+    others = {"compares each output with every target", "all need one form"}  # tested below
+    assert lines <= {*PROMISED, *others}
+    assert others < lines
+
+
 RIGHT: dict[str, Any] = {
     "pairs in a list": list(zip(x, y, strict=True)),
     "lists of two": [[a, b] for a, b in zip(x, y, strict=True)],

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,27 @@ def test_a_layer_that_changes_its_shape_is_named() -> None:
 )
 def test_layers_that_do_not_fit_are_named(layer: partial[nn.Module], message: str) -> None:
     model = Model((dense(64, 8), layer), partial(nn.Linear, 8, 10))
+    with pytest.raises(JobError, match=message):
+        profile(model, LOSS, rule(), *Noise().batch(0))
+
+
+def test_a_layer_without_a_gradient_is_named() -> None:
+    class Rounds(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, x: Tensor) -> Tensor:
+            return x.round()
+
+        @staticmethod
+        def backward(_: Any, gradient: Tensor) -> Tensor:
+            raise ArithmeticError("no slope")
+
+    class Rounded(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            rounded: Tensor = Rounds.apply(super().forward(x))  # type: ignore[no-untyped-call]
+            return rounded
+
+    model = Model((dense(64, 8), partial(Rounded, 8, 8)), partial(nn.Linear, 8, 10))
+    message = r"the gradients of layer 1 \(Rounded\) cannot be computed: ArithmeticError: no slope"
     with pytest.raises(JobError, match=message):
         profile(model, LOSS, rule(), *Noise().batch(0))
 
