@@ -85,7 +85,7 @@ def measured(
     name: str, measure: Callable[[Tensor, Tensor], object], output: Tensor, target: Tensor
 ) -> float:
     """Return what a loss or metric gives. Raises JobError when it fails or gives no number."""
-    what = "the loss" if name == "loss" else f"the metric '{name}'"
+    what = named(name)
     try:
         value: Any = measure(output, target)
     except JobError:
@@ -96,6 +96,11 @@ def measured(
             f"{described([target])}: {reason(error)}"
         ) from error
     return number(value, what)
+
+
+def named(name: str) -> str:
+    """Return what messages call a loss or metric."""
+    return "the loss" if name == "loss" else f"the metric '{name}'"
 
 
 def samples_at_once(task: Task, data: Dataset[Any]) -> int:

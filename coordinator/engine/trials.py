@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from coordinator.engine.broadcasting import compares_all_pairs
-from coordinator.engine.evaluation import measured, samples_at_once
+from coordinator.engine.evaluation import measured, named, samples_at_once
 from coordinator.engine.prefetcher import Prefetcher
 from dfa_core import JobError
 from dfa_core.activations import described
@@ -123,7 +123,7 @@ def _check_means(task: Task, trial: Trial, output: Tensor, target: Tensor) -> No
         measured(name, measure, output, target)
         if compares_all_pairs(measure, output, target):
             raise JobError(
-                f"{'the loss' if name == 'loss' else name} compares each output with every target, "
+                f"{named(name)} compares each output with every target, "
                 f"because outputs of {described([output])} and targets of {described([target])} "
                 f"are broadcast against each other; give both the same shape"
             )

@@ -332,7 +332,7 @@ def test_one_logit_a_sample_has_the_right_accuracy(tmp_path: Path) -> None:
                 nn.Identity(),
                 metrics={"share": lambda o, t: ((o > 0) == t).float().mean()},
             ),
-            "the test data: share compares each output with every target",
+            "the test data: the metric 'share' compares each output with every target",
         ),
     ],
 )  # fmt: skip
