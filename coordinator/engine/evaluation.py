@@ -13,10 +13,11 @@ from dfa_core import JobError
 from dfa_core.activations import described
 from dfa_core.balance.trial import number
 from dfa_core.errors import reason
+from dfa_core.input_guard import InputGuard
 from dfa_core.loss import WeightedLoss
 from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import Splits, Task
-from dfa_tasks.task import Metric
+from dfa_tasks.task import GlobalMetric, Metric
 
 _WAY_OUT = "give the Task a loss_weight (targets -> the denominator of the loss's mean)"
 
@@ -50,13 +51,20 @@ def _scores(engine: Engine, task: Task, data: Dataset[Any], seed: int) -> dict[s
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
     with drawing_from(seed):
         values = {name: mean.value(*whole) for name, mean in means.items()}
-        global_metrics = {n: measured(n, of, *whole) for n, of in task.global_metrics.items()}
+        global_metrics = {n: _number(n, of)(*whole) for n, of in task.global_metrics.items()}
         derived = {name: of(values["loss"]) for name, of in task.derived_metrics.items()}
     return values | global_metrics | derived
 
 
-def _number(name: str, measure: Metric) -> Measure:
-    return lambda output, target: measured(name, measure, output, target)
+def _number(name: str, measure: Metric | GlobalMetric) -> Measure:
+    """Return a measure that gives a number, and leaves outputs and targets to the next one."""
+    guard = InputGuard(f"the metric '{name}'")
+
+    def number_of(output: Tensor, target: Tensor) -> float:
+        with guard.given((output, target)) as own:
+            return measured(name, measure, *own)
+
+    return number_of
 
 
 def check_parts(loss: WeightedLoss, task: Task, splits: Splits, microbatches: int) -> None:

@@ -40,7 +40,8 @@ cloudpickle.register_pickle_by_value(networks)
 def case_of(model: Model, r: LearningRule) -> Workload:
     x, target = (split(part, M)[0] for part in Noise().batch(0))
     measured = profile(model, LOSS, r, x, target)
-    return Workload(model, LOSS, r, partial(open_prefetcher, Noise(), SAMPLES), SAMPLES, measured)
+    prefetcher = partial(open_prefetcher, Noise(), SAMPLES)
+    return Workload(model, measured.loss, r, prefetcher, SAMPLES, measured)
 
 
 def reference(workload: Workload, method: str, microbatches: int) -> list[float]:

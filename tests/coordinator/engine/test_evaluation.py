@@ -128,3 +128,32 @@ def test_a_declared_weight_is_checked_where_it_is_used(tmp_path: Path) -> None:
     task = small_task(loss_weight=lambda target: -1.0)
     with pytest.raises(JobError, match=r"the loss's weight is -1 for targets of \(4,\)"):
         train_here(task, tmp_path, microbatches=4)
+
+
+def test_a_metric_that_works_in_place_spoils_no_other(tmp_path: Path) -> None:
+    def changing(output: Tensor, target: Tensor) -> Tensor:
+        target.mul_(0)
+        return output.sigmoid_().mean()
+
+    def plain(output: Tensor, _: Tensor) -> Tensor:
+        return output.sigmoid().mean()
+
+    def least(output: Tensor, target: Tensor) -> float:
+        return float(output.sigmoid_().min()) + int(target.sum())
+
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    data = Splits(*[TensorDataset(x, (x[:, 0] > 0).long())] * 2)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    task = Task(
+        net,
+        nn.functional.cross_entropy,
+        data,
+        metrics={"changing": changing, "plain": plain, "accuracy": accuracy},
+        global_metrics={"least": least, "again": least},
+        evaluated_at_once=10,
+    )
+    settings: dict[str, Any] = {"epochs": 20, "batch_size": 16, "optimizer": {"lr": 0.05}}
+    scores = train_here(task, tmp_path, method="bp", **settings).metrics
+    assert scores["changing"] == pytest.approx(scores["plain"])
+    assert scores["accuracy"] > 0.7
+    assert scores["least"] == scores["again"] > 1

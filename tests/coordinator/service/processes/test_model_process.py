@@ -33,7 +33,7 @@ class Here:
     def __init__(self) -> None:
         self.reader, self.asked = ModelReader(), list[Header]()
 
-    async def ask(self, header: Header, body: bytes, _: float) -> Frame:
+    async def ask(self, header: Header, body: bytes, _: float, patient: bool = False) -> Frame:
         self.asked.append(header)
         return self.reader.answer(header, body)
 
