@@ -32,7 +32,6 @@ def chaos(
 
     Exit code 1 if the two runs do not have the same weights and losses.
     """
-    import json
     import sys
     from dataclasses import asdict
 
@@ -42,6 +41,7 @@ def chaos(
     from coordinator.experiments.tables import chaos_table
     from coordinator.job.spec import from_flags, merge
     from coordinator.runs.folders import folder_of_runs
+    from coordinator.runs.valid_json import json_text
 
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
     quick = {"log_every": 1, "resources": {"timeout_s": 10}}
@@ -51,7 +51,8 @@ def chaos(
         found = run_under_faults(task, settings, folder, kills, stops, seed, stop_s, console.print)
     summary = {**found.summary(), "folder": str(folder)}
     if form is Form.JSON:
-        print(json.dumps({**summary, "strikes": [asdict(s) for s in found.faults]}, indent=1))
+        strikes = [asdict(strike) for strike in found.faults]
+        print(json_text({**summary, "strikes": strikes}, indent=1))
     else:
         Console().print(chaos_table(found.faults, summary))
     if not (found.same_weights and found.same_losses):

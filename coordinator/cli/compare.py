@@ -37,7 +37,6 @@ def compare(
     Shows means and standard deviations. Writes compare.json and compare.png into the folder; with
     --alignment also alignment-METHOD.png.
     """
-    import json
     import sys
 
     from rich.console import Console
@@ -47,6 +46,7 @@ def compare(
     from coordinator.experiments.tables import alignment_table, method_table
     from coordinator.job.spec import from_flags
     from coordinator.runs.folders import folder_of_runs
+    from coordinator.runs.valid_json import json_text
     from dfa_core.atomic_file import write_atomically
 
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
@@ -57,7 +57,7 @@ def compare(
     with folder_of_runs(out, "compare") as folder:
         rows = compare_methods(task, names, seeds, settings, folder, alignment, log.print)
         found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
-        text = json.dumps(found, indent=1)
+        text = json_text(found, indent=1)
         write_atomically(folder / "compare.json", text.encode())
         draw_comparison(rows, folder / "compare.png", title)
         aligned = [row for row in rows if row.alignment]

@@ -11,6 +11,7 @@ from coordinator.experiments.workload import timing_workload
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
+from coordinator.runs.valid_json import json_text
 from dfa_core import JobError
 from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.comparison import Comparison, Progress
@@ -79,7 +80,7 @@ def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -
     pictures = [out / "speedup.png", out / "timeline.png"]
     draw_speedups(best, pictures[0], f"Speedup of errorcast: {found['task']}")
     draw_timelines(spans, pictures[1])
-    (out / "bench.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    (out / "bench.json").write_text(json_text(found, indent=1), encoding="utf-8")
     (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
     columns, cells = bench_cells(found["rows"], every=True)
     write_page(out / "report.html", found, columns, cells, pictures)

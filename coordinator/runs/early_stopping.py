@@ -30,7 +30,7 @@ class EarlyStopping:
     def better(
         self, best: Best | None, step: int, epoch: int, scores: Mapping[str, float]
     ) -> Best | None:
-        """Return this evaluation if it is better than the best so far."""
+        """Return this evaluation if it is better than the best so far; NaN never is."""
         if not self.metric:
             return None
         value = scores[self.metric]
@@ -41,4 +41,5 @@ class EarlyStopping:
 
     def over(self, best: Best | None, epoch: int) -> bool:
         """Return whether the run is over after this epoch."""
-        return bool(self.patience and best and epoch - best.epoch >= self.patience)
+        newest = best.epoch if best else 0  # NaN from the start counts too
+        return bool(self.metric and self.patience) and epoch - newest >= self.patience

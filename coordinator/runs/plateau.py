@@ -1,6 +1,7 @@
 """When the learning rate falls because the loss does not (`optimizer.schedule: plateau`)."""
 
 from dataclasses import dataclass
+from math import isnan
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ def next_plateau(
 
     patience: epochs in a row without a lower loss before a cut.
     """
-    if before is None or loss < before.loss:
+    if before is None or loss < before.loss or isnan(before.loss):
         return Plateau(loss, epoch), False
     if epoch - before.epoch >= patience:
         return Plateau(before.loss, epoch), True

@@ -1,16 +1,17 @@
 """Writes what happens in a run: metrics.jsonl and TensorBoard events."""
 
-import json
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
+from coordinator.runs.board import Board
 from coordinator.runs.run_folder import RunFolder
+from coordinator.runs.valid_json import json_text
 from workers.storage import LocalFolder
 
 
 class Recorder:
     """Appends a line a logged step and a line an evaluation; what a resume repeats is dropped.
+
+    TensorBoard has the same points.
 
     A full disk costs no line: they wait in memory, and come to the file in their order as soon as
     there is room. TensorBoard's events then end.
@@ -20,30 +21,31 @@ class Recorder:
         """Raises OSError when what was written before cannot be kept."""
         before = folder.curve()
         # the last test is made again
-        kept = [line for line in before if line["step"] <= from_step and line["kind"] != "test"]
+        lines = (line for line in before if line["step"] <= from_step and line["kind"] != "test")
+        kept = list({(line["kind"], line["step"]): line for line in lines}.values())
         if kept != before or not folder.metrics.exists():
-            text = "".join(json.dumps(line) + "\n" for line in kept)
+            text = "".join(json_text(line) + "\n" for line in kept)
             LocalFolder(folder.path).write(folder.metrics.name, text.encode())
         self._file = folder.metrics.open("ab", buffering=0)
         self._unwritten = b""
         self._reported = False
-        self._board: Any = SummaryWriter(
-            str(folder.tensorboard), purge_step=from_step + 1 if from_step else None
-        )
+        self._there = {(line["kind"], line["step"]) for line in kept}
+        self._board = Board(folder.tensorboard, kept)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> str:
         """Write the values of `kind` ("train", "evaluation" or "test") after `step` steps.
 
         Returns what is wrong when the disk takes no more, once, else nothing.
         """
-        line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
-        self._unwritten += line.encode()
+        if (kind, step) in self._there:  # a resume at the end evaluates again
+            return ""
+        self._there.add((kind, step))
+        line = {"kind": kind, "step": step, **values}
+        self._unwritten += f"{json_text(line)}\n".encode()
         try:
             self._flush()
             self._reported = False
-            if self._board is not None:
-                for name, value in values.items():
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.add(line)
         except OSError as error:
             if self._reported:
                 return ""

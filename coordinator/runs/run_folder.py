@@ -17,6 +17,7 @@ from coordinator.job.spec import Settings, merge, parse, read_recorded, to_yaml
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, remove_after
 from coordinator.runs.folders import locked_folder
 from coordinator.runs.origin import Origin
+from coordinator.runs.valid_json import json_text, numbers
 from dfa_core import JobError
 from dfa_core.atomic_file import atomic_path
 from workers.state_files import DamagedFile
@@ -227,7 +228,7 @@ class RunFolder:
 
     def write_result(self, summary: Mapping[str, Any]) -> None:
         """Write the summary of a run that has ended. Raises OSError when the write fails."""
-        text = json.dumps(summary, indent=1)
+        text = json_text(summary, indent=1)
         LocalFolder(self.path).write(self.result.name, text.encode())
 
     def summary(self) -> dict[str, Any] | None:
@@ -235,14 +236,14 @@ class RunFolder:
         if not self.result.is_file():
             return None
         summary: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
-        return summary
+        return summary | {"metrics": numbers(summary.get("metrics", {}))}
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl."""
         if not self.metrics.exists():
             return []
         lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return [numbers(json.loads(line)) for line in lines if line.endswith("}")]
 
     def write_model(self, output: Path) -> int | None:
         """Write the weights of load_best() into one safetensors file; return their step.

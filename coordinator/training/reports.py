@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from coordinator.job.resolve import Job
@@ -17,6 +18,7 @@ class Reports:
         self._settings, self._folder, self.emit = job.settings, folder, emit
         self._steps_per_epoch = steps_per_epoch
         self._recorder: Recorder | None = None
+        self._nan_reported = False
 
     def begin(self, step: int) -> None:
         """Keep the lines up to `step` and drop later ones. Raises OSError when that fails."""
@@ -52,6 +54,13 @@ class Reports:
         epoch = step // self._steps_per_epoch
         self._write(kind, step, {"epoch": epoch, **scores})
         self.emit(Evaluation(step, epoch, self._settings.epochs, data, dict(scores)))
+        metric = self._settings.stopping.metric
+        if isnan(scores.get(metric, 0.0)) and not self._nan_reported:
+            self._nan_reported = True
+            self.warn(
+                f"stopping.metric: {metric} is NaN after epoch {epoch}, which counts as an epoch "
+                f"without a better one"
+            )
 
     def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         if self._recorder is not None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from errorcast.v1.event_pb2 import Event
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from coordinator.runs.valid_json import json_text
 from coordinator.service.jobs.record import Record, replicas_of
 from coordinator.service.jobs.states import RUNNING, name
 from coordinator.service.jobs.store import Store
@@ -79,11 +80,11 @@ class Page:
         data = request.path.startswith("/api/") or request.path == "/metrics"
         try:
             if data and not self._bears_token(request):
-                response: web.StreamResponse = web.json_response({"error": "token"}, status=401)
+                response: web.StreamResponse = _answer({"error": "token"}, status=401)
             else:
                 response = await handler(request)
         except web.HTTPException as error:
-            response = web.json_response({"error": error.reason}, status=error.status)
+            response = _answer({"error": error.reason}, status=error.status)
         response.headers.update(_HEADERS)
         return response
 
@@ -93,14 +94,14 @@ class Page:
 
     async def _jobs(self, _: web.Request) -> web.Response:
         newest = self._store.newest_first()[:_JOBS]
-        return web.json_response({"jobs": [_job_json(record) for record in newest]})
+        return _answer({"jobs": [_job_json(record) for record in newest]})
 
     async def _curves(self, request: web.Request) -> web.Response:
         record, after = self._job(request), request.query.get("after", "0")
         if not after.isdecimal() or len(after) > 18:
             raise web.HTTPBadRequest(reason="after: must be the number of an event")
         events = self._store.events(record.job.id, int(after), _EVENTS)
-        return web.json_response(
+        return _answer(
             {
                 "metrics": [_metrics_json(e) for e in events if e.HasField("metrics")],
                 "evaluations": [_evaluation_json(e) for e in events if e.HasField("evaluation")],
@@ -123,6 +124,10 @@ class Page:
         if record is None:
             raise web.HTTPNotFound(reason="there is no such job")
         return record
+
+
+def _answer(found: dict[str, Any], status: int = 200) -> web.Response:
+    return web.json_response(found, status=status, dumps=json_text)  # browsers refuse NaN
 
 
 async def _index(_: web.Request) -> web.FileResponse:

@@ -38,6 +38,8 @@ def test_it_ends_after_patience_epochs_without_a_better_one() -> None:
 
 def test_nan_is_never_the_best() -> None:
     assert follow("loss", 0, [NAN, 2.0, NAN]) == (Best(20, 2, 2.0), 3)
+    assert follow("auc", 1, [NAN, NAN, 0.7]) == (None, 1)
+    assert follow("auc", 2, [0.5, NAN, NAN, 0.7]) == (Best(10, 1, 0.5), 3)
 
 
 JOB: dict[str, Any] = {

@@ -39,7 +39,7 @@ function showJobs(jobs) {
     cell(row, job.state);
     cell(row, job.replicas > 1 ? `${job.blocks} x ${job.replicas}` : job.blocks, "number");
     cell(row, job.total ? `${job.step} / ${job.total}` : "", "number");
-    cell(row, job.step ? job.loss.toFixed(4) : "", "number");
+    cell(row, job.step ? (job.loss ?? NaN).toFixed(4) : "", "number");
     cell(row, job.step ? (1000 * job.step_seconds).toFixed(2) : "", "number");
     cell(row, job.reason);
   }
