@@ -44,9 +44,9 @@ def test_one_point_a_step_after_a_kill(tmp_path: Path, back_to: int) -> None:
     for step in range(10, 100, 10):
         killed.write("train", step, {"loss": 1 / step, "lr": 0.1})
     killed.write("evaluation", 90, {"epoch": 1, "loss": 0.5})
-    killed._board._writer.flush()
+    killed.close()  # its thread ends; what it had written stays
     times = {(tag, step): at for tag, step, at in points(folder)}
-    again = Recorder(folder, back_to)  # the first was not closed
+    again = Recorder(folder, back_to)
     for step in range(back_to + 10, 210, 10):
         again.write("train", step, {"loss": 1 / step, "lr": 0.1})
     again.write("evaluation", 90, {"epoch": 1, "loss": 0.5})
@@ -63,6 +63,7 @@ def test_points_that_the_killed_process_had_not_written_are_there(tmp_path: Path
     folder = RunFolder(tmp_path)
     killed = Recorder(folder, 0)
     killed.write("train", 10, {"loss": 0.5})
+    killed.close()  # its thread ends
     for file in folder.tensorboard.glob("events.*"):
         file.write_bytes(b"")
     Recorder(folder, 10).close()
@@ -79,7 +80,6 @@ class Listening(Nobody):
 
 
 def test_a_metric_that_is_nan_ends_the_run_says_so_and_is_null_in_json(tmp_path: Path) -> None:
-
 
     data = TensorDataset(torch.randn(64, 4), torch.zeros(64, dtype=torch.long))
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
