@@ -47,9 +47,10 @@ def _times(files: Sequence[Path]) -> dict[tuple[str, int], float]:
         EventFileLoader,  # takes a second to import
     )
 
+    load: Any = EventFileLoader  # untyped
     return {
         (value.tag, event.step): event.wall_time
         for file in files
-        for event in EventFileLoader(str(file)).Load()
+        for event in load(str(file)).Load()
         for value in event.summary.value
     }
