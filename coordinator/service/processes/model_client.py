@@ -51,7 +51,7 @@ class ModelClient:
     def __init__(self, state: Path) -> None:
         self._checker = _OneByOne(Child("coordinator.service.processes.checker", state / "empty"))
         self._reader = _OneByOne(
-            Child("coordinator.service.processes.model_process", state / "empty")
+            Child("coordinator.service.processes.model_process", state / "empty"), patient=True
         )
         self._exports = state / "exports"
 
@@ -127,7 +127,7 @@ class ModelClient:
 
     async def _read(self, request: Header, body: bytes = b"") -> Frame:
         try:
-            return await self._reader.ask(request, body, _SILENT_S, patient=True)
+            return await self._reader.ask(request, body, _SILENT_S)
         except ChildGone as error:
             raise ServiceError(
                 TOO_MUCH,
@@ -138,21 +138,20 @@ class ModelClient:
 class _OneByOne:
     """A child that answers one request at a time."""
 
-    def __init__(self, child: Child) -> None:
-        self._child, self._lock = child, asyncio.Lock()
+    def __init__(self, child: Child, patient: bool = False) -> None:
+        """patient: whether to wait for as long as the child computes."""
+        self._child, self._lock, self._patient = child, asyncio.Lock(), patient
 
     async def start(self) -> None:
         async with self._lock:
             if not self._child.alive:
                 await self._child.start()
 
-    async def ask(
-        self, request: Header, body: bytes, seconds: float, patient: bool = False
-    ) -> Frame:
+    async def ask(self, request: Header, body: bytes, seconds: float) -> Frame:
         await self.start()
         async with self._lock:
             try:
-                return await self._child.ask(request, body, seconds, patient)
+                return await self._child.ask(request, body, seconds, self._patient)
             except ChildError as error:
                 kind = _ERROR_KINDS.get(error.kind, INTERNAL)
                 raise ServiceError(
