@@ -28,11 +28,6 @@ def drawn() -> Numbers:
     )
 
 
-@pytest.fixture(autouse=True)
-def _callers_streams() -> None:
-    _restart()
-
-
 def test_the_same_seed_gives_the_same_numbers_whatever_was_drawn_before() -> None:
     with drawing_from(7):
         once = drawn()
@@ -44,6 +39,7 @@ def test_the_same_seed_gives_the_same_numbers_whatever_was_drawn_before() -> Non
 
 
 def test_the_callers_streams_go_on_as_if_nothing_was_drawn() -> None:
+    _restart()
     undisturbed = drawn(), drawn()
     _restart()
     first = drawn()
@@ -57,6 +53,7 @@ def test_the_callers_streams_go_on_as_if_nothing_was_drawn() -> None:
 
 
 def test_they_go_on_after_an_error_too() -> None:
+    _restart()
     undisturbed = drawn()
     _restart()
     with pytest.raises(ZeroDivisionError), drawing_from(7):
@@ -78,6 +75,7 @@ def test_an_inner_context_disturbs_no_outer_one() -> None:
 def test_states_may_be_restored_once() -> None:
     with drawing_from(7):
         inside = drawn(), drawn()
+    _restart()
     undisturbed = drawn(), drawn()
     _restart()
     first = drawn()
@@ -92,6 +90,7 @@ def test_states_may_be_restored_once() -> None:
 
 
 def test_what_draws_from_torch_alone_leaves_the_others() -> None:
+    _restart()
     undisturbed = drawn()
     _restart()
     with drawing_from(7, Draws.TORCH):
