@@ -15,7 +15,9 @@ from workers.grid import Grid
 from workers.placement import Placement, Worker, WorkerResources
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("errorcast", deadline=None)  # an example may wait for a core
+hypothesis.settings.register_profile(  # an example may wait for a core
+    "errorcast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("errorcast")
 os.environ["ERRORCAST_POISON"] = "1"  # who reads a message after its memory was taken gets NaN
 os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # no process for each CPU
