@@ -212,7 +212,6 @@ BAD = {
     "malformed yaml": (["bad.yaml"], "bad.yaml: is not valid YAML"),
     "missing yaml": (["none.yaml"], "none.yaml: cannot be read"),
     "yaml list": (["list.yaml"], "list.yaml: must hold fields"),
-    "unwritable": (["digits", "--run-dir", "file/run"], "cannot be written"),
     "a task file that raises": (["mytask.py:raising"], "ValueError: no luck today"),
     "no such function": (
         ["mytask.py:make_tusk"],
@@ -254,6 +253,7 @@ def test_without_a_verb_the_help_is_shown() -> None:
 
 
 FOUND_BY_THE_TRAINING_ACTOR = {
+    "unwritable": (["digits", "--run-dir", "file/run"], "cannot be written"),
     "batch too large": (
         ["digits", "--batch-size", "4096"],
         "batch_size: 4096 is more than the 1437",
@@ -285,6 +285,7 @@ def test_bad_input_is_one_line_and_exit_code_2(case: str, own_task: Path) -> Non
 def test_bad_data_is_one_line_and_exit_code_2(
     a_ray: None, case: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    (tmp_path / "file").write_text("")
     if "data" in case:
         damaged_data(request.getfixturevalue("real_data"), tmp_path)
     refused(*FOUND_BY_THE_TRAINING_ACTOR[case], tmp_path)
