@@ -113,7 +113,7 @@ class ActivationSpec:
             return message
         flat = torch.split(message, [prod(spec.shape) for spec in self.tensors], dim=1)
         shaped = zip(flat, self.tensors, strict=True)
-        return tuple(settled(t).view(len(message), *spec.shape) for t, spec in shaped)
+        return tuple(as_received(t).view(len(message), *spec.shape) for t, spec in shaped)
 
 
 def forms(specs: Sequence[TensorSpec]) -> str:
@@ -131,8 +131,8 @@ def tensors(h: Activations) -> Sequence[Tensor]:
     return (h,) if isinstance(h, Tensor) else h
 
 
-def settled(x: Tensor) -> Tensor:
-    """Return a tensor as it is after a message: contiguous, and where torch would allocate it.
+def as_received(x: Tensor) -> Tensor:
+    """Return a tensor as a message would bring it: contiguous, at an aligned address.
 
     A matrix product may round differently on other strides or at another alignment.
     """

@@ -47,9 +47,10 @@ class Model:
         with drawing_from(derive(seed, "head")):
             return self._own(self.head(), "the head")
 
-    def _own(self, made: nn.Module, name: str) -> nn.Module:
-        refuse_lazy(made, f"{name} ({describe(made)})")
-        self._weights.note(f"{name} ({describe(made)})", made)
+    def _own(self, made: nn.Module, place: str) -> nn.Module:
+        name = f"{place} ({describe(made)})"
+        refuse_lazy(made, name)
+        self._weights.note(name, made)
         return own_copy(made)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dfa_core.activations import settled
+from dfa_core.activations import as_received
 
 Precision = Literal["fp32", "bf16"]
 
@@ -43,11 +43,11 @@ def passed_on(outputs: Sequence[Tensor], activations: Precision) -> tuple[Tensor
 
     They have one dtype: fp32 if they were of several. With `activations="bf16"`, fp32 is rounded
     after every layer, not only between blocks: bits must not depend on where the model is cut.
-    For the same reason they are settled, as after a message.
+    For the same reason they are laid out as after a message.
     """
     if len({output.dtype for output in outputs}) > 1:
         outputs = [widened(output) for output in outputs]
-    return tuple(settled(_rounded(output, activations)) for output in outputs)
+    return tuple(as_received(_rounded(output, activations)) for output in outputs)
 
 
 def _rounded(x: Tensor, activations: Precision) -> Tensor:

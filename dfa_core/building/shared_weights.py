@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 
 from dfa_core.errors import JobError
 
@@ -71,7 +70,7 @@ class SharedWeights:
 def _changing(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield what training changes: trained weights and running statistics."""
     for name, parameter in module.named_parameters():
-        if parameter.requires_grad and not is_lazy(parameter) and parameter.numel():
+        if parameter.requires_grad and parameter.numel():
             yield name, parameter
     for name, part in module.named_modules():
         if isinstance(part, _NormBase) and part.training:

@@ -42,7 +42,7 @@ def test_too_little_for_a_layer_and_a_head(net: nn.Sequential) -> None:
 
 
 def test_an_activation_may_be_used_at_several_places() -> None:
-    act, torch_net = nn.Tanh(), None
+    act = nn.Tanh()
     torch_net = nn.Sequential(nn.Linear(4, 5), act, nn.Linear(5, 6), act, act, nn.Linear(6, 2))
     model = as_model(torch_net)
     parts = [model.build_layer(0, 0), model.build_layer(1, 0), model.build_head(0)]
