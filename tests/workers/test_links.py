@@ -64,7 +64,7 @@ def run_ranks(
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-        assert not thread.is_alive(), "a rank hangs"
+        assert not thread.is_alive(), f"a rank hangs; the ranks raised {raised}"
     return raised
 
 
@@ -197,16 +197,20 @@ def test_a_slow_peer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bytes_that_move_are_counted() -> None:
     """A long message shows that the connection lives; a wait without one counts nothing."""
     size = 1 << 20
+    both = threading.Barrier(2)  # neither sends, or closes its connection, while the other counts
 
     def work(group: Group) -> None:
+        both.wait(timeout=30)
         before = group.moved()
         sleep(0.1)
         assert group.moved() == before
+        both.wait(timeout=30)
         message = torch.zeros(size, dtype=torch.uint8)
         (group.send(message, 1) if group.rank == 0 else group.receive(message, 0)).wait()
         while group.moved() < before + size:  # until the receiver's kernel has confirmed all
             sleep(0.01)
         assert not group.waits
+        both.wait(timeout=30)
 
     assert run_ranks(2, work) == [None, None]
 
