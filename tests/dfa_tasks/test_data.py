@@ -10,16 +10,27 @@ from pathlib import Path
 import pytest
 import torch
 from ray import cloudpickle
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, TensorDataset
 
 from dfa_core import JobError
 from dfa_tasks import INSTALLED, DatasetSource, make_task
 from dfa_tasks.download import cache_folder, fetch
 from dfa_tasks.source import as_source, chunks
-from dfa_tasks.vision.datasets import FASHION_MNIST
+from dfa_tasks.vision.datasets import FASHION_MNIST, load_digits_splits
 from dfa_tasks.vision.idx import read_idx
 
 NAMES = ["a.gz", "b.gz"]
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    splits = load_digits_splits("", "flat")
+    samples = ConcatDataset([splits.train, splits.test])
+    ours = sorted((*x.tolist(), int(target)) for x, target in samples)
+    bundle = load_digits()
+    theirs = sorted((*(x / 8 - 1), y) for x, y in zip(bundle.data, bundle.target, strict=True))
+    assert ours == theirs
 
 
 class Server:
