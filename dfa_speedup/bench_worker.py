@@ -26,12 +26,12 @@ from dfa_speedup.simulation.measuring import measure_costs
 from dfa_speedup.stages import Stages
 from dfa_speedup.workload import Configuration, Workload
 from workers.actor import GROUPS, BlockWorker
-from workers.group import LOOPBACK, UNBOUNDED, open_store
+from workers.groups.group import LOOPBACK, UNBOUNDED, open_store
+from workers.groups.transport import Rendezvous
 from workers.life.sign import Sign, of_thread
 from workers.machine.memory import peak_mb, reset_peak
 from workers.payload import PickledPayload
 from workers.trace import Span
-from workers.transport import Rendezvous
 
 
 class Trainer(Protocol):

@@ -13,11 +13,11 @@ from dfa_speedup.simulation.costs import Costs, mean_costs
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Configuration
 from workers.grid import Grid
-from workers.group import listen, open_store
+from workers.groups.group import listen, open_store
+from workers.groups.transport import Rendezvous
 from workers.life.monitor import Monitor
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
-from workers.transport import Rendezvous
 
 
 class PeerFailed(TrainingFailed):

@@ -14,7 +14,7 @@ from dfa_core import ActivationSpec, Block, build_layers
 from dfa_core.graphed_block import GraphedBlock
 from dfa_core.seeding import restored_once
 from workers.gpu import Gpu, device_here, gpu_here
-from workers.group import (
+from workers.groups.group import (
     LOOPBACK,
     Group,
     GroupLeft,
@@ -22,19 +22,19 @@ from workers.group import (
     open_store,
     replica_store,
 )
+from workers.groups.nccl_group import ring
+from workers.groups.transport import RankContext, Rendezvous, join
 from workers.life.sign import Sign
 from workers.loop import StageContext, evaluate_segment, train_segment
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.meter import Meter, SegmentStats
-from workers.nccl_group import ring
 from workers.payload import PickledPayload
 from workers.replicas import ReplicaSum
 from workers.snapshots import ModuleState, pack, restore
 from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer
-from workers.transport import RankContext, Rendezvous, join
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15  # of the matrices; of the products
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dfa_core import TensorSpec
-from workers.group import Group, Transfer
+from workers.groups.group import Group, Transfer
 
 
 class Inbox:

@@ -17,7 +17,7 @@ from dfa_core import (
     block_actions,
     in_flight,
 )
-from workers.group import Group
+from workers.groups.group import Group
 from workers.links import ErrorInbox, Inbox, Outbox
 from workers.replicas import ReplicaSum
 from workers.trace import Tracer

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from workers.group import Group
+from workers.groups.group import Group
 from workers.machine.python_warnings import PythonWarning
 
 

@@ -25,7 +25,7 @@ from dfa_core import JobError, TrainingFailed
 from workers.actor import BlockActor
 from workers.gpu import Gpu
 from workers.grid import Grid
-from workers.group import LOOPBACK
+from workers.groups.group import LOOPBACK
 
 _START_S = 120.0
 _ANSWER_S = 5.0

@@ -6,7 +6,7 @@ number of replicas, so that every run and every replica gets the same bits.
 """
 
 from dfa_core import Layer
-from workers.group import Group, Transfer
+from workers.groups.group import Group, Transfer
 
 
 class ReplicaSum:

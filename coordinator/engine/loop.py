@@ -12,7 +12,7 @@ from coordinator.engine.waits import Waits
 from dfa_core import ActivationSpec, Head, JobError, TensorSpec, in_flight
 from dfa_core.microbatch import Microbatch, Share, batch_mean
 from dfa_core.signals import broadcast, known_before_forward, message, of_target
-from workers.group import Group
+from workers.groups.group import Group
 from workers.links import Inbox, Outbox
 from workers.trace import Tracer
 

@@ -30,6 +30,7 @@ from dfa_core import Head, TensorSpec
 from dfa_core.loss import WeightedLoss
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
+from workers.groups.transport import Transport
 from workers.machine.python_warnings import PythonWarning
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
@@ -38,7 +39,6 @@ from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer
-from workers.transport import Transport
 
 
 class Pipeline:

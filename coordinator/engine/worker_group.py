@@ -13,12 +13,12 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from dfa_core import JobError, TrainingFailed
 from workers.grid import Grid
-from workers.group import Group, GroupLeft, listen, open_store, replica_store
+from workers.groups.group import Group, GroupLeft, listen, open_store, replica_store
+from workers.groups.nccl_group import ring
+from workers.groups.transport import RankContext, Rendezvous, Transport, join
 from workers.life.monitor import Monitor
 from workers.life.sign import Sign
-from workers.nccl_group import ring
 from workers.placement import Worker, rendezvous_host
-from workers.transport import RankContext, Rendezvous, Transport, join
 
 _ABORT_S = 5.0  # in which a worker that only waited ends its call after its group was aborted
 _generations = itertools.count(time.time_ns())  # no two groups of a worker share a number

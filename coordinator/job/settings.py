@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # types only: a client reads settings without torch or Ray
     from dfa_core.optimizer import Schedule
     from dfa_core.precision import Precision
     from dfa_core.rule import Method
+    from workers.groups.transport import Transport
     from workers.placement import Strategy
-    from workers.transport import Transport
 
 NonFinite = Literal["stop", "skip", "roll_back"]
 

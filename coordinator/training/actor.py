@@ -44,11 +44,11 @@ from dfa_core.balance.trial import try_out
 from dfa_tasks.source import as_source
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
+from workers.groups.transport import choose, describe_links
 from workers.machine.python_warnings import PythonWarnings
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host, speeds
 from workers.trace import Span
-from workers.transport import choose, describe_links
 
 _AT_ONCE = 500  # events in one answer
 

@@ -26,10 +26,10 @@ from dfa_speedup.peers import (
     refusal,
 )
 from dfa_speedup.workload import Configuration, Workload
-from workers.group import LOOPBACK
+from workers.groups.group import LOOPBACK
+from workers.groups.transport import Rendezvous
 from workers.payload import PickledPayload
 from workers.placement import WorkerResources
-from workers.transport import Rendezvous
 
 LOSS = nn.functional.cross_entropy
 STEPS, M = 3, 4

@@ -15,8 +15,8 @@ from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.optimizer import Schedule
 from dfa_core.precision import Precision
 from dfa_core.rule import Method
+from workers.groups.transport import Transport
 from workers.placement import Strategy
-from workers.transport import Transport
 
 TYPES: dict[str, Any] = {
     "ErrorKind": ErrorKind,

@@ -9,10 +9,10 @@ import torch
 from torch._C._distributed_c10d import Store
 
 from dfa_core import JobError
-from workers.gloo_group import GlooGroup
 from workers.gpu import Gpu
-from workers.group import Group, Left
-from workers.nccl_group import NcclGroup, RankPair
+from workers.groups.gloo_group import GlooGroup
+from workers.groups.group import Group, Left
+from workers.groups.nccl_group import NcclGroup, RankPair
 
 Transport = Literal["gloo", "nccl"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from dfa_core import JobError
 from workers.gpu import Gpu
-from workers.transport import choose, describe_links
+from workers.groups.transport import choose, describe_links
 
 A, B, C = (Gpu(name, 8e10) for name in ("GPU-a", "GPU-b", "GPU-c"))
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.group import NewTensor
-from workers.message_memory import MessageMemory
+from workers.groups.group import NewTensor
+from workers.groups.message_memory import MessageMemory
 
 Copied = Callable[[], None]  # waits until a copy is over
 

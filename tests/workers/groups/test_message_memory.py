@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dfa_core import TensorSpec
-from workers import message_memory
-from workers.message_memory import MessageMemory
+from workers.groups import message_memory
+from workers.groups.message_memory import MessageMemory
 
 SPEC = TensorSpec((5,), torch.float32)
 

@@ -1,11 +1,5 @@
 """A group over gloo: between CPUs, and through pinned host memory where ranks are on a GPU."""
 
-import contextlib
-import json
-import os
-import socket
-import stat
-import struct
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from time import perf_counter
@@ -20,8 +14,9 @@ from torch._C._distributed_c10d import (
     Store,
 )
 
-from workers.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
-from workers.staging import Copied, Staging
+from workers.groups.connections import Connections, listening
+from workers.groups.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
+from workers.groups.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
 
@@ -55,12 +50,13 @@ class GlooGroup:
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
         options._timeout = JOIN  # to connect; the others are here by then
+        before = listening()
         options._devices = [gloo.create_device(hostname=host)]
-        before = set(_connections())
+        own = listening() - before
         try:
             await_all(store, rank, world, left)  # gloo itself would not wait for them for long
             self._gloo: Any = gloo(store, rank, world, options)
-            self._sockets = _shared_with_peers(store, rank, world, before)
+            self._connections = Connections(store, rank, world, own)
         except GroupLeft:
             raise
         except RuntimeError as error:
@@ -132,8 +128,7 @@ class GlooGroup:
 
         From any thread.
         """
-        sockets = list(self._sockets.items())
-        return sum(_moved(descriptor, connection) for descriptor, connection in sockets)
+        return self._connections.moved()
 
     def abort(self) -> None:
         """Abort every wait of this rank and of its peers, at once, from any thread.
@@ -142,8 +137,7 @@ class GlooGroup:
         both ends see the end of the stream.
         """
         self._thread.shutdown(wait=False, cancel_futures=True)
-        for descriptor, connection in self._sockets.items():
-            _shut(descriptor, connection)
+        self._connections.shut()
 
     def close(self) -> None:
         """Leave the group; its connections are closed once nothing waits for them any more."""
@@ -174,64 +168,3 @@ class GlooTransfer:
             self._group._waiting = False
             self._group.wait_s += perf_counter() - start
         return self._tensor
-
-
-Connection = tuple[str, str]
-_TCP_INFO = struct.Struct("@120x2Q")  # Linux's tcp_info: tcpi_bytes_acked, tcpi_bytes_received
-
-
-def _connections() -> dict[int, Connection]:
-    """Return this process's TCP connections: descriptor -> (own address, peer's address)."""
-    descriptors = map(int, os.listdir("/dev/fd"))  # noqa: PTH208
-    found = {descriptor: _connection(descriptor) for descriptor in descriptors}
-    return {descriptor: ends for descriptor, ends in found.items() if ends is not None}
-
-
-def _connection(descriptor: int) -> Connection | None:
-    """Return the TCP connection that a descriptor of this process is of, or None."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return None
-        with socket.socket(fileno=os.dup(descriptor)) as s:
-            if s.family in (socket.AF_INET, socket.AF_INET6):
-                return str(s.getsockname()), str(s.getpeername())
-    except OSError:  # closed meanwhile, or not connected
-        pass
-    return None
-
-
-def _moved(descriptor: int, connection: Connection) -> int:
-    """Return the bytes that a connection has received, and those that its peer has confirmed."""
-    if _connection(descriptor) != connection:  # closed
-        return 0
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
-        info = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-        if len(info) == _TCP_INFO.size:
-            return sum(_TCP_INFO.unpack(info))
-    return 0
-
-
-def _shut(descriptor: int, connection: Connection) -> None:
-    """Shut a connection, unless it is closed and its descriptor belongs to another one by now."""
-    if _connection(descriptor) != connection:
-        return
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
-        s.shutdown(socket.SHUT_RDWR)  # fails where another thread closes it at the same time
-
-
-def _shared_with_peers(
-    store: Store, rank: int, world: int, before: set[int]
-) -> dict[int, Connection]:
-    """Return the connections opened since `before` that lead to another rank of this group.
-
-    A process has other connections (Ray's), which must not be shut. A connection is the group's if
-    a peer reports the other end of it.
-    """
-    mine = {d: key for d, key in _connections().items() if d not in before}
-    store.set(f"connections/{rank}", json.dumps(list(mine.values())))
-    peers: set[Connection] = set()
-    for other in range(world):
-        if other != rank:
-            ends = json.loads(store.get(f"connections/{other}"))
-            peers.update((str(own), str(far)) for own, far in ends)
-    return {d: (own, far) for d, (own, far) in mine.items() if (far, own) in peers}

@@ -1,5 +1,6 @@
 """The schedule over real messages, with threads as ranks; and groups that break."""
 
+import socket
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from torch._C._distributed_c10d import ProcessGroupGloo
 
 from dfa_core import Forward, Step, TensorSpec, Update, block_actions, in_flight
-from workers import gloo_group
-from workers.gloo_group import GlooGroup
-from workers.group import Group, GroupLeft, Transfer, listen, open_store
+from workers.groups import gloo_group
+from workers.groups.gloo_group import GlooGroup
+from workers.groups.group import Group, GroupLeft, Transfer, listen, open_store
+from workers.groups.nccl_group import NcclGroup, ring
 from workers.links import ErrorInbox, Inbox, Outbox
-from workers.nccl_group import NcclGroup, ring
 
 HOST, HOST_V6 = "127.0.0.1", "::1"
 
@@ -225,11 +226,45 @@ def test_a_rank_that_joins_leaves_when_it_is_told_to() -> None:
 
 
 @pytest.mark.blocks
+def test_abort_knows_its_connections_by_their_addresses() -> None:
+    """Descriptors tell nothing: those of connections that close while a group forms come again."""
+    joined, left = threading.Barrier(2), threading.Event()
+    server = listen(HOST)
+    closing = [socket.create_connection(server.getsockname()) for _ in range(20)]
+
+    def close_others() -> bool:  # asked by a rank that waits for the other
+        while closing:
+            closing.pop().close()
+        return False
+
+    def work(group: Group) -> None:
+        joined.wait(timeout=30)
+        if group.rank == 0:
+            group.abort()
+            assert left.wait(timeout=30)  # a group that nobody holds would end by itself
+        else:
+            try:
+                group.receive(torch.zeros(3), 0).wait()
+            finally:
+                left.set()
+
+    def late(store: Any, rank: int, world: int, host: str) -> Group:
+        if rank == 1:
+            store.wait(["here/0"])
+            while closing:
+                sleep(0.01)
+        return GlooGroup(store, rank, world, host, left=close_others)
+
+    raised = run_ranks(2, work, join=late)
+    server.close()
+    assert raised[0] is None
+    assert isinstance(raised[1], GroupLeft)
+
+
+@pytest.mark.blocks
 def test_connections_of_others_are_left_alone() -> None:
     """abort() shuts the group's own connections and no other of this process."""
     server = listen(HOST)
-    import socket
-
     with socket.create_connection(server.getsockname()) as mine:
         other, _ = server.accept()
         with other:

@@ -13,7 +13,7 @@ import torch.distributed
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store
 
-from workers.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
+from workers.groups.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
 
 RankPair = tuple[int, int]  # from a rank to a rank
 Backend = Any  # torch's, of any library: they have one interface
