@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread a process, a folder of real data, one Ray for the session."""
+"""Shared by all tests: one thread a process, a folder of real data, one Ray a process."""
 
 import os
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # no proce
 
 COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
-LANES = {"a_ray": "ray", "service": "service"}
+LANES = {"four_workers": "engine", "service": "service"}
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes:
@@ -89,7 +89,7 @@ def all_data(folder_of_all_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def a_ray() -> Iterator[None]:
-    """A Ray of our own that the tests of this session share; it has room for workers they keep."""
+    """A Ray of our own that the tests of this process share; it has room for workers they keep."""
     with ray_for(workers=24, cpus=1.0):
         yield
     assert not ray.is_initialized()

@@ -1,57 +1,48 @@
-"""Divides the tests among processes (pytest -n) so that one Ray and one service are enough.
+"""Divides the tests among processes (pytest -n): tests that share something stay together.
 
-All tests that share the session's Ray run in one process, one after another, and so do those of the
-service. Whichever process is free takes the other files, one at a time.
+All tests of the service run in one process, one after another, and so do those of the engine, which
+share their workers. Whichever process is free takes the next lane, the long ones first. A process
+starts a Ray of its own when a test needs one.
 """
 
 from collections import OrderedDict
 
 from xdist.scheduler import LoadScopeScheduling
 
-_SERVICE = (
-    "tests/coordinator/service/",
-    "tests/coordinator/engine/test_ipv6.py",
-    "tests/coordinator/experiments/test_nodes.py",
-    "tests/workers/test_placement.py",
-)
-_RAY = (
-    "tests/coordinator/cli/test_cli.py",
+_TOGETHER = {
+    "service": (
+        "tests/coordinator/service/",
+        "tests/coordinator/experiments/test_nodes.py",
+        "tests/workers/test_placement.py",
+    ),
+    "engine": (
+        "tests/coordinator/engine/",
+        "tests/coordinator/training/test_numerics.py",
+        "tests/workers/life/",
+    ),
+}
+_FIRST = (
+    "service",
+    "engine",
     "tests/coordinator/cli/test_processes.py",
-    "tests/coordinator/engine/test_any_model.py",
-    "tests/coordinator/engine/test_exact.py",
-    "tests/coordinator/engine/test_families.py",
-    "tests/coordinator/engine/test_forms.py",
-    "tests/coordinator/engine/test_reparametrized.py",
-    "tests/coordinator/engine/test_replicas.py",
-    "tests/coordinator/experiments/test_bench.py",
-    "tests/coordinator/experiments/test_chaos.py",
-    "tests/coordinator/experiments/test_method_comparison.py",
-    "tests/coordinator/inspection/test_rendering.py",
-    "tests/coordinator/launch/test_other_forms.py",
-    "tests/coordinator/launch/test_slow_work.py",
     "tests/coordinator/launch/test_train.py",
-    "tests/coordinator/runs/test_early_stopping.py",
-    "tests/coordinator/runs/test_old_runs.py",
-    "tests/coordinator/runs/test_plateau.py",
-    "tests/coordinator/training/test_numerics.py",
+    "tests/coordinator/experiments/test_chaos.py",
     "tests/dfa_speedup/test_same_work.py",
-    "tests/test_docs.py",
-    "tests/workers/life/test_monitor.py",
+    "tests/coordinator/cli/test_cli.py",
+    "tests/coordinator/launch/test_slow_work.py",
 )
-_FIRST = ("ray", "service")
 
 
 def lane_of(nodeid: str) -> str:
     """Return what a test shares its process with: the name of a lane, or its own file."""
-    if nodeid.startswith(_SERVICE):
-        return "service"
-    if nodeid.startswith(_RAY):
-        return "ray"
+    for lane, places in _TOGETHER.items():
+        if nodeid.startswith(places):
+            return lane
     return nodeid.split("::", maxsplit=1)[0]
 
 
 class Lanes(LoadScopeScheduling):
-    """Gives out the two long lanes first, then the files."""
+    """Gives out the long lanes first, then the other files."""
 
     def _split_scope(self, nodeid: str) -> str:
         return lane_of(nodeid)

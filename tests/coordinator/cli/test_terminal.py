@@ -73,8 +73,13 @@ def command(
     )
 
 
-@pytest.mark.ray
-@pytest.mark.parametrize("hidden", [OURS, ("workers",)])
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        pytest.param(OURS, marks=pytest.mark.ray),
+        pytest.param(("workers",), marks=pytest.mark.endurance),
+    ],
+)
 def test_files_named_like_our_packages_on_the_path_do_not_hide_them(
     tmp_path: Path, hidden: tuple[str, ...]
 ) -> None:

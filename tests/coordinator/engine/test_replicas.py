@@ -167,7 +167,7 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_skip(
 
 @pytest.mark.timeout(240)
 def test_killed_replicas_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"blocks": 2, "replicas": 2, "epochs": 12, "log_every": 5}
+    settings: dict[str, Any] = {"blocks": 2, "replicas": 2, "epochs": 6, "log_every": 5}
     outcome = run_under_faults("digits", settings, tmp_path, 2, 0, 4, 1.0, print)
     assert [fault.victim_name for fault in outcome.faults] == ["block 3"] * 2  # a second replica's
     assert outcome.same_weights

@@ -11,7 +11,6 @@ from support.command_line import run_errorcast
 from support.in_process import train_here
 from support.scenes import write_scene
 
-from coordinator import train
 from coordinator.inspection.rendering import View, poses_along, write_frames
 from coordinator.inspection.saved_run import open_run
 from dfa_core import JobError
@@ -29,13 +28,11 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.mark.timeout(240)
-def test_a_trained_scene_is_seen(
-    a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trained_scene_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_scene(tmp_path / "s")
     given = {**SETTINGS, "data_dir": str(tmp_path)}
-    train("nerf", run_dir=tmp_path / "dfa", **given)
+    train_here("nerf", tmp_path / "dfa", **given)
     train_here("nerf-residual", tmp_path / "residual", **given)
     before = json.loads((tmp_path / "dfa" / "metrics.jsonl").read_text().splitlines()[0])
     scores = json.loads((tmp_path / "dfa" / "result.json").read_text())["metrics"]
