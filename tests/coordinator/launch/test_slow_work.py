@@ -1,5 +1,6 @@
 """Work that is merely slow, longer than `timeout_s`, is waited for: no fault, and the same bits."""
 
+from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -22,8 +23,11 @@ class SlowBatch:
 
     steps_per_epoch = 6
 
+    def __init__(self, slow_s: float) -> None:
+        self.slow_s = slow_s
+
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        sleep(SLOW_S if step == 3 else 0)
+        sleep(self.slow_s if step == 3 else 0)
         x = torch.randn(8, 10, generator=torch.Generator().manual_seed(step))
         return x, (x[:, 0] > 0).long()
 
@@ -31,11 +35,14 @@ class SlowBatch:
 class SlowTest(Dataset[tuple[Tensor, Tensor]]):
     """Test data, one sample of which is slow."""
 
+    def __init__(self, slow_s: float) -> None:
+        self.slow_s = slow_s
+
     def __len__(self) -> int:
         return 16
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        sleep(SLOW_S if index == 3 else 0)
+        sleep(self.slow_s if index == 3 else 0)
         x = torch.randn(10, generator=torch.Generator().manual_seed(index))
         return x, (x[0] > 0).long()
 
@@ -43,22 +50,22 @@ class SlowTest(Dataset[tuple[Tensor, Tensor]]):
 class SlowLayer(nn.Linear):
     """A layer that is slow to build, to compute once, and to give its state to a checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_s: float) -> None:
         super().__init__(10, 10)
-        sleep(SLOW_S)
-        self.forwards = 0
+        sleep(slow_s)
+        self.forwards, self.slow_s = 0, slow_s
 
     def forward(self, x: Tensor) -> Tensor:
         self.forwards += 1
-        sleep(SLOW_S if self.forwards == 5 else 0)
+        sleep(self.slow_s if self.forwards == 5 else 0)
         return torch.tanh(super().forward(x))
 
 
-def slow_task() -> Task:
+def task(slow_s: float) -> Task:
     return Task(
-        model=Model((SlowLayer, nn.Sequential), lambda: nn.Linear(10, 2)),
+        model=Model((partial(SlowLayer, slow_s), nn.Sequential), lambda: nn.Linear(10, 2)),
         loss=nn.functional.cross_entropy,
-        data=lambda: Splits(SlowBatch(), SlowTest()),
+        data=lambda: Splits(SlowBatch(slow_s), SlowTest(slow_s)),
         defaults={"batch_size": 8, "epochs": 1, "blocks": 1},
         name="slow",
     )
@@ -66,10 +73,10 @@ def slow_task() -> Task:
 
 def test_slow_work_is_no_fault(a_ray: None, tmp_path: Path) -> None:
     seen, settings = Listener(), dict[str, Any](resources={"timeout_s": TIMEOUT_S})
-    run = train(slow_task(), run_dir=tmp_path / "run", viewer=seen, **settings)
+    run = train(task(SLOW_S), run_dir=tmp_path / "run", viewer=seen, **settings)
     assert run.summary["faults"]["recovered"] == 0
     assert not [event for event in seen.events if isinstance(event, FaultSeen)]
-    here = train_here(slow_task(), tmp_path / "here", **settings)
+    here = train_here(task(0), tmp_path / "here", **settings)
     assert weights(run.folder) == weights(here.folder)
 
 
