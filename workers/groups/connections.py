@@ -56,10 +56,14 @@ class Connections:
         return moved
 
     def shut(self) -> None:
-        """Shut them all: both ends see the end of the stream."""
+        """Let this end of each see the end of the stream; gloo then closes it.
+
+        Sending stays possible until then: gloo forgets an operation whose message cannot be sent
+        just as the peer asks for it, and never ends it.
+        """
         for connection in self._open():
             with contextlib.suppress(OSError):  # another thread closes it at the same time
-                connection.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RD)
 
     def _open(self) -> Iterator[socket.socket]:
         for descriptor, ends in self._ends.items():

@@ -1,9 +1,12 @@
 """A group over gloo: between CPUs, and through pinned host memory where ranks are on a GPU."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from datetime import timedelta
+from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +22,9 @@ from workers.groups.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, aw
 from workers.groups.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
+_SLICE = timedelta(seconds=0.5)
+
+Posted: TypeAlias = "Future[Any]"  # gloo's work, once the operation is posted
 
 
 class GlooGroup:
@@ -47,6 +53,8 @@ class GlooGroup:
         self._waiting = self._copying = False
         self._staging = Staging(device)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
+        self._sends = SentInOrder()
+        self._aborted = False
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
         options._timeout = JOIN  # to connect; the others are here by then
@@ -66,7 +74,8 @@ class GlooGroup:
         """Start to send; the tensor must stay as it is until the transfer is over."""
         self.bytes_sent += tensor.nbytes
         message, copied = self._staging.to_host(tensor)
-        return self._start(lambda: self._gloo.send([message], to, 0), message, copied)
+        posted = self._post(lambda: self._gloo.send([message], to, 0), copied)
+        return GlooTransfer(self, self._unless_aborted(self._sends.ended(posted)), message)
 
     def receiving(self) -> NewTensor:
         """Return a function that makes tensors to receive into; each belongs to its receiver."""
@@ -74,7 +83,8 @@ class GlooGroup:
 
     def receive(self, into: Tensor, source: int) -> "GlooTransfer":
         """Start to receive into a tensor that receiving() made."""
-        return self._start(lambda: self._gloo.recv([into], source, 0), into)
+        posted = self._post(lambda: self._gloo.recv([into], source, 0))
+        return GlooTransfer(self, lambda: posted.result().wait(UNBOUNDED), into)
 
     def on_device(self, message: Tensor) -> Tensor:
         """Return a received message on this rank's device."""
@@ -87,7 +97,8 @@ class GlooGroup:
         message, copied = self._staging.to_host(tensor)
         options = BroadcastOptions()
         options.rootRank, options.timeout = 0, UNBOUNDED
-        return self._start(lambda: self._gloo.broadcast([message], options), message, copied)
+        posted = self._post(lambda: self._gloo.broadcast([message], options), copied)
+        return GlooTransfer(self, self._unless_aborted(_ended(posted)), message)
 
     def all_reduce(self, tensor: Tensor) -> "GlooTransfer":
         """Start to sum over all ranks; every rank gets the same bits."""
@@ -96,24 +107,45 @@ class GlooGroup:
         message, copied = self._staging.to_host(tensor)
         options = AllreduceOptions()
         options.timeout = UNBOUNDED
-        return self._start(lambda: self._gloo.allreduce([message], options), message, copied)
+        posted = self._post(lambda: self._gloo.allreduce([message], options), copied)
+        return GlooTransfer(self, self._unless_aborted(_ended(posted)), message)
 
-    def _start(
-        self, operation: Callable[[], Any], message: Tensor, after: Copied | None = None
-    ) -> "GlooTransfer":
+    def _post(self, operation: Callable[[], Any], after: Copied | None = None) -> Posted:
         def run() -> Any:
             if after is not None:
                 self._copying = True
                 after()
                 self._copying = False
+            if self._aborted:
+                raise GroupLeft("this rank has left the group")
             return operation()
 
         # on a thread of its own: gloo locks a connection while bytes arrive, so that posting would
         # delay the block's computing (5 ms of a 130 ms step)
         try:
-            return GlooTransfer(self, self._thread.submit(run), message)
+            return self._thread.submit(run)
         except RuntimeError as error:  # after abort()
             raise GroupLeft("this rank has left the group") from error
+
+    def _unless_aborted(self, ended: Callable[[timedelta], object]) -> Callable[[], object]:
+        """Return a wait that also ends some time after abort().
+
+        gloo may lose a message, or a part of a collective, whose connection ends just as the peer
+        asks for it: that operation never ends.
+
+        ended: waits for so long, and then raises RuntimeError or TimeoutError.
+        """
+
+        def wait() -> object:
+            while True:
+                start = perf_counter()
+                try:
+                    return ended(_SLICE)
+                except (RuntimeError, TimeoutError):
+                    if perf_counter() - start < _SLICE.total_seconds() or self._aborted:
+                        raise
+
+        return wait
 
     @property
     def waits(self) -> bool:
@@ -133,23 +165,27 @@ class GlooGroup:
     def abort(self) -> None:
         """Abort every wait of this rank and of its peers, at once, from any thread.
 
-        gloo's own abort leaves a blocked receive blocked, so this method shuts the connections:
-        both ends see the end of the stream.
+        gloo's own abort leaves a blocked receive blocked, so this method shuts the connections.
         """
+        self._aborted = True
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._sends.close()
         self._connections.shut()
 
     def close(self) -> None:
         """Leave the group; its connections are closed once nothing waits for them any more."""
         self.abort()
-        self._gloo = None
+        # gloo's destructor waits for its collectives, one of which may never end
+        last, self._gloo = [self._gloo], None
+        threading.Thread(target=last.clear, name="gloo's end", daemon=True).start()
 
 
 class GlooTransfer:
     """One message under way, and the tensor that it is sent from or received into."""
 
-    def __init__(self, group: GlooGroup, work: Future[Any], tensor: Tensor) -> None:
-        self._group, self._work, self._tensor = group, work, tensor
+    def __init__(self, group: GlooGroup, ended: Callable[[], object], tensor: Tensor) -> None:
+        """ended: waits until the transfer is over; raises what gloo raises."""
+        self._group, self._ended, self._tensor = group, ended, tensor
 
     def wait(self) -> Tensor:
         """Block until the transfer is over, and count the time.
@@ -159,8 +195,8 @@ class GlooTransfer:
         start = perf_counter()
         self._group._waiting = True
         try:
-            self._work.result().wait(UNBOUNDED)
-        except CancelledError as error:
+            self._ended()
+        except (CancelledError, TimeoutError) as error:
             raise GroupLeft("this rank has left the group") from error
         except RuntimeError as error:
             raise GroupLeft(first_line(error)) from error
@@ -168,3 +204,40 @@ class GlooTransfer:
             self._group._waiting = False
             self._group.wait_s += perf_counter() - start
         return self._tensor
+
+
+class SentInOrder:
+    """Waits for messages to one rank in their order, on a thread of its own.
+
+    A wait for a message cannot be given up: gloo would close the connection.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[Posted, Future[None]] | None] = SimpleQueue()
+        thread = threading.Thread(target=_wait_for_all, args=(self._queue,), daemon=True)
+        thread.start()
+
+    def ended(self, posted: Posted) -> Callable[[timedelta], object]:
+        """Return a function that waits for this message for so long, then raises TimeoutError."""
+        sent = Future[None]()
+        self._queue.put((posted, sent))
+        return lambda seconds: sent.result(seconds.total_seconds())
+
+    def close(self) -> None:
+        """Stop the thread after the messages that it has."""
+        self._queue.put(None)
+
+
+def _wait_for_all(queue: "SimpleQueue[tuple[Posted, Future[None]] | None]") -> None:
+    while (item := queue.get()) is not None:
+        posted, sent = item
+        try:
+            posted.result().wait(UNBOUNDED)
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            sent.set_exception(error)
+        else:
+            sent.set_result(None)
+
+
+def _ended(posted: Posted) -> Callable[[timedelta], object]:
+    return lambda seconds: posted.result().wait(seconds)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.ranks import HOST, Join, run_ranks
 from torch._C._distributed_c10d import ProcessGroupGloo
 
 from dfa_core import Forward, Step, TensorSpec, Update, block_actions, in_flight
@@ -20,9 +21,7 @@ from workers.groups.group import Group, GroupLeft, Transfer, listen, open_store
 from workers.groups.nccl_group import NcclGroup, ring
 from workers.links import ErrorInbox, Inbox, Outbox
 
-HOST, HOST_V6 = "127.0.0.1", "::1"
-
-Join = Callable[[Any, int, int, str], Group]
+HOST_V6 = "::1"
 
 
 def over_gloo_a_link(store: Any, rank: int, world: int, host: str) -> Group:
@@ -40,33 +39,6 @@ def over_gloo_a_link(store: Any, rank: int, world: int, host: str) -> Group:
 
 def from_a_gpu(store: Any, rank: int, world: int, host: str) -> Group:
     return GlooGroup(store, rank, world, host, torch.device("cuda"))
-
-
-def run_ranks(
-    world: int,
-    work: Callable[[Group], None],
-    host: str = HOST,
-    join: Join = GlooGroup,
-) -> list[BaseException | None]:
-    """Run `work` as each rank of a real group, one thread a rank; return what each raised."""
-    listener = listen(host)
-    port = listener.getsockname()[1]
-    raised: list[BaseException | None] = [None] * world
-
-    def one(rank: int) -> None:
-        try:
-            store = open_store(host, port, world, listener if rank == 0 else None)
-            work(join(store, rank, world, host))
-        except BaseException as error:
-            raised[rank] = error
-
-    threads = [threading.Thread(target=one, args=(rank,), daemon=True) for rank in range(world)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-        assert not thread.is_alive(), f"a rank hangs; the ranks raised {raised}"
-    return raised
 
 
 @pytest.mark.parametrize(
