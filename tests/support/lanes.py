@@ -29,6 +29,8 @@ _FIRST = (
     "tests/coordinator/experiments/test_chaos.py",
     "tests/dfa_speedup/test_same_work.py",
     "tests/coordinator/cli/test_cli.py",
+    "tests/coordinator/runs/test_plateau.py",
+    "tests/coordinator/experiments/test_method_comparison.py",
     "tests/coordinator/launch/test_slow_work.py",
 )
 
