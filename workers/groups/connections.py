@@ -42,10 +42,6 @@ class Connections:
                 if ends and (ends[0] in own or ends[1] in peers):
                     self._ends[descriptor] = ends
 
-    def __len__(self) -> int:
-        """Return how many there were at first."""
-        return len(self._ends)
-
     def moved(self) -> int:
         """Return the bytes that were received, and those that the peers have confirmed."""
         moved = 0
