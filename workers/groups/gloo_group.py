@@ -1,6 +1,7 @@
 """A group over gloo: between CPUs, and through pinned host memory where ranks are on a GPU."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import timedelta
@@ -53,7 +54,7 @@ class GlooGroup:
         self._waiting = self._copying = False
         self._staging = Staging(device)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
-        self._sends = SentInOrder()
+        self._sends: defaultdict[int, SentInOrder] = defaultdict(SentInOrder)  # by receiver
         self._aborted = False
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
@@ -75,7 +76,7 @@ class GlooGroup:
         self.bytes_sent += tensor.nbytes
         message, copied = self._staging.to_host(tensor)
         posted = self._post(lambda: self._gloo.send([message], to, 0), copied)
-        return GlooTransfer(self, self._unless_aborted(self._sends.ended(posted)), message)
+        return GlooTransfer(self, self._unless_aborted(self._sends[to].ended(posted)), message)
 
     def receiving(self) -> NewTensor:
         """Return a function that makes tensors to receive into; each belongs to its receiver."""
@@ -169,7 +170,8 @@ class GlooGroup:
         """
         self._aborted = True
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._sends.close()
+        for sends in list(self._sends.values()):
+            sends.close()
         self._connections.shut()
 
     def close(self) -> None:
