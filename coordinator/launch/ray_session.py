@@ -17,14 +17,10 @@ from coordinator.launch.interrupts import kept_from_ray
 from dfa_core import JobError
 from workers.machine.cpus import usable_cpus
 from workers.machine.ray_folder import check_sockets, default_folder
+from workers.machine.ray_settings import RAY_SETTINGS, START_S
 
 _REACH_S = 10.0
-_START_S = 180.0
 _LOOK_S = 0.1
-_RAY_LIMITS = {  # on the start of its processes, which are too short for a busy machine
-    "RAY_agent_register_timeout_ms": f"{1000 * _START_S:.0f}",
-    "RAY_worker_register_timeout_seconds": f"{_START_S:.0f}",
-}
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
 
@@ -64,8 +60,8 @@ def _start(workers: int, cpus: float) -> None:
     # Ray's processes listen on all interfaces even when given an address; what keeps others out is
     # its token, which ray.init switches on for a cluster of its own (Ray 2.60)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for name, limit in _RAY_LIMITS.items():
-        os.environ.setdefault(name, limit)
+    for name, setting in RAY_SETTINGS.items():
+        os.environ.setdefault(name, setting)
     folder = default_folder()
     check_sockets(folder)
     try:
@@ -89,7 +85,7 @@ def _time_to_start() -> Iterator[None]:
     get_node = services.get_node
 
     def get_node_in_time(gcs_address: str, node_id: str) -> Any:
-        deadline = monotonic() + _START_S
+        deadline = monotonic() + START_S
         while True:
             try:
                 return get_node(gcs_address, node_id)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dfa_core.errors import JobError
 from workers.machine.ray_folder import check_sockets
+from workers.machine.ray_settings import RAY_SETTINGS, START_S
 
-_START_S = 60.0
 _STOP_S = 10.0
 _POLL_S = 0.5
 
@@ -108,7 +108,7 @@ def _start(state: Path, cpus: int) -> OwnRay:
             stderr=log,
             cwd=empty,
             # no wait for actors after a SIGTERM: stop() is called when the jobs are saved
-            env={**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
+            env={**RAY_SETTINGS, **os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
             start_new_session=True,  # must outlive a killed service
         )
     return OwnRay(f"127.0.0.1:{port}", process.pid, str(folder))
@@ -122,7 +122,7 @@ def _folder(state: Path) -> Path:
 
 
 def _comes_up(own: OwnRay) -> bool:
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + START_S
     while _command(own.process) and time.monotonic() < deadline:
         if _answers(int(own.address.rpartition(":")[2])):
             return True
