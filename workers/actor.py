@@ -25,13 +25,14 @@ from workers.groups.group import (
 from workers.groups.nccl_group import ring
 from workers.groups.transport import RankContext, Rendezvous, join
 from workers.life.sign import Sign
-from workers.loop import StageContext, evaluate_segment, train_segment
+from workers.loop import evaluate_segment, train_segment
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.replicas import ReplicaSum
 from workers.snapshots import ModuleState, pack, restore
+from workers.stage import StageContext
 from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer

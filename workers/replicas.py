@@ -5,7 +5,7 @@ for it just before the layer's optimizer step. The order in which gloo adds depe
 number of replicas, so that every run and every replica gets the same bits.
 """
 
-from dfa_core import Layer
+from dfa_core.trained import TrainedModule
 from workers.groups.group import Group, Transfer
 
 
@@ -15,33 +15,33 @@ class ReplicaSum:
     def __init__(self, group: Group) -> None:
         """group: the replicas of one block."""
         self._group = group
-        self._coming: dict[tuple[int, int], tuple[Layer, Transfer]] = {}
+        self._coming: dict[tuple[str, int], tuple[TrainedModule, Transfer]] = {}
 
-    def begin(self, layer: Layer, step: int) -> None:
-        """Start to sum a layer's gradients of `step`."""
-        if layer.parameters:
-            vector = layer.gradient_vector(step)
-            self._coming[layer.index, step] = layer, self._group.all_reduce(vector)
+    def begin(self, module: TrainedModule, step: int) -> None:
+        """Start to sum the gradients of `step` of a layer, or of the head."""
+        if module.parameters:
+            vector = module.gradient_vector(step)
+            self._coming[module.name, step] = module, self._group.all_reduce(vector)
 
-    def end(self, layer: Layer, step: int) -> None:
-        """Wait for that sum and give it to the layer, just before its optimizer step.
+    def end(self, module: TrainedModule, step: int) -> None:
+        """Wait for that sum and give it to the module, just before its optimizer step.
 
         Running statistics (BatchNorm's) come from replica 0, as in torch's DistributedDataParallel:
         no gradient keeps them equal.
 
         Raises GroupLeft when a replica is gone.
         """
-        self._give(layer.index, step)
-        for buffer in layer.running_statistics():
+        self._give(module.name, step)
+        for buffer in module.running_statistics():
             first = self._group.broadcast(buffer.detach().clone()).wait()
             buffer.data.copy_(first)  # graphs of later batches may hold it (delayed mode)
 
     def finish(self) -> None:
         """Wait for all sums; in delayed mode a segment ends with some steps still open."""
-        for index, step in list(self._coming):
-            self._give(index, step)
+        for name, step in list(self._coming):
+            self._give(name, step)
 
-    def _give(self, index: int, step: int) -> None:
-        layer, transfer = self._coming.pop((index, step), (None, None))
-        if layer is not None and transfer is not None:
-            layer.take_gradient_vector(step, transfer.wait())
+    def _give(self, name: str, step: int) -> None:
+        module, transfer = self._coming.pop((name, step), (None, None))
+        if module is not None and transfer is not None:
+            module.take_gradient_vector(step, transfer.wait())

@@ -20,7 +20,7 @@ from dfa_core import (
 from dfa_core.balance.trial import Trial
 from dfa_core.loss import Loss
 from workers.grid import Grid
-from workers.loop import StageContext
+from workers.stage import StageContext
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -13,7 +11,6 @@ from dfa_core.activations import Activations, described, tensors
 from dfa_core.errors import JobError, reason
 from dfa_core.feedback.matrix import Feedback
 from dfa_core.input_guard import InputGuard
-from dfa_core.layer.gradient_vector import gather_gradients, scatter_gradients
 from dfa_core.layer.learned_matrices import LearnedMatrices
 from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
 from dfa_core.layer.open_weights import OpenWeights
@@ -126,31 +123,9 @@ class Layer(TrainedModule):
         """Return the trained weights of the module, without learned feedback matrices."""
         return self._learned.without(self.parameters)
 
-    def gradient_vector(self, step: int) -> Tensor:
-        """Return the gradients of batch `step` as one vector, to be summed over replicas.
-
-        If the batch must be skipped, all is NaN: the sum is then NaN on every replica, so that
-        all of them skip it. The layout is gather_gradients()'s.
-        """
-        vector = gather_gradients(self._gradient_holders(step))
-        return vector.fill_(torch.nan) if self._skipped.is_marked(step) else vector
-
-    def take_gradient_vector(self, step: int, vector: Tensor) -> None:
-        """Take a sum of such vectors, on any device, as the gradients of batch `step`."""
-        scatter_gradients(vector, self._gradient_holders(step))
-
-    def _gradient_holders(self, step: int) -> list[Tensor]:
+    def gradient_holders(self, step: int) -> list[Tensor]:
         """Return the tensors that the gradients of batch `step` are summed in."""
         return list((self._open.of(step) if self.rule.staleness else self.parameters).values())
-
-    def running_statistics(self) -> list[Tensor]:
-        """Return the saved buffers that training changes without a gradient (BatchNorm's)."""
-        return [self.module.get_buffer(name) for name in self._statistics]
-
-    @cached_property
-    def _statistics(self) -> list[str]:
-        saved, buffers = self.module.state_dict(keep_vars=True), self.module.named_buffers()
-        return [name for name, b in buffers if name in saved and b.is_floating_point()]
 
     def apply_gradients(self, step: int) -> None:
         """Take the optimizer step with the gradients of batch `step`, and clear them."""

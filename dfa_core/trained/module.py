@@ -1,7 +1,8 @@
-"""A module with its own optimizer: what a layer and the head have in common."""
+"""A module and its optimizer: the part of training that no learning rule changes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from dfa_core.errors import JobError
 from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from, draws_of
-from dfa_core.skipping import SkippedBatches
+from dfa_core.trained.gradient_vector import gather_gradients, scatter_gradients
+from dfa_core.trained.skipped_batches import SkippedBatches
 
 TensorState = dict[str, Tensor]
 ScalarState = dict[str, Any]
@@ -117,6 +119,32 @@ class TrainedModule:
         """Drop the gradients summed so far."""
         for parameter in self.parameters.values():
             parameter.grad = None
+
+    def gradient_vector(self, step: int) -> Tensor:
+        """Return the gradients of batch `step` as one vector, to be summed over replicas.
+
+        If the batch must be skipped, all is NaN: the sum is then NaN on every replica, so that
+        all of them skip it. The layout is gather_gradients()'s.
+        """
+        vector = gather_gradients(self.gradient_holders(step))
+        return vector.fill_(torch.nan) if self._skipped.is_marked(step) else vector
+
+    def take_gradient_vector(self, step: int, vector: Tensor) -> None:
+        """Take a sum of such vectors, on any device, as the gradients of batch `step`."""
+        scatter_gradients(vector, self.gradient_holders(step))
+
+    def gradient_holders(self, step: int) -> list[Tensor]:  # noqa: ARG002  # a layer's depend on it
+        """Return the tensors that the gradients of batch `step` are summed in."""
+        return list(self.parameters.values())
+
+    def running_statistics(self) -> list[Tensor]:
+        """Return the saved buffers that training changes without a gradient (BatchNorm's)."""
+        return [self.module.get_buffer(name) for name in self._statistics]
+
+    @cached_property
+    def _statistics(self) -> list[str]:
+        saved, buffers = self.module.state_dict(keep_vars=True), self.module.named_buffers()
+        return [name for name, b in buffers if name in saved and b.is_floating_point()]
 
     def train_also(self, name: str, parameter: Tensor) -> None:
         """Let the optimizer train another tensor from now on, if there is an optimizer.
