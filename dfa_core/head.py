@@ -5,7 +5,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, described, detached, tensors
+from dfa_core.activations import Activations, TensorSpec, described, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss, reason
 from dfa_core.input_guard import InputGuard
 from dfa_core.loss import Loss, weighted
@@ -80,6 +80,15 @@ class Head(TrainedModule):
         if self.rule.skip_non_finite and not bool(torch.isfinite(tap.grad).all()):
             self.mark_skipped(step)
         return value, tap.grad
+
+    def check_error(self, e: Tensor, samples: int, expected: TensorSpec, step: int) -> None:
+        """Check that a microbatch's error is what the blocks have room for. Raises JobError."""
+        if (len(e), TensorSpec.of(e)) != (samples, expected):
+            raise JobError(
+                f"at step {step}, the error of {self.label} has {len(e)} samples of "
+                f"{TensorSpec.of(e)}, the step before had {samples} of {expected}; the head's "
+                f"{self.rule.error_at} must keep its form"
+            )
 
     def finite(self, loss: Tensor, step: int, microbatch: int) -> float:
         """Return the loss as a number. Raises NonFiniteLoss if it is not finite but must be."""

@@ -10,27 +10,19 @@ from typing import Any
 import ray
 import torch
 
-from dfa_core import ActivationSpec, Block, build_layers
+from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
 from dfa_core.graphed_block import GraphedBlock
 from dfa_core.seeding import restored_once
 from workers.gpu import Gpu, device_here, gpu_here
-from workers.groups.group import (
-    LOOPBACK,
-    Group,
-    GroupLeft,
-    block_store,
-    open_store,
-    replica_store,
-)
-from workers.groups.nccl_group import ring
-from workers.groups.transport import RankContext, Rendezvous, join
+from workers.groups.group import LOOPBACK, Group, GroupLeft
+from workers.groups.transport import RankContext, Rendezvous
 from workers.life.sign import Sign
 from workers.loop import evaluate_segment, train_segment
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
+from workers.memberships import Memberships, join_all
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
-from workers.replicas import ReplicaSum
 from workers.snapshots import ModuleState, pack, restore
 from workers.stage import StageContext
 from workers.state_files import SavedModules, StateFile, write_state
@@ -50,8 +42,8 @@ class BlockWorker:
         self._blocks: type[Block] = Block
         self._block = Block([])
         self._tracer = Tracer()
-        self._group: Group | None = None  # the coordinator and the blocks of this replica
-        self._replicas: Group | None = None  # the replicas of this block, if there are several
+        self._head: Head | None = None  # if this worker hosts it
+        self._groups: Memberships | None = None
         self._generation = self._aborted = 0
         self._step: int | None = None  # that the state is of; None during a segment
         self._warned: list[PythonWarning] = []
@@ -60,11 +52,16 @@ class BlockWorker:
         self._held: dict[int, dict[int, list[ModuleState]]] = {}  # by block, by step
 
     def build(
-        self, model: PickledPayload, stage: StageContext, cuda_graphs: bool = False
+        self,
+        model: PickledPayload,
+        stage: StageContext,
+        cuda_graphs: bool = False,
+        loss: PickledPayload | None = None,
     ) -> tuple[PythonWarning, ...]:
-        """Build the layers of a stage from their own seeds: the state of step 0.
+        """Build the layers of a stage from their own seeds, and the head if it is here: step 0.
 
         model: the packed dfa_core.Model.
+        loss: for the worker that hosts the head, the packed WeightedLoss.
         cuda_graphs: the block, which is on a GPU, replays what it computes.
 
         Returns the Python warnings since the last call that returned them, as evaluate() does.
@@ -73,43 +70,35 @@ class BlockWorker:
         torch.set_num_threads(self._threads)
         self._stage, unpacked = stage, model.unpack()
         layers = build_layers(unpacked, stage.first, stage.last, stage.rule)
-        for layer in layers:
-            layer.to(self._device)
+        self._head = None if loss is None else Head(unpacked, loss.unpack(), stage.rule)
+        for module in (*layers, *filter(None, [self._head])):
+            module.to(self._device)
         self._blocks = GraphedBlock if cuda_graphs else Block
         self._block, self._step = self._blocks(layers), 0
         return self._take_warnings()
 
     def join(self, rendezvous: Rendezvous) -> None:
-        """Leave the previous group and join this one; the rank is the number of the block."""
-        for group in self._groups:
+        """Leave the previous groups and join those of this rendezvous."""
+        for group in self._joined_groups:
             group.close()
-        stage, self._generation = self._stage, rendezvous.generation
-        store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
+        generation = self._generation = rendezvous.generation
         host = LOOPBACK if rendezvous.host == LOOPBACK else ray.util.get_node_ip_address()
-        generation = rendezvous.generation
         context = RankContext(host, self._device, lambda: self._aborted >= generation)
-        transport, block, replica = rendezvous.transport, stage.block, stage.replica
-        world, of_replica = stage.blocks + 1, replica_store(store, replica)
-        self._group = join(transport, context, block, world, of_replica, ring(world))
-        self._replicas = None
-        if stage.replicas > 1:
-            of_block = block_store(store, block)
-            self._replicas = join(transport, context, replica, stage.replicas, of_block)
+        self._groups = join_all(self._stage, rendezvous, context)
 
     def train(self, generation: int, first: int, last: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the groups, so that no peer waits.
 
         Raises GroupLeft for another generation, or when the state is not that of step `first`.
         """
-        group, delay_s = self._joined(generation), self._snapshot_delay()
+        groups, delay_s = self._joined(generation), self._snapshot_delay()
         if self._step != first:
             raise GroupLeft(f"cannot train step {first}: the state is of step {self._step}")
-        self._step, meter = None, Meter(self._groups)
-        replicas = None if self._replicas is None else ReplicaSum(self._replicas)
+        self._step, meter = None, Meter(groups.all)
         try:
             steps = range(first, last)
             with restored_once():
-                train_segment(self._block, self._stage, group, replicas, self._tracer, steps)
+                train_segment(self._block, self._head, self._stage, groups, self._tracer, steps)
         except BaseException:
             self._leave()
             raise
@@ -127,18 +116,19 @@ class BlockWorker:
         sizes: Sequence[int],
         arriving: ActivationSpec,
         leaving: ActivationSpec,
+        output: TensorSpec,
     ) -> tuple[PythonWarning, ...]:
         """Run chunks of these sizes forward, in evaluation mode.
 
         arriving, leaving: the activations that enter the block and that it sends on, of the data
-            that is evaluated.
+            that is evaluated. output: of the head.
 
         Returns the new Python warnings.
         """
-        group = self._joined(generation)
-        stage = replace(self._stage, arriving=arriving, leaving=leaving)
+        group = self._joined(generation).blocks
+        stage = replace(self._stage, arriving=arriving, leaving=leaving, output=output)
         try:
-            evaluate_segment(self._block, stage, group, sizes)
+            evaluate_segment(self._block, self._head, stage, group, sizes)
         except BaseException:
             self._leave()
             raise
@@ -146,7 +136,7 @@ class BlockWorker:
 
     @ray.method(num_returns=2)
     def snapshot(self, generation: int, step: int) -> tuple[bool, list[ModuleState]]:
-        """Return True and every layer's state, for the cluster's memory.
+        """Return True and the state of every layer, and of a head here,, for the cluster's memory.
 
         Raises GroupLeft when the state is not that of this step.
         """
@@ -154,28 +144,28 @@ class BlockWorker:
         if self._step != step:
             raise GroupLeft(f"no snapshot of step {step}: the state is of step {self._step}")
         self._snapshot_began = perf_counter()
-        return True, pack(self._block.layers)
+        return True, pack(self._modules)
 
     def set_cuts(self, cuts: tuple[int, ...]) -> None:
-        """Cut the learning rate of every layer at these steps from now on."""
-        for layer in self._block.layers:
-            layer.set_cuts(cuts)
+        """Cut the learning rate of everything here at these steps from now on."""
+        for module in self._modules:
+            module.set_cuts(cuts)
 
     def restore(self, step: int, states: Sequence[ModuleState], cuts: tuple[int, ...]) -> None:
-        """Load every layer's state from a snapshot; cut the learning rate at these steps."""
+        """Load what snapshot() returned; cut the learning rate at these steps."""
         self._go_back(cuts)
-        restore(self._block.layers, states)
+        restore(self._modules, states)
         self._step = step
 
     def save(self, folder: Folder) -> list[StateFile]:
-        """Write every layer's state into the folder."""
-        return [write_state(layer, folder) for layer in self._block.layers]
+        """Write the state of all modules into the folder."""
+        return [write_state(module, folder) for module in self._modules]
 
     def load(self, step: int, saved: SavedModules, cuts: tuple[int, ...]) -> None:
-        """Load every layer's state from a checkpoint; cut the learning rate at these steps."""
+        """Load the state of all modules from a checkpoint; cut the learning rate at these steps."""
         self._go_back(cuts)
-        for layer in self._block.layers:
-            layer.load_state(*saved.read(layer.name))
+        for module in self._modules:
+            module.load_state(*saved.read(module.name))
         self._step = step
 
     def _go_back(self, cuts: tuple[int, ...]) -> None:
@@ -183,8 +173,8 @@ class BlockWorker:
         self._step = self._snapshot_began = None
         self._tracer.stop()
         self._block = self._blocks(self._block.layers)
-        for layer in self._block.layers:
-            layer.go_back()
+        for module in self._modules:
+            module.go_back()
         self.set_cuts(cuts)
 
     def _snapshot_delay(self) -> float:
@@ -193,8 +183,8 @@ class BlockWorker:
         return 0.0 if began is None else perf_counter() - began
 
     def _skipped(self) -> tuple[tuple[int, str], ...]:
-        layers = self._block.layers
-        return tuple((step, layer.label) for layer in layers for step in layer.take_skipped())
+        modules = [(module, module.label) for module in self._modules]
+        return tuple((step, label) for module, label in modules for step in module.take_skipped())
 
     def _take_warnings(self) -> tuple[PythonWarning, ...]:
         taken = tuple(self._warned)
@@ -248,7 +238,7 @@ class BlockWorker:
     @ray.method(concurrency_group="life")
     def sign(self) -> Sign:
         """Return a sign of life; it answers while the worker computes, waits or reads."""
-        groups = self._groups
+        groups = self._joined_groups
         moved = sum(group.moved() for group in groups)
         return Sign(moved, any(group.waits for group in groups))
 
@@ -269,17 +259,22 @@ class BlockWorker:
         return os.getpid(), ray.get_runtime_context().get_node_id(), gpu_here()
 
     @property
-    def _groups(self) -> list[Group]:
-        return [group for group in (self._group, self._replicas) if group is not None]
+    def _modules(self) -> list[Layer | Head]:
+        """Return all that learns here: the layers, and the head if this worker hosts it."""
+        return [*self._block.layers, *filter(None, [self._head])]
+
+    @property
+    def _joined_groups(self) -> list[Group]:
+        return [] if self._groups is None else self._groups.all
 
     def _leave(self) -> None:
-        for group in self._groups:
+        for group in self._joined_groups:
             group.abort()
 
-    def _joined(self, generation: int) -> Group:
-        if self._group is None or self._generation != generation:
+    def _joined(self, generation: int) -> Memberships:
+        if self._groups is None or self._generation != generation:
             raise GroupLeft(f"the worker is in generation {self._generation}, not {generation}")
-        return self._group
+        return self._groups
 
 
 # not a decorator, so that type checkers see the class itself

@@ -1,6 +1,9 @@
 """R replicas of K blocks: how the workers of a job are numbered."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+HeadPlace = Literal["coordinator", "block"]  # block: in the worker of the last one
 
 
 @dataclass(frozen=True)

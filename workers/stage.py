@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from dfa_core import ActivationSpec, LearningRule, TensorSpec
+from dfa_core.signals import known_before_forward
+from workers.grid import HeadPlace
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class StageContext:
     samples: of one microbatch.
     arriving, leaving: the activations that enter the block and that it sends on.
     error: the global error, before it is encoded.
+    target: of a sample. output: of the head, for a sample.
+    head: where it is.
     """
 
     first: int
@@ -29,6 +33,19 @@ class StageContext:
     arriving: ActivationSpec
     leaving: ActivationSpec
     error: TensorSpec
+    target: TensorSpec
+    output: TensorSpec
+    head: HeadPlace
+
+    @property
+    def hosts_head(self) -> bool:
+        """Return whether this worker computes head and loss too."""
+        return self.head == "block" and self.block == self.blocks
+
+    @property
+    def errors_from_last_block(self) -> bool:
+        """Return whether the last block broadcasts the errors, and not the coordinator."""
+        return self.head == "block" and self.blocks > 1 and not known_before_forward(self.rule)
 
     @property
     def microbatches(self) -> int:

@@ -11,9 +11,9 @@ _NONE = SegmentStats(0.0, 0.0, 0)
 class Loads:
     """Sums what every process did; the coordinator comes after all workers."""
 
-    def __init__(self, workers: Sequence[tuple[str, str]]) -> None:
-        """workers: (name, layers) of each, for people."""
-        self._processes = [*workers, ("coordinator", "head")]
+    def __init__(self, workers: Sequence[tuple[str, str]], head_here: bool) -> None:
+        """workers: (name, layers) of each, for people; head_here: the coordinator has the head."""
+        self._processes = [*workers, ("coordinator", "head" if head_here else "")]
         self._total = self._newest = [_NONE] * len(self._processes)
 
     def add(self, segment: Sequence[SegmentStats]) -> None:

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayError
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,19 +15,20 @@ from coordinator.engine.base import SkippedStep
 from coordinator.engine.evaluation import chunk_sizes
 from coordinator.engine.loads import Loads
 from coordinator.engine.loop import (
-    HeadContext,
     OnStep,
     evaluate_segment,
+    feed_segment,
     of_one_form,
     train_segment,
 )
 from coordinator.engine.plan import Plan
 from coordinator.engine.prefetcher import Prefetcher
+from coordinator.engine.rank0 import Rank0
 from coordinator.engine.snapshots import Snapshot, Snapshots
 from coordinator.engine.waits import Waits
 from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
-from dfa_core import Head, TensorSpec
+from dfa_core import ActivationSpec, Head, TensorSpec
 from dfa_core.loss import WeightedLoss
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
@@ -42,7 +44,7 @@ from workers.trace import Span, Tracer
 
 
 class Pipeline:
-    """R x K workers and the head.
+    """R x K workers, and the head, which is here or in the last block's worker.
 
     Activations and the global error travel between the blocks of a replica, gradients between the
     replicas of a block, and nothing else does.
@@ -53,7 +55,7 @@ class Pipeline:
         workers: Sequence[Worker],
         plan: Plan,
         model: PickledPayload,
-        head: Head,
+        head: Head | PickledPayload,
         prefetcher: Prefetcher,
         timeout_s: float,
         transport: Transport = "gloo",
@@ -67,7 +69,8 @@ class Pipeline:
 
         workers: of all blocks and replicas, as workers/grid.py numbers them.
         model: the packed dfa_core.Model.
-        head: on the device where rank 0 computes.
+        head: on the device where rank 0 computes; or, where the last block's worker hosts it, the
+            packed loss of plan.profile.
         timeout_s: silence after which a worker counts as hung.
         transport: how tensors travel.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
@@ -80,18 +83,30 @@ class Pipeline:
         self._plan, self._snapshot_steps = plan, snapshot_steps
         self._placement, self._cuda_graphs = placement, cuda_graphs
         self._model = ray.put(model)
-        arriving, error = plan.profile.between[-1], plan.profile.error
-        self._rank0 = HeadContext(head, prefetcher, arriving, error, Tracer(), self._waits)
-        self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, head.device)
+        here = head if isinstance(head, Head) else None
+        self._loss_of_host = None if isinstance(head, Head) else ray.put(head)
+        profile = plan.profile
+        self._rank0 = Rank0(
+            here,
+            plan.rule,
+            profile.loss,
+            prefetcher,
+            profile.between[-1],
+            profile.error,
+            Tracer(),
+            self._waits,
+        )
+        device = here.device if here else torch.device("cpu")
+        self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, plan.head)
         self._built: set[int] = set()
         self._warn = warn
         self._snapshots = Snapshots()
-        self._loads = Loads(plan.held())
+        self._loads = Loads(plan.held(), head_here=here is not None)
 
     @property
     def loss(self) -> WeightedLoss:
         """Return the loss, with the weight of its mean."""
-        return self._head.loss
+        return self._rank0.loss
 
     def start(self, checkpoint: Checkpoint | None) -> int:
         """Let workers without layers build them, load a checkpoint, and join all into one group.
@@ -139,15 +154,18 @@ class Pipeline:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
         groups, generation = self._workers.groups, self._workers.generation
         if self._snapshot_steps and self._snapshots.due(first, self._snapshot_steps):
-            self._snapshots.take(self._workers.first_replica, self._head, generation, first)
-        meter = Meter(groups)
+            self._snapshots.take(self._workers.first_replica, self._here, generation, first)
+        meter = Meter(self._workers.joined)
         calls = [w.actor.train.remote(generation, first, last) for w in self._workers.all]
         with self._workers.watching(calls), restored_once():
-            train_segment(self._rank0, groups, range(first, last), on_step)
+            if self._rank0.head is None:
+                feed_segment(self._rank0, groups, range(first, last), on_step)
+            else:
+                train_segment(self._rank0, self._rank0.head, groups, range(first, last), on_step)
             blocks: list[SegmentStats] = self._workers.all_of(calls)
         self._pass_on(stats.warned for stats in blocks)
         self._loads.add([*blocks, meter.read()])
-        head = [(step, self._head.label) for step in self._head.take_skipped()]
+        head = [(step, head.label) for head in self._here for step in head.take_skipped()]
         once = blocks[: self._plan.grid.blocks]  # every replica skips the same
         return [*(one for stats in once for one in stats.skipped), *head]
 
@@ -157,20 +175,21 @@ class Pipeline:
         Raises JobError when samples have another form than those tried before the first step.
         """
         sizes = chunk_sizes(data, at_once)
-        coming = chunks(data, at_once, self._head.rule.seed)
+        coming = chunks(data, at_once, self._plan.rule.seed)
         with self._waits.on("the data of an evaluation"):
             first = next(coming)
-        between = self._plan.evaluated_as(TensorSpec.of(first[0]))
+        forms = self._plan.evaluated_as(TensorSpec.of(first[0]))
         groups, grid, generation = self._workers.groups, self._plan.grid, self._workers.generation
         calls = [
             w.actor.evaluate.remote(
-                generation, sizes[grid.replica_of(i) :: grid.replicas], *self._plan.ends(i, between)
+                generation, sizes[grid.replica_of(i) :: grid.replicas], *self._plan.ends(i, forms)
             )
             for i, w in enumerate(self._workers.all, start=1)
         ]
         with self._workers.watching(calls):
-            parts = of_one_form(chain([first], coming), between[0])
-            rank0 = replace(self._rank0, arriving=between[-1])
+            parts = of_one_form(chain([first], coming), forms.between[0])
+            last = forms.between[-1] if self._here else ActivationSpec((forms.output,))
+            rank0 = replace(self._rank0, arriving=last)
             yield from evaluate_segment(rank0, groups, parts, sizes)
             warned = self._workers.all_of(calls)
         self._pass_on(warned)
@@ -179,8 +198,8 @@ class Pipeline:
         """Let every block write its layers, all at once; write the head."""
         calls = [w.actor.save.remote(folder) for w in self._workers.first_replica]
         with self._waits.on("the checkpoint", "to be written"):
-            head = write_state(self._head, folder)
-            return [file for files in self._workers.all_of(calls) for file in files] + [head]
+            here = [write_state(head, folder) for head in self._here]
+            return [file for files in self._workers.all_of(calls) for file in files] + here
 
     def diagnosis(self) -> str | None:
         """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
@@ -190,7 +209,9 @@ class Pipeline:
             )
         except (PipelineBroken, RayError):
             return None
-        return next((layer for layer in found if layer), f"{self._head.label} or the loss")
+        return next(
+            (layer for layer in found if layer), f"{self._plan.profile.head_label} or the loss"
+        )
 
     def report(self) -> list[dict[str, Any]]:
         """Return a row a worker and one for the coordinator."""
@@ -214,9 +235,10 @@ class Pipeline:
         self._rank0.tracer.start()
 
     def spans(self) -> list[list[Span]]:
-        """Stop recording; return the spans of each block, then those of the head."""
+        """Stop recording; return the spans of each block, then those of a head that is here."""
         calls = [w.actor.spans.remote() for w in self._workers.all]
-        return [*self._workers.all_of(calls), self._rank0.tracer.stop()]
+        here = self._rank0.tracer.stop()
+        return [*self._workers.all_of(calls), *([here] if self._here else [])]
 
     def close(self) -> None:
         """Leave the group."""
@@ -224,13 +246,15 @@ class Pipeline:
         self._snapshots.close()
 
     @property
-    def _head(self) -> Head:
-        return self._rank0.head
+    def _here(self) -> list[Head]:
+        """Return the head, if it is in this process."""
+        return [] if self._rank0.head is None else [self._rank0.head]
 
     def _keep_cuts(self, cuts: tuple[int, ...]) -> None:
-        """Cut the rate of the head, and of the layers that new workers will build."""
+        """Cut the rate of a head that is here, and of what new workers will build."""
         self._plan = replace(self._plan, rule=self._plan.rule.cut_at(cuts))
-        self._head.set_cuts(cuts)
+        for head in self._here:
+            head.set_cuts(cuts)
 
     def _pass_on(self, warnings: Iterable[Sequence[PythonWarning]]) -> None:
         for warning in chain.from_iterable(warnings):
@@ -252,8 +276,9 @@ class Pipeline:
         return step
 
     def _build(self, worker: int) -> Any:
-        actor = self._workers.all[worker - 1].actor
-        return actor.build.remote(self._model, self._plan.stage(worker), self._cuda_graphs)
+        actor, stage = self._workers.all[worker - 1].actor, self._plan.stage(worker)
+        loss = self._loss_of_host if stage.hosts_head else None
+        return actor.build.remote(self._model, stage, self._cuda_graphs, loss)
 
     def _restore(self, snapshot: Snapshot) -> int:
         step, cuts = snapshot.step, self._plan.rule.optimizer.cuts
@@ -261,7 +286,7 @@ class Pipeline:
         pairs = zip(self._workers.all, states_of_all, strict=True)
         calls = [w.actor.restore.remote(step, states, cuts) for w, states in pairs]
         self._go_back()
-        restore([self._head], snapshot.head)
+        restore(self._here, snapshot.here)
         self._workers.all_of(calls)
         return step
 
@@ -271,11 +296,13 @@ class Pipeline:
         calls = [w.actor.load.remote(step, saved, cuts) for w in self._workers.all]
         self._go_back()
         with self._waits.on("the checkpoint", "to be loaded"):
-            self._head.load_state(*saved.read(self._head.name))
+            for head in self._here:
+                head.load_state(*saved.read(head.name))
             self._workers.all_of(calls)
         return step
 
     def _go_back(self) -> None:
         """Drop what an aborted segment left at rank 0."""
         self._rank0.tracer.stop()
-        self._head.go_back()
+        for head in self._here:
+            head.go_back()

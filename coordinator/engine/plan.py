@@ -19,8 +19,16 @@ from dfa_core import (
 )
 from dfa_core.balance.trial import Trial
 from dfa_core.loss import Loss
-from workers.grid import Grid
+from workers.grid import Grid, HeadPlace
 from workers.stage import StageContext
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The forms of what flows in an evaluation: between the layers, and out of the head."""
+
+    between: tuple[ActivationSpec, ...]
+    output: TensorSpec
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,8 @@ class Plan:
 
     samples: of a microbatch. The rule's microbatches are those of the whole batch, which the
     replicas share.
-    evaluated: for each form of a sample that is evaluated, the tensors between the layers then.
+    evaluated: for each form of a sample that is evaluated, the forms of what flows then.
+    head: where the head and the loss are computed.
     """
 
     profile: ModelProfile
@@ -37,7 +46,8 @@ class Plan:
     samples: int
     rule: LearningRule
     replicas: int = 1
-    evaluated: Mapping[TensorSpec, tuple[ActivationSpec, ...]] = field(default_factory=dict)
+    evaluated: Mapping[TensorSpec, Forms] = field(default_factory=dict)
+    head: HeadPlace = "coordinator"
 
     @property
     def grid(self) -> Grid:
@@ -63,25 +73,23 @@ class Plan:
             arriving=self.profile.between[first],
             leaving=self.profile.between[last],
             error=self.profile.error,
+            target=self.profile.target,
+            output=self.profile.output,
+            head=self.head,
         )
 
-    def ends(
-        self, worker: int, between: Sequence[ActivationSpec]
-    ) -> tuple[ActivationSpec, ActivationSpec]:
-        """Return what enters a worker's block and what it sends on, of the tensors between layers.
-
-        between: as in ModelProfile.
-        """
+    def ends(self, worker: int, forms: Forms) -> tuple[ActivationSpec, ActivationSpec, TensorSpec]:
+        """Return what enters a worker's block, what it sends on, and the head's output."""
         first, last = self.layers(worker)
-        return between[first], between[last]
+        return forms.between[first], forms.between[last], forms.output
 
-    def evaluated_as(self, form: TensorSpec) -> tuple[ActivationSpec, ...]:
-        """Return the tensors between the layers in an evaluation; form: of a sample.
+    def evaluated_as(self, form: TensorSpec) -> Forms:
+        """Return the forms of what flows in an evaluation of samples of this form.
 
         Raises JobError for a form that nothing was tried with before the first step.
         """
-        trained = self.profile.between
-        known = {trained[0].tensors[0]: trained, **self.evaluated}
+        trained = Forms(self.profile.between, self.profile.output)
+        known = {trained.between[0].tensors[0]: trained, **self.evaluated}
         if form not in known:
             raise JobError(
                 f"its samples are {form}, those tried before training "
@@ -91,12 +99,17 @@ class Plan:
 
     def on(self, speeds: Sequence[float] | None) -> "Plan":
         """Return the plan for blocks on workers of these speeds; None: of equal speed."""
-        costs = [layer.seconds for layer in self.profile.layers]
-        return replace(self, ranges=tuple(partition(costs, len(self.ranges), speeds)))
+        ranges = partition(_costs(self.profile, self.head), len(self.ranges), speeds)
+        return replace(self, ranges=tuple(ranges))
+
+    def with_head_in(self, place: HeadPlace) -> "Plan":
+        """Return the plan with the head there, cut anew for workers of equal speed."""
+        return replace(self, head=place).on(None)
 
     def held(self) -> list[tuple[str, str]]:
         """Return each worker and its layers, to be shown: `block 1` and `0-3`, or `4`."""
         each = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in self.ranges]
+        each[-1] += ", head" if self.head == "block" else ""
         workers = range(1, len(self.grid) + 1)
         return list(zip(map(self.grid.label, workers), each * self.replicas, strict=True))
 
@@ -132,5 +145,17 @@ def make_plan(
     xs, targets = (split(tensor, rule.microbatches) for tensor in batch)
     measured = profile(model, loss, rule, xs[0], targets[0], targets, trials)
     ranges = partition([layer.seconds for layer in measured.layers], blocks)
-    evaluated = {trial.form: tuple(trial.between) for trial in trials if not trial.trains}
+    evaluated = {
+        trial.form: Forms(tuple(trial.between), TensorSpec.of(trial.output))
+        for trial in trials
+        if not trial.trains
+    }
     return Plan(measured, tuple(ranges), len(xs[0]), rule, replicas, evaluated)
+
+
+def _costs(profile: ModelProfile, head: HeadPlace) -> list[float]:
+    """Return the seconds of each layer; a head in the last block is a part of the last layer."""
+    costs = [layer.seconds for layer in profile.layers]
+    if head == "block":
+        costs[-1] += profile.head_seconds
+    return costs

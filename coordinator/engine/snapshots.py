@@ -22,7 +22,8 @@ from workers.snapshots import ModuleState, pack
 class Snapshot:
     """The state after `step` steps.
 
-    blocks: a reference to each block's list of ModuleState; head: the head's own.
+    blocks: a reference to each block's list of ModuleState; here: of the head, if it is in this
+        process.
     workers: that the blocks were on.
     done: calls that are over once everything is in its place.
     fetched: copies in this process, by block.
@@ -30,7 +31,7 @@ class Snapshot:
 
     step: int
     blocks: list[Any]
-    head: list[ModuleState]
+    here: list[ModuleState]
     workers: list[Worker]
     done: list[Any] = field(default_factory=list)
     fetched: dict[int, Future[list[ModuleState]]] = field(default_factory=dict)
@@ -61,25 +62,28 @@ class Snapshots:
         last = self._coming or self._newest
         return last is None or step - last.step >= every
 
-    def take(self, workers: Sequence[Worker], head: Head, generation: int, step: int) -> None:
+    def take(
+        self, workers: Sequence[Worker], here: Sequence[Head], generation: int, step: int
+    ) -> None:
         """Start to copy the state of all workers; return at once.
 
         workers: of all blocks of one replica, whose state the other replicas share.
+        here: the head, if it is in this process.
         """
         self._keep_complete()
         if self._coming is not None:
             return
-        here = ray.get_runtime_context().get_node_id()
+        node = ray.get_runtime_context().get_node_id()
         calls = [w.actor.snapshot.remote(generation, step) for w in workers]
         done, blocks = [marker for marker, _ in calls], [states for _, states in calls]
         fetched = {}
         for block, states in enumerate(blocks, start=1):
-            holder = _holder(block, workers, here)
+            holder = _holder(block, workers, node)
             if holder == 0:
                 fetched[block] = self._fetch.submit(ray.get, states)
             elif holder is not None:
                 done.append(workers[holder - 1].actor.hold.remote(step, block, states))
-        self._coming = Snapshot(step, blocks, pack([head]), list(workers), done, fetched)
+        self._coming = Snapshot(step, blocks, pack(here), list(workers), done, fetched)
         self.taken += 1
 
     def settle(self) -> None:

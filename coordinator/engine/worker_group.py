@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
+from coordinator.engine.rank0 import ReplicaGroups
 from dfa_core import JobError, TrainingFailed
-from workers.grid import Grid
-from workers.groups.group import Group, GroupLeft, listen, open_store, replica_store
+from workers.grid import Grid, HeadPlace
+from workers.groups.group import Group, GroupLeft, head_store, listen, open_store, replica_store
 from workers.groups.nccl_group import ring
 from workers.groups.transport import RankContext, Rendezvous, Transport, join
 from workers.life.monitor import Monitor
@@ -46,23 +48,32 @@ class WorkerGroup:
         timeout_s: float,
         transport: Transport,
         device: torch.device,
+        head: HeadPlace = "coordinator",
     ) -> None:
-        """timeout_s: silence after which a worker counts as hung; device: where rank 0 computes."""
+        """timeout_s: silence after which a worker counts as hung; device: where rank 0 computes.
+
+        head: where it is.
+        """
         self.all, self.generation = list(workers), 0
         self._grid, self._timeout_s, self._transport = grid, timeout_s, transport
-        self._device = device
-        self._groups: list[Group] = []  # one a replica
+        self._device, self._head = device, head
+        self._groups: list[ReplicaGroups] = []  # one a replica
         self._left = 0  # the newest generation that this process has left
         self._awaits_calls = False
         self._hung: list[int] = []  # workers, and why nothing moves, as the watcher saw it
         self._stuck = ""
 
     @property
-    def groups(self) -> list[Group]:
-        """Return rank 0's groups, one a replica. Raises PipelineBroken when it has joined none."""
+    def groups(self) -> list[ReplicaGroups]:
+        """Return rank 0's groups, by replica. Raises PipelineBroken when it has joined none."""
         if not self._groups:
             raise PipelineBroken("the workers have joined no group")
         return self._groups
+
+    @property
+    def joined(self) -> list[Group]:
+        """Return all groups that rank 0 is in."""
+        return [g for of in list(self._groups) for g in (of.blocks, of.head) if g is not None]
 
     @property
     def first_replica(self) -> list[Worker]:
@@ -85,15 +96,19 @@ class WorkerGroup:
         context = RankContext(host, self._device, self._has_left)
         with self.watching(calls):
             for r in range(self._grid.replicas):
-                of_replica = replica_store(store, r)
-                self._groups.append(
+                of_replica, of_head = replica_store(store, r), head_store(store, r)
+                joined = ReplicaGroups(
                     join(self._transport, context, 0, ranks, of_replica, ring(ranks))
                 )
+                self._groups.append(joined)
+                if self._head == "block":
+                    head = join(self._transport, context, 0, 2, of_head, ring(2))
+                    self._groups[-1] = replace(joined, head=head)
             self.all_of(calls)
 
     def leave(self) -> None:
         """Leave all groups, and make the workers leave them: their calls end at once."""
-        groups, self._groups = self._groups, []
+        groups, self._groups = self.joined, []
         for group in groups:
             group.close()
         if self._left < self.generation:
@@ -172,7 +187,7 @@ class WorkerGroup:
 
         None where this rank works, or the worker with this sign.
         """
-        groups = list(self._groups)
+        groups = self.joined
         waits = self._awaits_calls or any(group.waits for group in groups)
         return (sign.moved, *(group.moved() for group in groups)) if waits and sign.waits else None
 

@@ -70,12 +70,15 @@ def _predictor(job: Job, link: Link) -> Predictor:
         for kind, output in zip(kinds, between[1:], strict=True)
     )
     measured = ModelProfile(
-        tuple(replace(layer, index=index) for index, layer in enumerate(layers)),
-        tuple(between),
-        TensorSpec.of(error),
-        sum(p.numel() for p in head.module.parameters()),
-        costs.head.update,
-        loss,
+        layers=tuple(replace(layer, index=index) for index, layer in enumerate(layers)),
+        between=tuple(between),
+        error=TensorSpec.of(error),
+        target=TensorSpec.of(target),
+        output=TensorSpec.of(head.evaluate(h)),
+        head_label=head.label,
+        head_parameters=sum(p.numel() for p in head.module.parameters()),
+        head_seconds=costs.head.update,
+        loss=loss,
     )
     batches = OneBatch(x, target).opener()
     workload = Workload(model, loss, rule, batches, settings.batch_size, measured)

@@ -42,13 +42,18 @@ class LayerProfile:
 class ModelProfile:
     """All layers, the tensors between them, the global error, and the head.
 
-    between[i] enters layer i; the last one enters the head. head_seconds: per microbatch.
+    between[i] enters layer i; the last one enters the head.
+    target, output: of a sample: what the loss takes, and what the head gives.
+    head_label: names the head in messages. head_seconds: per microbatch.
     loss: with the weight of its mean, as the samples show it.
     """
 
     layers: tuple[LayerProfile, ...]
     between: tuple[ActivationSpec, ...]
     error: TensorSpec
+    target: TensorSpec
+    output: TensorSpec
+    head_label: str
     head_parameters: int
     head_seconds: float
     loss: WeightedLoss
@@ -101,6 +106,9 @@ def profile(
         ),
         between=tuple(between),
         error=TensorSpec.of(error),
+        target=TensorSpec.of(target),
+        output=TensorSpec.of(evaluated.output),
+        head_label=head.label,
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=head_seconds,
         loss=head.loss,

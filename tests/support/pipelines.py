@@ -18,6 +18,7 @@ from dfa_core import Head, LearningRule, Model, Reference
 from dfa_core.loss import Loss
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
+from workers.grid import HeadPlace
 from workers.payload import PickledPayload
 from workers.placement import Worker
 from workers.storage import LocalFolder
@@ -43,6 +44,7 @@ def pipeline(
     source: BatchSource | None = None,
     snapshot_steps: int = 0,
     loss: Loss = LOSS,
+    head: HeadPlace = "coordinator",
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
@@ -51,12 +53,14 @@ def pipeline(
     model = NETWORKS[network] if isinstance(network, str) else network
     measured = make_plan(model, loss, r, Noise().batch(0), 1)
     samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
-    plan = Plan(measured.profile, tuple(cut), samples, r, replicas)
+    plan = Plan(measured.profile, tuple(cut), samples, r, replicas, head=head)
     prefetcher = Prefetcher(source or Noise(), SAMPLES, r.microbatches)
-    head = Head(model, measured.profile.loss, r)
+    settled = measured.profile.loss
+    in_block = PickledPayload.pack(settled, own_folders())
+    place = Head(model, settled, r) if head == "coordinator" else in_block
     crew = workers[: len(cut) * replicas]
     packed = PickledPayload.pack(model, own_folders())
-    made = Pipeline(crew, plan, packed, head, prefetcher, 30, snapshot_steps=snapshot_steps)
+    made = Pipeline(crew, plan, packed, place, prefetcher, 30, snapshot_steps=snapshot_steps)
     try:
         yield made
     finally:

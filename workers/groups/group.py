@@ -116,6 +116,16 @@ def block_store(store: Store, block: int) -> Store:
     return PrefixStore(f"block-{block}", store)
 
 
+def error_store(store: Store, replica: int) -> Store:
+    """Return the store in which the blocks of one replica find each other, the last one first."""
+    return PrefixStore(f"errors-{replica}", store)
+
+
+def head_store(store: Store, replica: int) -> Store:
+    """Return the store in which rank 0 and the worker that hosts a replica's head meet."""
+    return PrefixStore(f"head-{replica}", store)
+
+
 def await_all(store: Store, rank: int, world: int, left: Left) -> None:
     """Wait until all ranks are here, however long another one still works.
 

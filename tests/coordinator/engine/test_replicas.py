@@ -8,57 +8,27 @@ import torch
 from support.networks import NETWORKS, Noise, rule
 from support.pairwise import combinations
 from support.pipelines import IGNORING, LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from support.replicated import Replicated
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from coordinator.experiments.chaos import run_under_faults
 from coordinator.job.resolve import resolve
 from dfa_core import JobError, Reference
-from dfa_core.activations import Activations, detached
-from dfa_core.microbatch import Share, batch_mean, cut
-from workers.grid import Grid
+from workers.grid import Grid, HeadPlace
 from workers.placement import Worker
 
 REPLICAS = 2
 
 
-class Replicated(Reference):
-    """The single-process reference of two replicas: a layer sums each one's gradients, then both.
-
-    Two: gloo adds more in an order of its own, and a sum of two has but one.
-    """
-
-    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> float:
-        losses: list[tuple[float, Share]] = []
-        waiting: list[tuple[Tensor, list[Activations]]] = []
-        batch = cut(x, target, self.rule.microbatches, self.head.loss)
-        for g, microbatch in enumerate(batch):
-            h: Activations = microbatch.x
-            outputs: list[Activations] = []
-            for layer in self.layers:
-                h = layer.forward(detached(h), step, g)
-                outputs.append(h)
-            loss, error = self.head.error(h, microbatch.target, step, g, microbatch.share)
-            losses.append((loss, microbatch.share))
-            waiting.append((error, outputs))
-        for index, layer in enumerate(self.layers):
-            sums = []
-            for r in range(REPLICAS):
-                layer.clear_gradients()
-                for error, outputs in waiting[r::REPLICAS]:
-                    torch.autograd.backward(*layer.learning_signals(error, outputs[index]))
-                sums.append([p.grad for p in layer.parameters.values()])
-            for parameter, one, other in zip(layer.parameters.values(), *sums, strict=True):
-                assert one is not None
-                assert other is not None
-                parameter.grad = one + other
-        return batch_mean(losses)
-
-
 @pytest.mark.parametrize(
-    ("network", "optimizer", "microbatches", "blocks"),
+    ("network", "optimizer", "microbatches", "blocks", "head"),
     combinations(
-        ["mlp", "norm-dropout", "several-tensors", "conv"], ["sgd", "adam"], (2, 4), (1, 2)
+        ["mlp", "norm-dropout", "several-tensors", "conv"],
+        ["sgd", "adam"],
+        (2, 4),
+        (1, 2),
+        ["coordinator", "block"],
     ),
 )
 def test_two_replicas_of_any_number_of_blocks_give_the_references_bits(
@@ -68,11 +38,12 @@ def test_two_replicas_of_any_number_of_blocks_give_the_references_bits(
     optimizer: str,
     microbatches: int,
     blocks: int,
+    head: HeadPlace,
 ) -> None:
     r = rule(optimizer, microbatches)
-    reference = Replicated(NETWORKS[network], LOSS, r)
+    reference = Replicated(NETWORKS[network], LOSS, r, heads=1 if head == "coordinator" else 2)
     expected = train(reference, 0, STEPS)
-    with pipeline(four_workers, network, r, blocks, REPLICAS) as engine:
+    with pipeline(four_workers, network, r, blocks, REPLICAS, head=head) as engine:
         engine.start(None)
         losses = train(engine, 0, 7) + train(engine, 7, STEPS)
         save(engine, tmp_path, STEPS)

@@ -1,0 +1,153 @@
+"""The head in the last block's worker: the same bits as with the coordinator."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.networks import NETWORKS, OPTIMIZERS, Noise, rule
+from support.pairwise import combinations
+from support.pipelines import IGNORING, LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from dfa_core import ErrorFormat, FeedbackSpec, NonFiniteLoss, Reference
+from dfa_core.feedback.rules import FeedbackKind
+from workers.placement import Worker
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer", "microbatches", "blocks"),
+    combinations([*NETWORKS], [*OPTIMIZERS], (1, 4), (1, 2, 3, 4)),
+)
+def test_a_head_in_the_last_block_gives_the_references_bits(
+    four_workers: list[Worker],
+    tmp_path: Path,
+    network: str,
+    optimizer: str,
+    microbatches: int,
+    blocks: int,
+) -> None:
+    r = rule(optimizer, microbatches)
+    reference = Reference(NETWORKS[network], LOSS, r)
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, network, r, blocks, head="block") as engine:
+        engine.start(None)
+        losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+        save(engine, tmp_path, STEPS)
+        x, target = Noise().batch(0)
+        outputs, targets = zip(*engine.outputs(TensorDataset(x, target), 8), strict=True)
+        losses += train(engine, STEPS, STEPS + 1)
+    assert losses == expected + train(reference, STEPS, STEPS + 1)
+    fresh = Reference(NETWORKS[network], LOSS, r)
+    train(fresh, 0, STEPS)
+    assert_same_state(tmp_path, fresh.trained_modules())
+    assert torch.equal(torch.cat(targets), target)
+    for output, part in zip(outputs, x.split(8), strict=True):
+        assert torch.equal(output, fresh.evaluate(part.clone()))
+
+
+def learns_or_waits(kind: FeedbackKind, cut: tuple[int, int], _blocks: int) -> bool:
+    return kind != "learned" or cut[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut", "blocks"),
+    combinations(
+        ["random", "sign", "target", "learned"],
+        [(1, 0), (4, 0), (1, 2)],
+        (1, 2, 3),
+        allowed=learns_or_waits,
+    ),
+)
+def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits(
+    four_workers: list[Worker],
+    tmp_path: Path,
+    kind: FeedbackKind,
+    cut: tuple[int, int],
+    blocks: int,
+) -> None:
+    """cut: microbatches and staleness."""
+    microbatches, staleness = cut
+    r = rule("adam", microbatches, staleness=staleness, feedback=FeedbackSpec(kind=kind))
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, "norm-dropout", r, 2) as engine:
+        engine.start(None)
+        losses = train(engine, 0, 5)
+        save(engine, tmp_path / "first", 5)
+    with pipeline(four_workers, "norm-dropout", r, blocks, head="block") as engine:
+        engine.start(saved(tmp_path / "first"))
+        losses += train(engine, 5, 12)
+        save(engine, tmp_path / "second", 12)
+    with pipeline(four_workers, "norm-dropout", r, 3) as engine:
+        engine.start(saved(tmp_path / "second"))
+        losses += train(engine, 12, STEPS)
+        save(engine, tmp_path / "whole", STEPS)
+    assert losses == expected
+    assert_same_state(tmp_path / "whole", reference.trained_modules())
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_what_travels_in_fewer_bytes_gives_the_references_bits(
+    four_workers: list[Worker], tmp_path: Path, blocks: int
+) -> None:
+    feedback = FeedbackSpec(sent_as=ErrorFormat("int8", 0.3))
+    r = rule("adam", 2, feedback=feedback, activations="bf16")
+    reference = Reference(NETWORKS["several-tensors"], LOSS, r)
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, "several-tensors", r, blocks, head="block") as engine:
+        engine.start(None)
+        assert train(engine, 0, STEPS) == expected
+        save(engine, tmp_path, STEPS)
+    assert_same_state(tmp_path, reference.trained_modules())
+
+
+def test_microbatches_of_unequal_weight_count_by_it(
+    four_workers: list[Worker], tmp_path: Path
+) -> None:
+    r = rule("adam", 8)
+    reference = Reference(NETWORKS["norm-dropout"], IGNORING, r)
+    reference.settle_loss(*Noise().batch(0))
+    expected = train(reference, 0, 5)
+    with pipeline(four_workers, "norm-dropout", r, 2, loss=IGNORING, head="block") as engine:
+        engine.start(None)
+        assert train(engine, 0, 5) == expected
+        save(engine, tmp_path, 5)
+    assert_same_state(tmp_path, reference.trained_modules())
+
+
+def test_a_recovery_restores_the_head_with_its_block(
+    four_workers: list[Worker], tmp_path: Path
+) -> None:
+    r = rule("adam", 2)
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r.cut_at((7,)))
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, "norm-dropout", r, 2, snapshot_steps=1, head="block") as engine:
+        engine.start(None)
+        losses = train(engine, 0, 7)
+        engine.set_cuts((7,))
+        losses += train(engine, 7, 9) + train(engine, 9, 12)
+        assert losses == expected[:12]
+        step = engine.recover((), None)
+        assert step > 0
+        assert train(engine, step, STEPS) == expected[step:]
+        save(engine, tmp_path, STEPS)
+    assert_same_state(tmp_path, reference.trained_modules())
+
+
+def nowhere_finite(output: Tensor, target: Tensor) -> Tensor:
+    """Return a mean that is NaN once the weights have moved far enough."""
+    return LOSS(output, target) + 0 * (0.325 - output.detach().max()).sqrt()
+
+
+def test_a_loss_that_is_not_finite_is_said_where_it_was(four_workers: list[Worker]) -> None:
+    r = rule("sgd", 2)
+    reference = Reference(NETWORKS["mlp"], nowhere_finite, r)
+    with pytest.raises(NonFiniteLoss) as said:
+        train(reference, 0, STEPS)
+    with pipeline(four_workers, "mlp", r, 2, loss=nowhere_finite, head="block") as engine:
+        engine.start(None)
+        with pytest.raises(NonFiniteLoss) as found:
+            train(engine, 0, STEPS)
+        assert str(found.value) == str(said.value)
+        assert engine.diagnosis() is not None
