@@ -19,7 +19,8 @@ from workers.placement import Worker
 def block_needs(plan: Plan) -> list[MemoryNeed]:
     """Return what each block of a plan needs at least."""
     microbatches = plan.rule.microbatches // plan.replicas
-    return memory_needs(plan.profile, plan.ranges, plan.rule, plan.samples, microbatches)
+    profile, in_block = plan.profile, plan.head == "block"
+    return memory_needs(profile, plan.ranges, plan.rule, plan.samples, microbatches, in_block)
 
 
 def check_memory(plan: Plan, workers: Sequence[Worker], room: Mapping[str, float]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # types only: a client reads settings without torch or Ray
     from dfa_core.optimizer import Schedule
     from dfa_core.precision import Precision
     from dfa_core.rule import Method
+    from workers.grid import HeadPlace
     from workers.groups.transport import Transport
     from workers.placement import Strategy
 
@@ -87,6 +88,7 @@ class ResourceSettings:
     transport: how tensors travel between workers; auto chooses nccl where every process has a GPU
         of its own.
     cuda_graphs: workers on GPUs capture the computation of a block and replay it.
+    head: which process computes head and loss; auto chooses the faster one.
     """
 
     cpus: float = 1.0
@@ -97,6 +99,7 @@ class ResourceSettings:
     coordinator_gpus: float = 0.0
     transport: Literal["auto"] | Transport = "auto"
     cuda_graphs: bool = False
+    head: Literal["auto"] | HeadPlace = "auto"
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,9 @@ class RunFolder:
         if found is None:
             return None
         checkpoint, weights = found
-        note = {"task": str(checkpoint.job["task"]), "step": str(checkpoint.step)}
+        # one entry alone: several would be written in an order of chance, and equal runs give equal
+        # bytes
+        note = {"errorcast": json.dumps({"task": checkpoint.job["task"], "step": checkpoint.step})}
         with atomic_path(output) as unfinished:
             safetensors.torch.save_file(weights, unfinished, note)
         return checkpoint.step

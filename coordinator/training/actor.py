@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coordinator.engine.base import Engine
 from coordinator.engine.evaluation import check_parts
+from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.memory import check_memory, room_of_nodes
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
@@ -220,8 +221,12 @@ class TrainingWork:
         self._emit(PlanMade(table, weights, links))
         folders = self._task.folders if self._task is not None else None
         model = pack(job.model, job.settings.working_dir, folders)  # alone: workers need no data
-        head = Head(job.model, plan.profile.loss, rule)
-        head.to(device_here())
+        head: Head | PickledPayload
+        if plan.head == "block":
+            head = pack(plan.profile.loss, job.settings.working_dir, folders)
+        else:
+            head = Head(job.model, plan.profile.loss, rule)
+            head.to(device_here())
         return Pipeline(
             workers,
             plan,
@@ -313,6 +318,8 @@ def _plan(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Wo
         grid.replicas,
         trials.each,
     )
+    resources, node = job.settings.resources, ray.get_runtime_context().get_node_id()
+    plan = with_head_placed(plan, resources.head, workers, node, resources.coordinator_gpus)
     plan = plan.on(speeds(workers, grid))
     check_memory(plan, workers, room_of_nodes())
     return plan

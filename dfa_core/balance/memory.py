@@ -33,11 +33,13 @@ def memory_needs(
     rule: LearningRule,
     samples: int,
     microbatches: int,
+    with_head: bool = False,
 ) -> list[MemoryNeed]:
     """Return what each block needs at least.
 
     ranges: each block's layers (first, last + 1). samples: of a microbatch. microbatches: those of
-    one replica, whatever the rule says of the whole batch.
+    one replica, whatever the rule says of the whole batch. with_head: the last block has the head,
+    and one microbatch's output of it, with its gradient.
     """
     waiting = in_flight(len(ranges), microbatches, rule.staleness)
     numbers = 2 + state_per_weight(rule.optimizer)  # of each weight: itself, its gradient, state
@@ -46,4 +48,8 @@ def memory_needs(
         weights = 4 * sum(layer.parameters for layer in profile.layers[first:last])
         passed = sum(spec.bytes for spec in profile.between[first : last + 1])
         needs.append(MemoryNeed(weights * numbers, passed * samples * waiting))
+    if with_head:
+        end, output = needs[-1], 2 * profile.output.bytes * samples
+        kept = end.kept + 4 * profile.head_parameters * numbers
+        needs[-1] = MemoryNeed(kept, end.activations + output)
     return needs

@@ -257,6 +257,36 @@ TRANSPORT_NCCL: Transport.ValueType  # 3
 """Directly from GPU to GPU."""
 Global___Transport: _TypeAlias = Transport  # noqa: Y015
 
+class _HeadPlace:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HeadPlaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeadPlace.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HEAD_PLACE_UNSPECIFIED: _HeadPlace.ValueType  # 0
+    HEAD_PLACE_AUTO: _HeadPlace.ValueType  # 1
+    """The faster of the two, as far as the costs of the layers show it; with replicas, the
+    coordinator.
+    """
+    HEAD_PLACE_COORDINATOR: _HeadPlace.ValueType  # 2
+    """The coordinator, a process of its own beside the workers."""
+    HEAD_PLACE_BLOCK: _HeadPlace.ValueType  # 3
+    """The worker of the last block, which then gets fewer layers. Each replica has a copy."""
+
+class HeadPlace(_HeadPlace, metaclass=_HeadPlaceEnumTypeWrapper):
+    """Which process computes the head and the loss."""
+
+HEAD_PLACE_UNSPECIFIED: HeadPlace.ValueType  # 0
+HEAD_PLACE_AUTO: HeadPlace.ValueType  # 1
+"""The faster of the two, as far as the costs of the layers show it; with replicas, the
+coordinator.
+"""
+HEAD_PLACE_COORDINATOR: HeadPlace.ValueType  # 2
+"""The coordinator, a process of its own beside the workers."""
+HEAD_PLACE_BLOCK: HeadPlace.ValueType  # 3
+"""The worker of the last block, which then gets fewer layers. Each replica has a copy."""
+Global___HeadPlace: _TypeAlias = HeadPlace  # noqa: Y015
+
 class _NonFinite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -469,6 +499,7 @@ class ResourceSpec(_message.Message):
     COORDINATOR_GPUS_FIELD_NUMBER: _builtins.int
     TRANSPORT_FIELD_NUMBER: _builtins.int
     CUDA_GRAPHS_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs of a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -484,8 +515,8 @@ class ResourceSpec(_message.Message):
     placement: Global___Placement.ValueType
     """How the workers are distributed over the nodes."""
     coordinator_gpus: _builtins.float
-    """GPUs of the coordinator, whole or a fraction. It computes head and loss, or everything if the
-    method runs in one process; 0 computes on the CPU.
+    """GPUs of the coordinator, whole or a fraction, for the head if that is there, or for everything
+    if the method runs in one process; 0 computes on the CPU.
     """
     transport: Global___Transport.ValueType
     """How tensors travel between workers."""
@@ -493,6 +524,10 @@ class ResourceSpec(_message.Message):
     """Whether a worker on a GPU captures the computation of its layers as CUDA graphs and replays
     them. This is faster if layers are small. A layer must then run the same operations at each
     step.
+    """
+    head: Global___HeadPlace.ValueType
+    """Which process computes the head and the loss. With replicas, another place adds the head's
+    gradients in another order, which can change the last bits of its weights.
     """
     def __init__(
         self,
@@ -505,10 +540,11 @@ class ResourceSpec(_message.Message):
         coordinator_gpus: _builtins.float | None = ...,
         transport: Global___Transport.ValueType = ...,
         cuda_graphs: _builtins.bool | None = ...,
+        head: Global___HeadPlace.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "head", b"head", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
     _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015

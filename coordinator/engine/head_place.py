@@ -1,0 +1,53 @@
+"""Chooses which process computes the head."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from coordinator.engine.plan import Plan
+from workers.grid import HeadPlace
+from workers.machine.cpus import usable_cpus
+from workers.placement import Worker
+
+_CLEARLY = 1.05  # by which the coordinator must be faster: it takes more messages
+
+
+def with_head_placed(
+    plan: Plan,
+    asked: Literal["auto"] | HeadPlace,
+    workers: Sequence[Worker],
+    node: str,
+    coordinator_gpus: float,
+) -> Plan:
+    """Return the plan with the head where the job asks for it, or where a step takes less time.
+
+    A choice of our own never changes a bit: with replicas it is the coordinator, since copies of
+    the head would add their gradients in another order.
+
+    node: the coordinator's. coordinator_gpus: its share, which it was given for the head.
+    """
+    if asked != "auto":
+        return plan.with_head_in(asked)
+    if plan.replicas > 1 or coordinator_gpus:
+        return plan
+    in_block = plan.with_head_in("block")
+    if workers[-1].gpu is not None:
+        return in_block
+    here = sum(worker.node == node for worker in workers)
+    shared = (here + 1) / usable_cpus() if here == len(workers) else 0.0
+    apart, together = step_s(plan, shared), step_s(in_block, shared)
+    return plan if together > _CLEARLY * apart else in_block
+
+
+def step_s(plan: Plan, processes_a_core: float = 0.0) -> float:
+    """Return the seconds that the busiest process computes for a microbatch, at least.
+
+    processes_a_core: of the node, if all processes are on one; above 1 they share its cores.
+    """
+    costs, head = [layer.seconds for layer in plan.profile.layers], plan.profile.head_seconds
+    loads = [sum(costs[first:last]) for first, last in plan.ranges]
+    if plan.head == "block":
+        loads[-1] += head
+    else:
+        loads.append(head)
+    cores = (len(plan.ranges) + 1) / processes_a_core if processes_a_core > 1 else len(loads)
+    return max(*loads, sum(loads) / cores)
