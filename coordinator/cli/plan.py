@@ -53,6 +53,6 @@ def plan(
     console.print(prediction_table(predictions))
     console.print(
         "Assumptions: each worker has a core or GPU as fast as this one. Costs are proportional to "
-        "the samples. Messages do not slow the computation. Each schedule uses the best of K, 2K "
-        "and 4K microbatches. Beyond 32 blocks, all blocks are equal."
+        "the samples. Messages do not slow the computation. Each schedule uses its best number of "
+        "microbatches, up to 4 a block. Beyond 32 blocks, all blocks are equal."
     )

@@ -75,9 +75,10 @@ def prediction_table(rows: "Sequence[tuple[int, int, Prediction | str]]") -> Wid
     found = [p for _, _, p in rows if not isinstance(p, str)]
     return WideTable(
         title="Predicted step of errorcast, and its speedup over each schedule, for K blocks and "
-        "R replicas; each at its best number of microbatches M",
+        "R replicas; each at its best number of microbatches M. The head is in the last block, or a "
+        "worker of its own: then each schedule gets one more too",
         keys=("K", "R"),
-        first=("M", "step, ms", "effic.", "MB each", "MB sent"),
+        first=("head", "M", "step, ms", "effic.", "MB each", "MB sent"),
         second=list(found[0].speedups) if found else [],
         rows=[_prediction_row(p) for p in found],
         notes=[f"K {k}, R {r}: {p}" for k, r, p in rows if isinstance(p, str)],
@@ -89,6 +90,7 @@ def _prediction_row(found: "Prediction") -> list[str]:
     return [
         str(found.blocks),
         str(found.replicas),
+        "block" if found.head == "block" else "own",
         str(found.microbatches),
         f"{1e3 * found.seconds:,.2f}",
         f"{found.efficiency:.1%}",

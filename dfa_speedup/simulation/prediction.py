@@ -8,12 +8,12 @@ microbatches a block.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from dfa_core import partition
 from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, refusal, stage_ranges
-from dfa_speedup.simulation.costs import Costs, LayerCost, total
+from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, total
 from dfa_speedup.simulation.link import Link, exposed, ring
 from dfa_speedup.simulation.steps import Sizes, data_parallel_step, errorcast_step, pipeline_step
 from dfa_speedup.workload import Configuration, Workload
@@ -45,30 +45,47 @@ class Predictor:
             return data_parallel_step(self.costs, workers, share, weights, self.link)
         return None
 
-    def errorcast(self, blocks: int, samples: int, m: int, replicas: int = 1) -> float:
+    def errorcast(
+        self, blocks: int, samples: int, m: int, replicas: int = 1, in_block: bool = False
+    ) -> float:
         """Return the seconds of errorcast's step.
 
-        samples: of a microbatch. m: microbatches of each replica.
+        samples: of a microbatch. m: microbatches of each replica. in_block: the head is in the last
+        block's worker, otherwise in the coordinator.
         """
         costs, profile = self.costs.scaled(samples), self.workload.profile
-        ranges = partition(self.workload.costs, blocks)
+        ranges = self.ranges(blocks, in_block)
         between = max(profile.between[last].message.bytes for _, last in ranges)
         sizes = Sizes(between, self.workload.error_bytes)
         each = [total(costs.layers[a:b]) for a, b in ranges]
         staleness, link, head = self.workload.rule.staleness, self.link, costs.head
         rings = [self._rings(a, b, replicas) for a, b in ranges] if replicas > 1 else []
         if blocks * replicas <= self.simulated:
-            return errorcast_step(each, head, samples, m, sizes, link, staleness, rings, replicas)
+            return errorcast_step(
+                each, head, samples, m, sizes, link, staleness, rings, replicas, in_block
+            )
         tail = max((exposed(c, r) for c, r in zip(each, rings, strict=False)), default=0.0)
         if blocks <= self.simulated:
-            return tail + errorcast_step(each, head, samples, m, sizes, link, staleness)
-        mean, fewer = self._mean(each), self._fewer(m, blocks)
+            return tail + errorcast_step(
+                each, head, samples, m, sizes, link, staleness, head_in_block=in_block
+            )
+        work = [*each, replace(ZERO, update=head.update, optimizer=head.optimizer)]
+        mean = total(work if in_block else each) * (1 / blocks)
+        fewer = self._fewer(m, blocks)
         depth = ceil(log2(blocks + 1)) / ceil(log2(self.simulated + 1))  # of the broadcast's tree
         sizes = Sizes(sizes.between, sizes.error * depth)
+        apart = ZERO if in_block else head
         same = [mean] * self.simulated
-        found = errorcast_step(same, head, samples, fewer, sizes, link, staleness)
+        found = errorcast_step(same, apart, samples, fewer, sizes, link, staleness)
         microbatch = mean.forward + mean.update
-        return tail + found * _work_ratio(mean, microbatch, m, fewer)
+        last = m * (each[-1].forward + each[-1].update + head.update) if in_block else 0.0
+        return tail + max(found * _work_ratio(mean, microbatch, m, fewer), last)
+
+    def ranges(self, blocks: int, in_block: bool) -> list[tuple[int, int]]:
+        """Return each block's layers; in_block: the head counts as a part of the last layer."""
+        costs = list(self.workload.costs)
+        costs[-1] += self.workload.profile.head_seconds if in_block else 0.0
+        return partition(costs, blocks)
 
     def pipeline(
         self, name: str, workers: int, samples: int, m: int, replicas: int = 1

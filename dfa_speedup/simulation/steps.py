@@ -36,6 +36,7 @@ class _Errorcast:
 
     hop, cast: seconds of a microbatch's activations between blocks, and of its error to all blocks.
     tails: seconds between a block's last update and its optimizer step, for sums over the replicas.
+    head_in_block: the last block has the head, so its own errors need no message.
     """
 
     blocks: Sequence[LayerCost]
@@ -45,17 +46,23 @@ class _Errorcast:
     hop: float
     cast: float
     tails: Sequence[float]
+    head_in_block: bool
 
     def block(self, r: int, k: int, steps: int, staleness: int) -> Iterator[TimedAction]:
         """Yield the actions of block k of replica r."""
         cost, m = self.blocks[k], self.microbatches
+        hosts = self.head_in_block and k == len(self.blocks) - 1
         for action in block_actions(len(self.blocks), m, 0, steps, staleness):
             match action:
                 case Forward(step, i):
                     needs = ((("F", r, k - 1, step, i), self.hop),) if k else ()
                     yield TimedAction(("F", r, k, step, i), cost.forward, needs)
+                    if hosts:
+                        yield TimedAction(("E", r, step, i), self.head.update)
+                    if hosts and i == m - 1:
+                        yield TimedAction(("head", r, step), self.head.optimizer)
                 case Update(step, i):
-                    error = (("E", r, step, i), self.cast)
+                    error = (("E", r, step, i), 0.0 if hosts else self.cast)
                     yield TimedAction(("U", r, k, step, i), cost.update, (error,))
                 case Step(step):
                     last = (("U", other, k, step, m - 1) for other in range(self.replicas))
@@ -70,7 +77,7 @@ class _Errorcast:
                 for r in range(self.replicas):
                     needs = ((("F", r, k, step, i), self.hop),)
                     yield TimedAction(("E", r, step, i), self.head.update, needs)
-            yield TimedAction(("head", step), self.head.optimizer)
+            yield TimedAction(("head", 0, step), self.head.optimizer)
 
 
 def errorcast_step(
@@ -83,24 +90,27 @@ def errorcast_step(
     staleness: int = 0,
     rings: Sequence[Sequence[float]] = (),
     replicas: int = 1,
+    head_in_block: bool = False,
 ) -> float:
     """Return the seconds of a step of K blocks, in a pipeline that is full.
 
     samples: of a microbatch. m: microbatches of each replica.
     rings: for each block the seconds of its layers' sums over the replicas.
+    head_in_block: the head is in the last block's worker, otherwise in the coordinator.
     """
     count = len(blocks)
     tails = [exposed(cost, rings[k]) if rings else 0.0 for k, cost in enumerate(blocks)]
     hop = link.seconds(samples * sizes.between)
-    cast = ceil(log2(count + 1)) * link.seconds(samples * sizes.error)
-    simulated = _Errorcast(blocks, head, m, replicas, hop, cast, tails)
+    receivers = count - 1 if head_in_block else count
+    cast = ceil(log2(receivers + 1)) * link.seconds(samples * sizes.error)
+    simulated = _Errorcast(blocks, head, m, replicas, hop, cast, tails, head_in_block)
     full = 2 + staleness  # steps until the pipeline is full
     steps = full + 2 * (staleness + 1)
     workers = [
         simulated.block(r, k, steps, staleness) for r in range(replicas) for k in range(count)
     ]
-    at = run([*workers, simulated.coordinator(steps)])
-    return (at["head", steps - 1] - at["head", full - 1]) / (steps - full)
+    at = run(workers if head_in_block else [*workers, simulated.coordinator(steps)])
+    return (at["head", 0, steps - 1] - at["head", 0, full - 1]) / (steps - full)
 
 
 def pipeline_step(

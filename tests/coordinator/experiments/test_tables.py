@@ -10,8 +10,14 @@ from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.scaling import Prediction
 
 ROWS: list[tuple[int, int, Prediction | str]] = [
-    (1, 1, Prediction(1, 1, 2, 1.234, 0.98, dict.fromkeys(PIPELINES, None), 1234.0, 5e8)),
-    (1024, 2, Prediction(1024, 2, 2048, 0.1, 0.98, dict.fromkeys(PIPELINES, 1.5), 12.0, 5e8)),
+    (1, 1, Prediction(1, 1, "block", 2, 1.234, 0.98, dict.fromkeys(PIPELINES, None), 1234.0, 5e8)),
+    (
+        1024,
+        2,
+        Prediction(
+            1024, 2, "coordinator", 2048, 0.1, 0.98, dict.fromkeys(PIPELINES, 1.5), 12.0, 5e8
+        ),
+    ),
     (2048, 1, "the model has 1024 layers"),
 ]
 
