@@ -33,6 +33,7 @@ from dfa_speedup.simulation.link import Link
 from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.spans import bubble
 from dfa_speedup.workload import Configuration, Workload
+from workers.grid import HeadPlace
 from workers.trace import Span
 
 Progress = Callable[[str, int, int], None]
@@ -41,12 +42,16 @@ NO_LINK = Link(0.0, float("inf"))  # one worker, or not measured
 
 @dataclass(frozen=True)
 class Trial:
-    """Some steps: seconds of each but the first, losses, spans per worker, bytes of all workers."""
+    """Some steps: seconds of each but the first, losses, spans per worker, bytes of all workers.
+
+    head: where it was.
+    """
 
     seconds: list[float]
     losses: list[float]
     spans: list[list[Span]]
     bytes_per_step: int
+    head: HeadPlace
 
 
 class Errorcast(Protocol):
@@ -67,7 +72,7 @@ class Measured:
 
     failed: why it ran no longer in the rounds; what was measured before still counts.
     tried: seconds of the steps of the first trial. rounds: of each later one. ratios: a round's
-    median step over that of errorcast's trials before and after it.
+    median step over that of errorcast's trials before and after it. head: where errorcast had it.
     """
 
     configuration: Configuration
@@ -77,6 +82,7 @@ class Measured:
     bubbles: list[float] = field(default_factory=list)
     peak_memory_mb: float = 0.0
     bytes_per_step: int = 0
+    head: HeadPlace = "coordinator"
     reason: str = ""
     failed: str = ""
 
@@ -154,16 +160,16 @@ class Comparison:
                 self.costs.setdefault(cut, []).append(measured)
         self.link = self._workers.link()
 
-    def predicted(self, configuration: Configuration) -> float | None:
-        """Return the predicted seconds of a step, or None where the simulator cannot say.
+    def predicted(self, side: Measured) -> float | None:
+        """Return the predicted seconds of a side's step, or None where the simulator cannot say.
 
         It assumes a core (or GPU) for every worker.
         """
-        measured = self.costs.get(configuration.microbatches)
+        measured = self.costs.get(side.configuration.microbatches)
         if measured is None or (self.link == NO_LINK and self.blocks > 1):
             return None
         predictor = Predictor(self.workload, mean_costs(measured), self.link, self.blocks)
-        return predictor.side(configuration, self.blocks)
+        return predictor.side(side.configuration, self.blocks, side.head == "block")
 
     def _try(self, side: Measured, steps: int) -> None:
         """Run a configuration for the first time, for its memory too; or note why it cannot."""
@@ -175,7 +181,7 @@ class Comparison:
             if configuration.schedule == ERRORCAST:
                 cut = configuration.microbatches
                 trial, peak = self._errorcast.first_trial(self._workers, cut, steps + 1)
-                side.bytes_per_step = trial.bytes_per_step
+                side.bytes_per_step, side.head = trial.bytes_per_step, trial.head
                 side.tried, spans = trial.seconds, trial.spans
             else:
                 done, peak = self._workers.prepare(configuration, steps + 1)

@@ -8,12 +8,13 @@ from workers.grid import HeadPlace
 from workers.machine.cpus import usable_cpus
 from workers.placement import Worker
 
+AskedPlace = Literal["auto"] | HeadPlace
 _CLEARLY = 1.05  # by which the coordinator must be faster: it takes more messages
 
 
 def with_head_placed(
     plan: Plan,
-    asked: Literal["auto"] | HeadPlace,
+    asked: AskedPlace,
     workers: Sequence[Worker],
     node: str,
     coordinator_gpus: float,

@@ -45,7 +45,7 @@ def measure(
     payload = pack(workload, job.settings.working_dir)
     with ray_for(job.settings.blocks, resources.cpus, ray_address):
         workers = BenchWorkers(payload, job.settings.blocks, worker_resources, resources.timeout_s)
-        ours = ErrorcastSide(payload, resources.threads, resources.timeout_s)
+        ours = ErrorcastSide(payload, resources.threads, resources.timeout_s, resources.head)
         try:
             comparison = Comparison(workload, workers, ours, microbatches, progress)
             comparison.run(rounds, steps)

@@ -10,6 +10,7 @@ import ray
 import torch
 
 from coordinator.engine.evaluation import evaluate
+from coordinator.engine.head_place import AskedPlace, with_head_placed
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -18,6 +19,7 @@ from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.comparison import Trial
 from dfa_speedup.workload import Workload
 from dfa_tasks import Task
+from workers.grid import HeadPlace
 from workers.life.monitor import Monitor
 from workers.life.sign import Sign
 from workers.payload import PickledPayload
@@ -48,8 +50,11 @@ class StopCriterion:
 class Rank0:
     """The coordinator in an actor of its own, as in a real run."""
 
-    def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
+    def __init__(
+        self, workload: PickledPayload, threads: int, timeout_s: float, head: AskedPlace
+    ) -> None:
         self._threads, self._timeout_s, self._payload = threads, timeout_s, workload
+        self._head = head
         self._workload: Workload = workload.unpack()
         self._joined_pipeline: JoinedPipeline | None = None
 
@@ -70,7 +75,7 @@ class Rank0:
         spans = joined.pipeline.spans()
         seconds = [b - a for a, b in pairwise(marks)]
         each = (joined.bytes_sent() - sent) // steps
-        return Trial(seconds, losses, spans, each)
+        return Trial(seconds, losses, spans, each, joined.head)
 
     def time_to_target(
         self, workers: list[Worker], microbatches: int, criterion: PickledPayload
@@ -115,13 +120,20 @@ class Rank0:
             rule = replace(workload.rule, microbatches=m)
             ranges = tuple(partition(workload.costs, len(workers)))
             plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
-            head = Head(workload.model, workload.loss, rule)
+            node = ray.get_runtime_context().get_node_id()
+            plan = with_head_placed(plan, self._head, workers, node, coordinator_gpus=0.0)
             prefetcher = cast(Prefetcher, workload.batches(m))
             where = self._payload.folders, self._payload.working_dir
             model = PickledPayload.pack(workload.model, *where)
+            in_block = plan.head == "block"
+            head = (
+                PickledPayload.pack(workload.loss, *where)
+                if in_block
+                else Head(workload.model, workload.loss, rule)
+            )
             pipeline = Pipeline(workers, plan, model, head, prefetcher, self._timeout_s)
             pipeline.start(None)
-            self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher)
+            self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher, plan.head)
         return self._joined_pipeline
 
 
@@ -132,6 +144,7 @@ class JoinedPipeline:
     key: tuple[int, ...]
     pipeline: Pipeline
     prefetcher: Prefetcher
+    head: HeadPlace
     step: int = 0
 
     def bytes_sent(self) -> int:
@@ -142,9 +155,11 @@ class JoinedPipeline:
 class ErrorcastSide:
     """Starts rank 0 in its actor, and calls it."""
 
-    def __init__(self, workload: PickledPayload, threads: int, timeout_s: float) -> None:
+    def __init__(
+        self, workload: PickledPayload, threads: int, timeout_s: float, head: AskedPlace
+    ) -> None:
         actor: Any = ray.remote(num_cpus=0, concurrency_groups={"life": 1})(Rank0)
-        self._rank0: Any = actor.remote(workload, threads, timeout_s)
+        self._rank0: Any = actor.remote(workload, threads, timeout_s, head)
         self._timeout_s = timeout_s
         self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 

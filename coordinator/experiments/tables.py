@@ -75,8 +75,8 @@ def prediction_table(rows: "Sequence[tuple[int, int, Prediction | str]]") -> Wid
     found = [p for _, _, p in rows if not isinstance(p, str)]
     return WideTable(
         title="Predicted step of errorcast, and its speedup over each schedule, for K blocks and "
-        "R replicas; each at its best number of microbatches M. The head is in the last block, or a "
-        "worker of its own: then each schedule gets one more too",
+        "R replicas; each at its best number of microbatches M. The head is in the last block, or "
+        "a worker of its own: then each schedule gets one more too",
         keys=("K", "R"),
         first=("head", "M", "step, ms", "effic.", "MB each", "MB sent"),
         second=list(found[0].speedups) if found else [],

@@ -142,7 +142,7 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
     resources = contender.job.settings.resources
     with contender.workers() as (workers, payload):
         folder = contender.job.settings.working_dir
-        side = ErrorcastSide(payload, resources.threads, resources.timeout_s)
+        side = ErrorcastSide(payload, resources.threads, resources.timeout_s, resources.head)
         try:
             return side.time_to_target(workers, microbatches, pack(contender.criterion, folder))
         finally:

@@ -72,7 +72,7 @@ def _predicted(comparison: Comparison, side: Measured) -> float | None:
     """Return milliseconds; None where the simulator cannot say, or workers outnumber the cores."""
     if side.reason or comparison.blocks > usable_cpus():
         return None
-    seconds = comparison.predicted(side.configuration)
+    seconds = comparison.predicted(side)
     return None if seconds is None else round(1e3 * seconds, 3)
 
 
@@ -91,6 +91,7 @@ def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
     return {
         "batch_size": workload.batch_size,
         "blocks": blocks,
+        "head": comparison.best(ERRORCAST).head,
         "stopped": comparison.stopped and (str(comparison.stopped) or "interrupted"),
         "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
         "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),

@@ -32,12 +32,17 @@ class Predictor:
     link: Link
     simulated: int = 32
 
-    def side(self, configuration: Configuration, workers: int) -> float | None:
-        """Return the seconds of a step of a comparison's side, or None where it is unknown."""
+    def side(
+        self, configuration: Configuration, workers: int, in_block: bool = False
+    ) -> float | None:
+        """Return the seconds of a step of a comparison's side, or None where it is unknown.
+
+        in_block: errorcast's head is in the last block's worker.
+        """
         name, m = configuration.schedule, configuration.microbatches
         samples = self.workload.batch_size // m
         if name == ERRORCAST:
-            return self.errorcast(workers, samples, m)
+            return self.errorcast(workers, samples, m, in_block=in_block)
         if name in PIPELINES:
             return self.pipeline(name, workers, samples, m)
         if name == DATA_PARALLEL and m == 1:

@@ -76,7 +76,7 @@ class Sides:
     def trial(self, _: Any, microbatches: int, steps: int) -> Trial:
         del microbatches
         self._calls(ERRORCAST)
-        return Trial([0.01] * (steps - 1), [], [t.spans for t in self._trained(steps)], 0)
+        return Trial([0.01] * (steps - 1), [], [t.spans for t in self._trained(steps)], 0, "block")
 
     def first_trial(self, _: Any, microbatches: int, steps: int) -> tuple[Trial, float]:
         return self.trial(_, microbatches, steps), 1.0
