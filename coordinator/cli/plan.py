@@ -15,6 +15,13 @@ def plan(
         "1,2,4,8,...,1024"
     ),
     replicas: Annotated[str, Option(help="Numbers of copies of every block.")] = "1",
+    workers: Annotated[
+        str | None,
+        Option(
+            help="Numbers of workers, instead of blocks and replicas: for each, the fastest K, R "
+            "and place of the head."
+        ),
+    ] = None,
     link: Annotated[
         str, Option(help="Bandwidth between workers, bits per second: 100Gb/s.")
     ] = "100Gb/s",
@@ -29,16 +36,18 @@ def plan(
     from rich.console import Console
 
     from coordinator.cli.units import bits_per_second, doubling, seconds
-    from coordinator.experiments.prediction import predict
+    from coordinator.experiments.prediction import predict, predict_fastest
     from coordinator.experiments.tables import prediction_table
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, whole_numbers
     from dfa_speedup.simulation.link import Link
 
     numbers, copies = doubling("blocks", blocks), whole_numbers("replicas", replicas)
+    counts = None if workers is None else doubling("workers", workers)
     if task == "mlp":  # by default, a network with a layer for every block
-        layers = max(8, *numbers) if layers is None else layers
-        batch_size = batch_size or str(max(512, 4 * max(numbers) * max(copies)))
+        layers = max(8, *(counts or numbers)) if layers is None else layers
+        most = max(counts) if counts else max(numbers) * max(copies)
+        batch_size = batch_size or str(max(512, 4 * most))
     flags: dict[str, Any] = {
         "batch_size": batch_size,
         "data_dir": data_dir,
@@ -49,7 +58,12 @@ def plan(
     wire = Link(seconds("latency", latency), bits_per_second("link", link) / 8)
     console = Console()
     with console.status("measuring the layers"):
-        predictions = predict(resolve(task, settings), numbers, copies, wire)
+        job = resolve(task, settings)
+        predictions = (
+            predict(job, numbers, copies, wire)
+            if counts is None
+            else predict_fastest(job, counts, wire)
+        )
     console.print(prediction_table(predictions))
     console.print(
         "Assumptions: each worker has a core or GPU as fast as this one. Costs are proportional to "

@@ -25,7 +25,7 @@ from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.simulation.measuring import head_cost, layer_cost
 from dfa_speedup.simulation.prediction import Predictor
-from dfa_speedup.simulation.scaling import Prediction, predict_scaling
+from dfa_speedup.simulation.scaling import Prediction, predict_scaling, predict_workers
 from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
@@ -43,13 +43,24 @@ class _FirstOfItsKind:
 
 def predict(
     job: Job, blocks: Sequence[int], replicas: Sequence[int], link: Link
-) -> list[tuple[int, int, Prediction | str]]:
-    """Return (K, R, prediction or why there is none) for every number of blocks and replicas.
+) -> list[tuple[str, Prediction | str]]:
+    """Return (K and R, prediction or why there is none) for every number of blocks and replicas.
 
     Raises JobError when the parts of the job do not fit together.
     """
     predictor = _predictor(job, link)
-    return [(k, r, predict_scaling(predictor, k, r)) for k in blocks for r in replicas]
+    return [(f"K {k}, R {r}", predict_scaling(predictor, k, r)) for k in blocks for r in replicas]
+
+
+def predict_fastest(
+    job: Job, workers: Sequence[int], link: Link
+) -> list[tuple[str, Prediction | str]]:
+    """Return (N, prediction of the fastest shape or why there is none) for N workers.
+
+    Raises JobError when the parts of the job do not fit together.
+    """
+    predictor = _predictor(job, link)
+    return [(f"{n} workers", predict_workers(predictor, n)) for n in workers]
 
 
 def _predictor(job: Job, link: Link) -> Predictor:

@@ -70,29 +70,30 @@ def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def prediction_table(rows: "Sequence[tuple[int, int, Prediction | str]]") -> WideTable:
+def prediction_table(rows: "Sequence[tuple[str, Prediction | str]]") -> WideTable:
     """Return predictions as a table; the peers' columns are errorcast's speedup over each."""
-    found = [p for _, _, p in rows if not isinstance(p, str)]
+    found = [p for _, p in rows if not isinstance(p, str)]
     return WideTable(
         title="Predicted step of errorcast, and its speedup over each schedule, for K blocks and "
         "R replicas; each at its best number of microbatches M. The head is in the last block, or "
         "a worker of its own: then each schedule gets one more too",
         keys=("K", "R"),
-        first=("head", "M", "step, ms", "effic.", "MB each", "MB sent"),
+        first=("head", "M", "step, ms", "set by", "effic.", "MB each", "MB sent"),
         second=list(found[0].speedups) if found else [],
         rows=[_prediction_row(p) for p in found],
-        notes=[f"K {k}, R {r}: {p}" for k, r, p in rows if isinstance(p, str)],
+        notes=[f"{what}: {p}" for what, p in rows if isinstance(p, str)],
     )
 
 
 def _prediction_row(found: "Prediction") -> list[str]:
     speedups = ["" if s is None else f"{s:.2f}x" for s in found.speedups.values()]
     return [
-        str(found.blocks),
-        str(found.replicas),
-        "block" if found.head == "block" else "own",
+        str(found.shape.blocks),
+        str(found.shape.replicas),
+        "block" if found.shape.head == "block" else "own",
         str(found.microbatches),
         f"{1e3 * found.seconds:,.2f}",
+        found.set_by,
         f"{found.efficiency:.1%}",
         f"{found.memory_mb:,.0f}",
         f"{found.bytes_per_step / 1e6:,.0f}",

@@ -7,18 +7,14 @@ from rich.console import Console
 
 from coordinator.experiments.tables import prediction_table
 from dfa_speedup.peers import PIPELINES
-from dfa_speedup.simulation.scaling import Prediction
+from dfa_speedup.simulation.scaling import Prediction, Shape
 
-ROWS: list[tuple[int, int, Prediction | str]] = [
-    (1, 1, Prediction(1, 1, "block", 2, 1.234, 0.98, dict.fromkeys(PIPELINES, None), 1234.0, 5e8)),
-    (
-        1024,
-        2,
-        Prediction(
-            1024, 2, "coordinator", 2048, 0.1, 0.98, dict.fromkeys(PIPELINES, 1.5), 12.0, 5e8
-        ),
-    ),
-    (2048, 1, "the model has 1024 layers"),
+SMALL, LARGE = Shape(1, 1, "block"), Shape(1024, 2, "coordinator")
+NONE, SAME = dict.fromkeys(PIPELINES, None), dict.fromkeys(PIPELINES, 1.5)
+ROWS: list[tuple[str, Prediction | str]] = [
+    ("K 1, R 1", Prediction(SMALL, 2, 1.234, 0.98, "block 1 + head", NONE, 1234.0, 5e8)),
+    ("K 1024, R 2", Prediction(LARGE, 2048, 0.1, 0.98, "waits", SAME, 12.0, 5e8)),
+    ("K 2048, R 1", "the model has 1024 layers"),
 ]
 
 
