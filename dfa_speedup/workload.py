@@ -29,6 +29,7 @@ class Workload:
     rule: each configuration replaces its `microbatches`.
     batches: opens the data, given the number of microbatches that each batch is cut into.
     profile: the model, measured layer by layer.
+    uncut: the batch must stay whole, such as a graph.
     """
 
     model: Model
@@ -37,6 +38,7 @@ class Workload:
     batches: Callable[[int], Batches]
     batch_size: int
     profile: ModelProfile
+    uncut: bool = False
 
     @property
     def costs(self) -> list[float]:

@@ -1,11 +1,16 @@
 """`errorcast train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coordinator.cli.options import BatchSize, Blocks, DataDir, Epochs, RayAddress, Set
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from coordinator.job.spec import Settings
 
 Option = typer.Option
 
@@ -24,6 +29,10 @@ def train(
     blocks: Blocks = None,
     replicas: Annotated[str | None, Option(help="Number of copies of every block.")] = None,
     microbatches: Annotated[str | None, Option(help="Number of equal parts of a batch.")] = None,
+    workers: Annotated[
+        int | None,
+        Option(help="Number of workers: the fastest blocks, replicas, microbatches.", min=1),
+    ] = None,
     batch_size: BatchSize = None,
     epochs: Epochs = None,
     seed: Annotated[
@@ -73,6 +82,8 @@ def train(
     if not task:
         raise JobError("which task? see `errorcast tasks`; to begin, try: errorcast train digits")
     console = Console()
+    if workers is not None:
+        settings = merge(settings, _for_workers(task, settings, workers, console))
     with TerminalViewer(console) as viewer:
         run = run_training(
             task,
@@ -92,3 +103,32 @@ def train(
             f"errorcast train {run.folder} --resume"
         )
         raise typer.Exit(130)
+
+
+def _for_workers(task: str, settings: "Settings", workers: int, console: "Console") -> "Settings":
+    """Return the settings with which so many workers are fastest, as predicted here; print them."""
+    from coordinator.experiments.prediction import fastest
+    from coordinator.job.resolve import resolve
+    from coordinator.job.spec import merge
+    from dfa_core import JobError
+
+    for name in ("blocks", "replicas", "microbatches"):
+        if name in settings:
+            raise JobError(f"workers: {workers} chooses {name} too; give one of both")
+    job = resolve(task, merge(settings, {"blocks": 1, "microbatches": 1}))
+    if job.task.fetch is not None:
+        job.task.fetch()
+    with console.status("measuring the layers"):
+        found = fastest(job, workers)
+    shape, cut = found.shape, found.microbatches * found.shape.replicas
+    head = "the last block" if shape.head == "block" else "the coordinator"
+    console.print(
+        f"{workers} worker(s): blocks {shape.blocks}, replicas {shape.replicas}, "
+        f"microbatches {cut}, head in {head}; predicted {1e3 * found.seconds:,.1f} ms a step"
+    )
+    return {
+        "blocks": shape.blocks,
+        "replicas": shape.replicas,
+        "microbatches": cut,
+        "resources": {"head": shape.head},
+    }

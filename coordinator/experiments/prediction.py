@@ -11,6 +11,7 @@ from dfa_core import (
     Activations,
     ActivationSpec,
     Head,
+    JobError,
     Layer,
     LearningRule,
     Model,
@@ -29,6 +30,7 @@ from dfa_speedup.simulation.scaling import Prediction, predict_scaling, predict_
 from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
+_NEAR = Link(latency_s=100e-6, bytes_per_s=1.25e9)  # gloo between processes, or 10 Gb/s
 _SAMPLES = 128  # of the microbatch that layers are measured with
 
 
@@ -63,6 +65,17 @@ def predict_fastest(
     return [(f"{n} workers", predict_workers(predictor, n)) for n in workers]
 
 
+def fastest(job: Job, workers: int) -> Prediction:
+    """Return the fastest shape of N workers on this machine, or on one like it.
+
+    Raises JobError when there is none.
+    """
+    [(_, found)] = predict_fastest(job, [workers], _NEAR)
+    if isinstance(found, str):
+        raise JobError(f"workers: {workers}: {found}")
+    return found
+
+
 def _predictor(job: Job, link: Link) -> Predictor:
     """Measure every kind of layer once, however many of it the model has."""
     settings, model = job.settings, job.model
@@ -92,7 +105,8 @@ def _predictor(job: Job, link: Link) -> Predictor:
         loss=loss,
     )
     batches = OneBatch(x, target).opener()
-    workload = Workload(model, loss, rule, batches, settings.batch_size, measured)
+    uncut = job.task.full_batch
+    workload = Workload(model, loss, rule, batches, settings.batch_size, measured, uncut)
     return Predictor(workload, costs, link)
 
 

@@ -79,6 +79,7 @@ def predict_workers(predictor: Predictor, workers: int) -> Prediction | str:
     Each schedule has its own fastest K and R of as many workers.
     """
     layers, batch = len(predictor.workload.model.layers), predictor.workload.batch_size
+    batch = 1 if predictor.workload.uncut else batch  # which only one replica can have
     grids = {n: _grids(n, layers, batch) for n in (workers, workers - 1)}
     shapes = [Shape(k, r, "block") for k, r in grids[workers]]
     shapes += [Shape(k, r, "coordinator") for k, r in grids[workers - 1]]
@@ -99,9 +100,10 @@ def _grids(workers: int, most_blocks: int, batch: int) -> list[tuple[int, int]]:
     return [(k, workers // k) for k in blocks if workers % k == 0 and batch % (workers // k) == 0]
 
 
-def _cuts(blocks: int, batch: int) -> list[int]:
+def _cuts(workload: Workload, blocks: int, batch: int) -> list[int]:
     """Return the numbers of microbatches to try; batch: of a replica."""
-    return [m for m in range(1, _MOST * blocks + 1) if batch % m == 0]
+    most = 1 if workload.uncut else _MOST * blocks
+    return [m for m in range(1, most + 1) if batch % m == 0]
 
 
 def _tried(predictor: Predictor, shapes: Sequence[Shape]) -> dict[tuple[Shape, int], float]:
@@ -113,7 +115,7 @@ def _tried(predictor: Predictor, shapes: Sequence[Shape]) -> dict[tuple[Shape, i
         )
         for shape in shapes
         for batch in (whole // shape.replicas,)
-        for m in _cuts(shape.blocks, batch)
+        for m in _cuts(predictor.workload, shape.blocks, batch)
     }
 
 
@@ -127,7 +129,7 @@ def _prediction(
         times = [
             predictor.pipeline(name, k, workload.batch_size // r // cut, cut, r)
             for k, r in stages
-            for cut in _cuts(k, workload.batch_size // r)
+            for cut in _cuts(workload, k, workload.batch_size // r)
         ]
         speedups[name] = min((t / seconds for t in times if t is not None), default=None)
     batch = workload.batch_size // replicas

@@ -8,6 +8,8 @@ import safetensors.torch
 from support.command_line import run_errorcast
 from support.runs import weights
 
+from coordinator.job.spec import to_settings
+from coordinator.runs.run_folder import RunFolder
 from dfa_tasks import INSTALLED
 
 QUICK = ("--epochs", "2", "--set", "log_every=1", "--set", "options.width=64")
@@ -66,6 +68,23 @@ def test_export_writes_the_weights(whole_run: tuple[Path, str], tmp_path: Path) 
     assert sorted(exported) == sorted(weights(run))
     assert exported["layers.0.0.weight"].shape == (64, 64)
     assert exported["head.weight"].shape == (10, 64)
+
+
+def test_a_number_of_workers_chooses_their_shape(a_ray: None, tmp_path: Path) -> None:
+    done = run_errorcast(
+        "train", "digits", "--workers", "2", "--run-dir", "two", "--epochs", "1", cwd=tmp_path
+    )
+    assert done.code == 0, done.err
+    assert "2 worker(s): blocks " in done.out
+    chosen = to_settings(RunFolder(tmp_path / "two").spec())
+    workers = chosen["blocks"] * chosen["replicas"]
+    assert workers + (chosen["resources"]["head"] == "coordinator") == 2
+
+
+def test_workers_and_blocks_are_not_given_both(tmp_path: Path) -> None:
+    done = run_errorcast("train", "digits", "--workers", "2", "--blocks", "2", cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "workers: 2 chooses blocks too; give one of both" in done.err
 
 
 @pytest.mark.parametrize("method", ["bp", "shallow"])

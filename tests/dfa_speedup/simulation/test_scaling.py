@@ -74,6 +74,13 @@ def test_more_workers_are_never_slower_and_nearly_as_many_times_as_fast(head_s: 
     assert seconds[1] / seconds[8] >= 0.8 * 8
 
 
+def test_a_batch_that_must_stay_whole_is_neither_cut_nor_shared() -> None:
+    of = predictor(0.1)
+    whole = replace(of, workload=replace(of.workload, uncut=True))
+    one = found(predict_workers(whole, 4))
+    assert (one.shape.blocks, one.shape.replicas, one.microbatches) == (4, 1, 1)
+
+
 def test_a_machine_that_no_shape_fills_is_said() -> None:
     assert predict_workers(predictor(0.1), 13 * 17) == (
         "no K of at most 4 layers times an R that divides the batch of 64 makes 221 workers"
