@@ -130,6 +130,8 @@ class Head(TrainedModule):
     def evaluate(self, h: Activations) -> Tensor:
         """Return the head's output in evaluation mode (no dropout, fixed statistics).
 
+        It has memory of its own: a head may give a buffer that it uses again.
+
         A module that draws here too draws the same numbers in every call.
 
         Raises JobError if the head fails.
@@ -137,7 +139,7 @@ class Head(TrainedModule):
         seed = derive(self.rule.seed, "evaluate", "head")
         try:
             with self.evaluating(), drawing_from(seed, self.draws):
-                return self._output(h, self._evaluation_inputs)
+                return self._output(h, self._evaluation_inputs).clone()
         except Exception as error:
             came = described(tensors(h))
             raise JobError(f"{self.label} fails on an input of {came}: {reason(error)}") from error

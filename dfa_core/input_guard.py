@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from dfa_core.errors import JobError
@@ -32,6 +33,9 @@ class InputGuard:
         before = [tensor._version for tensor in used]
         yield used
         changed = [tensor._version for tensor in used] != before
+        if self._works_in_place is None:  # not all code counts versions: x.data, x.numpy()
+            pairs = zip(used, inputs, strict=True)
+            changed = changed or not all(torch.equal(a, b) for a, b in pairs)
         if changed and self._works_in_place is False:
             raise JobError(
                 f"{self._label} changed its input in place, and did not in its first call; let it "

@@ -83,9 +83,11 @@ def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def build_optimizer(
-    spec: OptimizerSpec, parameters: Iterable[nn.Parameter]
+    spec: OptimizerSpec, parameters: Iterable[nn.Parameter], sparse: bool = False
 ) -> torch.optim.Optimizer | None:
     """Build the optimizer of one layer, or None if the layer has nothing to train.
+
+    sparse: some gradients are sparse, which no fused implementation takes.
 
     The fused implementation is used if torch has one, unless the options say otherwise: on a CPU
     a step of Adam then takes a quarter of the time.
@@ -110,7 +112,8 @@ def build_optimizer(
     if "fused" in known and "foreach" not in options:
         # a fused kernel ignores strides, and pairs weights with the wrong gradients if theirs
         # differ (torch 2.13); autograd gives gradients the strides of contiguous weights
-        options.setdefault("fused", all(p.is_contiguous() for p in trained))
+        fits = all(p.is_contiguous() and p.is_floating_point() for p in trained)
+        options.setdefault("fused", fits and not sparse)
     try:
         optimizer: torch.optim.Optimizer = _without_compiler(cls)(trained, lr=spec.lr, **options)
         return optimizer

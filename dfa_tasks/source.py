@@ -140,7 +140,7 @@ def pick(dataset: Dataset[Any], indices: Tensor, seed: int = 0) -> Batch:
     """
     held = tensors_of(dataset)
     if held is not None:
-        x, target = (tensor[indices] for tensor in held)
+        x, target = (tensor[indices].detach() for tensor in held)
         return x, target
     samples = _samples(dataset, indices, seed)
     try:
@@ -156,7 +156,7 @@ def pick(dataset: Dataset[Any], indices: Tensor, seed: int = 0) -> Batch:
                 f"tensor: join what belongs to it in the dataset, and take it apart in the "
                 f"{'first layer' if what == 'input' else 'loss'}"
             )
-    return x, target
+    return x.detach(), target.detach()
 
 
 def _sample(dataset: Dataset[Any], index: int) -> Sequence[Any]:

@@ -48,6 +48,8 @@ def _scores(engine: Engine, task: Task, data: Dataset[Any], seed: int) -> dict[s
                 mean.add(output, target)
         if task.global_metrics or any(mean.at_once for mean in means.values()):
             kept.append((output, target))
+        else:
+            kept.clear()
     whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
     with drawing_from(seed):
         values = {name: mean.value(*whole) for name, mean in means.items()}

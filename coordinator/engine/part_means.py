@@ -19,29 +19,40 @@ class PartMean:
     A part weighs as many samples as it has, and for the loss what the loss says. A metric that
     masks or weighs samples by their targets has the weights of the loss, where these fit.
     Otherwise it is no mean over parts, and is computed for all of them at once.
+
+    Whether it is a mean shows in the first part whose halves give different numbers. Until then,
+    and if there is none, it needs all outputs.
     """
 
     def __init__(self, measure: Measure, loss: WeightedLoss, is_loss: bool = False) -> None:
         """measure: a metric, or the loss itself, as a function that returns a number."""
         self._measure, self._loss = measure, loss
         self._weigh: Weigh | None = loss.weigh if is_loss else len
-        self._known = is_loss
+        self._known = self._shown = is_loss
         self._parts: list[tuple[float, float]] = []  # (mean, weight)
+        self._added = 0
 
     @property
     def at_once(self) -> bool:
-        """Return whether it needs all outputs at once; known after the first part."""
-        return self._weigh is None
+        """Return whether it needs all outputs at once, as far as the parts have shown."""
+        return self._weigh is None or not self._shown
 
     def add(self, output: Tensor, target: Tensor) -> None:
         """Take in the next part."""
-        value = self._measure(output, target) if self._known else self._first(output, target)
+        self._added += 1
+        if not self._known:
+            value = self._first(output, target)
+        else:
+            value = self._measure(output, target)
+            if not self._shown and self._weigh is not None:
+                self._settle(self._weigh, value, output, target)
         if self._weigh is not None:
             self._parts.append((value, self._weigh(target)))
 
     def value(self, output: Tensor | None = None, target: Tensor | None = None) -> float:
         """Return the mean over all parts; output, target: of all samples, where it needs them."""
-        if output is not None and target is not None and self.at_once:
+        known = self._added == 1 and bool(self._parts)
+        if output is not None and target is not None and self.at_once and not known:
             return self._measure(output, target)
         total = sum(weight for _, weight in self._parts)
         if not total:  # what the measure says of nothing
@@ -55,20 +66,28 @@ class PartMean:
         with use:
             value = self._measure(output, target)
         masks = use.uneven or bool(use.means)
-        weigh: Weigh = self._loss.weigh if masks else len
-        fits = not masks if len(target) == 1 else self._fits(weigh, value, output, target)
-        self._weigh = weigh if fits else None
+        self._settle(self._loss.weigh if masks else len, value, output, target)
         return value
 
-    def _fits(self, weigh: Weigh, value: float, output: Tensor, target: Tensor) -> bool:
-        """Return whether the weights give the mean of a part from the means of its halves."""
+    def _settle(self, weigh: Weigh, value: float, output: Tensor, target: Tensor) -> None:
+        """See whether these weights give the mean of a part from the means of its halves."""
+        fits = None if len(target) == 1 else self._fits(weigh, value, output, target)
+        self._shown = fits is not None
+        self._weigh = None if fits is False else weigh
+
+    def _fits(self, weigh: Weigh, value: float, output: Tensor, target: Tensor) -> bool | None:
+        """Return whether the mean fits; None where the halves are too alike to show it."""
         halves = torch.arange(len(target)).tensor_split(2)
-        parts = [(half, weigh(target[half])) for half in halves]
-        total = sum(weight for _, weight in parts)
+        weights = [weigh(target[half]) for half in halves]
         try:
-            terms = [w * self._measure(output[half], target[half]) for half, w in parts if w]
+            means = [
+                self._measure(output[half], target[half]) if weight else 0.0
+                for half, weight in zip(halves, weights, strict=True)
+            ]
         except Exception:  # noqa: BLE001  # it needs more: samples of each class, for instance
             return False
-        if not total or isnan(value):
-            return True
-        return isclose(sum(terms) / total, value, rel_tol=1e-5, abs_tol=1e-9)
+        if not sum(weights) or isnan(value):
+            return None
+        terms = (mean * weight for mean, weight in zip(means, weights, strict=True))
+        fits = isclose(sum(terms) / sum(weights), value, rel_tol=1e-5, abs_tol=1e-9)
+        return None if fits and (not all(weights) or means[0] == means[1]) else fits

@@ -80,7 +80,7 @@ def _two_tensors(step: int, batch: object) -> tuple[Tensor, Tensor]:
     parts = batch if isinstance(batch, list | tuple) else ()
     if len(parts) == 2 and all(isinstance(part, Tensor) and part.dim() > 0 for part in parts):
         x, target = parts
-        return x, target
+        return x.detach(), target.detach()  # a graph of the user's would be run through again
     kinds = f" of {', '.join(type(part).__name__ for part in parts)}" if parts else ""
     raise JobError(
         f"the training data of step {step} is a {type(batch).__name__}{kinds}; batch(step) returns "

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import ray
+
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -49,17 +51,17 @@ def kept_from_ray() -> Iterator[None]:
     """Start Ray inside the block: SIGHUP is kept from its processes, and SIGTERM from Ray.
 
     A closed terminal sends SIGHUP to all processes that were started from it. The run needs Ray's
-    until its state is saved, and ends them then; they inherit that it is blocked. At SIGTERM, Ray
-    would end the driver at once.
+    until its state is saved, and ends them then; they inherit that it is blocked. At SIGTERM, a
+    handler of Ray's, which ray.init would set, would end the driver at once.
     """
-    handler = signal.getsignal(signal.SIGTERM)
+    sets_handler = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if callable(handler) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        ray._private.utils.set_sigterm_handler = sets_handler
 
 
 def hung_up(number: int) -> bool:

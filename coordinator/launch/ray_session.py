@@ -20,6 +20,7 @@ from workers.machine.ray_folder import check_sockets, default_folder
 from workers.machine.ray_settings import RAY_SETTINGS, START_S
 
 _REACH_S = 10.0
+_STARTS = 3
 _LOOK_S = 0.1
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
@@ -64,18 +65,22 @@ def _start(workers: int, cpus: float) -> None:
         os.environ.setdefault(name, setting)
     folder = default_folder()
     check_sockets(folder)
-    try:
-        with _time_to_start():
-            ray.init(
-                address="local",  # not a cluster that happens to run on this machine
-                num_cpus=max(usable_cpus(), ceil(workers * cpus)),
-                _temp_dir=str(folder),
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **_QUIET,
-            )
-    except Exception as error:
-        raise JobError(f"Ray could not be started on this machine: {error}") from error
+    for left in reversed(range(_STARTS)):
+        try:
+            with _time_to_start():
+                ray.init(
+                    address="local",  # not a cluster that happens to run on this machine
+                    num_cpus=max(usable_cpus(), ceil(workers * cpus)),
+                    _temp_dir=str(folder),
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    **_QUIET,
+                )
+            return
+        except Exception as error:
+            if left == 0 or not raylet_died():
+                raise JobError(f"Ray could not be started on this machine: {error}") from error
+            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -90,7 +95,7 @@ def _time_to_start() -> Iterator[None]:
             try:
                 return get_node(gcs_address, node_id)
             except RuntimeError:  # it has not started yet
-                if monotonic() > deadline:
+                if monotonic() > deadline or raylet_died():
                     raise
                 sleep(_LOOK_S)
 
@@ -99,6 +104,21 @@ def _time_to_start() -> Iterator[None]:
         yield
     finally:
         services.get_node = get_node
+
+
+def raylet_died() -> bool:
+    """Return whether a node's process that this process has started is dead.
+
+    On a very busy machine it gives up after 30 s if another process of Ray's has not started yet;
+    ray.init itself would go on to wait for it.
+    """
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(") ")
+            state, parent = rest.split()[:2]
+            if name == "raylet" and state == "Z" and int(parent) == os.getpid():
+                return True
+    return False
 
 
 def _join(address: str) -> None:

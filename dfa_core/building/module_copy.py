@@ -2,23 +2,28 @@
 
 import copy
 import weakref
+from typing import Any
 
 from torch import Tensor, nn
 
+from dfa_core.building.rebound import rebind_functions
 from dfa_core.errors import JobError
 
 _USED: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()  # what cannot be copied and was handed out
 
 
 def own_copy(module: nn.Module) -> nn.Module:
-    """Return a copy with the same weights, buffers and modes, without gradients.
+    """Return a copy with the same weights, buffers, modes and hooks, without gradients.
 
     A module that cannot be copied is returned itself, once.
 
     Raises JobError if that module comes a second time.
     """
+    copies: dict[int, Any] = {**_computed_tensors(module)}
     try:
-        return copy.deepcopy(module, _computed_tensors(module))
+        copied = copy.deepcopy(module, copies)
+        rebind_functions(module, copied, copies)
+        return copied
     except Exception as error:  # any that a member's own __deepcopy__ raises
         if module in _USED:
             raise JobError(

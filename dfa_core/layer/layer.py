@@ -43,6 +43,11 @@ class Layer(TrainedModule):
         self._signals = LearningSignals(module, index, self.label, rule)
         self._learned = LearnedMatrices(self, self.feedback)
         self._open = OpenWeights(self.parameters)
+        if rule.staleness and any(p._backward_hooks for p in self.parameters.values()):
+            raise JobError(
+                f"staleness: {self.label} has hooks on its weights, and delayed mode computes with "
+                f"copies of them; set it to 0, or let the forward do what the hooks do"
+            )
 
     @property
     def feedback(self) -> list[Feedback]:
@@ -89,6 +94,9 @@ class Layer(TrainedModule):
             h = self._call(inputs, weights)
         outputs = self._output_check.check(h, len(inputs[0]), training)
         outputs = passed_on(outputs, self.rule.activations)
+        # without a graph, it may be a buffer that the layer uses again in the next microbatch
+        if training:
+            outputs = tuple(t if t.requires_grad else t.clone() for t in outputs)
         return outputs if isinstance(h, tuple) else outputs[0]
 
     def _call(self, inputs: Sequence[Tensor], weights: dict[str, Tensor] | None) -> object:

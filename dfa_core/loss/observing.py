@@ -28,8 +28,11 @@ _ELEMENTWISE = {
 }
 # what changes its first tensor, besides functions whose names end with an underscore
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
-# what turns tensors into other things; a truth value only decides which way to go
-_NUMBERS = {"item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__"}
+# what turns values into other things; a truth value only decides which way to go
+_NUMBERS = {
+    *("nonzero", "argwhere", "unique", "masked_select"),  # tensors whose size the values decide
+    *("item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__"),
+}
 
 
 @dataclass(frozen=True)

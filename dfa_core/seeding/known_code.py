@@ -44,7 +44,7 @@ def _of_module(module: nn.Module) -> Iterator[Draws]:
         yield Draws.NOTHING
     else:
         yield Draws.TORCH if where.startswith(_TORCH_ALONE) else Draws.ANYTHING
-    if module._forward_hooks or module._forward_pre_hooks:
+    if module._forward_hooks or module._forward_pre_hooks or _has_backward_hooks(module):
         yield Draws.ANYTHING
     for held in vars(module).values():
         if callable(held) and not isinstance(held, type):
@@ -66,4 +66,13 @@ def _of_function(function: Any) -> Draws:
 
 def _has_hooks_for_all() -> bool:
     """Return whether someone has registered hooks that every module calls."""
-    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+    hooks = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    return any(getattr(torch_module, f"_global_{kind}") for kind in hooks)
+
+
+def _has_backward_hooks(module: nn.Module) -> bool:
+    weights = module.parameters(recurse=False)
+    of_weights = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return bool(module._backward_hooks or module._backward_pre_hooks) or any(
+        getattr(weight, kind, None) for weight in weights for kind in of_weights
+    )

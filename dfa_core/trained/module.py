@@ -34,22 +34,30 @@ class TrainedModule:
         """
         self.name = name
         self.rule = rule
+        _check_state(name, module)
         self.module = module  # in its submodules' own modes: a frozen batch norm only evaluates
         self.device = torch.device("cpu")
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.parameters: dict[str, Tensor] = {**trained}
-        self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values())
+        sparse = any(getattr(part, "sparse", False) is True for part in module.modules())
+        self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values(), sparse)
         self._skipped = SkippedBatches(module)
         self.draws = draws_of(module)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Put the module into evaluation mode, and each submodule back into its own afterwards."""
+        """Put the module into evaluation mode, and each submodule back into its own afterwards.
+
+        A module's own train(), which may set more than the mode, is called for both.
+        """
         modes = [(module, module.training) for module in self.module.modules()]
         self.module.eval()
         try:
             yield
         finally:
+            for module, training in modes:
+                if type(module).train is not nn.Module.train:
+                    module.train(training)
             for module, training in modes:
                 module.training = training
 
@@ -210,3 +218,13 @@ class TrainedModule:
                 state.setdefault(names.index(name), {})[slot] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _check_state(name: str, module: nn.Module) -> None:
+    """Raise JobError for a state that only pickle could save."""
+    for key, value in module.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise JobError(
+                f"{name}: its extra state '{key}' is a {type(value).__name__}, and a checkpoint "
+                f"holds tensors alone; let get_extra_state() return a tensor"
+            )

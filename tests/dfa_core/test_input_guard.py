@@ -1,5 +1,7 @@
 """What works in place changes copies; what does not gets the tensors themselves."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,3 +56,14 @@ def test_a_loss_may_work_in_place() -> None:
         x, target = (torch.randn(8, n, generator=generator) for n in (4, 2))
         losses.append([reference.train_step(step, x, target) for step in range(4)])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.data.mul_(2), lambda x: x.numpy().fill(3), lambda x: x.detach().add_(1)]
+)
+def test_a_change_that_no_version_counts_is_seen_too(change: Callable[[Tensor], object]) -> None:
+    guard, x = InputGuard("the metric"), torch.ones(3)
+    for _ in range(3):
+        with guard.given([x]) as (given,):
+            change(given)
+        assert torch.equal(x, torch.ones(3))
