@@ -157,3 +157,60 @@ def test_a_metric_that_works_in_place_spoils_no_other(tmp_path: Path) -> None:
     assert scores["changing"] == pytest.approx(scores["plain"])
     assert scores["accuracy"] > 0.7
     assert scores["least"] == scores["again"] > 1
+
+
+def recall_of_3(output: Tensor, target: Tensor) -> float:
+    hits = ((output.argmax(1) == 3) & (target == 3)).sum()
+    return float(hits / (target == 3).sum().clamp(min=1))
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 8, 32])
+def test_a_metric_that_the_first_parts_say_nothing_about_is_that_of_the_whole(
+    at_once: int,
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 4, (32,), generator=g).sort().values
+    data = TensorDataset(torch.randn(32, 4, generator=g), target)
+    task = Task(
+        nn.Sequential(),
+        nn.functional.cross_entropy,
+        Splits(data, data),
+        {"recall": recall_of_3, "constant": lambda _, __: 0.25, "accuracy": accuracy},
+        evaluated_at_once=at_once,
+    )
+    engine: Any = Given(settled(nn.functional.cross_entropy, data.tensors[0][:8], [target[:4]]))
+    found = evaluate(engine, task, data, seed=0)
+    assert found["recall"] == pytest.approx(recall_of_3(*data.tensors))
+    assert found["accuracy"] == pytest.approx(float(accuracy(*data.tensors)))
+    assert found["constant"] == 0.25
+
+
+def counted(output: Tensor, target: Tensor) -> Tensor:
+    valid = target >= 0
+    losses = nn.functional.cross_entropy(output[valid], target[valid], reduction="sum")
+    return losses / len(valid.nonzero())
+
+
+def test_a_mask_that_the_first_batch_does_not_use_is_noticed() -> None:
+    """Its microbatches would count the same otherwise, also in a batch that does use it."""
+    g = torch.Generator().manual_seed(0)
+    output, target = torch.randn(8, 4, generator=g), torch.randint(0, 4, (8,), generator=g)
+    found = settled(counted, output, target.split(4))
+    rare = torch.where(torch.arange(8) < 3, -1, target)
+    halves = list(zip(output.split(4), rare.split(4), strict=True))
+    weights = [found.weigh(of) for _, of in halves]
+    mean = sum(w * float(counted(o, t)) for w, (o, t) in zip(weights, halves, strict=True))
+    assert found.flaw or mean / sum(weights) == pytest.approx(float(counted(output, rare)))
+
+
+def test_samples_that_require_gradients_are_data_as_any_other(tmp_path: Path) -> None:
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    scores = []
+    for given in (x, x.clone().requires_grad_()):
+        data = Splits(*[TensorDataset(given, (x[:, 0] > 0).long())] * 2)
+        net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+        task = Task(net, nn.functional.cross_entropy, data)
+        folder = tmp_path / f"{given.requires_grad}"
+        scores.append(train_here(task, folder, method="bp", epochs=2, batch_size=16).metrics)
+    assert scores[0].keys() == scores[1].keys()
+    assert all(value == value for value in scores[1].values())  # noqa: PLR0124
