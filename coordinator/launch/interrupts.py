@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import ray
-
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -54,6 +52,8 @@ def kept_from_ray() -> Iterator[None]:
     until its state is saved, and ends them then; they inherit that it is blocked. At SIGTERM, a
     handler of Ray's, which ray.init would set, would end the driver at once.
     """
+    import ray  # not for `errorcast --help`
+
     sets_handler = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda _: None
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

@@ -55,7 +55,7 @@ def sides(a_ray: None) -> Iterator[tuple[Workload, BenchWorkers, ErrorcastSide]]
     workload = case_of(NETWORKS["mlp"], rule("sgd", M))
     payload = PickledPayload.pack(workload)
     workers = BenchWorkers(payload, 2, WorkerResources(), timeout_s=60)
-    ours = ErrorcastSide(payload, threads=1, timeout_s=60)
+    ours = ErrorcastSide(payload, threads=1, timeout_s=60, head="auto")
     yield workload, workers, ours
     ours.stop()
     workers.stop()
@@ -208,7 +208,7 @@ def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     payload = PickledPayload.pack(workload)
     workers = BenchWorkers(payload, 2, WorkerResources(), timeout_s=60)
-    ours = ErrorcastSide(payload, threads=1, timeout_s=60)
+    ours = ErrorcastSide(payload, threads=1, timeout_s=60, head="auto")
     try:
         with pytest.raises(PeerFailed, match="out of memory"):
             workers.train(Configuration("1F1B", M), 0, 1)

@@ -219,7 +219,7 @@ def test_delayed_mode_gives_the_references_bits(
 def test_on_one_node_the_ranks_listen_on_loopback_alone(four_workers: list[Worker]) -> None:
     with pipeline(four_workers, "mlp", rule(), 2) as engine:
         engine.start(None)
-        ends = engine._workers.groups[0]._connections._ends.values()
+        ends = engine._workers.groups[0].blocks._connections._ends.values()
         assert len(ends) >= 2  # to either block
         assert {host for host, _ in itertools.chain(*ends)} == {"127.0.0.1"}
 

@@ -189,7 +189,8 @@ def test_one_request_id_is_one_job(client: Client) -> None:
 
 
 def test_a_running_job_shows_progress_between_events_and_its_timeline(client: Client) -> None:
-    job = client.submit(**{**LONG, "log_every": 100000}, blocks=2)
+    resources = {"head": "block"}
+    job = client.submit(**{**LONG, "log_every": 100000, "resources": resources}, blocks=2)
     seen = []
     for news in client.watch(job.id):
         if isinstance(news, Progress) and news.step > 0:
@@ -200,7 +201,8 @@ def test_a_running_job_shows_progress_between_events_and_its_timeline(client: Cl
     assert seen[0].step < seen[-1].step
     trace = json.loads(client.timeline(job.id, steps=2))
     computed = [e for e in trace["traceEvents"] if e["ph"] == "X" and e["name"] != "wait"]
-    assert {e["tid"] for e in computed} == {0, 1, 2}
+    assert {e["tid"] for e in computed} == {0, 1}  # the coordinator only feeds
+    assert [e["tid"] for e in computed if e["name"] == "head"] == [1] * 2 * 4
     steps = sorted({e["args"]["step"] for e in computed})
     assert len(steps) == 2
     for thread in (0, 1):
