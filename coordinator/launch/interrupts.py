@@ -52,8 +52,9 @@ def kept_from_ray() -> Iterator[None]:
     until its state is saved, and ends them then; they inherit that it is blocked. At SIGTERM, a
     handler of Ray's, which ray.init would set, would end the driver at once.
     """
-    import ray  # not for `errorcast --help`
+    import ray  # noqa: PLC0415  # `errorcast --help` does without
 
+    handler = signal.getsignal(signal.SIGTERM)
     sets_handler = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda _: None
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -62,6 +63,8 @@ def kept_from_ray() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         ray._private.utils.set_sigterm_handler = sets_handler
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def hung_up(number: int) -> bool:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import ray
 
 from coordinator.launch.interrupts import ended_as_by_ctrl_c, kept_from_ray, noted_interrupts
 
@@ -64,7 +65,9 @@ def test_nohup_is_respected() -> None:
 @pytest.mark.blocks
 def test_what_is_started_for_a_run_does_not_get_the_signal_of_its_terminal() -> None:
     with kept_from_ray():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
+        ray._private.utils.set_sigterm_handler(signal.SIG_DFL)  # while Ray starts
+        assert signal.getsignal(signal.SIGTERM) is received
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray may do otherwise
         code = "import os, signal; os.kill(os.getpid(), signal.SIGHUP); print(1)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert signal.getsignal(signal.SIGTERM) is received
