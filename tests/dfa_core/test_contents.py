@@ -79,6 +79,59 @@ def repeated() -> nn.Sequential:
     return nn.Sequential(line(), act, line(), act, line())
 
 
+def hooked() -> nn.Module:
+    module = line()
+    module.register_forward_hook(lambda _, __, h: h + 1)
+    module.weight.register_hook(lambda g: g / 2)  # type: ignore[no-untyped-call]
+    return module
+
+
+class HoldsFunction(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = line()
+        self.run = lambda x: torch.tanh(self.line(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+class OwnTrain(HoldsFunction):
+    def train(self, mode: bool = True) -> "OwnTrain":
+        super().train(mode)
+        self.scale = 2 if mode else 1
+        return self
+
+
+class Reusing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.memory.shape != x.shape:
+            self.memory = torch.empty_like(x)
+        self.memory.data.copy_(2 * x)
+        return self.memory
+
+
+class ExtraState(nn.Linear):
+    def get_extra_state(self) -> str:
+        return "of mine"
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.ones(8, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.turn).real
+
+
 def several() -> Model:
     return Model((lambda: Pair(8, 8),), lambda: Summed(8, 8))
 
@@ -99,6 +152,11 @@ MODELS: dict[str, Callable[[], Model | nn.Sequential]] = {
     "one weight used twice": lambda: layers(lambda: Twice(8, 8)),
     "one weight in two layers": shared,
     "factories that return existing": lambda: layers(line(), nn.Sequential(line(), nn.Tanh())),
+    "functions and hooks that": lambda: layers(hooked, HoldsFunction),
+    "a module's own `train()`": lambda: layers(OwnTrain),
+    "a layer or a head that returns memory": lambda: layers(Reusing),
+    "extra state": lambda: layers(lambda: ExtraState(8, 8)),
+    "sparse gradients, complex weights": lambda: layers(Complex),
     "`nn.utils.weight_norm`": lambda: layers(lambda: nn.utils.weight_norm(line())),
     "`nn.utils.parametrizations`": lambda: layers(
         lambda: nn.utils.parametrizations.weight_norm(line()),
