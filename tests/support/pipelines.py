@@ -15,6 +15,7 @@ from coordinator.job.user_code import own_folders
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from coordinator.runs.state import RunState
 from dfa_core import Head, LearningRule, Model, Reference
+from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.loss import Loss
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
@@ -32,6 +33,11 @@ CUTS = {
     3: [(0, 1), (1, 3), (3, 4)],
     4: [(0, 1), (1, 2), (2, 3), (3, 4)],
 }
+
+
+def learns_or_waits(kind: FeedbackKind, cut: tuple[int, int], _blocks: int) -> bool:
+    """Delayed mode needs matrices that do not change; cut: microbatches and staleness."""
+    return kind != "learned" or cut[1] == 0
 
 
 @contextmanager

@@ -8,7 +8,17 @@ import pytest
 import torch
 from support.networks import NETWORKS, OPTIMIZERS, Noise, rule
 from support.pairwise import combinations
-from support.pipelines import IGNORING, LOSS, STEPS, assert_same_state, pipeline, save, saved, train
+from support.pipelines import (
+    IGNORING,
+    LOSS,
+    STEPS,
+    assert_same_state,
+    learns_or_waits,
+    pipeline,
+    save,
+    saved,
+    train,
+)
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -109,10 +119,6 @@ def test_a_rate_cut_between_segments_gives_the_references_bits_also_after_a_reco
         assert train(engine, step, STEPS) == expected[step:]
         save(engine, tmp_path, STEPS)
     assert_same_state(tmp_path, reference.trained_modules())
-
-
-def learns_or_waits(kind: FeedbackKind, cut: tuple[int, int], _blocks: int) -> bool:
-    return kind != "learned" or cut[1] == 0
 
 
 @pytest.mark.parametrize(
