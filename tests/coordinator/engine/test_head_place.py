@@ -39,7 +39,7 @@ def placed(of: Plan, monkeypatch: pytest.MonkeyPatch, cores: int, node: str = "a
         (2.0, 8, "a", "coordinator"),  # as much as a block, on a core of its own
         (2.0, 2, "a", "block"),  # without one, it would take the blocks' time
         (2.0, 2, "b", "coordinator"),  # the workers are elsewhere
-        (9.0, 2, "a", "coordinator"),  # the other block would wait
+        (4.0, 2, "a", "coordinator"),  # the other block would wait
     ],
 )
 def test_the_head_is_where_the_busiest_process_has_less_to_do(
