@@ -1,6 +1,7 @@
 """Chooses which process computes the head."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Literal
 
 from coordinator.engine.plan import Plan
@@ -34,15 +35,15 @@ def with_head_placed(
     if workers[-1].gpu is not None:
         return in_block
     here = sum(worker.node == node for worker in workers)
-    shared = (here + 1) / usable_cpus() if here == len(workers) else 0.0
-    apart, together = step_s(plan, shared), step_s(in_block, shared)
+    cores = usable_cpus() if here == len(workers) else inf
+    apart, together = step_s(plan, cores), step_s(in_block, cores)
     return plan if together > _CLEARLY * apart else in_block
 
 
-def step_s(plan: Plan, processes_a_core: float = 0.0) -> float:
+def step_s(plan: Plan, cores: float) -> float:
     """Return the seconds that the busiest process computes for a microbatch, at least.
 
-    processes_a_core: of the node, if all processes are on one; above 1 they share its cores.
+    cores: that all processes share; infinity where workers are on other nodes.
     """
     costs, head = [layer.seconds for layer in plan.profile.layers], plan.profile.head_seconds
     loads = [sum(costs[first:last]) for first, last in plan.ranges]
@@ -50,5 +51,4 @@ def step_s(plan: Plan, processes_a_core: float = 0.0) -> float:
         loads[-1] += head
     else:
         loads.append(head)
-    cores = (len(plan.ranges) + 1) / processes_a_core if processes_a_core > 1 else len(loads)
     return max(*loads, sum(loads) / cores)

@@ -79,14 +79,12 @@ def feed_segment(
     losses = [Inbox(head, 1, LOSS, sizes, slots=2) for head in heads]
 
     feed, sending = Feed(rank0, all_links, steps), cycle(zip(all_links, targets, strict=True))
-    shares: deque[Share] = deque()
 
     def send_next() -> None:
         sent = feed.send_next()
         if sent is not None:
             links, to_head = next(sending)
             to_head.send(pack_target(sent.target, sent.share))
-            shares.append(sent.share)
             for sent_on in (links.inputs, links.errors, to_head):
                 sent_on.keep(at_most=ahead + 1)
 
@@ -96,7 +94,7 @@ def feed_segment(
         for _ in range(microbatches):
             send_next()
         each = torch.stack([inbox.take().cpu() for inbox in losses], dim=1).flatten().tolist()
-        on_step(step, batch_mean([(loss, shares.popleft()) for loss in each]))
+        on_step(step, batch_mean([(loss, feed.take().share) for loss in each]))
         for inbox in losses:
             inbox.release()
     for links, to_head in zip(all_links, targets, strict=True):

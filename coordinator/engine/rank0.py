@@ -64,7 +64,7 @@ class ReplicaLinks:
 
 
 class Feed:
-    """Sends the microbatches of a segment to the replicas in turn, and keeps them for the head.
+    """Sends the microbatches of a segment to the replicas in turn; keeps each until it is taken.
 
     Where the broadcast is known from the target alone, it is sent with the microbatch.
     """

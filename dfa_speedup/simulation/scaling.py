@@ -40,10 +40,10 @@ class Prediction:
     """A shape: seconds a step at errorcast's best M, and what it takes.
 
     efficiency: the share of the workers' time that is work, if each had its own core or GPU.
-    set_by: what takes most of a step: a process's computing, or `waits` for others, messages and
-    sums. speedups: errorcast over each of torch's schedules at
-    its own best, on as many workers; None where the schedule cannot run. memory_mb: of the largest
-    worker; bytes_per_step: of all workers.
+    set_by: the process whose computing takes most of a step; `waits` if none computes so long.
+    speedups: errorcast over each of torch's schedules at its own best, on as many workers; None
+    where the schedule cannot run.
+    memory_mb: of the largest worker; bytes_per_step: of all workers.
     """
 
     shape: Shape
