@@ -19,7 +19,8 @@ SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
 
 @pytest.mark.timeout(240)
 def test_bench_measures_every_side_and_writes_what_it_found(a_ray: None, tmp_path: Path) -> None:
-    done = run_errorcast("bench", *SMALL, "--microbatches", "2,4", "--out", "out", cwd=tmp_path)
+    settings = ("--microbatches", "2,4", "--set", "resources.head=coordinator")
+    done = run_errorcast("bench", *SMALL, *settings, "--out", "out", cwd=tmp_path)
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     rows = found["rows"]
@@ -34,7 +35,8 @@ def test_bench_measures_every_side_and_writes_what_it_found(a_ray: None, tmp_pat
             assert row["samples_per_s"] == pytest.approx(32e3 / row["step_ms"], rel=1e-3)
     ours = next(row for row in rows if row["schedule"] == ERRORCAST and row["best"])
     assert ours["speedup"] == 1
-    # inputs, two activations and two errors a sample, each of 4 bytes a feature
+    # inputs, two activations and two errors a sample, each of 4 bytes a feature: the head is with
+    # the coordinator, since where measuring would put it is not known before
     assert ours["bytes_per_step"] == 32 * 4 * (48 + 48 + 48 + 10 + 10)
     refused = {(r["schedule"], r["microbatches"]): r["reason"] for r in rows if r["reason"]}
     assert refused == {("DualPipeV", 2): "needs at least 4 microbatches"}
