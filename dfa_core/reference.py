@@ -4,7 +4,8 @@ It holds the whole model and follows the learning rule as it is written down, la
 microbatch by microbatch. The methods `bp` and `shallow` are for comparison.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from math import isfinite
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor
 from dfa_core.activations import Activations, TensorSpec, detached
 from dfa_core.block import add_local_gradients, skip_if_non_finite
 from dfa_core.head import Head
-from dfa_core.layer import LearnsBy, build_layers
+from dfa_core.layer import Layer, LearnsBy, build_layers
 from dfa_core.loss import Loss, settled
 from dfa_core.microbatch import Share, batch_mean, cut, split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
+from dfa_core.schedule import head_of
 from dfa_core.seeding import derive, drawing_from, restored_once
 from dfa_core.signals import broadcast, message
 from dfa_core.trained import TrainedModule
@@ -33,30 +35,45 @@ class Reference:
     """Trains a whole model in this process.
 
     method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
+
+    Where a job shares its microbatches among copies of a layer or of the head, each copy adds the
+    gradients of its own ones, and these are then summed in the order of the copies. The reference
+    can be told so: it has as many copies, and gives the same bits.
     """
 
     def __init__(
-        self, model: Model, loss: Loss, rule: LearningRule, method: Method = "dfa"
+        self,
+        model: Model,
+        loss: Loss,
+        rule: LearningRule,
+        method: Method = "dfa",
+        replicas: int = 1,
+        heads: int = 0,
     ) -> None:
+        """replicas: copies of each layer. heads: of the head in each replica; 0: one for all."""
         self.rule = rule
         self.method = method
-        self.layers = build_layers(model, 0, len(model.layers), rule)
-        self.head = Head(model, loss, rule)
+        self._heads_of_replica = heads
+        self._layers = [build_layers(model, 0, len(model.layers), rule) for _ in range(replicas)]
+        self._heads = [Head(model, loss, rule) for _ in range(max(1, replicas * heads))]
+        self.layers, self.head = self._layers[0], self._heads[0]
 
     def trained_modules(self) -> Iterator[TrainedModule]:
-        """Yield all layers in order, then the head."""
+        """Yield all layers in order, then the head: of copies, the first."""
         yield from self.layers
         yield self.head
 
     def to(self, device: torch.device) -> None:
         """Move to a device, before the first step; batches must come from there."""
-        for module in self.trained_modules():
+        for module in (*chain.from_iterable(self._layers), *self._heads):
             module.to(device)
 
     def settle_loss(self, x: Tensor, target: Tensor) -> None:
         """Find the weight of the loss's mean on the first batch, (samples, ...)."""
         xs, targets = (split(tensor, self.rule.microbatches) for tensor in (x, target))
-        self.head.loss = settled(self.head.loss, self.evaluate(xs[0]), targets)
+        loss = settled(self.head.loss, self.evaluate(xs[0]), targets)
+        for head in self._heads:
+            head.loss = loss
 
     @restored_once()
     def train_step(self, step: int, x: Tensor, target: Tensor) -> float:
@@ -70,9 +87,9 @@ class Reference:
         """
         loss = self.add_gradients(step, x, target)
         if step >= self.rule.staleness:
-            for layer in self.layers:
-                layer.apply_gradients(step - self.rule.staleness)
-        self.head.apply_gradients(step)
+            for copies in zip(*self._layers, strict=True):
+                _apply_sum(copies, step - self.rule.staleness)
+        _apply_sum(self._heads, step)
         return loss
 
     def add_gradients(self, step: int, x: Tensor, target: Tensor) -> float:
@@ -87,15 +104,23 @@ class Reference:
         self, step: int, microbatch: int, x: Activations, target: Tensor, share: Share
     ) -> float:
         by, outputs = _LEARNS_BY[self.method], []
-        for layer in self.layers:
+        layers, head = self._copies_for(microbatch)
+        for layer in layers:
             with torch.set_grad_enabled(layer.learns(by)):
                 x = layer.forward(detached(x), step, microbatch)
             outputs.append(x)
-        loss, error = self.head.error(x, target, step, microbatch, share)
-        if not skip_if_non_finite(self.layers, error, step):
+        loss, error = head.error(x, target, step, microbatch, share)
+        if not skip_if_non_finite(layers, error, step):
             received = self._received(error, target, step, microbatch)
-            add_local_gradients(self.layers, outputs, received, step, microbatch, by)
+            add_local_gradients(layers, outputs, received, step, microbatch, by)
         return loss
+
+    def _copies_for(self, microbatch: int) -> tuple[list[Layer], Head]:
+        """Return the layers and the head that a microbatch of a batch goes to."""
+        replicas, heads = len(self._layers), self._heads_of_replica
+        in_replica, replica = divmod(microbatch, replicas)
+        head = replica * heads + head_of(in_replica, heads)
+        return self._layers[replica], self._heads[head]
 
     def _received(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:
         """Return the error as blocks would decode it; `shallow` broadcasts nothing."""
@@ -126,3 +151,22 @@ class Reference:
         for layer in self.layers:
             x = layer.evaluate(x)
         return self.head.evaluate(x)
+
+
+def _apply_sum(copies: Sequence[TrainedModule], step: int) -> None:
+    """Let all copies of a module take the optimizer step with the sum of their gradients.
+
+    Running statistics are those of the first copy.
+    """
+    first, *others = copies
+    if others and first.parameters:
+        total = sum((c.gradient_vector(step) for c in others), start=first.gradient_vector(step))
+        for copy in copies:
+            copy.take_gradient_vector(step, total.clone())
+    for copy in others:
+        for own, of_first in zip(
+            copy.running_statistics(), first.running_statistics(), strict=True
+        ):
+            own.data.copy_(of_first)
+    for copy in copies:
+        copy.apply_gradients(step)

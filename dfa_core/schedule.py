@@ -65,6 +65,15 @@ def in_flight(blocks: int, microbatches: int, staleness: int = 0) -> int:
     return min(microbatches * (staleness + 1), blocks + 1)
 
 
+def head_of(microbatch: int, heads: int) -> int:
+    """Return which of the heads of a replica, from 0, computes one of its microbatches.
+
+    microbatch: its number among those of a step in the replica. heads: workers that host the head
+    alone; without any, all microbatches go to one head.
+    """
+    return microbatch % max(1, heads)
+
+
 def block_actions(
     blocks: int, microbatches: int, first: int, last: int, staleness: int = 0
 ) -> Iterator[Action]:

@@ -13,11 +13,11 @@ import torch
 from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
 from dfa_core.graphed_block import GraphedBlock
 from dfa_core.seeding import restored_once
+from workers import head_loop, loop
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.groups.group import LOOPBACK, Group, GroupLeft
 from workers.groups.transport import RankContext, Rendezvous
 from workers.life.sign import Sign
-from workers.loop import evaluate_segment, train_segment
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.memberships import Memberships, join_all
@@ -98,7 +98,7 @@ class BlockWorker:
         try:
             steps = range(first, last)
             with restored_once():
-                train_segment(self._block, self._head, self._stage, groups, self._tracer, steps)
+                self._train_segment(groups, steps)
         except BaseException:
             self._leave()
             raise
@@ -109,6 +109,13 @@ class BlockWorker:
             skipped=self._skipped(),
             warned=self._take_warnings(),
         )
+
+    def _train_segment(self, groups: Memberships, steps: range) -> None:
+        head, stage, tracer = self._head, self._stage, self._tracer
+        if stage.is_head and head is not None:
+            head_loop.train_segment(head, stage, groups, tracer, steps)
+        else:
+            loop.train_segment(self._block, head, stage, groups, tracer, steps)
 
     def evaluate(
         self,
@@ -125,10 +132,13 @@ class BlockWorker:
 
         Returns the new Python warnings.
         """
-        group = self._joined(generation).blocks
+        groups, head = self._joined(generation), self._head
         stage = replace(self._stage, arriving=arriving, leaving=leaving, output=output)
         try:
-            evaluate_segment(self._block, self._head, stage, group, sizes)
+            if stage.is_head and head is not None:
+                head_loop.evaluate_segment(head, stage, groups, sizes)
+            else:
+                loop.evaluate_segment(self._block, head, stage, groups, sizes)
         except BaseException:
             self._leave()
             raise
@@ -136,7 +146,7 @@ class BlockWorker:
 
     @ray.method(num_returns=2)
     def snapshot(self, generation: int, step: int) -> tuple[bool, list[ModuleState]]:
-        """Return True and the state of every layer, and of a head here,, for the cluster's memory.
+        """Return True and the state of every layer, and of a head here, for the cluster's memory.
 
         Raises GroupLeft when the state is not that of this step.
         """

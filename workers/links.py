@@ -5,7 +5,8 @@ taken. A message that was taken belongs to the taker, who may keep it.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 
 from torch import Tensor
 
@@ -60,6 +61,31 @@ class Outbox:
         while len(self._sent) > at_most:
             self._sent.popleft().wait()
 
+    def finish(self) -> None:
+        """Wait until all messages have been taken by the receiver."""
+        self.keep(at_most=0)
+
+
+class OutboxesInTurn:
+    """Several outboxes as one: its messages go to them in turn."""
+
+    def __init__(self, boxes: Sequence[Outbox], turns: Iterable[int]) -> None:
+        """turns: the index of the outbox that each message goes to, again and again."""
+        self._boxes, self._turns = boxes, cycle(turns)
+
+    def send(self, message: Tensor) -> None:
+        """Start to send to the outbox whose turn it is."""
+        self._boxes[next(self._turns)].send(message)
+
+    def keep(self, at_most: int) -> None:
+        """Wait until at most this many messages of each are under way."""
+        for box in self._boxes:
+            box.keep(at_most)
+
+    def finish(self) -> None:
+        """Wait until all messages have been taken by their receivers."""
+        self.keep(at_most=0)
+
 
 class ErrorInbox:
     """A block's end of the broadcast; posts two receives ahead, as many as gloo runs at once."""
@@ -83,3 +109,20 @@ class ErrorInbox:
             self._left -= 1
             into = self._new_tensor(self._spec, self._samples)
             self._posted.append(self._group.broadcast(into))
+
+
+class InboxesInTurn:
+    """Several inboxes as one: its messages come from them in turn."""
+
+    def __init__(self, boxes: Sequence[Inbox | ErrorInbox], turns: Iterable[int]) -> None:
+        """turns: the index of the inbox that each message comes from, again and again."""
+        order = tuple(turns)
+        self._boxes, self._taking, self._releasing = boxes, cycle(order), cycle(order)
+
+    def take(self) -> Tensor:
+        """Wait for the next message of the inbox whose turn it is, and return it."""
+        return self._boxes[next(self._taking)].take()
+
+    def release(self) -> None:
+        """Let one more message come where the oldest taken one came from."""
+        self._boxes[next(self._releasing)].release()

@@ -1,24 +1,26 @@
 """A block's loop: forwards and local updates of one segment, in the order of the schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
 from dfa_core import (
     Activations,
-    ActivationSpec,
     Block,
     Forward,
     Head,
     Step,
+    TensorSpec,
     Update,
     block_actions,
     in_flight,
 )
 from dfa_core.signals import known_before_forward
 from workers.groups.group import Group
+from workers.head_copy import HeadCopy
+from workers.head_loop import scored
 from workers.hosted_head import HostedHead
-from workers.links import ErrorInbox, Inbox, Outbox
+from workers.links import ErrorInbox, Inbox, InboxesInTurn, Outbox, OutboxesInTurn
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
@@ -37,23 +39,20 @@ def train_segment(
 
     head: if this worker hosts it.
     """
-    rule, microbatches = stage.rule, stage.microbatches
-    messages = len(steps) * microbatches
-    waiting = in_flight(stage.blocks, microbatches, rule.staleness)
-    replicas = ReplicaSum(groups.replicas) if groups.replicas else None
+    rule, microbatches, blocks = stage.rule, stage.microbatches, stage.grid.blocks
+    messages, with_rank0 = len(steps) * microbatches, _joined(groups)
+    waiting = in_flight(blocks, microbatches, rule.staleness)
+    replicas = ReplicaSum(groups.copies) if groups.copies else None
 
     arriving, sizes = stage.arriving, [stage.samples] * messages
-    inputs = Inbox(groups.blocks, stage.block - 1, arriving.message, sizes, slots=waiting + 2)
-    hosted = HostedHead(head, stage, groups, replicas, tracer, steps) if head else None
-    outputs = hosted or Outbox(groups.blocks, stage.next_rank)
+    inputs = Inbox(with_rank0, stage.block - 1, arriving.message, sizes, slots=waiting + 2)
+    hosted = HostedHead(HeadCopy(head, stage, groups, replicas, tracer, steps)) if head else None
+    outputs = hosted or _outputs(stage, groups, stage.heads_in_turn)
     error_format = rule.feedback.sent_as
-    errors = (
-        hosted
-        if hosted and not known_before_forward(rule)
-        else ErrorInbox(groups.errors, error_format.message(stage.error), stage.samples, messages)
-    )
+    own = hosted if hosted and not known_before_forward(rule) else None
+    errors = own or _errors(stage, groups, error_format.message(stage.error), len(steps))
 
-    actions = block_actions(stage.blocks, microbatches, steps.start, steps.stop, rule.staleness)
+    actions = block_actions(blocks, microbatches, steps.start, steps.stop, rule.staleness)
     for action in actions:
         match action:
             case Forward(step, m):
@@ -72,38 +71,62 @@ def train_segment(
             case Step(step):
                 with tracer.span("optimizer", step):
                     block.step(step, replicas.end if replicas else None)
-    outputs.keep(at_most=0)
+    outputs.finish()
     if replicas:
         replicas.finish()
 
 
 def evaluate_segment(
-    block: Block, head: Head | None, stage: StageContext, group: Group, sizes: Sequence[int]
+    block: Block, head: Head | None, stage: StageContext, groups: Memberships, sizes: Sequence[int]
 ) -> None:
     """Run chunks of these sizes forward through the block, in evaluation mode.
 
     head: if this worker hosts it; the coordinator then gets its outputs.
     """
     arriving = stage.arriving
-    inputs = Inbox(group, stage.block - 1, arriving.message, sizes, slots=2)
-    outputs = Outbox(group, stage.next_rank)
+    inputs = Inbox(_joined(groups), stage.block - 1, arriving.message, sizes, slots=2)
+    to_rank0 = Outbox(groups.head, to=0) if groups.head else None
+    outputs = to_rank0 or _outputs(stage, groups, range(stage.grid.heads))
     for _ in sizes:
         x = arriving.unpack(inputs.take())
         h = _checked(block, stage, block.evaluate(x), "in evaluation")
-        outputs.send(h if head is None else _scored(head, stage, h))
+        outputs.send(h if head is None else scored(head, stage, h))
         inputs.release()
         outputs.keep(at_most=2)
-    outputs.keep(at_most=0)
+    outputs.finish()
+
+
+def _joined(groups: Memberships) -> Group:
+    """Return the group of a block with the coordinator and the other blocks."""
+    if groups.blocks is None:
+        raise ValueError("the worker of a block has joined no group with the other blocks")
+    return groups.blocks
+
+
+def _outputs(
+    stage: StageContext, groups: Memberships, turns: Iterable[int]
+) -> Outbox | OutboxesInTurn:
+    """Return where a block's outputs go: to the next rank, or to the heads in these turns."""
+    if stage.is_last and stage.grid.heads:
+        return OutboxesInTurn([Outbox(group, to=0) for group in groups.errors], turns)
+    return Outbox(_joined(groups), stage.next_rank)
+
+
+def _errors(
+    stage: StageContext, groups: Memberships, spec: TensorSpec, steps: int
+) -> InboxesInTurn:
+    """Return where the errors come from: the coordinator, the last block, or heads in turn."""
+    sources, turns = groups.errors, stage.heads_in_turn
+    if not stage.sources_of_errors:
+        sources, turns = (_joined(groups),), [0] * stage.microbatches
+    boxes = [
+        ErrorInbox(source, spec, stage.samples, steps * turns.count(h))
+        for h, source in enumerate(sources)
+    ]
+    return InboxesInTurn(boxes, turns)
 
 
 def _checked(block: Block, stage: StageContext, h: Activations, when: str) -> Tensor:
     """Return the message of what a block gave. Raises JobError when it has not the form agreed."""
     stage.leaving.check(h, f"{block.layers[-1].label} {when}")
     return stage.leaving.pack(h)
-
-
-def _scored(head: Head, stage: StageContext, h: Tensor) -> Tensor:
-    """Return the head's output. Raises JobError when it has not the form agreed."""
-    output = head.evaluate(stage.leaving.unpack(h))
-    ActivationSpec((stage.output,)).check(output, f"{head.label} in evaluation")
-    return output

@@ -212,7 +212,7 @@ def speeds_of_blocks(
         min(
             of_node[node]
             for number, node in enumerate(nodes, start=1)
-            if grid.block_of(number) == block
+            if grid.seat_of(number) == block
         )
         for block in range(1, grid.blocks + 1)
     ]

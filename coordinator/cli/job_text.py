@@ -4,12 +4,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from errorcast.v1.event_pb2 import Event, Severity
-from errorcast.v1.job_pb2 import Job, JobState, Progress
+from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 
 
 def workers_text(blocks: int, replicas: int) -> str:
     """Return `2 block(s)`, or with replicas `2 block(s) x 3 replicas`."""
     return f"{blocks} block(s)" + (f" x {replicas} replicas" if replicas > 1 else "")
+
+
+def workers_of(spec: JobSpec) -> str:
+    """Return a job's blocks, heads and replicas: `2`, `2 + 1`, `2 x 3` or `(2 + 1) x 3`."""
+    each = f"{spec.blocks} + {spec.heads}" if spec.heads else str(spec.blocks)
+    if spec.replicas < 2:
+        return each
+    return f"({each}) x {spec.replicas}" if spec.heads else f"{each} x {spec.replicas}"
 
 
 def state_name(state: JobState.ValueType) -> str:

@@ -15,7 +15,7 @@ def jobs(client: "Client", form: Form) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from coordinator.cli.job_text import moment, progress_text, state_name
+    from coordinator.cli.job_text import moment, progress_text, state_name, workers_of
 
     table = Table(box=SIMPLE_HEAD)
     for name in ("job", "state", "blocks", "submitted, UTC", "progress", "reason"):
@@ -23,11 +23,10 @@ def jobs(client: "Client", form: Form) -> None:
     for job in client.jobs():
         if form is Form.JSON:
             print_json(job)
-        replicas = f" x {job.spec.replicas}" if job.spec.replicas > 1 else ""
         table.add_row(
             job.id,
             state_name(job.state),
-            f"{job.spec.blocks}{replicas}",
+            workers_of(job.spec),
             moment(job.submitted),
             progress_text(job.progress),
             job.reason,

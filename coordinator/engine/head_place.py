@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from math import inf
-from typing import Literal
 
 from coordinator.engine.plan import Plan
-from workers.grid import HeadPlace
+from workers.grid import AskedPlace
 from workers.machine.cpus import usable_cpus
 from workers.placement import Worker
 
-AskedPlace = Literal["auto"] | HeadPlace
 _CLEARLY = 1.15  # by which the coordinator must be faster: it is a process and messages more
 
 
 def with_head_placed(
     plan: Plan,
     asked: AskedPlace,
+    heads: int,
     workers: Sequence[Worker],
     node: str,
     coordinator_gpus: float,
@@ -25,8 +24,11 @@ def with_head_placed(
     A choice of our own never changes a bit: with replicas it is the coordinator, since copies of
     the head would add their gradients in another order.
 
+    heads: workers that each replica has for the head alone, if any.
     node: the coordinator's. coordinator_gpus: its share, which it was given for the head.
     """
+    if heads:
+        return plan.with_heads(heads)
     if asked != "auto":
         return plan.with_head_in(asked)
     if plan.replicas > 1 or coordinator_gpus:

@@ -4,16 +4,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 
-import torch
 from torch import Tensor
 
+from coordinator.engine.head_links import HeadLinks, outputs_of
 from coordinator.engine.rank0 import Feed, Rank0, ReplicaGroups, ReplicaLinks
 from dfa_core import ActivationSpec, Head
 from dfa_core.activations import tensors
 from dfa_core.microbatch import Share, batch_mean
 from dfa_core.signals import broadcast, known_before_forward, message
-from workers.hosted_head import LOSS, pack_target
-from workers.links import Inbox, Outbox
+from workers.target_message import pack_target
 
 OnStep = Callable[[int, float], None]
 
@@ -35,7 +34,7 @@ def train_segment(
     ahead = rank0.ahead(groups[0].blocks.world - 1, replicas)
 
     feed, taking = Feed(rank0, all_links, steps), cycle(all_links)
-    outputs = cycle([links.outputs(arriving, sizes, slots=3) for links in all_links])
+    outputs = cycle([outputs_of(group, arriving, sizes, slots=3) for group in groups])
     for _ in range(ahead * replicas):
         feed.send_next()
     for step in steps:
@@ -58,34 +57,32 @@ def train_segment(
         head.apply_gradients(step)
         on_step(step, batch_mean(losses))
     for links in all_links:
-        links.inputs.keep(at_most=0)
-        links.errors.keep(at_most=0)
+        links.inputs.finish()
+        links.errors.finish()
 
 
 def feed_segment(
     rank0: Rank0, groups: Sequence[ReplicaGroups], steps: range, on_step: OnStep
 ) -> None:
-    """Feed the blocks in these steps; the last block's worker hosts the head.
+    """Feed the workers in these steps; they compute the head too.
 
     groups, on_step: as train_segment() has them.
 
-    Raises GroupLeft when a block is gone.
+    Raises GroupLeft when a worker is gone.
     """
     microbatches, replicas = rank0.rule.microbatches, len(groups)
     ahead = rank0.ahead(groups[0].blocks.world - 1, replicas)
     all_links = [ReplicaLinks(group.blocks) for group in groups]
-    heads = [group.head for group in groups if group.head is not None]
-    targets, sizes = [Outbox(head, to=1) for head in heads], [microbatches // replicas] * len(steps)
-    losses = [Inbox(head, 1, LOSS, sizes, slots=2) for head in heads]
+    heads = HeadLinks(groups, rank0.rule.microbatches, len(steps))
 
-    feed, sending = Feed(rank0, all_links, steps), cycle(zip(all_links, targets, strict=True))
+    feed, sending = Feed(rank0, all_links, steps), cycle(all_links)
 
     def send_next() -> None:
         sent = feed.send_next()
         if sent is not None:
-            links, to_head = next(sending)
-            to_head.send(pack_target(sent.target, sent.share))
-            for sent_on in (links.inputs, links.errors, to_head):
+            links = next(sending)
+            heads.targets.send(pack_target(sent.target, sent.share))
+            for sent_on in (links.inputs, links.errors, heads.targets):
                 sent_on.keep(at_most=ahead + 1)
 
     for _ in range(ahead * replicas):
@@ -93,14 +90,11 @@ def feed_segment(
     for step in steps:
         for _ in range(microbatches):
             send_next()
-        each = torch.stack([inbox.take().cpu() for inbox in losses], dim=1).flatten().tolist()
-        on_step(step, batch_mean([(loss, feed.take().share) for loss in each]))
-        for inbox in losses:
-            inbox.release()
-    for links, to_head in zip(all_links, targets, strict=True):
-        links.inputs.keep(at_most=0)
-        links.errors.keep(at_most=0)
-        to_head.keep(at_most=0)
+        on_step(step, batch_mean([(loss, feed.take().share) for loss in heads.losses()]))
+    for links in all_links:
+        links.inputs.finish()
+        links.errors.finish()
+    heads.targets.finish()
 
 
 def evaluate_segment(
@@ -114,10 +108,11 @@ def evaluate_segment(
     groups: of each replica; the chunks go to them in turn.
     sizes: samples of each chunk.
     """
-    arriving, replicas, ahead = rank0.arriving, len(groups), groups[0].blocks.world + 1
+    arriving, replicas = rank0.arriving, len(groups)
+    ahead = groups[0].blocks.world + 1 + len(groups[0].heads)
     all_links = [ReplicaLinks(group.blocks) for group in groups]
     inboxes = [
-        links.outputs(arriving, sizes[r::replicas], slots=2) for r, links in enumerate(all_links)
+        outputs_of(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)
     ]
     sending, taking = cycle(all_links), cycle(zip(all_links, inboxes, strict=True))
     targets: deque[Tensor] = deque()
@@ -135,7 +130,7 @@ def evaluate_segment(
             inbox.release()
             links.inputs.keep(at_most=ahead)
     for links in all_links:
-        links.inputs.keep(at_most=0)
+        links.inputs.finish()
 
 
 def of_one_form(

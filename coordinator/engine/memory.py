@@ -11,16 +11,17 @@ import ray
 
 from coordinator.engine.plan import Plan
 from dfa_core import JobError
-from dfa_core.balance.memory import MemoryNeed, memory_needs
+from dfa_core.balance.memory import MemoryNeed, head_need, memory_needs
 from workers.gpu import Gpu
 from workers.placement import Worker
 
 
-def block_needs(plan: Plan) -> list[MemoryNeed]:
-    """Return what each block of a plan needs at least."""
+def needs_of(plan: Plan) -> list[MemoryNeed]:
+    """Return what each block of a plan needs at least, and then each head of its own."""
     microbatches = plan.rule.microbatches // plan.replicas
     profile, in_block = plan.profile, plan.head == "block"
-    return memory_needs(profile, plan.ranges, plan.rule, plan.samples, microbatches, in_block)
+    needs = memory_needs(profile, plan.ranges, plan.rule, plan.samples, microbatches, in_block)
+    return [*needs, *[head_need(profile, plan.rule, plan.samples)] * plan.heads]
 
 
 def check_memory(plan: Plan, workers: Sequence[Worker], room: Mapping[str, float]) -> None:
@@ -30,12 +31,12 @@ def check_memory(plan: Plan, workers: Sequence[Worker], room: Mapping[str, float
 
     Raises JobError, with the numbers.
     """
-    of_blocks, grid = block_needs(plan), plan.grid
+    needs, grid = needs_of(plan), plan.grid
     at: dict[Gpu | str, list[int]] = defaultdict(list)
     for number, worker in enumerate(workers, start=1):
         at[worker.gpu or worker.node].append(number)
     for place, numbers in at.items():
-        asked = {n: of_blocks[grid.block_of(n) - 1] for n in numbers}
+        asked = {n: needs[grid.seat_of(n) - 1] for n in numbers}
         total = sum(need.bytes for need in asked.values())
         there = place.memory if isinstance(place, Gpu) else room.get(place, float("inf"))
         if total <= there:

@@ -44,7 +44,7 @@ from workers.trace import Span, Tracer
 
 
 class Pipeline:
-    """R x K workers, and the head, which is here or in the last block's worker.
+    """R x K workers, and the head: here, in the last block's worker, or in workers of its own.
 
     Activations and the global error travel between the blocks of a replica, gradients between the
     replicas of a block, and nothing else does.
@@ -69,8 +69,8 @@ class Pipeline:
 
         workers: of all blocks and replicas, as workers/grid.py numbers them.
         model: the packed dfa_core.Model.
-        head: on the device where rank 0 computes; or, where the last block's worker hosts it, the
-            packed loss of plan.profile.
+        head: on the device where rank 0 computes; or, where workers host it, the packed loss of
+            plan.profile.
         timeout_s: silence after which a worker counts as hung.
         transport: how tensors travel.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
@@ -84,7 +84,7 @@ class Pipeline:
         self._placement, self._cuda_graphs = placement, cuda_graphs
         self._model = ray.put(model)
         here = head if isinstance(head, Head) else None
-        self._loss_of_host = None if isinstance(head, Head) else ray.put(head)
+        self._loss_of_hosts = None if isinstance(head, Head) else ray.put(head)
         profile = plan.profile
         self._rank0 = Rank0(
             here,
@@ -97,7 +97,8 @@ class Pipeline:
             self._waits,
         )
         device = here.device if here else torch.device("cpu")
-        self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, plan.head)
+        hosts = plan.heads or int(plan.head == "block")
+        self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, hosts)
         self._built: set[int] = set()
         self._warn = warn
         self._snapshots = Snapshots()
@@ -166,7 +167,7 @@ class Pipeline:
         self._pass_on(stats.warned for stats in blocks)
         self._loads.add([*blocks, meter.read()])
         head = [(step, head.label) for head in self._here for step in head.take_skipped()]
-        once = blocks[: self._plan.grid.blocks]  # every replica skips the same
+        once = blocks[: len(self._workers.first_replica)]  # every copy skips the same
         return [*(one for stats in once for one in stats.skipped), *head]
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -181,9 +182,7 @@ class Pipeline:
         forms = self._plan.evaluated_as(TensorSpec.of(first[0]))
         groups, grid, generation = self._workers.groups, self._plan.grid, self._workers.generation
         calls = [
-            w.actor.evaluate.remote(
-                generation, sizes[grid.replica_of(i) :: grid.replicas], *self._plan.ends(i, forms)
-            )
+            w.actor.evaluate.remote(generation, grid.share(sizes, i), *self._plan.ends(i, forms))
             for i, w in enumerate(self._workers.all, start=1)
         ]
         with self._workers.watching(calls):
@@ -277,14 +276,15 @@ class Pipeline:
 
     def _build(self, worker: int) -> Any:
         actor, stage = self._workers.all[worker - 1].actor, self._plan.stage(worker)
-        loss = self._loss_of_host if stage.hosts_head else None
+        loss = self._loss_of_hosts if stage.hosts_head else None
         return actor.build.remote(self._model, stage, self._cuda_graphs, loss)
 
     def _restore(self, snapshot: Snapshot) -> int:
-        step, cuts = snapshot.step, self._plan.rule.optimizer.cuts
-        states_of_all = snapshot.blocks * self._plan.replicas  # replicas are alike
-        pairs = zip(self._workers.all, states_of_all, strict=True)
-        calls = [w.actor.restore.remote(step, states, cuts) for w, states in pairs]
+        step, cuts, grid = snapshot.step, self._plan.rule.optimizer.cuts, self._plan.grid
+        calls = [
+            w.actor.restore.remote(step, snapshot.blocks[grid.state_of(i) - 1], cuts)
+            for i, w in enumerate(self._workers.all, start=1)
+        ]
         self._go_back()
         restore(self._here, snapshot.here)
         self._workers.all_of(calls)

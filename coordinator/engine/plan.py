@@ -38,7 +38,8 @@ class Plan:
     samples: of a microbatch. The rule's microbatches are those of the whole batch, which the
     replicas share.
     evaluated: for each form of a sample that is evaluated, the forms of what flows then.
-    head: where the head and the loss are computed.
+    head: where the head and the loss are computed. heads: the workers of each replica that host a
+        copy of the head and nothing else, if it is there.
     """
 
     profile: ModelProfile
@@ -48,15 +49,17 @@ class Plan:
     replicas: int = 1
     evaluated: Mapping[TensorSpec, Forms] = field(default_factory=dict)
     head: HeadPlace = "coordinator"
+    heads: int = 0
 
     @property
     def grid(self) -> Grid:
         """Return how the workers are numbered."""
-        return Grid(len(self.ranges), self.replicas)
+        return Grid(len(self.ranges), self.replicas, self.heads)
 
     def layers(self, worker: int) -> tuple[int, int]:
-        """Return which layers (first, last + 1) a worker hosts."""
-        return self.ranges[self.grid.block_of(worker) - 1]
+        """Return which layers (first, last + 1) a worker hosts; none where it has the head."""
+        seat, end = self.grid.seat_of(worker), len(self.profile.layers)
+        return self.ranges[seat - 1] if seat <= len(self.ranges) else (end, end)
 
     def stage(self, worker: int) -> StageContext:
         """Return what a worker hosts, and its place in the pipeline."""
@@ -64,10 +67,8 @@ class Plan:
         return StageContext(
             first=first,
             last=last,
-            block=self.grid.block_of(worker),
-            blocks=len(self.ranges),
-            replica=self.grid.replica_of(worker),
-            replicas=self.replicas,
+            grid=self.grid,
+            number=worker,
             rule=self.rule,
             samples=self.samples,
             arriving=self.profile.between[first],
@@ -104,12 +105,17 @@ class Plan:
 
     def with_head_in(self, place: HeadPlace) -> "Plan":
         """Return the plan with the head there, cut anew for workers of equal speed."""
-        return replace(self, head=place).on(None)
+        return replace(self, head=place, heads=0).on(None)
+
+    def with_heads(self, heads: int) -> "Plan":
+        """Return the plan with this many workers in each replica for the head alone."""
+        return replace(self, head="workers", heads=heads).on(None)
 
     def held(self) -> list[tuple[str, str]]:
-        """Return each worker and its layers, to be shown: `block 1` and `0-3`, or `4`."""
+        """Return each worker and what it hosts, to be shown: `block 1` and `0-3`, `4` or `head`."""
         each = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in self.ranges]
         each[-1] += ", head" if self.head == "block" else ""
+        each += ["head"] * self.heads
         workers = range(1, len(self.grid) + 1)
         return list(zip(map(self.grid.label, workers), each * self.replicas, strict=True))
 

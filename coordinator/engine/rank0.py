@@ -12,7 +12,7 @@ from dfa_core.loss import WeightedLoss
 from dfa_core.microbatch import Microbatch
 from dfa_core.signals import known_before_forward, message, of_target
 from workers.groups.group import Group
-from workers.links import Inbox, Outbox
+from workers.links import Outbox
 from workers.trace import Tracer
 
 
@@ -44,23 +44,18 @@ class Rank0:
 
 @dataclass(frozen=True)
 class ReplicaGroups:
-    """Rank 0's groups with the workers of one replica: all blocks, and the host of the head."""
+    """Rank 0's groups with the workers of one replica: all blocks, and each host of the head."""
 
     blocks: Group
-    head: Group | None = None
+    heads: tuple[Group, ...] = ()
 
 
 class ReplicaLinks:
     """Rank 0's links with the blocks of one replica."""
 
     def __init__(self, group: Group) -> None:
-        self._group = group
         self.inputs = Outbox(group, to=1)
         self.errors = Outbox(group, to=None)
-
-    def outputs(self, arriving: ActivationSpec, sizes: Sequence[int], slots: int) -> Inbox:
-        """Return where the messages of the last block arrive; sizes: samples of each."""
-        return Inbox(self._group, self._group.world - 1, arriving.message, sizes, slots)
 
 
 class Feed:

@@ -14,7 +14,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from coordinator.engine.rank0 import ReplicaGroups
 from dfa_core import JobError, TrainingFailed
-from workers.grid import Grid, HeadPlace
+from workers.grid import Grid
 from workers.groups.group import Group, GroupLeft, head_store, listen, open_store, replica_store
 from workers.groups.nccl_group import ring
 from workers.groups.transport import RankContext, Rendezvous, Transport, join
@@ -48,15 +48,15 @@ class WorkerGroup:
         timeout_s: float,
         transport: Transport,
         device: torch.device,
-        head: HeadPlace = "coordinator",
+        hosts_of_head: int = 0,
     ) -> None:
         """timeout_s: silence after which a worker counts as hung; device: where rank 0 computes.
 
-        head: where it is.
+        hosts_of_head: workers of each replica that compute the head; 0 where rank 0 does.
         """
         self.all, self.generation = list(workers), 0
         self._grid, self._timeout_s, self._transport = grid, timeout_s, transport
-        self._device, self._head = device, head
+        self._device, self._hosts_of_head = device, hosts_of_head
         self._groups: list[ReplicaGroups] = []  # one a replica
         self._left = 0  # the newest generation that this process has left
         self._awaits_calls = False
@@ -73,12 +73,12 @@ class WorkerGroup:
     @property
     def joined(self) -> list[Group]:
         """Return all groups that rank 0 is in."""
-        return [g for of in list(self._groups) for g in (of.blocks, of.head) if g is not None]
+        return [group for of in list(self._groups) for group in (of.blocks, *of.heads)]
 
     @property
     def first_replica(self) -> list[Worker]:
-        """Return the workers of replica 0: the state of the other replicas equals theirs."""
-        return self.all[: self._grid.blocks]
+        """Return the blocks of replica 0 and its first head; all other workers are their copies."""
+        return self.all[: self._grid.blocks + min(1, self._grid.heads)]
 
     def join(self) -> None:
         """Open the store, on one address alone, and let all ranks join their groups.
@@ -96,14 +96,13 @@ class WorkerGroup:
         context = RankContext(host, self._device, self._has_left)
         with self.watching(calls):
             for r in range(self._grid.replicas):
-                of_replica, of_head = replica_store(store, r), head_store(store, r)
-                joined = ReplicaGroups(
-                    join(self._transport, context, 0, ranks, of_replica, ring(ranks))
-                )
-                self._groups.append(joined)
-                if self._head == "block":
-                    head = join(self._transport, context, 0, 2, of_head, ring(2))
-                    self._groups[-1] = replace(joined, head=head)
+                of_replica = replica_store(store, r)
+                blocks = join(self._transport, context, 0, ranks, of_replica, ring(ranks))
+                self._groups.append(ReplicaGroups(blocks))
+                for h in range(self._hosts_of_head):
+                    head = join(self._transport, context, 0, 2, head_store(store, r, h), ring(2))
+                    joined = self._groups[-1]
+                    self._groups[-1] = replace(joined, heads=(*joined.heads, head))
             self.all_of(calls)
 
     def leave(self) -> None:

@@ -29,6 +29,7 @@ from coordinator.training.events import (
     Warned,
     WorkersStarted,
 )
+from workers.grid import Grid
 
 _MOMENT_S = 1.0  # a fault strikes within this time after its step
 _AGAIN_S = 4.0  # the same, for a fault during a recovery
@@ -39,7 +40,8 @@ COORDINATOR = 0
 class Fault:
     """One fault: what is done to which process, at which step, and its result.
 
-    victim: a block from 1, or the coordinator; at once: without waiting for new steps.
+    victim: a worker from 1, or the coordinator; at once: without waiting for new steps.
+    victim_name: of the process that was struck, e.g. "block 2".
     recovered_s: seconds from the fault to the next step done; None before that.
     """
 
@@ -49,14 +51,10 @@ class Fault:
     delay_s: float
     at_once: bool = False
     process: int = 0
+    victim_name: str = ""
     struck_at: float | None = None
     recovered_s: float | None = None
     repeated: int = 0
-
-    @property
-    def victim_name(self) -> str:
-        """Return the victim's name, e.g. "block 2"."""
-        return f"block {self.victim}" if self.victim else "coordinator"
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,14 @@ def draw(
 
 @dataclass
 class FaultInjector:
-    """A viewer that kills and stops processes of the run it watches."""
+    """A viewer that kills and stops processes of the run it watches.
+
+    grid: of the run's workers.
+    """
 
     faults: Sequence[Fault]
     stop_s: float
+    grid: Grid
     report: Callable[[str], None] = lambda _: None
     _processes: list[int] = field(default_factory=list)
     _due: list[Fault] = field(default_factory=list)
@@ -161,6 +163,7 @@ class FaultInjector:
             self._after(_MOMENT_S / 4, lambda: self._inject(fault))
             return
         fault.victim, fault.process = victim, self._processes[victim]
+        fault.victim_name = self.grid.label(victim) if victim else "coordinator"
         fault.struck_at = monotonic()
         self.report(f"{fault.action} {fault.victim_name} (process {fault.process})")
         if number == signal.SIGSTOP:
@@ -209,8 +212,8 @@ def run_under_faults(
         report("the undisturbed run")
         undisturbed = _timed(task, settings, folder / "alone")
     run, seconds_undisturbed = undisturbed
-    workers, steps = len(run.job.grid), int(run.summary["steps"])
-    injector = FaultInjector(draw(seed, kills, stops, workers, steps), stop_s, report)
+    grid, steps = run.job.grid, int(run.summary["steps"])
+    injector = FaultInjector(draw(seed, kills, stops, len(grid), steps), stop_s, grid, report)
     report("the run under faults")
     try:
         struck, seconds = _timed(task, settings, folder / "faults", injector)

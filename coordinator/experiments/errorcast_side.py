@@ -10,7 +10,7 @@ import ray
 import torch
 
 from coordinator.engine.evaluation import evaluate
-from coordinator.engine.head_place import AskedPlace, with_head_placed
+from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -19,7 +19,7 @@ from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.comparison import Trial
 from dfa_speedup.workload import Workload
 from dfa_tasks import Task
-from workers.grid import HeadPlace
+from workers.grid import AskedPlace, HeadPlace
 from workers.life.monitor import Monitor
 from workers.life.sign import Sign
 from workers.payload import PickledPayload
@@ -121,7 +121,7 @@ class Rank0:
             ranges = tuple(partition(workload.costs, len(workers)))
             plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
             node = ray.get_runtime_context().get_node_id()
-            plan = with_head_placed(plan, self._head, workers, node, coordinator_gpus=0.0)
+            plan = with_head_placed(plan, self._head, 0, workers, node, coordinator_gpus=0.0)
             prefetcher = cast(Prefetcher, workload.batches(m))
             where = self._payload.folders, self._payload.working_dir
             model = PickledPayload.pack(workload.model, *where)

@@ -18,6 +18,7 @@ def check_settings(settings: JobSettings) -> None:
     """Raise JobError for settings that no task could run with."""
     _check_ranges(settings)
     _check_batch(settings)
+    _check_heads(settings)
     _check_delayed(settings)
     _check_graphs(settings)
 
@@ -75,6 +76,20 @@ def _check_batch(settings: JobSettings) -> None:
         raise JobError(
             f"replicas: {settings.replicas} does not divide microbatches {microbatches}, which "
             f"replicas share"
+        )
+
+
+def _check_heads(settings: JobSettings) -> None:
+    heads, microbatches = settings.heads, settings.microbatches // settings.replicas
+    if heads > microbatches:
+        raise JobError(
+            f"heads: {heads} are more than the {microbatches} microbatch(es) of a replica, which "
+            f"they share; set it to {microbatches} or less"
+        )
+    if heads and settings.resources.head != "auto":
+        raise JobError(
+            f"resources.head: {settings.resources.head} is where the head is without workers of "
+            f"its own, and heads: {heads} asks for some; set heads to 0, or head to auto"
         )
 
 

@@ -41,8 +41,8 @@ class Job:
 
     @property
     def grid(self) -> Grid:
-        """Return the blocks and their replicas."""
-        return Grid(self.settings.blocks, self.settings.replicas)
+        """Return the blocks, their replicas, and the workers for the head."""
+        return Grid(self.settings.blocks, self.settings.replicas, self.settings.heads)
 
     @property
     def method(self) -> Method:
@@ -147,13 +147,14 @@ def resolve_spec(spec: JobSpec, changes: Mapping[str, Any] | None = None) -> Job
 def fingerprint(spec: JobSpec) -> Settings:
     """Return what a run's numbers depend on; two runs with equal fingerprints are one job.
 
-    It holds neither the numbers of blocks and replicas nor where a job runs. It holds the number of
-    epochs only where the learning rate depends on it.
+    It holds neither the numbers of blocks, replicas and heads nor where a job runs. It holds the
+    number of epochs only where the learning rate depends on it.
     """
     settings = to_settings(spec)
     where = (
         "blocks",
         "replicas",
+        "heads",
         "resources",
         "checkpoint",
         "data_dir",
@@ -174,6 +175,6 @@ def outcome(spec: JobSpec) -> Settings:
     data.
     """
     settings = to_settings(spec)
-    for free in ("blocks", "replicas", "resources", "checkpoint", "log_every"):
+    for free in ("blocks", "replicas", "heads", "resources", "checkpoint", "log_every"):
         del settings[free]
     return settings

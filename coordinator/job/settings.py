@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # types only: a client reads settings without torch or Ray
     from dfa_core.optimizer import Schedule
     from dfa_core.precision import Precision
     from dfa_core.rule import Method
-    from workers.grid import HeadPlace
+    from workers.grid import AskedPlace
     from workers.groups.transport import Transport
     from workers.placement import Strategy
 
@@ -88,7 +88,8 @@ class ResourceSettings:
     transport: how tensors travel between workers; auto chooses nccl where every process has a GPU
         of its own.
     cuda_graphs: workers on GPUs capture the computation of a block and replay it.
-    head: which process computes head and loss; auto chooses the faster one.
+    head: which process computes head and loss where no worker is for it alone; auto chooses the
+        faster one.
     """
 
     cpus: float = 1.0
@@ -99,7 +100,7 @@ class ResourceSettings:
     coordinator_gpus: float = 0.0
     transport: Literal["auto"] | Transport = "auto"
     cuda_graphs: bool = False
-    head: Literal["auto"] | HeadPlace = "auto"
+    head: AskedPlace = "auto"
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ class JobSettings:
     staleness: steps by which the layers' optimizers lag behind; 0 is exact.
     precision: number format that layers compute in.
     replicas: copies of every block, which share the microbatches.
+    heads: workers of each replica that compute head and loss and nothing else, and share its
+        microbatches; 0: the head is where resources.head says.
     activations: number format that layers pass on to one another.
     working_dir: folder in which the task's own code runs: relative paths in it start there. Empty
         means the folder in which the run is started.
@@ -189,6 +192,7 @@ class JobSettings:
     replicas: int = 1
     activations: Precision = "fp32"
     working_dir: str = ""
+    heads: int = 0
 
 
 _GROUPS: Mapping[str, Any] = {

@@ -253,5 +253,7 @@ def _stem(task: str | Task) -> str:
 
 
 def _title(job: Job) -> str:
-    replicas = f" x {job.settings.replicas} replicas" if job.settings.replicas > 1 else ""
-    return f"{job.task.name}, {job.method}, {job.settings.blocks} blocks{replicas}"
+    settings = job.settings
+    heads = f" + {settings.heads} heads" if settings.heads else ""
+    replicas = f" x {settings.replicas} replicas" if settings.replicas > 1 else ""
+    return f"{job.task.name}, {job.method}, {settings.blocks} blocks{heads}{replicas}"

@@ -141,7 +141,8 @@ class TrainingWork:
         if settings.method != "dfa":
             return None
         worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        grid, owner = Grid(settings.blocks, settings.replicas), str(self._folder.path)
+        grid = Grid(settings.blocks, settings.replicas, settings.heads)
+        owner = str(self._folder.path)
         placement = Placement(grid, worker_resources, owner=owner, strategy=resources.placement)
         at_end.callback(placement.release)
         return placement
@@ -222,7 +223,7 @@ class TrainingWork:
         folders = self._task.folders if self._task is not None else None
         model = pack(job.model, job.settings.working_dir, folders)  # alone: workers need no data
         head: Head | PickledPayload
-        if plan.head == "block":
+        if plan.head != "coordinator":
             head = pack(plan.profile.loss, job.settings.working_dir, folders)
         else:
             head = Head(job.model, plan.profile.loss, rule)
@@ -319,7 +320,9 @@ def _plan(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Wo
         trials.each,
     )
     resources, node = job.settings.resources, ray.get_runtime_context().get_node_id()
-    plan = with_head_placed(plan, resources.head, workers, node, resources.coordinator_gpus)
+    plan = with_head_placed(
+        plan, resources.head, grid.heads, workers, node, resources.coordinator_gpus
+    )
     plan = plan.on(speeds(workers, grid))
     check_memory(plan, workers, room_of_nodes())
     return plan

@@ -49,7 +49,12 @@ def memory_needs(
         passed = sum(spec.bytes for spec in profile.between[first : last + 1])
         needs.append(MemoryNeed(weights * numbers, passed * samples * waiting))
     if with_head:
-        end, output = needs[-1], 2 * profile.output.bytes * samples
-        kept = end.kept + 4 * profile.head_parameters * numbers
-        needs[-1] = MemoryNeed(kept, end.activations + output)
+        end, head = needs[-1], head_need(profile, rule, samples)
+        needs[-1] = MemoryNeed(end.kept + head.kept, end.activations + head.activations)
     return needs
+
+
+def head_need(profile: ModelProfile, rule: LearningRule, samples: int) -> MemoryNeed:
+    """Return what the head needs at least, with one microbatch's output and its gradient."""
+    numbers = 2 + state_per_weight(rule.optimizer)
+    return MemoryNeed(4 * profile.head_parameters * numbers, 2 * profile.output.bytes * samples)

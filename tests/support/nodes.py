@@ -25,7 +25,7 @@ from coordinator.training.events import (
 
 JOB: dict[str, Any] = {
     "blocks": 2,
-    "epochs": 30,
+    "epochs": 15,
     "log_every": 1,
     "options": {"width": 64},
     "resources": {"timeout_s": 5},

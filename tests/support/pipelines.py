@@ -51,20 +51,24 @@ def pipeline(
     snapshot_steps: int = 0,
     loss: Loss = LOSS,
     head: HeadPlace = "coordinator",
+    heads: int = 0,
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
     network: a model, or a name in NETWORKS; blocks: which layers each hosts, or their number.
+    heads: workers of each replica for the head alone.
     """
+    head = "workers" if heads else head
     model = NETWORKS[network] if isinstance(network, str) else network
     measured = make_plan(model, loss, r, Noise().batch(0), 1)
     samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
-    plan = Plan(measured.profile, tuple(cut), samples, r, replicas, head=head)
+    plan = Plan(measured.profile, tuple(cut), samples, r, replicas, head=head, heads=heads)
     prefetcher = Prefetcher(source or Noise(), SAMPLES, r.microbatches)
     settled = measured.profile.loss
-    in_block = PickledPayload.pack(settled, own_folders())
-    place = Head(model, settled, r) if head == "coordinator" else in_block
-    crew = workers[: len(cut) * replicas]
+    elsewhere = PickledPayload.pack(settled, own_folders())
+    place = Head(model, settled, r) if head == "coordinator" else elsewhere
+    crew = workers[: len(plan.grid)]
+    assert len(crew) == len(plan.grid)
     packed = PickledPayload.pack(model, own_folders())
     made = Pipeline(crew, plan, packed, place, prefetcher, 30, snapshot_steps=snapshot_steps)
     try:

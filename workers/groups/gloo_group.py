@@ -5,14 +5,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import timedelta
-from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._C._distributed_c10d import (
-    AllreduceOptions,
     BroadcastOptions,
     ProcessGroupGloo,
     Store,
@@ -20,6 +18,8 @@ from torch._C._distributed_c10d import (
 
 from workers.groups.connections import Connections, listening
 from workers.groups.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
+from workers.groups.in_order import InOrder
+from workers.groups.ordered_sum import Ended, add_in_order
 from workers.groups.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
@@ -54,7 +54,11 @@ class GlooGroup:
         self._waiting = self._copying = False
         self._staging = Staging(device)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
-        self._sends: defaultdict[int, SentInOrder] = defaultdict(SentInOrder)  # by receiver
+        # a wait for a message cannot be given up, since gloo would close the connection
+        self._sends: defaultdict[int, InOrder] = defaultdict(
+            lambda: InOrder("sends")
+        )  # by receiver
+        self._sums = InOrder("sums")
         self._aborted = False
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
@@ -76,7 +80,8 @@ class GlooGroup:
         self.bytes_sent += tensor.nbytes
         message, copied = self._staging.to_host(tensor)
         posted = self._post(lambda: self._gloo.send([message], to, 0), copied)
-        return GlooTransfer(self, self._unless_aborted(self._sends[to].ended(posted)), message)
+        ended = self._sends[to].ended(lambda: posted.result().wait(UNBOUNDED))
+        return GlooTransfer(self, self._unless_aborted(ended), message)
 
     def receiving(self) -> NewTensor:
         """Return a function that makes tensors to receive into; each belongs to its receiver."""
@@ -103,22 +108,38 @@ class GlooGroup:
 
     def all_reduce(self, tensor: Tensor) -> "GlooTransfer":
         """Start to sum over all ranks; every rank gets the same bits."""
-        # a ring: every rank sends all shares but one twice, as partial sums and as results
+        # every rank sends all shares but one twice, as its own and as the sum
         self.bytes_sent += 2 * tensor.nbytes * (self.world - 1) // self.world
         message, copied = self._staging.to_host(tensor)
-        options = AllreduceOptions()
-        options.timeout = UNBOUNDED
-        posted = self._post(lambda: self._gloo.allreduce([message], options), copied)
-        return GlooTransfer(self, self._unless_aborted(_ended(posted)), message)
+        ended = self._sums.ended(lambda: self._add(message, copied))
+        return GlooTransfer(self, self._unless_aborted(ended), message)
+
+    def _add(self, vector: Tensor, after: Copied | None) -> None:
+        self._await_copy(after)
+        gloo = self._gloo
+
+        def send(part: Tensor, to: int, tag: int) -> Ended:
+            work = gloo.send([part], to, tag)
+            return lambda: work.wait(UNBOUNDED)
+
+        def receive(part: Tensor, source: int, tag: int) -> Ended:
+            work = gloo.recv([part], source, tag)
+            return lambda: work.wait(UNBOUNDED)
+
+        add_in_order(vector, self.rank, self.world, send, receive)
+
+    def _await_copy(self, copied: Copied | None) -> None:
+        """Wait for a copy from the GPU. Raises GroupLeft if this rank has left the group."""
+        if copied is not None:
+            self._copying = True
+            copied()
+            self._copying = False
+        if self._aborted:
+            raise GroupLeft("this rank has left the group")
 
     def _post(self, operation: Callable[[], Any], after: Copied | None = None) -> Posted:
         def run() -> Any:
-            if after is not None:
-                self._copying = True
-                after()
-                self._copying = False
-            if self._aborted:
-                raise GroupLeft("this rank has left the group")
+            self._await_copy(after)
             return operation()
 
         # on a thread of its own: gloo locks a connection while bytes arrive, so that posting would
@@ -170,8 +191,8 @@ class GlooGroup:
         """
         self._aborted = True
         self._thread.shutdown(wait=False, cancel_futures=True)
-        for sends in list(self._sends.values()):
-            sends.close()
+        for thread in (*self._sends.values(), self._sums):
+            thread.close()
         self._connections.shut()
 
     def close(self) -> None:
@@ -206,39 +227,6 @@ class GlooTransfer:
             self._group._waiting = False
             self._group.wait_s += perf_counter() - start
         return self._tensor
-
-
-class SentInOrder:
-    """Waits for messages to one rank in their order, on a thread of its own.
-
-    A wait for a message cannot be given up: gloo would close the connection.
-    """
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Posted, Future[None]] | None] = SimpleQueue()
-        thread = threading.Thread(target=_wait_for_all, args=(self._queue,), daemon=True)
-        thread.start()
-
-    def ended(self, posted: Posted) -> Callable[[timedelta], object]:
-        """Return a function that waits for this message for so long, then raises TimeoutError."""
-        sent = Future[None]()
-        self._queue.put((posted, sent))
-        return lambda seconds: sent.result(seconds.total_seconds())
-
-    def close(self) -> None:
-        """Stop the thread after the messages that it has."""
-        self._queue.put(None)
-
-
-def _wait_for_all(queue: "SimpleQueue[tuple[Posted, Future[None]] | None]") -> None:
-    while (item := queue.get()) is not None:
-        posted, sent = item
-        try:
-            posted.result().wait(UNBOUNDED)
-        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
-            sent.set_exception(error)
-        else:
-            sent.set_result(None)
 
 
 def _ended(posted: Posted) -> Callable[[timedelta], object]:

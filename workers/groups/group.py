@@ -111,19 +111,22 @@ def replica_store(store: Store, replica: int) -> Store:
     return PrefixStore(f"replica-{replica}", store)
 
 
-def block_store(store: Store, block: int) -> Store:
-    """Return the store in which the replicas of one block find each other."""
-    return PrefixStore(f"block-{block}", store)
+def copies_store(store: Store, seat: int) -> Store:
+    """Return the store in which those meet that host the same in all replicas.
+
+    seat: of a block, or of the first head.
+    """
+    return PrefixStore(f"copies-{seat}", store)
 
 
-def error_store(store: Store, replica: int) -> Store:
-    """Return the store in which the blocks of one replica find each other, the last one first."""
-    return PrefixStore(f"errors-{replica}", store)
+def error_store(store: Store, replica: int, head: int) -> Store:
+    """Return the store in which a replica's blocks meet a head of it that broadcasts errors."""
+    return PrefixStore(f"errors-{replica}-{head}", store)
 
 
-def head_store(store: Store, replica: int) -> Store:
-    """Return the store in which rank 0 and the worker that hosts a replica's head meet."""
-    return PrefixStore(f"head-{replica}", store)
+def head_store(store: Store, replica: int, head: int) -> Store:
+    """Return the store in which rank 0 and the worker that hosts a head of a replica meet."""
+    return PrefixStore(f"head-{replica}-{head}", store)
 
 
 def await_all(store: Store, rank: int, world: int, left: Left) -> None:

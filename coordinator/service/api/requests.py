@@ -8,7 +8,7 @@ from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import JobState
 
 from coordinator.service.errors import BAD_JOB, BAD_REQUEST, TOO_MUCH, ServiceError
-from coordinator.service.jobs.record import Record, replicas_of
+from coordinator.service.jobs.record import Record, workers_of
 from coordinator.service.settings import Limits
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -27,11 +27,12 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
         raise ServiceError(TOO_MUCH, f"spec: is larger than {limits.spec_bytes:,} bytes")
     if not request.spec.task:
         raise ServiceError(BAD_JOB, "task: is missing")
-    blocks = request.spec.blocks * replicas_of(request.spec)
-    if blocks > limits.blocks:
+    workers = workers_of(request.spec)
+    if workers > limits.blocks:
         raise ServiceError(
             BAD_JOB,
-            f"blocks: {blocks} is above {limits.blocks}, the limit for all replicas together",
+            f"blocks: {workers} is above {limits.blocks}, the limit for the blocks and heads of "
+            f"all replicas together",
         )
 
 

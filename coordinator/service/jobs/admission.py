@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from errorcast.v1.job_pb2 import METHOD_DFA
 
-from coordinator.service.jobs.record import Record, replicas_of
+from coordinator.service.jobs.record import Record, workers_of
 from coordinator.service.processes.capacity import Capacity, Waiting
 
 _AGEING_S = 600.0
@@ -18,7 +18,7 @@ def waiting_job(record: Record) -> Waiting:
         number=record.number,
         priority=job.priority,
         submitted=job.submitted.ToNanoseconds() / 1e9,
-        workers=job.spec.blocks * replicas_of(job.spec) if job.spec.method == METHOD_DFA else 1,
+        workers=workers_of(job.spec) if job.spec.method == METHOD_DFA else 1,
         cpus=resources.cpus,
         gpus=resources.gpus,
         coordinator_gpus=resources.coordinator_gpus,

@@ -51,6 +51,12 @@ class Record:
         return Event(state=StateChange(state=state, reason=reason))
 
 
+def workers_of(spec: JobSpec) -> int:
+    """Return the number of workers: the blocks and heads of all replicas."""
+    in_replica: int = spec.blocks + spec.heads
+    return in_replica * replicas_of(spec)
+
+
 def replicas_of(spec: JobSpec) -> int:
     """Return the number of replicas; jobs of older versions lack the field."""
     replicas: int = spec.replicas

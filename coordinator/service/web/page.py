@@ -146,6 +146,7 @@ def _job_json(record: Record) -> dict[str, Any]:
         "reason": job.reason,
         "blocks": job.spec.blocks,
         "replicas": replicas_of(job.spec),
+        "heads": job.spec.heads,
         "step": progress.step,
         "total": progress.total_steps,
         "loss": progress.loss,

@@ -274,7 +274,7 @@ class _HeadPlaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeadPlace.V
     """The worker of the last block, which then gets fewer layers. Each replica has a copy."""
 
 class HeadPlace(_HeadPlace, metaclass=_HeadPlaceEnumTypeWrapper):
-    """Which process computes the head and the loss."""
+    """Which process computes the head and the loss of a job without workers for it (`heads` is 0)."""
 
 HEAD_PLACE_UNSPECIFIED: HeadPlace.ValueType  # 0
 HEAD_PLACE_AUTO: HeadPlace.ValueType  # 1
@@ -740,6 +740,7 @@ class JobSpec(_message.Message):
     ACTIVATIONS_FIELD_NUMBER: _builtins.int
     EXACT_NUMBERS_FIELD_NUMBER: _builtins.int
     WORKING_DIR_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits"), or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -776,6 +777,11 @@ class JobSpec(_message.Message):
     working_dir: _builtins.str
     """Folder in which the task's own code runs, so that relative paths in it lead to its files;
     empty: the folder in which the run is started.
+    """
+    heads: _builtins.int
+    """Number of workers of each replica that compute the head and the loss and nothing else; they
+    share its microbatches. 0: the head is where `resources.head` says. More than one add gradients
+    in another order, which can change the last bits of the head's weights.
     """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
@@ -838,10 +844,11 @@ class JobSpec(_message.Message):
         activations: Global___Precision.ValueType = ...,
         exact_numbers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         working_dir: _builtins.str = ...,
+        heads: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -849,6 +856,8 @@ class JobSpec(_message.Message):
     _WhichOneofArgType__blocks: _TypeAlias = _typing.Literal["_blocks", b"_blocks"]  # noqa: Y015
     _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
     _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__heads: _TypeAlias = _typing.Literal["heads"]  # noqa: Y015
+    _WhichOneofArgType__heads: _TypeAlias = _typing.Literal["_heads", b"_heads"]  # noqa: Y015
     _WhichOneofReturnType__log_every: _TypeAlias = _typing.Literal["log_every"]  # noqa: Y015
     _WhichOneofArgType__log_every: _TypeAlias = _typing.Literal["_log_every", b"_log_every"]  # noqa: Y015
     _WhichOneofReturnType__microbatches: _TypeAlias = _typing.Literal["microbatches"]  # noqa: Y015
@@ -865,6 +874,8 @@ class JobSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__blocks) -> _WhichOneofReturnType__blocks | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heads) -> _WhichOneofReturnType__heads | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__log_every) -> _WhichOneofReturnType__log_every | None: ...
     @_typing.overload

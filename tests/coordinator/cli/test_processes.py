@@ -196,18 +196,12 @@ def test_a_killed_training_actor_ends_a_run_that_must_not_recover(
 
 @pytest.mark.ray
 def test_files_named_like_our_packages_do_not_get_in_the_way(tmp_path: Path) -> None:
+    """Neither in the folder nor on PYTHONPATH, which Ray's processes inherit."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
     for name in ("workers", "coordinator", "tasks", "proto", "dfa_core", "errorcast"):
-        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong file')\n")
-    done = errorcast_process(
-        "train",
-        "digits",
-        "--run-dir",
-        "run",
-        *QUICK,
-        "--epochs",
-        "1",
-        "--blocks",
-        "1",
-        cwd=tmp_path,
-    )
+        for folder in (tmp_path, mine):
+            (folder / f"{name}.py").write_text("raise RuntimeError('the wrong file')\n")
+    job = ("train", "digits", "--run-dir", "run", *QUICK, "--epochs", "1", "--blocks", "1")
+    done = errorcast_process(*job, cwd=tmp_path, PYTHONPATH=str(mine))
     assert done.code == 0, done.err

@@ -73,13 +73,8 @@ def command(
     )
 
 
-@pytest.mark.parametrize(
-    "hidden",
-    [
-        pytest.param(OURS, marks=pytest.mark.ray),
-        pytest.param(("workers",), marks=pytest.mark.endurance),
-    ],
-)
+@pytest.mark.endurance
+@pytest.mark.parametrize("hidden", [OURS, ("workers",)])
 def test_files_named_like_our_packages_on_the_path_do_not_hide_them(
     tmp_path: Path, hidden: tuple[str, ...]
 ) -> None:

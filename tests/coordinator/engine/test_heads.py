@@ -1,4 +1,4 @@
-"""The head in the last block's worker: the same bits as with the coordinator."""
+"""The head in the last block's worker, or in workers of its own: the bits of the reference."""
 
 from pathlib import Path
 
@@ -91,6 +91,54 @@ def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits
         save(engine, tmp_path / "whole", STEPS)
     assert losses == expected
     assert_same_state(tmp_path / "whole", reference.trained_modules())
+
+
+def fit(_network: str, blocks: int, heads: int, replicas: int, _m: int) -> bool:
+    """Return whether four workers are enough."""
+    return (blocks + heads) * replicas <= 4
+
+
+@pytest.mark.parametrize(
+    ("network", "blocks", "heads", "replicas", "microbatches"),
+    combinations(
+        ["mlp", "norm-dropout", "several-tensors", "batch-norm"],
+        (1, 2, 3),
+        (1, 2, 3),
+        (1, 2),
+        (8, 12),
+        allowed=fit,
+    ),
+)
+def test_heads_in_workers_of_their_own_give_the_references_bits(
+    four_workers: list[Worker],
+    tmp_path: Path,
+    network: str,
+    blocks: int,
+    heads: int,
+    replicas: int,
+    microbatches: int,
+) -> None:
+    r = rule("adam", microbatches)
+
+    def told() -> Reference:
+        return Reference(NETWORKS[network], LOSS, r, replicas=replicas, heads=heads)
+
+    reference = told()
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, network, r, blocks, replicas, heads=heads) as engine:
+        engine.start(None)
+        losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+        save(engine, tmp_path, STEPS)
+        x, target = Noise().batch(0)
+        outputs, targets = zip(*engine.outputs(TensorDataset(x, target), 7), strict=True)
+        losses += train(engine, STEPS, STEPS + 1)
+    assert losses == expected + train(reference, STEPS, STEPS + 1)
+    fresh = told()
+    train(fresh, 0, STEPS)
+    assert_same_state(tmp_path, fresh.trained_modules())
+    assert torch.equal(torch.cat(targets), target)
+    for output, part in zip(outputs, x.split(7), strict=True):
+        assert torch.equal(output, fresh.evaluate(part.clone()))
 
 
 @pytest.mark.parametrize("blocks", [1, 3])

@@ -107,7 +107,7 @@ def test_the_command_prints_what_came_of_it(
     """
     done = run_errorcast(
         "chaos", DRAWING, "--kills", str(kills), "--stops", "1", "--stop-s", "10",
-        "--seed", str(seed), "--epochs", "55", "--format", "json", "--out", "both",
+        "--seed", str(seed), "--epochs", "25", "--format", "json", "--out", "both",
         "--set", "resources.timeout_s=3", cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.err

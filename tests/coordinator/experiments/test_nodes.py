@@ -43,7 +43,7 @@ def assert_like_in_one_process(folder: Path, alone: Path) -> None:
         for line in (folder / "metrics.jsonl").read_text().splitlines()
         if '"train"' in line
     ]
-    assert steps == list(range(1, 30 * 22 + 1))
+    assert steps == list(range(1, 15 * 22 + 1))
 
 
 @pytest.mark.timeout(300)

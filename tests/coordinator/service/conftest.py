@@ -81,6 +81,6 @@ def client(service: Running) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of QUICK with 30 epochs, trained in one process."""
-    run = train_here(run_dir=tmp_path_factory.mktemp("run"), **{**QUICK, "epochs": 30})
+    """The weights of QUICK with 15 epochs, trained in one process."""
+    run = train_here(run_dir=tmp_path_factory.mktemp("run"), **{**QUICK, "epochs": 15})
     return run.folder / "model.safetensors"

@@ -35,7 +35,7 @@ LONG: dict[str, Any] = {**QUICK, "epochs": 4000}
 def finished(service: Running) -> Iterator[tuple[str, list[Event]]]:
     """A job of the same length that ran to its end on two blocks: its id, and all its events."""
     with service.client() as client:
-        job = client.submit(**{**QUICK, "epochs": 30}, blocks=2)
+        job = client.submit(**{**QUICK, "epochs": 15}, blocks=2)
         yield job.id, events_to_end(client, job.id)
 
 
@@ -51,23 +51,23 @@ def test_a_job_has_the_weights_of_errorcast_train(
         JOB_STATE_SUCCEEDED,
     ]
     losses = [event.metrics.step for event in events if event.HasField("metrics")]
-    assert losses == list(range(1, 30 * 22 + 1))
+    assert losses == list(range(1, 15 * 22 + 1))
     done = client.job(job_id)
     assert done.metrics["accuracy"] > 0.9
-    assert done.progress.step == done.progress.total_steps == 660
+    assert done.progress.step == done.progress.total_steps == 330
     assert {load.process for load in done.progress.processes} == {
         "block 1",
         "block 2",
         "coordinator",
     }
-    assert client.download(job_id, tmp_path / "model.safetensors") == 660
+    assert client.download(job_id, tmp_path / "model.safetensors") == 330
     assert weights(tmp_path / "model.safetensors") == weights(undisturbed)
 
 
 def test_paused_scaled_and_resumed_it_has_the_same_weights(
     client: Client, undisturbed: Path, tmp_path: Path
 ) -> None:
-    job = client.submit(**{**QUICK, "epochs": 30}, blocks=1)
+    job = client.submit(**{**QUICK, "epochs": 15}, blocks=1)
     wait_for(client, job.id, "metrics")
     client.scale(job.id, blocks=2)
     scaled = wait_for(client, job.id, "scaling")
@@ -83,7 +83,7 @@ def test_paused_scaled_and_resumed_it_has_the_same_weights(
         client.resume(job.id)
     events = events_to_end(client, job.id)
     steps = [event.metrics.step for event in events if event.HasField("metrics")]
-    assert steps == list(range(1, 661)), "each step is reported once"
+    assert steps == list(range(1, 331)), "each step is reported once"
     assert client.job(job.id).state == JOB_STATE_SUCCEEDED
     client.download(job.id, tmp_path / "model.safetensors")
     assert weights(tmp_path / "model.safetensors") == weights(undisturbed)

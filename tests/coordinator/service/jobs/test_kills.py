@@ -26,8 +26,8 @@ from support.runs import weights
 from coordinator.client import Client
 from coordinator.service.processes import own_ray
 
-JOB: dict[str, Any] = {**QUICK, "epochs": 30, "blocks": 2}
-ALL_STEPS = list(range(1, 30 * 22 + 1))
+JOB: dict[str, Any] = {**QUICK, "epochs": 15, "blocks": 2}
+ALL_STEPS = list(range(1, 15 * 22 + 1))
 
 
 class Watcher(threading.Thread):
@@ -154,7 +154,7 @@ def test_a_killed_training_actor_or_cluster_costs_no_job(
     disturbed: Running, undisturbed: Path, tmp_path: Path
 ) -> None:
     with disturbed.client() as client:
-        made = client.submit(**JOB, checkpoint={"every_steps": 5})
+        made = client.submit(**JOB, checkpoint={"every_steps": 40})
         wait_for(client, made.id, "checkpoint")
         kill_actors(disturbed)
         until_it_runs_again(client, made.id)

@@ -1,0 +1,53 @@
+"""The loop of a worker that hosts a copy of the head and nothing else."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from dfa_core import ActivationSpec, Head
+from workers.head_copy import HeadCopy
+from workers.links import Inbox, Outbox
+from workers.memberships import Memberships
+from workers.replicas import ReplicaSum
+from workers.stage import StageContext
+from workers.trace import Tracer
+
+
+def train_segment(
+    head: Head, stage: StageContext, groups: Memberships, tracer: Tracer, steps: range
+) -> None:
+    """Train these steps: the head's microbatches, in the order in which the last block sends them.
+
+    The copies of the head sum their gradients while the outputs of the next step arrive.
+    """
+    copies = ReplicaSum(groups.copies) if groups.copies else None
+    copy = HeadCopy(head, stage, groups, copies, tracer, steps)
+    sizes = [stage.samples] * copy.messages
+    outputs = Inbox(groups.errors[0], stage.grid.blocks, stage.leaving.message, sizes, slots=3)
+    for _ in sizes:
+        copy.learn(outputs.take())
+        outputs.release()
+        copy.keep(at_most=2)
+    copy.finish()
+
+
+def evaluate_segment(
+    head: Head, stage: StageContext, groups: Memberships, sizes: Sequence[int]
+) -> None:
+    """Compute the head's output of chunks of these sizes, in evaluation mode."""
+    if groups.head is None:
+        raise ValueError("the worker that hosts the head has joined no group with rank 0")
+    outputs = Inbox(groups.errors[0], stage.grid.blocks, stage.leaving.message, sizes, slots=2)
+    to_rank0 = Outbox(groups.head, to=0)
+    for _ in sizes:
+        to_rank0.send(scored(head, stage, outputs.take()))
+        outputs.release()
+        to_rank0.keep(at_most=2)
+    to_rank0.finish()
+
+
+def scored(head: Head, stage: StageContext, h: Tensor) -> Tensor:
+    """Return the head's output of a message. Raises JobError when it has not the form agreed."""
+    output = head.evaluate(stage.leaving.unpack(h))
+    ActivationSpec((stage.output,)).check(output, f"{head.label} in evaluation")
+    return output
