@@ -57,12 +57,13 @@ def test_a_head_in_the_last_block_gives_the_references_bits(
 
 
 @pytest.mark.parametrize(
-    ("kind", "cut", "blocks"),
+    ("kind", "cut", "blocks", "heads"),
     combinations(
         ["random", "sign", "target", "learned"],
         [(1, 0), (4, 0), (1, 2)],
         (1, 2, 3),
-        allowed=learns_or_waits,
+        (0, 1),
+        allowed=lambda kind, cut, blocks, _: learns_or_waits(kind, cut, blocks),
     ),
 )
 def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits(
@@ -71,8 +72,9 @@ def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits
     kind: FeedbackKind,
     cut: tuple[int, int],
     blocks: int,
+    heads: int,
 ) -> None:
-    """cut: microbatches and staleness."""
+    """cut: microbatches and staleness; heads: 0 is the last block's worker."""
     microbatches, staleness = cut
     r = rule("adam", microbatches, staleness=staleness, feedback=FeedbackSpec(kind=kind))
     reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
@@ -81,7 +83,7 @@ def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits
         engine.start(None)
         losses = train(engine, 0, 5)
         save(engine, tmp_path / "first", 5)
-    with pipeline(four_workers, "norm-dropout", r, blocks, head="block") as engine:
+    with pipeline(four_workers, "norm-dropout", r, blocks, head="block", heads=heads) as engine:
         engine.start(saved(tmp_path / "first"))
         losses += train(engine, 5, 12)
         save(engine, tmp_path / "second", 12)
@@ -141,42 +143,48 @@ def test_heads_in_workers_of_their_own_give_the_references_bits(
         assert torch.equal(output, fresh.evaluate(part.clone()))
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize(("blocks", "heads"), [(1, 0), (3, 0), (2, 1)])
 def test_what_travels_in_fewer_bytes_gives_the_references_bits(
-    four_workers: list[Worker], tmp_path: Path, blocks: int
+    four_workers: list[Worker], tmp_path: Path, blocks: int, heads: int
 ) -> None:
     feedback = FeedbackSpec(sent_as=ErrorFormat("int8", 0.3))
     r = rule("adam", 2, feedback=feedback, activations="bf16")
     reference = Reference(NETWORKS["several-tensors"], LOSS, r)
     expected = train(reference, 0, STEPS)
-    with pipeline(four_workers, "several-tensors", r, blocks, head="block") as engine:
+    with pipeline(four_workers, "several-tensors", r, blocks, head="block", heads=heads) as engine:
         engine.start(None)
         assert train(engine, 0, STEPS) == expected
         save(engine, tmp_path, STEPS)
     assert_same_state(tmp_path, reference.trained_modules())
 
 
+@pytest.mark.parametrize("heads", [0, 2])
 def test_microbatches_of_unequal_weight_count_by_it(
-    four_workers: list[Worker], tmp_path: Path
+    four_workers: list[Worker], tmp_path: Path, heads: int
 ) -> None:
     r = rule("adam", 8)
-    reference = Reference(NETWORKS["norm-dropout"], IGNORING, r)
+    reference = Reference(NETWORKS["norm-dropout"], IGNORING, r, heads=heads)
     reference.settle_loss(*Noise().batch(0))
     expected = train(reference, 0, 5)
-    with pipeline(four_workers, "norm-dropout", r, 2, loss=IGNORING, head="block") as engine:
+    with pipeline(
+        four_workers, "norm-dropout", r, 2, loss=IGNORING, head="block", heads=heads
+    ) as engine:
         engine.start(None)
         assert train(engine, 0, 5) == expected
         save(engine, tmp_path, 5)
     assert_same_state(tmp_path, reference.trained_modules())
 
 
-def test_a_recovery_restores_the_head_with_its_block(
-    four_workers: list[Worker], tmp_path: Path
+@pytest.mark.parametrize("heads", [0, 2])
+def test_a_recovery_restores_the_head_where_it_is(
+    four_workers: list[Worker], tmp_path: Path, heads: int
 ) -> None:
     r = rule("adam", 2)
-    reference = Reference(NETWORKS["norm-dropout"], LOSS, r.cut_at((7,)))
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r.cut_at((7,)), heads=heads)
     expected = train(reference, 0, STEPS)
-    with pipeline(four_workers, "norm-dropout", r, 2, snapshot_steps=1, head="block") as engine:
+    with pipeline(
+        four_workers, "norm-dropout", r, 2, snapshot_steps=1, head="block", heads=heads
+    ) as engine:
         engine.start(None)
         losses = train(engine, 0, 7)
         engine.set_cuts((7,))
@@ -194,14 +202,45 @@ def nowhere_finite(output: Tensor, target: Tensor) -> Tensor:
     return LOSS(output, target) + 0 * (0.325 - output.detach().max()).sqrt()
 
 
-def test_a_loss_that_is_not_finite_is_said_where_it_was(four_workers: list[Worker]) -> None:
+@pytest.mark.parametrize("heads", [0, 2])
+def test_a_loss_that_is_not_finite_is_said_where_it_was(
+    four_workers: list[Worker], heads: int
+) -> None:
     r = rule("sgd", 2)
-    reference = Reference(NETWORKS["mlp"], nowhere_finite, r)
+    reference = Reference(NETWORKS["mlp"], nowhere_finite, r, heads=heads)
     with pytest.raises(NonFiniteLoss) as said:
         train(reference, 0, STEPS)
-    with pipeline(four_workers, "mlp", r, 2, loss=nowhere_finite, head="block") as engine:
+    with pipeline(
+        four_workers, "mlp", r, 2, loss=nowhere_finite, head="block", heads=heads
+    ) as engine:
         engine.start(None)
         with pytest.raises(NonFiniteLoss) as found:
             train(engine, 0, STEPS)
         assert str(found.value) == str(said.value)
         assert engine.diagnosis() is not None
+
+
+class NonFiniteNoise(Noise):
+    """Whose last sample of step 3 is infinite: of the last microbatch, which the last head gets."""
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        x, target = super().batch(step)
+        if step == 3:
+            x[-1] = torch.inf
+        return x, target
+
+
+def test_all_heads_skip_what_one_of_them_finds_not_finite(
+    four_workers: list[Worker], tmp_path: Path
+) -> None:
+    r = rule("adam", 4, skip_non_finite=True)
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r, heads=2)
+    expected = [reference.train_step(step, *NonFiniteNoise().batch(step)) for step in range(STEPS)]
+    with pipeline(four_workers, "norm-dropout", r, 2, source=NonFiniteNoise(), heads=2) as engine:
+        engine.start(None)
+        losses: list[float] = []
+        skipped = engine.train(0, STEPS, lambda _, loss: losses.append(loss))
+        save(engine, tmp_path, STEPS)
+    assert losses == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
+    assert [step for step, _ in skipped] == [3] * 5  # each of four layers, once, and the head
+    assert_same_state(tmp_path, reference.trained_modules())

@@ -133,10 +133,12 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_skip(
 
 
 @pytest.mark.timeout(240)
-def test_killed_replicas_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"blocks": 2, "replicas": 2, "epochs": 6, "log_every": 5}
-    outcome = run_under_faults("digits", settings, tmp_path, 2, 0, 4, 1.0, print)
-    assert [fault.victim_name for fault in outcome.faults] == ["block 1 of replica 2"] * 2
+def test_killed_copies_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
+    copies = {"blocks": 1, "heads": 1, "replicas": 2}
+    settings: dict[str, Any] = {**copies, "epochs": 6, "log_every": 5}
+    outcome = run_under_faults("digits", settings, tmp_path, 2, 0, 21, 1.0, print)
+    victims = [fault.victim_name for fault in outcome.faults]
+    assert victims == ["head 1 of replica 1", "block 1 of replica 2"]
     assert outcome.same_weights
     assert outcome.same_losses
 
