@@ -24,6 +24,7 @@ from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.simulation.costs import Costs, mean_costs, total
 from dfa_speedup.simulation.link import Link, ring
 from dfa_speedup.simulation.prediction import Predictor
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
 from workers.payload import PickledPayload
 from workers.placement import WorkerResources
@@ -42,7 +43,7 @@ def predicted(workload: Workload, costs: Costs, link: Link, size: Size) -> float
     """Return the seconds of a step of this grid."""
     m, samples = size.microbatches, size.batch // size.microbatches
     predictor = Predictor(workload, costs, link)
-    simulated = predictor.errorcast(size.blocks, samples, m // size.replicas, size.replicas)
+    simulated = predictor.errorcast(Shape(size.blocks, size.replicas), samples, m // size.replicas)
     cores = os.cpu_count() or 1
     if size.blocks * size.replicas <= cores:
         return simulated

@@ -31,9 +31,9 @@ from dfa_speedup.peers import (
 from dfa_speedup.simulation.costs import Costs, mean_costs
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.simulation.prediction import Predictor
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.spans import bubble
 from dfa_speedup.workload import Configuration, Workload
-from workers.grid import HeadPlace
 from workers.trace import Span
 
 Progress = Callable[[str, int, int], None]
@@ -44,14 +44,14 @@ NO_LINK = Link(0.0, float("inf"))  # one worker, or not measured
 class Trial:
     """Some steps: seconds of each but the first, losses, spans per worker, bytes of all workers.
 
-    head: where it was.
+    shape: of the workers.
     """
 
     seconds: list[float]
     losses: list[float]
     spans: list[list[Span]]
     bytes_per_step: int
-    head: HeadPlace
+    shape: Shape
 
 
 class Errorcast(Protocol):
@@ -72,7 +72,7 @@ class Measured:
 
     failed: why it ran no longer in the rounds; what was measured before still counts.
     tried: seconds of the steps of the first trial. rounds: of each later one. ratios: a round's
-    median step over that of errorcast's trials before and after it. head: where errorcast had it.
+    median step over that of errorcast's trials before and after it. shape: errorcast's.
     """
 
     configuration: Configuration
@@ -82,7 +82,7 @@ class Measured:
     bubbles: list[float] = field(default_factory=list)
     peak_memory_mb: float = 0.0
     bytes_per_step: int = 0
-    head: HeadPlace = "coordinator"
+    shape: Shape | None = None
     reason: str = ""
     failed: str = ""
 
@@ -105,7 +105,7 @@ class Comparison:
     ) -> None:
         self.workload, self._workers, self._errorcast = workload, workers, errorcast
         self._progress = progress
-        self.blocks = len(workers.all)
+        self.workers = len(workers.all)
         self.measured = [
             Measured(Configuration(schedule, m))
             for schedule in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
@@ -166,26 +166,26 @@ class Comparison:
         It assumes a core (or GPU) for every worker.
         """
         measured = self.costs.get(side.configuration.microbatches)
-        if measured is None or (self.link == NO_LINK and self.blocks > 1):
+        if measured is None or (self.link == NO_LINK and self.workers > 1):
             return None
-        predictor = Predictor(self.workload, mean_costs(measured), self.link, self.blocks)
-        return predictor.side(side.configuration, self.blocks, side.head == "block")
+        predictor = Predictor(self.workload, mean_costs(measured), self.link, self.workers)
+        return predictor.side(side.configuration, side.shape or Shape(self.workers))
 
     def _try(self, side: Measured, steps: int) -> None:
         """Run a configuration for the first time, for its memory too; or note why it cannot."""
         configuration = side.configuration
-        side.reason = refusal(self.workload, configuration, self.blocks) or ""
+        side.reason = refusal(self.workload, configuration, self.workers) or ""
         if side.reason:
             return
         try:
             if configuration.schedule == ERRORCAST:
                 cut = configuration.microbatches
                 trial, peak = self._errorcast.first_trial(self._workers, cut, steps + 1)
-                side.bytes_per_step, side.head = trial.bytes_per_step, trial.head
+                side.bytes_per_step, side.shape = trial.bytes_per_step, trial.shape
                 side.tried, spans = trial.seconds, trial.spans
             else:
                 done, peak = self._workers.prepare(configuration, steps + 1)
-                side.bytes_per_step = bytes_per_step(self.workload, configuration, self.blocks)
+                side.bytes_per_step = bytes_per_step(self.workload, configuration, self.workers)
                 side.tried, spans = period(done), [worker.spans for worker in done]
             side.peak_memory_mb = peak
             self._keep_spans(side, spans)

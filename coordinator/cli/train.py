@@ -112,7 +112,7 @@ def _for_workers(task: str, settings: "Settings", workers: int, console: "Consol
     from coordinator.job.spec import merge
     from dfa_core import JobError
 
-    for name in ("blocks", "replicas", "microbatches"):
+    for name in ("blocks", "replicas", "heads", "microbatches"):
         if name in settings:
             raise JobError(f"workers: {workers} chooses {name} too; give one of both")
     job = resolve(task, merge(settings, {"blocks": 1, "microbatches": 1}))
@@ -121,7 +121,8 @@ def _for_workers(task: str, settings: "Settings", workers: int, console: "Consol
     with console.status("measuring the layers"):
         found = fastest(job, workers)
     shape, cut = found.shape, found.microbatches * found.shape.replicas
-    head = "the last block" if shape.head == "block" else "the coordinator"
+    places = {"block": "the last block", "coordinator": "the coordinator"}
+    head = places.get(shape.head, f"{shape.heads} worker(s) of each replica")
     console.print(
         f"{workers} worker(s): blocks {shape.blocks}, replicas {shape.replicas}, "
         f"microbatches {cut}, head in {head}; predicted {1e3 * found.seconds:,.1f} ms a step"
@@ -129,6 +130,7 @@ def _for_workers(task: str, settings: "Settings", workers: int, console: "Consol
     return {
         "blocks": shape.blocks,
         "replicas": shape.replicas,
+        "heads": shape.heads,
         "microbatches": cut,
-        "resources": {"head": shape.head},
+        "resources": {"head": "auto" if shape.heads else shape.head},
     }

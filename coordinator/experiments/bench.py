@@ -43,9 +43,9 @@ def measure(
     workload = timing_workload(job, microbatches)
     worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
     payload = pack(workload, job.settings.working_dir)
-    with ray_for(job.settings.blocks, resources.cpus, ray_address):
-        workers = BenchWorkers(payload, job.settings.blocks, worker_resources, resources.timeout_s)
-        ours = ErrorcastSide(payload, resources.threads, resources.timeout_s, resources.head)
+    with ray_for(len(job.grid), resources.cpus, ray_address):
+        workers = BenchWorkers(payload, len(job.grid), worker_resources, resources.timeout_s)
+        ours = ErrorcastSide(payload, resources, job.settings.heads)
         try:
             comparison = Comparison(workload, workers, ours, microbatches, progress)
             comparison.run(rounds, steps)

@@ -14,12 +14,13 @@ from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
 from coordinator.engine.prefetcher import Prefetcher
+from coordinator.job.settings import ResourceSettings
 from dfa_core import Head, JobError, TrainingFailed, partition
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.comparison import Trial
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
 from dfa_tasks import Task
-from workers.grid import AskedPlace, HeadPlace
 from workers.life.monitor import Monitor
 from workers.life.sign import Sign
 from workers.payload import PickledPayload
@@ -50,11 +51,8 @@ class StopCriterion:
 class Rank0:
     """The coordinator in an actor of its own, as in a real run."""
 
-    def __init__(
-        self, workload: PickledPayload, threads: int, timeout_s: float, head: AskedPlace
-    ) -> None:
-        self._threads, self._timeout_s, self._payload = threads, timeout_s, workload
-        self._head = head
+    def __init__(self, workload: PickledPayload, resources: ResourceSettings, heads: int) -> None:
+        self._resources, self._heads, self._payload = resources, heads, workload
         self._workload: Workload = workload.unpack()
         self._joined_pipeline: JoinedPipeline | None = None
 
@@ -75,7 +73,7 @@ class Rank0:
         spans = joined.pipeline.spans()
         seconds = [b - a for a, b in pairwise(marks)]
         each = (joined.bytes_sent() - sent) // steps
-        return Trial(seconds, losses, spans, each, joined.head)
+        return Trial(seconds, losses, spans, each, joined.shape)
 
     def time_to_target(
         self, workers: list[Worker], microbatches: int, criterion: PickledPayload
@@ -115,25 +113,26 @@ class Rank0:
         key = (microbatches, *(worker.process for worker in workers))
         if self._joined_pipeline is None or self._joined_pipeline.key != key:
             self.forget()
-            torch.set_num_threads(self._threads)
+            torch.set_num_threads(self._resources.threads)
             workload, m = self._workload, microbatches
             rule = replace(workload.rule, microbatches=m)
-            ranges = tuple(partition(workload.costs, len(workers)))
+            ranges = tuple(partition(workload.costs, len(workers) - self._heads))
             plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
             node = ray.get_runtime_context().get_node_id()
-            plan = with_head_placed(plan, self._head, 0, workers, node, coordinator_gpus=0.0)
+            plan = with_head_placed(plan, self._resources.head, self._heads, workers, node, 0.0)
             prefetcher = cast(Prefetcher, workload.batches(m))
             where = self._payload.folders, self._payload.working_dir
             model = PickledPayload.pack(workload.model, *where)
-            in_block = plan.head == "block"
             head = (
-                PickledPayload.pack(workload.loss, *where)
-                if in_block
-                else Head(workload.model, workload.loss, rule)
+                Head(workload.model, workload.loss, rule)
+                if plan.head == "coordinator"
+                else PickledPayload.pack(workload.loss, *where)
             )
-            pipeline = Pipeline(workers, plan, model, head, prefetcher, self._timeout_s)
+            limit = self._resources.timeout_s
+            pipeline = Pipeline(workers, plan, model, head, prefetcher, limit)
             pipeline.start(None)
-            self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher, plan.head)
+            shape = Shape(len(plan.ranges), 1, plan.head, plan.heads)
+            self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher, shape)
         return self._joined_pipeline
 
 
@@ -144,7 +143,7 @@ class JoinedPipeline:
     key: tuple[int, ...]
     pipeline: Pipeline
     prefetcher: Prefetcher
-    head: HeadPlace
+    shape: Shape
     step: int = 0
 
     def bytes_sent(self) -> int:
@@ -155,12 +154,11 @@ class JoinedPipeline:
 class ErrorcastSide:
     """Starts rank 0 in its actor, and calls it."""
 
-    def __init__(
-        self, workload: PickledPayload, threads: int, timeout_s: float, head: AskedPlace
-    ) -> None:
+    def __init__(self, workload: PickledPayload, resources: ResourceSettings, heads: int) -> None:
+        """heads: how many of the workers are for the head alone."""
         actor: Any = ray.remote(num_cpus=0, concurrency_groups={"life": 1})(Rank0)
-        self._rank0: Any = actor.remote(workload, threads, timeout_s, head)
-        self._timeout_s = timeout_s
+        self._rank0: Any = actor.remote(workload, resources, heads)
+        self._timeout_s = resources.timeout_s
         self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 
     def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:

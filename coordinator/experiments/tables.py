@@ -75,8 +75,9 @@ def prediction_table(rows: "Sequence[tuple[str, Prediction | str]]") -> WideTabl
     found = [p for _, p in rows if not isinstance(p, str)]
     return WideTable(
         title="Predicted step of errorcast, and its speedup over each schedule, for K blocks and "
-        "R replicas; each at its best number of microbatches M. The head is in the last block, or "
-        "a worker of its own: then each schedule gets one more too",
+        "R replicas; each at its best number of microbatches M. The head is in the last block, "
+        "with the coordinator, or in so many workers of each replica; each schedule has as many "
+        "workers",
         keys=("K", "R"),
         first=("head", "M", "step, ms", "set by", "effic.", "MB each", "MB sent"),
         second=list(found[0].speedups) if found else [],
@@ -90,7 +91,7 @@ def _prediction_row(found: "Prediction") -> list[str]:
     return [
         str(found.shape.blocks),
         str(found.shape.replicas),
-        "block" if found.shape.head == "block" else "own",
+        str(found.shape.heads or found.shape.head.replace("coordinator", "coord")),
         str(found.microbatches),
         f"{1e3 * found.seconds:,.2f}",
         found.set_by,

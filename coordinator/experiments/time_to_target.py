@@ -77,9 +77,7 @@ class Contender:
             pack(self.workload, self.job.settings.working_dir),
         )
         worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        workers = BenchWorkers(
-            payload, self.job.settings.blocks, worker_resources, resources.timeout_s
-        )
+        workers = BenchWorkers(payload, len(self.job.grid), worker_resources, resources.timeout_s)
         try:
             yield workers, payload
         finally:
@@ -130,7 +128,7 @@ def time_to_target(
             f"{len(peer.model.layers)} layers and errorcast's has {len(job.model.layers)}"
         )
     contender, other = (Contender.of(one, measured, score, bound) for one in (job, peer))
-    with ray_for(job.settings.blocks, job.settings.resources.cpus, ray_address):
+    with ray_for(len(job.grid), job.settings.resources.cpus, ray_address):
         epochs, peer_epochs = _errorcast(contender, ours), _peer(other, pipeline)
     return [
         _row(Configuration("errorcast", ours), epochs, contender.criterion),
@@ -142,7 +140,7 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
     resources = contender.job.settings.resources
     with contender.workers() as (workers, payload):
         folder = contender.job.settings.working_dir
-        side = ErrorcastSide(payload, resources.threads, resources.timeout_s, resources.head)
+        side = ErrorcastSide(payload, resources, contender.job.settings.heads)
         try:
             return side.time_to_target(workers, microbatches, pack(contender.criterion, folder))
         finally:

@@ -17,6 +17,7 @@ from dfa_speedup.peers import (
     PEERS,
 )
 from dfa_speedup.simulation.link import Link
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
 from workers.machine.cpus import usable_cpus
 
@@ -55,7 +56,7 @@ def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str
         round(1e3 * high, 3),
         round(workload.batch_size / step, 1),
         round(over, 4),
-        _efficiency(limit, comparison.blocks, over),
+        _efficiency(limit, comparison.workers, over),
     )
     return (
         found
@@ -70,7 +71,7 @@ def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str
 
 def _predicted(comparison: Comparison, side: Measured) -> float | None:
     """Return milliseconds; None where the simulator cannot say, or workers outnumber the cores."""
-    if side.reason or comparison.blocks > usable_cpus():
+    if side.reason or comparison.workers > usable_cpus():
         return None
     seconds = comparison.predicted(side)
     return None if seconds is None else round(1e3 * seconds, 3)
@@ -86,18 +87,21 @@ def speedup(comparison: Comparison, side: Measured) -> float:
 
 def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
     """Return the figures of the comparison as a whole."""
-    blocks, limits, best = comparison.blocks, comparison.limits, comparison.best_pipeline()
+    workers, limits, best = comparison.workers, comparison.limits, comparison.best_pipeline()
+    shape = comparison.best(ERRORCAST).shape or Shape(workers)
     one, one_dfa = comparison.best(ONE_PROCESS), comparison.best(ONE_PROCESS_DFA)
     return {
         "batch_size": workload.batch_size,
-        "blocks": blocks,
-        "head": comparison.best(ERRORCAST).head,
+        "workers": workers,
+        "blocks": shape.blocks,
+        "head": shape.head,
+        "heads": shape.heads,
         "stopped": comparison.stopped and (str(comparison.stopped) or "interrupted"),
-        "limit_ms": _limit_ms(limits[LIMIT_DFA], blocks),
-        "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], blocks),
-        "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], blocks),
-        "efficiency": _efficiency(limits[LIMIT_DFA], blocks),
-        "efficiency_loaded": _efficiency(limits[LIMIT_DFA_LOADED], blocks),
+        "limit_ms": _limit_ms(limits[LIMIT_DFA], workers),
+        "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], workers),
+        "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], workers),
+        "efficiency": _efficiency(limits[LIMIT_DFA], workers),
+        "efficiency_loaded": _efficiency(limits[LIMIT_DFA_LOADED], workers),
         "best_pipeline": best.configuration.schedule if best else None,
         "speedup_over_best_pipeline": round(median(best.ratios), 4) if best else None,
         "speedup_of_dfa_in_one_process": (

@@ -7,14 +7,16 @@ the same, and the share of time lost is that of fewer blocks with the same costs
 microbatches a block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, log2
 
 from dfa_core import partition
 from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, refusal, stage_ranges
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, total
 from dfa_speedup.simulation.link import Link, exposed, ring
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.simulation.steps import Sizes, data_parallel_step, errorcast_step, pipeline_step
 from dfa_speedup.workload import Configuration, Workload
 
@@ -32,17 +34,15 @@ class Predictor:
     link: Link
     simulated: int = 32
 
-    def side(
-        self, configuration: Configuration, workers: int, in_block: bool = False
-    ) -> float | None:
+    def side(self, configuration: Configuration, shape: Shape) -> float | None:
         """Return the seconds of a step of a comparison's side, or None where it is unknown.
 
-        in_block: errorcast's head is in the last block's worker.
+        shape: errorcast's, of one replica; the other sides have as many workers.
         """
         name, m = configuration.schedule, configuration.microbatches
-        samples = self.workload.batch_size // m
+        samples, workers = self.workload.batch_size // m, shape.in_replica
         if name == ERRORCAST:
-            return self.errorcast(workers, samples, m, in_block=in_block)
+            return self.errorcast(shape, samples, m)
         if name in PIPELINES:
             return self.pipeline(name, workers, samples, m)
         if name == DATA_PARALLEL and m == 1:
@@ -50,47 +50,60 @@ class Predictor:
             return data_parallel_step(self.costs, workers, share, weights, self.link)
         return None
 
-    def errorcast(
-        self, blocks: int, samples: int, m: int, replicas: int = 1, in_block: bool = False
-    ) -> float:
+    def errorcast(self, shape: Shape, samples: int, m: int) -> float:
         """Return the seconds of errorcast's step.
 
-        samples: of a microbatch. m: microbatches of each replica. in_block: the head is in the last
-        block's worker, otherwise in the coordinator.
+        samples: of a microbatch. m: microbatches of each replica.
         """
-        costs, profile = self.costs.scaled(samples), self.workload.profile
-        ranges = self.ranges(blocks, in_block)
+        costs, profile, replicas = self.costs.scaled(samples), self.workload.profile, shape.replicas
+        ranges = self.ranges(shape)
         between = max(profile.between[last].message.bytes for _, last in ranges)
         sizes = Sizes(between, self.workload.error_bytes)
         each = [total(costs.layers[a:b]) for a, b in ranges]
         staleness, link, head = self.workload.rule.staleness, self.link, costs.head
         rings = [self._rings(a, b, replicas) for a, b in ranges] if replicas > 1 else []
-        if blocks * replicas <= self.simulated:
-            return errorcast_step(
-                each, head, samples, m, sizes, link, staleness, rings, replicas, in_block
-            )
+        sum_of_heads = ring(shape.copies_of_head, 4 * profile.head_parameters, link)
+        step = partial(errorcast_step, link=link, staleness=staleness, head_ring=sum_of_heads)
+        if shape.in_replica * replicas <= self.simulated:
+            return step(shape, each, head, samples, m, sizes, rings=rings)
         tail = max((exposed(c, r) for c, r in zip(each, rings, strict=False)), default=0.0)
-        if blocks <= self.simulated:
-            return tail + errorcast_step(
-                each, head, samples, m, sizes, link, staleness, head_in_block=in_block
-            )
+        alone = replace(shape, replicas=1)
+        if shape.in_replica <= self.simulated:
+            return tail + step(alone, each, head, samples, m, sizes)
+        return tail + self._extrapolated(step, alone, each, head, samples, m, sizes)
+
+    def _extrapolated(
+        self,
+        step: Callable[..., float],
+        shape: Shape,
+        each: Sequence[LayerCost],
+        head: LayerCost,
+        samples: int,
+        m: int,
+        sizes: Sizes,
+    ) -> float:
+        """Return the seconds of a step of more workers than are simulated, in one replica."""
+        blocks, in_block = shape.blocks, shape.head == "block"
+        simulated = min(blocks, self.simulated)
         work = [*each, replace(ZERO, update=head.update, optimizer=head.optimizer)]
         mean = total(work if in_block else each) * (1 / blocks)
-        fewer = self._fewer(m, blocks)
-        depth = ceil(log2(blocks + 1)) / ceil(log2(self.simulated + 1))  # of the broadcast's tree
+        fewer = max(1, m * simulated // blocks)
+        depth = ceil(log2(blocks + 1)) / ceil(log2(simulated + 1))  # of the broadcast's tree
         sizes = Sizes(sizes.between, sizes.error * depth)
-        apart = ZERO if in_block else head
-        same = [mean] * self.simulated
-        found = errorcast_step(same, apart, samples, fewer, sizes, link, staleness)
+        heads = min(shape.heads, fewer, self.simulated)
+        apart = head * (heads / shape.heads) if heads else head  # as much to do in a step as all
+        smaller = Shape(simulated, 1, "workers" if heads else "coordinator", heads)
+        same = [mean] * simulated
+        found = step(smaller, same, ZERO if in_block else apart, samples, fewer, sizes)
         microbatch = mean.forward + mean.update
         last = m * (each[-1].forward + each[-1].update + head.update) if in_block else 0.0
-        return tail + max(found * _work_ratio(mean, microbatch, m, fewer), last)
+        return max(found * _work_ratio(mean, microbatch, m, fewer), last)
 
-    def ranges(self, blocks: int, in_block: bool) -> list[tuple[int, int]]:
-        """Return each block's layers; in_block: the head counts as a part of the last layer."""
+    def ranges(self, shape: Shape) -> list[tuple[int, int]]:
+        """Return each block's layers; a head in the last block counts as a part of a layer."""
         costs = list(self.workload.costs)
-        costs[-1] += self.workload.profile.head_seconds if in_block else 0.0
-        return partition(costs, blocks)
+        costs[-1] += self.workload.profile.head_seconds if shape.head == "block" else 0.0
+        return partition(costs, shape.blocks)
 
     def pipeline(
         self, name: str, workers: int, samples: int, m: int, replicas: int = 1

@@ -1,38 +1,24 @@
 """Predicts steps for any number of blocks and replicas, before any machine is rented.
 
 Every schedule may take any number of microbatches that divides the batch, up to a multiple of its
-blocks. errorcast has its head in the last block's worker, or in the coordinator where that is
-faster: then that is a worker too, and each pipeline gets one more.
+workers. errorcast has its head in the last block's worker, or, where that is faster, in workers of
+its own or in the coordinator, which then is a worker too: each pipeline has as many.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 
-from dfa_core.balance.memory import memory_needs
+from dfa_core.balance.memory import head_need, memory_needs
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import total
 from dfa_speedup.simulation.prediction import Predictor
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
-from workers.grid import HeadPlace
 
 Ranges = list[tuple[int, int]]
-_PLACES: tuple[HeadPlace, ...] = ("block", "coordinator")
 _MOST = 4  # microbatches a block that are tried
 _MOSTLY = 0.75  # of a step, which the busiest process must compute to be what sets its time
-
-
-@dataclass(frozen=True)
-class Shape:
-    """K blocks of R replicas, and where the head is."""
-
-    blocks: int
-    replicas: int
-    head: HeadPlace
-
-    @property
-    def workers(self) -> int:
-        """Return the number of workers; a head in the coordinator is one more."""
-        return self.blocks * self.replicas + (self.head == "coordinator")
 
 
 @dataclass(frozen=True)
@@ -59,17 +45,19 @@ class Prediction:
 def predict_scaling(predictor: Predictor, blocks: int, replicas: int) -> Prediction | str:
     """Return the prediction for K blocks of R replicas, or why there is none.
 
-    The head is a worker of its own where that worker is worth its share of the time; then the
-    schedules have one stage more in each replica.
+    The head has workers of its own where these are worth their share of the time; then the
+    schedules have as many stages more in each replica.
     """
     layers, batch = len(predictor.workload.model.layers), predictor.workload.batch_size
     if blocks > layers:
         return f"the model has {layers} layers"
     if batch % replicas:
         return f"{replicas} replicas do not divide the batch of {batch}"
-    tried = _tried(predictor, [Shape(blocks, replicas, place) for place in _PLACES])
+    shapes = [Shape(blocks, replicas, "block"), Shape(blocks, replicas)]
+    shapes += [Shape(blocks, replicas, "workers", h) for h in _heads_for(predictor, blocks)]
+    tried = _tried(predictor, shapes)
     shape, m = min(tried, key=lambda one: tried[one] * one[0].workers)
-    stages = blocks + (shape.head == "coordinator")
+    stages = shape.in_replica + (shape.head == "coordinator")
     return _prediction(predictor, shape, m, tried[shape, m], [(stages, replicas)])
 
 
@@ -80,18 +68,39 @@ def predict_workers(predictor: Predictor, workers: int) -> Prediction | str:
     """
     layers, batch = len(predictor.workload.model.layers), predictor.workload.batch_size
     batch = 1 if predictor.workload.uncut else batch  # which only one replica can have
-    grids = {n: _grids(n, layers, batch) for n in (workers, workers - 1)}
-    shapes = [Shape(k, r, "block") for k, r in grids[workers]]
-    shapes += [Shape(k, r, "coordinator") for k, r in grids[workers - 1]]
+    shapes = [Shape(k, r, "block") for k, r in _grids(workers, layers, batch)]
+    shapes += [Shape(k, r) for k, r in _grids(workers - 1, layers, batch)]
+    for in_replica, r in _grids(workers, workers, batch):
+        shapes += [s for s in _with_heads(predictor, in_replica, r) if s.heads <= batch // r]
     if not shapes:
         return (
             f"no K of at most {layers} layers times an R that divides the batch of {batch} makes "
             f"{workers} workers"
         )
     tried = _tried(predictor, shapes)
+    if not tried:
+        return f"a batch of {batch} is too small for {workers} workers"
     shape, m = min(tried, key=tried.__getitem__)
     stages = _grids(workers, layers + 1, batch)  # the head may be a stage
     return _prediction(predictor, shape, m, tried[shape, m], stages)
+
+
+def _with_heads(predictor: Predictor, in_replica: int, replicas: int) -> list[Shape]:
+    """Return the shapes of so many workers in a replica whose heads have about a block's load."""
+    layers, work = len(predictor.workload.model.layers), total(predictor.costs.layers)
+    head = predictor.costs.head.update
+    even = in_replica * head / (head + work.forward + work.update)
+    heads = {max(floor(even), in_replica - layers), max(ceil(even), in_replica - layers)}
+    return [
+        Shape(in_replica - h, replicas, "workers", h) for h in sorted(heads) if 0 < h < in_replica
+    ]
+
+
+def _heads_for(predictor: Predictor, blocks: int) -> list[int]:
+    """Return the numbers of heads that have about as much to do as each of K blocks."""
+    work = total(predictor.costs.layers)
+    even = predictor.costs.head.update * blocks / (work.forward + work.update)
+    return sorted({max(1, floor(even)), max(1, ceil(even))})
 
 
 def _grids(workers: int, most_blocks: int, batch: int) -> list[tuple[int, int]]:
@@ -100,9 +109,9 @@ def _grids(workers: int, most_blocks: int, batch: int) -> list[tuple[int, int]]:
     return [(k, workers // k) for k in blocks if workers % k == 0 and batch % (workers // k) == 0]
 
 
-def _cuts(workload: Workload, blocks: int, batch: int) -> list[int]:
+def _cuts(workload: Workload, in_replica: int, batch: int) -> list[int]:
     """Return the numbers of microbatches to try; batch: of a replica."""
-    most = 1 if workload.uncut else _MOST * blocks
+    most = 1 if workload.uncut else _MOST * in_replica
     return [m for m in range(1, most + 1) if batch % m == 0]
 
 
@@ -110,12 +119,11 @@ def _tried(predictor: Predictor, shapes: Sequence[Shape]) -> dict[tuple[Shape, i
     """Return the seconds of a step of errorcast, for each shape and number of microbatches."""
     whole = predictor.workload.batch_size
     return {
-        (shape, m): predictor.errorcast(
-            shape.blocks, batch // m, m, shape.replicas, shape.head == "block"
-        )
+        (shape, m): predictor.errorcast(shape, batch // m, m)
         for shape in shapes
         for batch in (whole // shape.replicas,)
-        for m in _cuts(predictor.workload, shape.blocks, batch)
+        for m in _cuts(predictor.workload, shape.in_replica, batch)
+        if m >= shape.heads
     }
 
 
@@ -124,6 +132,7 @@ def _prediction(
 ) -> Prediction:
     """Return the prediction of a shape; stages: (K, R) that the schedules may have."""
     workload, replicas, in_block = predictor.workload, shape.replicas, shape.head == "block"
+    heads = shape.copies_of_head
     speedups: dict[str, float | None] = {}
     for name in PIPELINES:
         times = [
@@ -136,9 +145,10 @@ def _prediction(
     costs = predictor.costs.scaled(batch)
     work = total([*costs.layers, replace(costs.head, forward=0.0)])
     busy = replicas * (work.forward + work.update + work.optimizer)
-    busy -= 0.0 if in_block else (replicas - 1) * costs.head.optimizer
-    ranges = predictor.ranges(shape.blocks, in_block)
-    needs = memory_needs(workload.profile, ranges, workload.rule, batch // m, m, with_head=in_block)
+    busy += (heads - replicas) * costs.head.optimizer
+    ranges, profile, rule = predictor.ranges(shape), workload.profile, workload.rule
+    needs = memory_needs(profile, ranges, rule, batch // m, m, with_head=in_block)
+    needs += [head_need(profile, rule, batch // m)] * shape.heads
     return Prediction(
         shape,
         m,
@@ -147,7 +157,7 @@ def _prediction(
         _set_by(predictor, shape, seconds),
         speedups,
         max(need.bytes for need in needs) / 1e6,
-        _bytes_per_step(workload, ranges, replicas, not in_block),
+        _bytes_per_step(workload, ranges, shape),
     )
 
 
@@ -156,25 +166,24 @@ def _set_by(predictor: Predictor, shape: Shape, seconds: float) -> str:
     costs = predictor.costs.scaled(predictor.workload.batch_size // shape.replicas)
     head = costs.head.update + costs.head.optimizer
     loads = {}
-    for k, (first, last) in enumerate(predictor.ranges(shape.blocks, shape.head == "block"), 1):
+    for k, (first, last) in enumerate(predictor.ranges(shape), 1):
         block = total(costs.layers[first:last])
         loads[f"block {k}"] = block.forward + block.update + block.optimizer
     if shape.head == "block":
         loads[f"block {shape.blocks} + head"] = loads.pop(f"block {shape.blocks}") + head
     else:
-        loads["head"] = shape.replicas * costs.head.update + costs.head.optimizer
+        share = shape.replicas / shape.copies_of_head
+        loads["head"] = share * costs.head.update + costs.head.optimizer
     most = max(loads, key=loads.__getitem__)
     return most if loads[most] > _MOSTLY * seconds else "waits"
 
 
-def _bytes_per_step(workload: Workload, ranges: Ranges, replicas: int, apart: bool) -> float:
-    """Inputs and activations once, the error to every other block, gradients round the rings.
-
-    apart: the head is in the coordinator, which the last block sends to.
-    """
+def _bytes_per_step(workload: Workload, ranges: Ranges, shape: Shape) -> float:
+    """Inputs and activations once, the error to every other block, gradients round the rings."""
     profile, error = workload.profile, workload.error_bytes
-    sending = ranges if apart else ranges[:-1]
+    sending = ranges[:-1] if shape.head == "block" else ranges
     passed = profile.between[0].bytes + sum(profile.between[b].message.bytes for _, b in sending)
-    weights = profile.parameters - (profile.head_parameters if apart else 0)
-    rings = 2 * (replicas - 1) * 4 * weights
+    of_layers = (shape.replicas - 1) * (profile.parameters - profile.head_parameters)
+    of_heads = (shape.copies_of_head - 1) * profile.head_parameters
+    rings = 2 * 4 * (of_layers + of_heads)
     return workload.batch_size * (passed + len(sending) * error) + rings

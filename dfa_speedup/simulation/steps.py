@@ -8,16 +8,18 @@ bandwidth, and links do not contend; the error is broadcast along a binary tree;
 core (or GPU) for every worker.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
 from dfa_core import Forward, Step, Update, block_actions
+from dfa_core.schedule import head_of
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import Costs, LayerCost, total
 from dfa_speedup.simulation.events import TimedAction, run
 from dfa_speedup.simulation.link import Link, exposed, ring
 from dfa_speedup.simulation.pipeline_orders import PipelineAction, pipeline_order
+from dfa_speedup.simulation.shape import Shape
 
 _PIPELINE_STEPS = 3
 
@@ -32,55 +34,103 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Errorcast:
-    """Steps of K blocks and the coordinator.
+    """Steps of the workers of a shape, and of the coordinator where that has the head.
 
-    hop, cast: seconds of a microbatch's activations between blocks, and of its error to all blocks.
+    blocks: the cost of each. microbatches: of each replica.
+    hop, cast: seconds of a microbatch's activations between workers, and of its error to all
+        blocks.
     tails: seconds between a block's last update and its optimizer step, for sums over the replicas.
-    head_in_block: the last block has the head, so its own errors need no message.
+    head_tail: the same of a head's last microbatch, for the sum over its copies.
     """
 
+    shape: Shape
     blocks: Sequence[LayerCost]
     head: LayerCost
     microbatches: int
-    replicas: int
     hop: float
     cast: float
     tails: Sequence[float]
-    head_in_block: bool
+    head_tail: float
+
+    def workers(self, steps: int, staleness: int) -> list[Iterator[TimedAction]]:
+        """Return the actions of every process."""
+        shape = self.shape
+        found = [
+            self.block(r, k, steps, staleness)
+            for r in range(shape.replicas)
+            for k in range(shape.blocks)
+        ]
+        if shape.head == "workers":
+            found += [self.of_head(r, h, steps) for r, h in self._copies]
+        return [*found, self.coordinator(steps)] if shape.head == "coordinator" else found
 
     def block(self, r: int, k: int, steps: int, staleness: int) -> Iterator[TimedAction]:
         """Yield the actions of block k of replica r."""
-        cost, m = self.blocks[k], self.microbatches
-        hosts = self.head_in_block and k == len(self.blocks) - 1
-        for action in block_actions(len(self.blocks), m, 0, steps, staleness):
+        cost, m, shape = self.blocks[k], self.microbatches, self.shape
+        hosts = shape.head == "block" and k == shape.blocks - 1
+        for action in block_actions(shape.blocks, m, 0, steps, staleness):
             match action:
                 case Forward(step, i):
                     needs = ((("F", r, k - 1, step, i), self.hop),) if k else ()
                     yield TimedAction(("F", r, k, step, i), cost.forward, needs)
                     if hosts:
-                        yield TimedAction(("E", r, step, i), self.head.update)
-                    if hosts and i == m - 1:
-                        yield TimedAction(("head", r, step), self.head.optimizer)
+                        yield from self._error(r, 0, step, i, ())
                 case Update(step, i):
                     error = (("E", r, step, i), 0.0 if hosts else self.cast)
                     yield TimedAction(("U", r, k, step, i), cost.update, (error,))
                 case Step(step):
-                    last = (("U", other, k, step, m - 1) for other in range(self.replicas))
+                    last = (("U", other, k, step, m - 1) for other in range(shape.replicas))
                     sums = tuple((update, self.tails[k]) for update in last)
                     yield TimedAction(("S", r, k, step), cost.optimizer, sums)
 
-    def coordinator(self, steps: int) -> Iterator[TimedAction]:
-        """Yield the head's actions: the errors of a step, then its optimizer step."""
-        k = len(self.blocks) - 1
+    def of_head(self, r: int, h: int, steps: int) -> Iterator[TimedAction]:
+        """Yield the actions of head h of replica r, a worker of its own."""
+        k, heads = self.shape.blocks - 1, self.shape.heads
         for step in range(steps):
             for i in range(self.microbatches):
-                for r in range(self.replicas):
+                if head_of(i, heads) == h:
+                    yield from self._error(r, h, step, i, ((("F", r, k, step, i), self.hop),))
+
+    def coordinator(self, steps: int) -> Iterator[TimedAction]:
+        """Yield the head's actions: the errors of a step, then its optimizer step."""
+        k = self.shape.blocks - 1
+        for step in range(steps):
+            for i in range(self.microbatches):
+                for r in range(self.shape.replicas):
                     needs = ((("F", r, k, step, i), self.hop),)
                     yield TimedAction(("E", r, step, i), self.head.update, needs)
-            yield TimedAction(("head", 0, step), self.head.optimizer)
+            yield TimedAction(("head", 0, 0, step), self.head.optimizer)
+
+    def _error(
+        self, r: int, h: int, step: int, i: int, needs: tuple[tuple[Hashable, float], ...]
+    ) -> Iterator[TimedAction]:
+        """Yield a microbatch of a copy of the head, and the end of a step.
+
+        Several copies sum their gradients while the next step's outputs come; one has no need to.
+        """
+        several = self.shape.copies_of_head > 1
+        if several and i == h and step:
+            sums = tuple((done, self.head_tail) for done in self._ends(step - 1))
+            yield TimedAction(("head", r, h, step - 1), self.head.optimizer, sums)
+        yield TimedAction(("E", r, step, i), self.head.update, needs)
+        if not several and i == self.microbatches - 1:
+            yield TimedAction(("head", r, h, step), self.head.optimizer)
+
+    def _ends(self, step: int) -> Iterator[Hashable]:
+        """Yield when each copy of the head has had its last microbatch of a step."""
+        m, heads = self.microbatches, max(1, self.shape.heads)
+        for r, h in self._copies:
+            yield ("E", r, step, h + (m - 1 - h) // heads * heads)
+
+    @property
+    def _copies(self) -> list[tuple[int, int]]:
+        """Return (replica, head) of each copy of the head."""
+        heads = range(max(1, self.shape.heads))
+        return [(r, h) for r in range(self.shape.replicas) for h in heads]
 
 
 def errorcast_step(
+    shape: Shape,
     blocks: Sequence[LayerCost],
     head: LayerCost,
     samples: int,
@@ -89,28 +139,23 @@ def errorcast_step(
     link: Link,
     staleness: int = 0,
     rings: Sequence[Sequence[float]] = (),
-    replicas: int = 1,
-    head_in_block: bool = False,
+    head_ring: float = 0.0,
 ) -> float:
-    """Return the seconds of a step of K blocks, in a pipeline that is full.
+    """Return the seconds of a step of a shape, in a pipeline that is full.
 
-    samples: of a microbatch. m: microbatches of each replica.
+    blocks: the cost of each. samples: of a microbatch. m: microbatches of each replica.
     rings: for each block the seconds of its layers' sums over the replicas.
-    head_in_block: the head is in the last block's worker, otherwise in the coordinator.
+    head_ring: seconds of the head's sum over its copies.
     """
-    count = len(blocks)
     tails = [exposed(cost, rings[k]) if rings else 0.0 for k, cost in enumerate(blocks)]
     hop = link.seconds(samples * sizes.between)
-    receivers = count - 1 if head_in_block else count
+    receivers = shape.blocks - (shape.head == "block")
     cast = ceil(log2(receivers + 1)) * link.seconds(samples * sizes.error)
-    simulated = _Errorcast(blocks, head, m, replicas, hop, cast, tails, head_in_block)
+    simulated = _Errorcast(shape, blocks, head, m, hop, cast, tails, head_ring)
     full = 2 + staleness  # steps until the pipeline is full
     steps = full + 2 * (staleness + 1)
-    workers = [
-        simulated.block(r, k, steps, staleness) for r in range(replicas) for k in range(count)
-    ]
-    at = run(workers if head_in_block else [*workers, simulated.coordinator(steps)])
-    return (at["head", 0, steps - 1] - at["head", 0, full - 1]) / (steps - full)
+    at = run(simulated.workers(steps + 1, staleness))
+    return (at["head", 0, 0, steps - 1] - at["head", 0, 0, full - 1]) / (steps - full)
 
 
 def pipeline_step(

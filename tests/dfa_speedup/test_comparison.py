@@ -19,6 +19,7 @@ from dfa_speedup.comparison import Comparison, Trial
 from dfa_speedup.peers import ERRORCAST, LIMIT_BP, ONE_PROCESS
 from dfa_speedup.simulation.costs import Costs, LayerCost
 from dfa_speedup.simulation.link import Link
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
 
@@ -36,6 +37,9 @@ def a_workload() -> Workload:
         return open_prefetcher(Noise(), SAMPLES, m)
 
     return Workload(model, LOSS, r, batches, SAMPLES, measured)
+
+
+SHAPE = Shape(2, 1, "block")
 
 
 class Sides:
@@ -76,7 +80,7 @@ class Sides:
     def trial(self, _: Any, microbatches: int, steps: int) -> Trial:
         del microbatches
         self._calls(ERRORCAST)
-        return Trial([0.01] * (steps - 1), [], [t.spans for t in self._trained(steps)], 0, "block")
+        return Trial([0.01] * (steps - 1), [], [t.spans for t in self._trained(steps)], 0, SHAPE)
 
     def first_trial(self, _: Any, microbatches: int, steps: int) -> tuple[Trial, float]:
         return self.trial(_, microbatches, steps), 1.0

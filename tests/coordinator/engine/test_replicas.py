@@ -148,6 +148,8 @@ def test_killed_copies_come_back_with_the_same_bits(a_ray: None, tmp_path: Path)
     [
         ({"replicas": 3}, "replicas: 3 does not divide microbatches 4, which replicas share"),
         ({"replicas": 0}, "replicas: 0 must be at least 1"),
+        ({"heads": 3, "replicas": 2}, "heads: 3 are more than the 2 microbatch"),
+        ({"heads": 1, "resources": {"head": "block"}}, "resources.head: block is where the head"),
         (
             {
                 "replicas": 2,
@@ -167,5 +169,15 @@ def test_workers_are_numbered_replica_by_replica() -> None:
     grid = Grid(blocks=3, replicas=2)
     seats = [(grid.replica_of(n), grid.seat_of(n)) for n in range(1, len(grid) + 1)]
     assert seats == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    grid = Grid(blocks=2, replicas=2, heads=2)
+    labels = [grid.label(n) for n in range(1, len(grid) + 1)]
+    assert labels[:4] == [
+        f"{name} of replica 1" for name in ("block 1", "block 2", "head 1", "head 2")
+    ]
+    assert labels[4] == "block 1 of replica 2"
+    assert [grid.state_of(n) for n in range(1, 9)] == [1, 2, 3, 3] * 2
+    chunks = list(range(7))
+    shares = [grid.share(chunks, n) for n in range(1, 9)]
+    assert shares == [[0, 2, 4, 6]] * 2 + [[0, 4], [2, 6]] + [[1, 3, 5]] * 2 + [[1, 5], [3]]
     assert Grid(2).label(2) == "block 2"
-    assert grid.label(5) == "block 2 of replica 2"
+    assert grid.label(6) == "block 2 of replica 2"

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from coordinator.experiments.tables import prediction_table
 from dfa_speedup.peers import PIPELINES
-from dfa_speedup.simulation.scaling import Prediction, Shape
+from dfa_speedup.simulation.scaling import Prediction
+from dfa_speedup.simulation.shape import Shape
 
 SMALL, LARGE = Shape(1, 1, "block"), Shape(1024, 2, "coordinator")
 NONE, SAME = dict.fromkeys(PIPELINES, None), dict.fromkeys(PIPELINES, 1.5)

@@ -48,10 +48,17 @@ def found(prediction: Prediction | str) -> Prediction:
 
 
 def test_a_head_as_long_as_a_block_is_a_worker_of_its_own_and_the_schedules_get_it_too() -> None:
+    one = found(predict_scaling(predictor(2.0), 4, 1))
+    assert (one.shape.head, one.shape.workers, one.set_by) == ("coordinator", 5, "block 1")
+    assert one.seconds == pytest.approx(2.0, rel=0.2)
+    assert one.efficiency == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_head_as_long_as_two_blocks_has_two_workers() -> None:
     one = found(predict_scaling(predictor(4.0), 4, 1))
-    assert (one.shape.head, one.shape.workers, one.set_by) == ("coordinator", 5, "head")
-    assert one.seconds == pytest.approx(4.0, rel=0.1)
-    assert one.efficiency == pytest.approx((4 * 2 + 4) / (5 * 4), rel=0.1)
+    assert (one.shape.head, one.shape.heads, one.shape.workers) == ("workers", 2, 6)
+    assert one.seconds == pytest.approx(2.0, rel=0.2)
+    assert one.efficiency == pytest.approx((4 * 2 + 4) / (one.seconds * 6))
 
 
 def test_a_light_head_is_in_the_last_block() -> None:

@@ -9,6 +9,7 @@ from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, mean_costs
 from dfa_speedup.simulation.events import TimedAction, run
 from dfa_speedup.simulation.link import Link, exposed, ring
 from dfa_speedup.simulation.pipeline_orders import pipeline_order
+from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.simulation.steps import (
     Sizes,
     data_parallel_step,
@@ -26,7 +27,7 @@ sizes = st.tuples(st.integers(1, 8), st.integers(1, 16))
 @given(sizes)
 def test_errorcast_has_no_bubble_from_k_plus_1_microbatches_on(size: tuple[int, int]) -> None:
     blocks, m = size
-    step = errorcast_step([UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK)
+    step = errorcast_step(Shape(blocks), [UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK)
     if m >= blocks:  # free messages need no microbatch more to hide their trip
         assert step == pytest.approx(2 * m)
     else:
@@ -35,8 +36,10 @@ def test_errorcast_has_no_bubble_from_k_plus_1_microbatches_on(size: tuple[int, 
 
 @given(st.integers(2, 6), st.integers(0, 3))
 def test_enough_staleness_fills_an_uncut_batch(blocks: int, more: int) -> None:
-    exact = errorcast_step([UNIT] * blocks, ZERO, 1, 1, NOTHING, NO_LINK)
-    delayed = errorcast_step([UNIT] * blocks, ZERO, 1, 1, NOTHING, NO_LINK, blocks - 1 + more)
+    exact = errorcast_step(Shape(blocks), [UNIT] * blocks, ZERO, 1, 1, NOTHING, NO_LINK)
+    delayed = errorcast_step(
+        Shape(blocks), [UNIT] * blocks, ZERO, 1, 1, NOTHING, NO_LINK, blocks - 1 + more
+    )
     assert exact == pytest.approx(blocks + 1)  # forwards through all blocks, then one update
     assert delayed == pytest.approx(2)
 
@@ -71,12 +74,31 @@ def test_each_order_is_complete_and_no_better_than_its_limit(
 
 
 def test_messages_cost_time_and_the_head_can_be_the_bottleneck() -> None:
-    free = errorcast_step([UNIT] * 2, ZERO, 1, 2, NOTHING, NO_LINK)
-    slow = errorcast_step([UNIT] * 2, ZERO, 1, 2, Sizes(1, 1), Link(0.5, 1.0))
+    free = errorcast_step(Shape(2), [UNIT] * 2, ZERO, 1, 2, NOTHING, NO_LINK)
+    slow = errorcast_step(Shape(2), [UNIT] * 2, ZERO, 1, 2, Sizes(1, 1), Link(0.5, 1.0))
     assert slow > free == 4
     head = LayerCost(0, 5, 0, 0, 0, 0)
     # four heads; and an update and two forwards before the first head of the next step
-    assert errorcast_step([UNIT] * 2, head, 1, 4, NOTHING, NO_LINK) == pytest.approx(4 * 5 + 1 + 2)
+    assert errorcast_step(Shape(2), [UNIT] * 2, head, 1, 4, NOTHING, NO_LINK) == pytest.approx(
+        4 * 5 + 1 + 2
+    )
+
+
+def test_heads_of_their_own_share_what_one_has_to_do() -> None:
+    head, blocks = LayerCost(0, 5, 0, 0, 0, 0), [UNIT] * 2
+
+    def step(heads: int, head_ring: float = 0.0) -> float:
+        shape = Shape(2, 1, "workers", heads)
+        return errorcast_step(shape, blocks, head, 1, 12, NOTHING, NO_LINK, head_ring=head_ring)
+
+    alone = errorcast_step(Shape(2), blocks, head, 1, 12, NOTHING, NO_LINK)
+    assert step(1) == pytest.approx(alone)
+    times = [step(heads) for heads in (1, 2, 3)]
+    assert times == sorted(times, reverse=True)
+    assert times[0] > 12 * 5 > times[1] > 6 * 5
+    assert step(3, head_ring=4.0) >= times[2]
+    hosted = errorcast_step(Shape(2, 1, "block"), blocks, head, 1, 12, NOTHING, NO_LINK)
+    assert hosted >= 12 * (2 + 5)
 
 
 def test_data_parallelism_hides_its_ring_behind_the_backward_pass() -> None:
@@ -103,9 +125,10 @@ def test_a_deadlock_is_an_error() -> None:
 @given(sizes, st.integers(2, 4))
 def test_replicas_with_free_sums_take_as_long_as_one(size: tuple[int, int], replicas: int) -> None:
     blocks, m = size
-    one = errorcast_step([UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK)
+    one = errorcast_step(Shape(blocks), [UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK)
     free = [[0.0]] * blocks
-    several = errorcast_step([UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK, 0, free, replicas)
+    shape = Shape(blocks, replicas)
+    several = errorcast_step(shape, [UNIT] * blocks, ZERO, 1, m, NOTHING, NO_LINK, 0, free)
     assert several == pytest.approx(one)
     messages = 2 * (replicas - 1)
     assert ring(replicas, 12.0, Link(0.5, 2.0)) == pytest.approx(messages * (0.5 + 6 / replicas))
@@ -121,5 +144,5 @@ def test_a_sum_hides_behind_the_layers_still_to_be_updated() -> None:
     assert exposed(block, [0, 0, 0, 0]) == 0
     stepping = LayerCost(forward=4, update=4, backward=0, inputs=0, weights=0, optimizer=4)
     assert exposed(stepping, [1, 1, 1, 1]) == 0
-    two = errorcast_step([block], ZERO, 1, 2, NOTHING, NO_LINK, 0, [[2, 2, 2, 2]], 2)
+    two = errorcast_step(Shape(1, 2), [block], ZERO, 1, 2, NOTHING, NO_LINK, 0, [[2, 2, 2, 2]])
     assert two == pytest.approx(2 * 8 + 5)
