@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from coordinator.experiments.errorcast_side import ErrorcastSide
 from coordinator.experiments.workload import open_prefetcher
+from coordinator.job.settings import ResourceSettings
 from dfa_core import LearningRule, Model, Reference, profile, split
 from dfa_core.trained import TrainedModule
 from dfa_speedup.bench_worker import BenchWorker
@@ -55,7 +56,8 @@ def sides(a_ray: None) -> Iterator[tuple[Workload, BenchWorkers, ErrorcastSide]]
     workload = case_of(NETWORKS["mlp"], rule("sgd", M))
     payload = PickledPayload.pack(workload)
     workers = BenchWorkers(payload, 2, WorkerResources(), timeout_s=60)
-    ours = ErrorcastSide(payload, threads=1, timeout_s=60, head="auto")
+    resources = ResourceSettings(threads=1, head="coordinator")
+    ours = ErrorcastSide(payload, resources, heads=0)
     yield workload, workers, ours
     ours.stop()
     workers.stop()
@@ -208,7 +210,8 @@ def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     payload = PickledPayload.pack(workload)
     workers = BenchWorkers(payload, 2, WorkerResources(), timeout_s=60)
-    ours = ErrorcastSide(payload, threads=1, timeout_s=60, head="auto")
+    resources = ResourceSettings(threads=1, head="coordinator")
+    ours = ErrorcastSide(payload, resources, heads=0)
     try:
         with pytest.raises(PeerFailed, match="out of memory"):
             workers.train(Configuration("1F1B", M), 0, 1)

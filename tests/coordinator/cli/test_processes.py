@@ -199,7 +199,7 @@ def test_files_named_like_our_packages_do_not_get_in_the_way(tmp_path: Path) -> 
     """Neither in the folder nor on PYTHONPATH, which Ray's processes inherit."""
     mine = tmp_path / "mine"
     mine.mkdir()
-    for name in ("workers", "coordinator", "tasks", "proto", "dfa_core", "errorcast"):
+    for name in ("workers", "coordinator", "tasks", "proto", "dfa_core", "dfa_tasks"):
         for folder in (tmp_path, mine):
             (folder / f"{name}.py").write_text("raise RuntimeError('the wrong file')\n")
     job = ("train", "digits", "--run-dir", "run", *QUICK, "--epochs", "1", "--blocks", "1")

@@ -12,7 +12,7 @@ from support.networks import NETWORKS, Noise, dense, rule
 from support.pipelines import CUTS, LOSS, train
 from torch import nn
 
-from coordinator.engine.memory import block_needs
+from coordinator.engine.memory import needs_of
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -88,13 +88,13 @@ def test_two_blocks_that_share_a_gpu_train_as_one_process_does(network: str, gra
         assert train(placed.engine, 0, 20) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_block_needs_about_the_predicted_memory() -> None:
+def test_a_needs_of_about_the_predicted_memory() -> None:
     r = rule("adam", microbatches=4)
     model = Model((dense(64, 4096), *(dense(4096, 4096),) * 3), partial(nn.Linear, 4096, 10))
     with on_one_gpu(model, r, Noise()) as placed:
         train(placed.engine, 0, 8)
         peaks = ray.get([worker.actor.peak_memory_mb.remote() for worker in placed.workers])
-    for need, peak in zip(block_needs(placed.plan), peaks, strict=True):
+    for need, peak in zip(needs_of(placed.plan), peaks, strict=True):
         assert 0.95 * need.bytes < 1e6 * peak < 1.5 * need.bytes + 1e8
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.networks import NETWORKS, OPTIMIZERS, Noise, rule
+from support.networks import NETWORKS, Noise, rule
 from support.pairwise import combinations
 from support.pipelines import (
     IGNORING,
@@ -27,7 +27,7 @@ from workers.placement import Worker
 
 @pytest.mark.parametrize(
     ("network", "optimizer", "microbatches", "blocks"),
-    combinations([*NETWORKS], [*OPTIMIZERS], (1, 4), (1, 3)),
+    combinations([*NETWORKS], ["sgd", "adam"], (1, 4), (1, 3)),
 )
 def test_a_head_in_the_last_block_gives_the_references_bits(
     four_workers: list[Worker],
@@ -95,19 +95,18 @@ def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits
     assert_same_state(tmp_path / "whole", reference.trained_modules())
 
 
-def fit(_network: str, blocks: int, heads: int, replicas: int, _m: int) -> bool:
+def fit(_network: str, blocks: int, heads: int, replicas: int) -> bool:
     """Return whether four workers are enough."""
     return (blocks + heads) * replicas <= 4
 
 
 @pytest.mark.parametrize(
-    ("network", "blocks", "heads", "replicas", "microbatches"),
+    ("network", "blocks", "heads", "replicas"),
     combinations(
-        ["mlp", "norm-dropout", "several-tensors", "batch-norm"],
+        ["norm-dropout", "several-tensors", "batch-norm"],
         (1, 2, 3),
         (1, 2, 3),
         (1, 2),
-        (8, 12),
         allowed=fit,
     ),
 )
@@ -118,9 +117,8 @@ def test_heads_in_workers_of_their_own_give_the_references_bits(
     blocks: int,
     heads: int,
     replicas: int,
-    microbatches: int,
 ) -> None:
-    r = rule("adam", microbatches)
+    r = rule("adam", 8)  # which three heads do not divide
 
     def told() -> Reference:
         return Reference(NETWORKS[network], LOSS, r, replicas=replicas, heads=heads)

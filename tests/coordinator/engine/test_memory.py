@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.engine.memory import block_needs, check_memory
+from coordinator.engine.memory import check_memory, needs_of
 from coordinator.engine.plan import Plan, make_plan
 from dfa_core import JobError, LearningRule, Model, OptimizerSpec
 from dfa_core.optimizer import state_per_weight
@@ -38,24 +38,24 @@ def test_how_many_numbers_per_weight_an_optimizer_keeps(
     assert round(state_per_weight(OptimizerSpec(optimizer, 1e-3, options))) == numbers
 
 
-def test_a_block_needs_its_weights_four_times_and_what_waits() -> None:
-    first, second = block_needs(plan())
+def test_a_needs_of_its_weights_four_times_and_what_waits() -> None:
+    first, second = needs_of(plan())
     assert first.kept == pytest.approx(16 * WEIGHTS[0], rel=1e-3)
     assert second.kept == pytest.approx(16 * WEIGHTS[1], rel=1e-3)
     assert first.activations == 4 * (64 + 128) * 12 * 3  # of K + 1 microbatches of 12
-    assert block_needs(plan(replicas=2))[0].activations == 4 * (64 + 128) * 12 * 2
+    assert needs_of(plan(replicas=2))[0].activations == 4 * (64 + 128) * 12 * 2
 
 
 def test_steps_in_flight_keep_their_activations() -> None:
     uncut = 4 * (64 + 128) * 48
-    assert block_needs(plan(microbatches=1))[0].activations == uncut
-    assert block_needs(plan(microbatches=1, staleness=1))[0].activations == 2 * uncut
+    assert needs_of(plan(microbatches=1))[0].activations == uncut
+    assert needs_of(plan(microbatches=1, staleness=1))[0].activations == 2 * uncut
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
     made = plan(replicas=2)
     there = [Worker(None, 1, node) for node in ("one", "one", "two", "two")]
-    total = sum(need.bytes for need in block_needs(made))
+    total = sum(need.bytes for need in needs_of(made))
     check_memory(made, there, {"one": total, "two": total + 1})
     check_memory(made, there, {"two": total})  # of one node nothing is known
     with pytest.raises(JobError, match=r"the 2 worker\(s\) on node two need at least 0.0 GB, "):
@@ -68,7 +68,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
 
 def test_what_shares_a_gpu_must_fit_on_it_together() -> None:
     made = plan()
-    first, second = (need.bytes for need in block_needs(made))
+    first, second = (need.bytes for need in needs_of(made))
 
     def check(*gpus: Gpu) -> None:
         check_memory(made, [Worker(None, 1, "one", gpu) for gpu in gpus], {"one": 1.0})

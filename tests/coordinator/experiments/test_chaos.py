@@ -18,6 +18,7 @@ from coordinator.experiments.chaos import (
     run_under_faults,
 )
 from coordinator.launch.train import train
+from workers.grid import Grid
 
 DRAWING = f"{drawing_task.__file__}:make_task"
 EXAMPLE = f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'mytask.py'}:make_task"
@@ -147,7 +148,7 @@ def test_two_hundred_kills_and_the_same_bits(a_ray: None, tmp_path: Path, real_d
 
 
 def test_without_snapshots_a_run_goes_back_to_its_checkpoint(a_ray: None, tmp_path: Path) -> None:
-    injector = FaultInjector([Fault("kill", 1, 30, 0.0)], 1.0)
+    injector = FaultInjector([Fault("kill", 1, 30, 0.0)], 1.0, Grid(2))
     run = train(
         "digits", run_dir=tmp_path / "run", viewer=injector, epochs=4, log_every=1,
         options={"width": 64}, faults={"snapshot_steps": 0}, checkpoint={"every_steps": 25},

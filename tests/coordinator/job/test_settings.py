@@ -15,7 +15,7 @@ from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.optimizer import Schedule
 from dfa_core.precision import Precision
 from dfa_core.rule import Method
-from workers.grid import HeadPlace
+from workers.grid import AskedPlace
 from workers.groups.transport import Transport
 from workers.placement import Strategy
 
@@ -28,7 +28,7 @@ TYPES: dict[str, Any] = {
     "Method": Method,
     "Strategy": Strategy,
     "Transport": Transport,
-    "HeadPlace": HeadPlace,
+    "AskedPlace": AskedPlace,
 }
 
 
