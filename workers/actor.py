@@ -12,14 +12,17 @@ import torch
 
 from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
 from dfa_core.graphed_block import GraphedBlock
+from dfa_core.scoring import PartReport
 from dfa_core.seeding import restored_once
 from workers import head_loop, loop
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.groups.group import LOOPBACK, Group, GroupLeft
 from workers.groups.transport import RankContext, Rendezvous
 from workers.life.sign import Sign
+from workers.links import Outbox
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
+from workers.measured_outputs import MeasuredOutputs, Measuring, Metrics
 from workers.memberships import Memberships, join_all
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
@@ -43,6 +46,7 @@ class BlockWorker:
         self._block = Block([])
         self._tracer = Tracer()
         self._head: Head | None = None  # if this worker hosts it
+        self._metrics: Metrics = {}
         self._groups: Memberships | None = None
         self._generation = self._aborted = 0
         self._step: int | None = None  # that the state is of; None during a segment
@@ -57,11 +61,13 @@ class BlockWorker:
         stage: StageContext,
         cuda_graphs: bool = False,
         loss: PickledPayload | None = None,
+        metrics: PickledPayload | None = None,
     ) -> tuple[PythonWarning, ...]:
         """Build the layers of a stage from their own seeds, and the head if it is here: step 0.
 
         model: the packed dfa_core.Model.
-        loss: for the worker that hosts the head, the packed WeightedLoss.
+        loss, metrics: for a worker that hosts the head, the packed WeightedLoss, and what else
+            evaluations measure there.
         cuda_graphs: the block, which is on a GPU, replays what it computes.
 
         Returns the Python warnings since the last call that returned them, as evaluate() does.
@@ -71,6 +77,7 @@ class BlockWorker:
         self._stage, unpacked = stage, model.unpack()
         layers = build_layers(unpacked, stage.first, stage.last, stage.rule)
         self._head = None if loss is None else Head(unpacked, loss.unpack(), stage.rule)
+        self._metrics = {} if metrics is None else metrics.unpack()
         for module in (*layers, *filter(None, [self._head])):
             module.to(self._device)
         self._blocks = GraphedBlock if cuda_graphs else Block
@@ -124,25 +131,35 @@ class BlockWorker:
         arriving: ActivationSpec,
         leaving: ActivationSpec,
         output: TensorSpec,
-    ) -> tuple[PythonWarning, ...]:
+        measuring: Measuring | None = None,
+    ) -> tuple[list[dict[str, PartReport]], tuple[PythonWarning, ...]]:
         """Run chunks of these sizes forward, in evaluation mode.
 
         arriving, leaving: the activations that enter the block and that it sends on, of the data
             that is evaluated. output: of the head.
+        measuring: the host of the head measures its outputs; otherwise rank 0 gets them.
 
-        Returns the new Python warnings.
+        Returns the reports of these, and the new Python warnings.
         """
         groups, head = self._joined(generation), self._head
         stage = replace(self._stage, arriving=arriving, leaving=leaving, output=output)
+        to: Outbox | MeasuredOutputs | None = None
+        if head is not None and groups.head is not None:
+            to = (
+                Outbox(groups.head, to=0)
+                if measuring is None
+                else MeasuredOutputs(head, self._metrics, measuring, groups.head, sizes)
+            )
         try:
-            if stage.is_head and head is not None:
-                head_loop.evaluate_segment(head, stage, groups, sizes)
+            if stage.is_head and head is not None and to is not None:
+                head_loop.evaluate_segment(head, stage, groups, sizes, to)
             else:
-                loop.evaluate_segment(self._block, head, stage, groups, sizes)
+                loop.evaluate_segment(self._block, head, stage, groups, sizes, to)
         except BaseException:
             self._leave()
             raise
-        return self._take_warnings()
+        reports = to.reports if isinstance(to, MeasuredOutputs) else []
+        return reports, self._take_warnings()
 
     @ray.method(num_returns=2)
     def snapshot(self, generation: int, step: int) -> tuple[bool, list[ModuleState]]:

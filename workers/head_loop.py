@@ -7,6 +7,7 @@ from torch import Tensor
 from dfa_core import ActivationSpec, Head
 from workers.head_copy import HeadCopy
 from workers.links import Inbox, Outbox
+from workers.measured_outputs import MeasuredOutputs
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
@@ -32,18 +33,22 @@ def train_segment(
 
 
 def evaluate_segment(
-    head: Head, stage: StageContext, groups: Memberships, sizes: Sequence[int]
+    head: Head,
+    stage: StageContext,
+    groups: Memberships,
+    sizes: Sequence[int],
+    to: Outbox | MeasuredOutputs,
 ) -> None:
-    """Compute the head's output of chunks of these sizes, in evaluation mode."""
-    if groups.head is None:
-        raise ValueError("the worker that hosts the head has joined no group with rank 0")
+    """Compute the head's output of chunks of these sizes, in evaluation mode.
+
+    to: what takes the outputs.
+    """
     outputs = Inbox(groups.errors[0], stage.grid.blocks, stage.leaving.message, sizes, slots=2)
-    to_rank0 = Outbox(groups.head, to=0)
     for _ in sizes:
-        to_rank0.send(scored(head, stage, outputs.take()))
+        to.send(scored(head, stage, outputs.take()))
         outputs.release()
-        to_rank0.keep(at_most=2)
-    to_rank0.finish()
+        to.keep(at_most=2)
+    to.finish()
 
 
 def scored(head: Head, stage: StageContext, h: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from workers.head_copy import HeadCopy
 from workers.head_loop import scored
 from workers.hosted_head import HostedHead
 from workers.links import ErrorInbox, Inbox, InboxesInTurn, Outbox, OutboxesInTurn
+from workers.measured_outputs import MeasuredOutputs
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
@@ -77,16 +78,20 @@ def train_segment(
 
 
 def evaluate_segment(
-    block: Block, head: Head | None, stage: StageContext, groups: Memberships, sizes: Sequence[int]
+    block: Block,
+    head: Head | None,
+    stage: StageContext,
+    groups: Memberships,
+    sizes: Sequence[int],
+    to: Outbox | MeasuredOutputs | None,
 ) -> None:
     """Run chunks of these sizes forward through the block, in evaluation mode.
 
-    head: if this worker hosts it; the coordinator then gets its outputs.
+    head: if this worker hosts it. to: what then takes its outputs.
     """
     arriving = stage.arriving
     inputs = Inbox(_joined(groups), stage.block - 1, arriving.message, sizes, slots=2)
-    to_rank0 = Outbox(groups.head, to=0) if groups.head else None
-    outputs = to_rank0 or _outputs(stage, groups, range(stage.grid.heads))
+    outputs = to or _outputs(stage, groups, range(stage.grid.heads))
     for _ in sizes:
         x = arriving.unpack(inputs.take())
         h = _checked(block, stage, block.evaluate(x), "in evaluation")

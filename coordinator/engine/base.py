@@ -1,6 +1,6 @@
 """The interface between a training run and what computes it: a pipeline or one process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
@@ -9,10 +9,12 @@ from torch.utils.data import Dataset
 from coordinator.engine.loop import OnStep
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core.loss import WeightedLoss
+from dfa_core.scoring import PartReport
 from workers.state_files import StateFile
 from workers.storage import Folder
 from workers.trace import Span
 
+Metrics: TypeAlias = Mapping[str, Callable[[Tensor, Tensor], object]]
 SkippedStep: TypeAlias = tuple[int, str]  # a step, and a layer that skipped its batch
 
 
@@ -40,6 +42,14 @@ class Engine(Protocol):
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples, `at_once` samples at a time."""
+
+    def reports(
+        self, data: Dataset[Any], at_once: int, metrics: Metrics, seed: int
+    ) -> Iterator[Mapping[str, PartReport]]:
+        """Yield what the loss and each metric give for each part, `at_once` samples at a time.
+
+        seed: of what they draw from global generators.
+        """
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head into a folder."""

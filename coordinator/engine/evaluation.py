@@ -1,6 +1,6 @@
 """Loss and metrics of a model over a whole data set."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,65 +8,82 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordinator.engine.base import Engine
-from coordinator.engine.part_means import Measure, PartMean
 from dfa_core import JobError
-from dfa_core.activations import described
-from dfa_core.balance.trial import number
-from dfa_core.errors import reason
-from dfa_core.input_guard import InputGuard
 from dfa_core.loss import WeightedLoss
+from dfa_core.scoring import PartMean, PartMeter, PartReport, number_of
 from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import Splits, Task
-from dfa_tasks.task import GlobalMetric, Metric
 
 _WAY_OUT = "give the Task a loss_weight (targets -> the denominator of the loss's mean)"
+
+
+class Evaluation:
+    """Loss and metrics of a run's model, each a mean over all samples, and the global metrics.
+
+    Means are measured where the head's outputs are. A metric that is no mean over parts, which the
+    first evaluation shows, and the global metrics get all outputs at once.
+    """
+
+    def __init__(self, engine: Engine, task: Task, seed: int) -> None:
+        """seed: of what measures draw from global generators, e.g. to break ties."""
+        self._engine, self._task, self._seed = engine, task, derive(seed, "scores")
+        self._of_all: set[str] = set()  # metrics that are no means
+
+    def scores(self, data: Dataset[Any], part: str = "test") -> dict[str, float]:
+        """Return all scores of the data; part: of the data, for messages.
+
+        Raises JobError when samples, outputs and metrics do not fit each other.
+        """
+        try:
+            return self._scores(data)
+        except JobError as error:
+            raise JobError(f"the {part} data: {error}") from error
+
+    def _scores(self, data: Dataset[Any]) -> dict[str, float]:
+        task, at_once = self._task, samples_at_once(self._task, data)
+        means = {"loss": PartMean(is_loss=True)} | {name: PartMean() for name in task.metrics}
+        whole: tuple[Tensor, Tensor] | None = None
+        if task.global_metrics or self._of_all:
+            whole = self._whole(data, at_once, means)
+        else:
+            for reports in self._engine.reports(data, at_once, task.metrics, self._seed):
+                _add(means, reports)
+        new = {name for name, mean in means.items() if mean.needs_all}
+        if new and whole is None:
+            whole = self._whole(data, at_once)
+        self._of_all |= new
+        with drawing_from(self._seed):
+            values = {name: mean.value() for name, mean in means.items()}
+            if whole is not None:
+                no_means = {name: task.metrics[name] for name in values if means[name].needs_all}
+                for name, of in {**no_means, **task.global_metrics}.items():
+                    values[name] = number_of(name, of)(*whole)
+            derived = {name: of(values["loss"]) for name, of in task.derived_metrics.items()}
+        return values | derived
+
+    def _whole(
+        self, data: Dataset[Any], at_once: int, means: Mapping[str, PartMean] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return all outputs and targets; means: get the reports of the parts too."""
+        meter, kept = PartMeter(self._engine.loss, self._task.metrics, self._seed), []
+        for output, target in self._engine.outputs(data, at_once):
+            if means is not None:
+                _add(means, meter.report(output, target))
+            kept.append((output, target))
+        outputs, targets = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
+        return outputs, targets
 
 
 def evaluate(
     engine: Engine, task: Task, data: Dataset[Any], seed: int, part: str = "test"
 ) -> dict[str, float]:
-    """Return loss and metrics, each a mean over all samples, and the task's global metrics.
-
-    seed: of what they draw from global generators, e.g. to break ties.
-    part: of the data, for messages.
-
-    Raises JobError when samples, outputs and metrics do not fit each other.
-    """
-    try:
-        return _scores(engine, task, data, derive(seed, "scores"))
-    except JobError as error:
-        raise JobError(f"the {part} data: {error}") from error
+    """Return the scores of a single evaluation, as Evaluation.scores() does."""
+    return Evaluation(engine, task, seed).scores(data, part)
 
 
-def _scores(engine: Engine, task: Task, data: Dataset[Any], seed: int) -> dict[str, float]:
-    means = {"loss": PartMean(_number("loss", task.loss), engine.loss, is_loss=True)}
-    means |= {name: PartMean(_number(name, of), engine.loss) for name, of in task.metrics.items()}
-    kept = []
-    for output, target in engine.outputs(data, samples_at_once(task, data)):
-        with drawing_from(seed):
-            for mean in means.values():
-                mean.add(output, target)
-        if task.global_metrics or any(mean.at_once for mean in means.values()):
-            kept.append((output, target))
-        else:
-            kept.clear()
-    whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
-    with drawing_from(seed):
-        values = {name: mean.value(*whole) for name, mean in means.items()}
-        global_metrics = {n: _number(n, of)(*whole) for n, of in task.global_metrics.items()}
-        derived = {name: of(values["loss"]) for name, of in task.derived_metrics.items()}
-    return values | global_metrics | derived
-
-
-def _number(name: str, measure: Metric | GlobalMetric) -> Measure:
-    """Return a measure that gives a number, and leaves outputs and targets to the next one."""
-    guard = InputGuard(f"the metric '{name}'")
-
-    def number_of(output: Tensor, target: Tensor) -> float:
-        with guard.given((output, target)) as own:
-            return measured(name, measure, *own)
-
-    return number_of
+def _add(means: Mapping[str, PartMean], reports: Mapping[str, PartReport]) -> None:
+    for name, report in reports.items():
+        means[name].add(report)
 
 
 def check_parts(loss: WeightedLoss, task: Task, splits: Splits, microbatches: int) -> None:
@@ -91,34 +108,6 @@ def check_parts(loss: WeightedLoss, task: Task, splits: Splits, microbatches: in
             )
 
 
-def measured(
-    name: str, measure: Callable[[Tensor, Tensor], object], output: Tensor, target: Tensor
-) -> float:
-    """Return what a loss or metric gives. Raises JobError when it fails or gives no number."""
-    what = named(name)
-    try:
-        value: Any = measure(output, target)
-    except JobError:
-        raise
-    except Exception as error:
-        raise JobError(
-            f"{what} fails on outputs of {described([output])} and targets of "
-            f"{described([target])}: {reason(error)}"
-        ) from error
-    return number(value, what)
-
-
-def named(name: str) -> str:
-    """Return what messages call a loss or metric."""
-    return "the loss" if name == "loss" else f"the metric '{name}'"
-
-
 def samples_at_once(task: Task, data: Dataset[Any]) -> int:
     """Return how many samples of the data to evaluate at once."""
     return len(data) if task.full_batch else task.evaluated_at_once  # type: ignore[arg-type]
-
-
-def chunk_sizes(data: Dataset[Any], at_once: int) -> list[int]:
-    """Return the number of samples of each chunk; the last one may be smaller."""
-    full, rest = divmod(len(data), at_once)  # type: ignore[arg-type]
-    return [at_once] * full + ([rest] if rest else [])

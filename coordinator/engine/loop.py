@@ -1,15 +1,11 @@
 """The coordinator's loop: rank 0 feeds the blocks; it computes the error too if it has the head."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle
-
-from torch import Tensor
 
 from coordinator.engine.head_links import HeadLinks, outputs_of
 from coordinator.engine.rank0 import Feed, Rank0, ReplicaGroups, ReplicaLinks
-from dfa_core import ActivationSpec, Head
-from dfa_core.activations import tensors
+from dfa_core import Head
 from dfa_core.microbatch import Share, batch_mean
 from dfa_core.signals import broadcast, known_before_forward, message
 from workers.target_message import pack_target
@@ -95,50 +91,3 @@ def feed_segment(
         links.inputs.finish()
         links.errors.finish()
     heads.targets.finish()
-
-
-def evaluate_segment(
-    rank0: Rank0,
-    groups: Sequence[ReplicaGroups],
-    chunks: Iterator[tuple[Tensor, Tensor]],
-    sizes: Sequence[int],
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run chunks (inputs, target) through the blocks; yield (head output, target) of each.
-
-    groups: of each replica; the chunks go to them in turn.
-    sizes: samples of each chunk.
-    """
-    arriving, replicas = rank0.arriving, len(groups)
-    ahead = groups[0].blocks.world + 1 + len(groups[0].heads)
-    all_links = [ReplicaLinks(group.blocks) for group in groups]
-    inboxes = [
-        outputs_of(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)
-    ]
-    sending, taking = cycle(all_links), cycle(zip(all_links, inboxes, strict=True))
-    targets: deque[Tensor] = deque()
-    for index in range(len(sizes) + ahead * replicas):
-        if index < len(sizes):
-            with rank0.waits.on("the data of an evaluation"):
-                x, target = next(chunks)
-            next(sending).inputs.send(x)
-            targets.append(target)
-        if index >= ahead * replicas:
-            links, inbox = next(taking)
-            h = arriving.unpack(inbox.take())
-            output = h if rank0.head is None else rank0.head.evaluate(h)
-            yield tensors(output)[0].cpu(), targets.popleft()
-            inbox.release()
-            links.inputs.keep(at_most=ahead)
-    for links in all_links:
-        links.inputs.finish()
-
-
-def of_one_form(
-    chunks: Iterator[tuple[Tensor, Tensor]], form: ActivationSpec
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield chunks (inputs, targets) as long as their samples have this form. Raises JobError."""
-    samples = 0
-    for x, target in chunks:
-        form.check(x, f"samples {samples} to {samples + len(x) - 1}")
-        samples += len(x)
-        yield x, target

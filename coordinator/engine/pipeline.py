@@ -1,6 +1,6 @@
 """The engine of the method `dfa`: a block in each Ray actor, and this process as rank 0."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -11,29 +11,24 @@ from ray.exceptions import RayError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordinator.engine.base import SkippedStep
-from coordinator.engine.evaluation import chunk_sizes
+from coordinator.engine.base import Metrics, SkippedStep
+from coordinator.engine.evaluation_loop import Parts, evaluate_segment, feed_evaluation
 from coordinator.engine.loads import Loads
-from coordinator.engine.loop import (
-    OnStep,
-    evaluate_segment,
-    feed_segment,
-    of_one_form,
-    train_segment,
-)
-from coordinator.engine.plan import Plan
+from coordinator.engine.loop import OnStep, feed_segment, train_segment
+from coordinator.engine.plan import Forms, Plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.rank0 import Rank0
 from coordinator.engine.snapshots import Snapshot, Snapshots
 from coordinator.engine.waits import Waits
 from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
-from dfa_core import ActivationSpec, Head, TensorSpec
+from dfa_core import ActivationSpec, Head
 from dfa_core.loss import WeightedLoss
+from dfa_core.scoring import PartMeter, PartReport
 from dfa_core.seeding import restored_once
-from dfa_tasks.source import chunks
 from workers.groups.transport import Transport
 from workers.machine.python_warnings import PythonWarning
+from workers.measured_outputs import Measuring
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker
@@ -64,6 +59,7 @@ class Pipeline:
         cuda_graphs: bool = False,
         waits: Waits | None = None,
         warn: Callable[[PythonWarning], None] = lambda _: None,
+        metrics: PickledPayload | None = None,
     ) -> None:
         """Calls no worker before start().
 
@@ -78,6 +74,8 @@ class Pipeline:
         cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
         waits: reports what the run waits for.
         warn: called with the Python warnings of the workers.
+        metrics: what evaluations measure beside the loss, packed for the hosts of the head; without
+            it they are measured here.
         """
         self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
@@ -85,6 +83,7 @@ class Pipeline:
         self._model = ray.put(model)
         here = head if isinstance(head, Head) else None
         self._loss_of_hosts = None if isinstance(head, Head) else ray.put(head)
+        self._metrics = None if metrics is None or here is not None else ray.put(metrics)
         profile = plan.profile
         self._rank0 = Rank0(
             here,
@@ -175,23 +174,54 @@ class Pipeline:
 
         Raises JobError when samples have another form than those tried before the first step.
         """
-        sizes = chunk_sizes(data, at_once)
-        coming = chunks(data, at_once, self._plan.rule.seed)
+        parts, forms = self._parts(data, at_once)
+        last = forms.between[-1] if self._here else ActivationSpec((forms.output,))
+        rank0, calls = replace(self._rank0, arriving=last), self._evaluate(parts.sizes, forms)
+        with self._workers.watching(calls):
+            each = parts.each(forms.between[0])
+            yield from evaluate_segment(rank0, self._workers.groups, each, parts.sizes)
+            found = self._workers.all_of(calls)
+        self._pass_on(warned for _, warned in found)
+
+    def reports(
+        self, data: Dataset[Any], at_once: int, metrics: Metrics, seed: int
+    ) -> Iterator[Mapping[str, PartReport]]:
+        """Yield what the loss and each metric give for each part, measured where the head is.
+
+        Raises JobError as outputs() does.
+        """
+        if self._metrics is None:
+            meter = PartMeter(self.loss, metrics, seed)
+            for output, target in self.outputs(data, at_once):
+                yield meter.report(output, target)
+            return
+        parts, forms = self._parts(data, at_once)
+        calls = self._evaluate(parts.sizes, forms, Measuring(parts.target, seed))
+        with self._workers.watching(calls):
+            each = parts.each(forms.between[0])
+            feed_evaluation(self._rank0, self._workers.groups, each, parts.sizes)
+            found = self._workers.all_of(calls)
+        self._pass_on(warned for _, warned in found)
+        of_hosts = [iter(found[number - 1][0]) for number in self._plan.hosts_of_head]
+        for part in range(len(parts.sizes)):
+            yield next(of_hosts[part % len(of_hosts)])
+
+    def _parts(self, data: Dataset[Any], at_once: int) -> tuple[Parts, Forms]:
         with self._waits.on("the data of an evaluation"):
-            first = next(coming)
-        forms = self._plan.evaluated_as(TensorSpec.of(first[0]))
-        groups, grid, generation = self._workers.groups, self._plan.grid, self._workers.generation
-        calls = [
-            w.actor.evaluate.remote(generation, grid.share(sizes, i), *self._plan.ends(i, forms))
+            parts = Parts(data, at_once, self._plan.rule.seed)
+        return parts, self._plan.evaluated_as(parts.x)
+
+    def _evaluate(
+        self, sizes: Sequence[int], forms: Forms, measuring: Measuring | None = None
+    ) -> list[Any]:
+        """Let all workers run their shares of the parts; return the calls."""
+        grid, generation = self._plan.grid, self._workers.generation
+        return [
+            w.actor.evaluate.remote(
+                generation, grid.share(sizes, i), *self._plan.ends(i, forms), measuring
+            )
             for i, w in enumerate(self._workers.all, start=1)
         ]
-        with self._workers.watching(calls):
-            parts = of_one_form(chain([first], coming), forms.between[0])
-            last = forms.between[-1] if self._here else ActivationSpec((forms.output,))
-            rank0 = replace(self._rank0, arriving=last)
-            yield from evaluate_segment(rank0, groups, parts, sizes)
-            warned = self._workers.all_of(calls)
-        self._pass_on(warned)
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Let every block write its layers, all at once; write the head."""
@@ -276,8 +306,8 @@ class Pipeline:
 
     def _build(self, worker: int) -> Any:
         actor, stage = self._workers.all[worker - 1].actor, self._plan.stage(worker)
-        loss = self._loss_of_hosts if stage.hosts_head else None
-        return actor.build.remote(self._model, stage, self._cuda_graphs, loss)
+        for_head = [self._loss_of_hosts, self._metrics] if stage.hosts_head else [None, None]
+        return actor.build.remote(self._model, stage, self._cuda_graphs, *for_head)
 
     def _restore(self, snapshot: Snapshot) -> int:
         step, cuts, grid = snapshot.step, self._plan.rule.optimizer.cuts, self._plan.grid

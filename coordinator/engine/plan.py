@@ -56,6 +56,14 @@ class Plan:
         """Return how the workers are numbered."""
         return Grid(len(self.ranges), self.replicas, self.heads)
 
+    @property
+    def hosts_of_head(self) -> list[int]:
+        """Return the workers that host the head, in the order in which parts go to them."""
+        grid = self.grid
+        seats = [*range(grid.blocks + 1, grid.in_replica + 1)] or [grid.blocks]
+        starts = [r * grid.in_replica for r in range(grid.replicas)]
+        return [start + seat for seat in seats for start in starts]
+
     def layers(self, worker: int) -> tuple[int, int]:
         """Return which layers (first, last + 1) a worker hosts; none where it has the head."""
         seat, end = self.grid.seat_of(worker), len(self.profile.layers)

@@ -1,19 +1,19 @@
 """The engine of the methods `bp` and `shallow`: the reference, in the coordinator's process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordinator.engine.base import SkippedStep
-from coordinator.engine.evaluation import chunk_sizes
+from coordinator.engine.base import Metrics, SkippedStep
 from coordinator.engine.loop import OnStep
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
 from dfa_core.loss import WeightedLoss
+from dfa_core.scoring import PartMeter, PartReport
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.state_files import StateFile, write_state
@@ -76,11 +76,22 @@ class SingleProcess:
 
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (head output, target) of all samples."""
-        parts = chunks(data, at_once, self._reference.rule.seed)
-        for _ in chunk_sizes(data, at_once):
+        parts = iter(chunks(data, at_once, self._reference.rule.seed))
+        while True:
             with self._waits.on("the data of an evaluation"):
-                x, target = next(parts)
+                part = next(parts, None)
+            if part is None:
+                return
+            x, target = part
             yield self._reference.evaluate(x.to(self._device)).cpu(), target
+
+    def reports(
+        self, data: Dataset[Any], at_once: int, metrics: Metrics, seed: int
+    ) -> Iterator[Mapping[str, PartReport]]:
+        """Yield what the loss and each metric give for each part."""
+        meter = PartMeter(self.loss, metrics, seed)
+        for output, target in self.outputs(data, at_once):
+            yield meter.report(output, target)
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head."""

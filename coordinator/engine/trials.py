@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from coordinator.engine.broadcasting import compares_all_pairs
-from coordinator.engine.evaluation import measured, named, samples_at_once
+from coordinator.engine.evaluation import samples_at_once
 from coordinator.engine.prefetcher import Prefetcher
 from dfa_core import JobError
 from dfa_core.activations import described
 from dfa_core.balance.trial import Trial
+from dfa_core.scoring import measured, named
 from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import Splits, Task
 from dfa_tasks.source import check_evaluated, pick, tensors_of

@@ -241,6 +241,7 @@ class TrainingWork:
             cuda_graphs=job.settings.resources.cuda_graphs,
             waits=waits,
             warn=self._warnings.note,
+            metrics=pack(dict(job.task.metrics), job.settings.working_dir, folders),
         )
 
     def _how_to_go_on(self) -> str:

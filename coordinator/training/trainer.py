@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from coordinator.engine.base import Engine
-from coordinator.engine.evaluation import evaluate
+from coordinator.engine.evaluation import Evaluation
 from coordinator.engine.worker_group import PipelineBroken
 from coordinator.job.resolve import Job, fingerprint
 from coordinator.runs.checkpoint import Checkpoint, write_checkpoint
@@ -60,6 +60,7 @@ class Trainer:
         self._stop = threading.Event()
         self._trace: TraceRequest | None = None
         self._state = RunState()
+        self._evaluation = Evaluation(engine, job.task, rule.seed)
         self._scores: dict[str, float] = {}
         self._saved = self._evaluated = -1  # the steps of the newest checkpoint and evaluation
         self._damages: set[str] = set()  # of checkpoints, that were reported
@@ -156,8 +157,7 @@ class Trainer:
             at = best.step
             self._folder.load(self._engine.start, lambda c: c.step == at)
         if at != step or self._splits.validation is not None:
-            test, seed = self._splits.test, self._rule.seed
-            self._scores = evaluate(self._engine, self._job.task, test, seed, "test")
+            self._scores = self._evaluation.scores(self._splits.test, "test")
             self._reports.scores("test", "test", at, self._scores)
 
     def _load(
@@ -272,7 +272,7 @@ class Trainer:
         step = self._state.step
         chosen = self._splits.validation
         data, part = (self._splits.test, "test") if chosen is None else (chosen, "validation")
-        self._scores = evaluate(self._engine, self._job.task, data, self._rule.seed, part)
+        self._scores = self._evaluation.scores(data, part)
         new = step > self._evaluated
         if new:
             self._evaluated = step

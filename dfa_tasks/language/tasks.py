@@ -43,7 +43,7 @@ def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
         derived_metrics={"perplexity": math.exp},
         error_at=error_at,
         sample_dims=2,
-        evaluated_at_once=64,
+        evaluated_at_once=max(2, min(64, _LOGITS // (length * tokenizer.size))),
         files={"tokenizer.json": tokenizer.to_json()},
         defaults=settings["defaults"],
     )
@@ -63,6 +63,8 @@ def _splits(corpus: str, data_dir: str, length: int) -> Splits:
     _, splits = prepared(corpus, data_dir)
     return Splits(**{name: Chunks(tokens, length, name) for name, tokens in splits.items()})
 
+
+_LOGITS = 4_000_000  # of the samples that an evaluation runs together: 16 MB
 
 _TITLES = {
     "tiny-shakespeare": "Tiny Shakespeare, the next character",

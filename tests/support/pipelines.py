@@ -8,6 +8,7 @@ import torch
 from support.networks import NETWORKS, SAMPLES, Noise
 from torch import nn
 
+from coordinator.engine.base import Metrics
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -52,11 +53,12 @@ def pipeline(
     loss: Loss = LOSS,
     head: HeadPlace = "coordinator",
     heads: int = 0,
+    metrics: Metrics | None = None,
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
     network: a model, or a name in NETWORKS; blocks: which layers each hosts, or their number.
-    heads: workers of each replica for the head alone.
+    heads: workers of each replica for the head alone. metrics: are measured where the head is.
     """
     head = "workers" if heads else head
     model = NETWORKS[network] if isinstance(network, str) else network
@@ -70,7 +72,11 @@ def pipeline(
     crew = workers[: len(plan.grid)]
     assert len(crew) == len(plan.grid)
     packed = PickledPayload.pack(model, own_folders())
-    made = Pipeline(crew, plan, packed, place, prefetcher, 30, snapshot_steps=snapshot_steps)
+    measured_there = None if metrics is None else PickledPayload.pack(metrics, own_folders())
+    made = Pipeline(
+        crew, plan, packed, place, prefetcher, 30, snapshot_steps=snapshot_steps,
+        metrics=measured_there,
+    )  # fmt: skip
     try:
         yield made
     finally:

@@ -1,6 +1,6 @@
 """Scores do not depend on the parts in which a data set is evaluated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from coordinator.engine.evaluation import evaluate
 from dfa_core import JobError
 from dfa_core.loss import WeightedLoss, settled
+from dfa_core.scoring import PartMeter, PartReport
 from dfa_tasks import Splits, Task, accuracy
 from dfa_tasks.source import chunks
 
@@ -30,6 +31,12 @@ class Given:
     def outputs(self, data: Dataset[Any], at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
         self.asked.append(at_once)
         return chunks(data, at_once)
+
+    def reports(
+        self, data: Dataset[Any], at_once: int, metrics: Any, seed: int
+    ) -> Iterator[Mapping[str, PartReport]]:
+        meter = PartMeter(self.loss, metrics, seed)
+        return (meter.report(*part) for part in self.outputs(data, at_once))
 
 
 def token_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ from support.pipelines import (
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from dfa_core import ErrorFormat, FeedbackSpec, NonFiniteLoss, Reference
+from dfa_core import ErrorFormat, FeedbackSpec, JobError, NonFiniteLoss, Reference
 from dfa_core.feedback.rules import FeedbackKind
+from dfa_core.scoring import PartMean, PartMeter
+from dfa_tasks import accuracy
 from workers.placement import Worker
 
 
@@ -139,6 +141,57 @@ def test_heads_in_workers_of_their_own_give_the_references_bits(
     assert torch.equal(torch.cat(targets), target)
     for output, part in zip(outputs, x.split(7), strict=True):
         assert torch.equal(output, fresh.evaluate(part.clone()))
+
+
+def noisy(output: Tensor, target: Tensor) -> Tensor:
+    """Return a mean that breaks ties by a draw."""
+    tied = output.round() + 0.1 * torch.rand_like(output)
+    return (tied.argmax(-1) == target).float().mean()
+
+
+MEASURED = {"accuracy": accuracy, "noisy": noisy, "largest": lambda output, _: output.max()}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "heads", "replicas"), [(1, 0, 1), (2, 0, 1), (2, 0, 2), (2, 2, 1), (1, 1, 2)]
+)
+def test_means_are_measured_where_the_head_is(
+    four_workers: list[Worker], blocks: int, heads: int, replicas: int
+) -> None:
+    r, (x, target) = rule("adam", 4), Noise().batch(0)
+    data = TensorDataset(x, target)
+    with pipeline(
+        four_workers, "norm-dropout", r, blocks, replicas,
+        loss=IGNORING, head="block", heads=heads, metrics=MEASURED,
+    ) as engine:  # fmt: skip
+        engine.start(None)
+        train(engine, 0, 2)
+        sent = engine.report()[-1]["bytes_sent"]
+        found = list(engine.reports(data, 5, MEASURED, 3))
+        outputs = list(engine.outputs(data, 5))
+        train(engine, 2, 3)
+        assert engine.report()[-1]["bytes_sent"] > sent
+    meter = PartMeter(engine.loss, MEASURED, 3)
+    expected = [meter.report(*part) for part in outputs]
+    assert len(found) == 5
+    for name in ("loss", *MEASURED):
+        ours, theirs = ([part[name] for part in parts] for parts in (found, expected))
+        assert [(p.value, p.weight) for p in ours] == [(p.value, p.weight) for p in theirs]
+        means = [PartMean(is_loss=name == "loss") for _ in (ours, theirs)]
+        for mean, parts in zip(means, (ours, theirs), strict=True):
+            for part in parts:
+                mean.add(part)
+        assert means[0].needs_all == means[1].needs_all == (name in ("noisy", "largest"))
+        assert means[0].value() == means[1].value()
+
+
+def test_a_metric_that_fails_where_the_head_is_says_so(four_workers: list[Worker]) -> None:
+    x, target = Noise().batch(0)
+    failing = {"failing": lambda output, target: output[: len(target) - 1] - target}
+    with pipeline(four_workers, "mlp", rule("sgd", 4), 2, head="block", metrics=failing) as engine:
+        engine.start(None)
+        with pytest.raises(JobError, match="the metric 'failing' fails on outputs of"):
+            list(engine.reports(TensorDataset(x, target), 5, failing, 0))
 
 
 @pytest.mark.parametrize(("blocks", "heads"), [(1, 0), (3, 0), (2, 1)])

@@ -1,0 +1,7 @@
+"""Loss and metrics of a data set that is evaluated in parts."""
+
+from dfa_core.scoring.measure import Measure, measured, named, number_of
+from dfa_core.scoring.part_mean import PartMean
+from dfa_core.scoring.part_report import PartMeter, PartReport
+
+__all__ = ["Measure", "PartMean", "PartMeter", "PartReport", "measured", "named", "number_of"]

@@ -1,0 +1,46 @@
+"""A loss or a metric as a function that returns a number, or says what is wrong."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from dfa_core.activations import described
+from dfa_core.balance.trial import number
+from dfa_core.errors import JobError, reason
+from dfa_core.input_guard import InputGuard
+
+Measure = Callable[[Tensor, Tensor], float]
+
+
+def number_of(name: str, measure: Callable[[Tensor, Tensor], object]) -> Measure:
+    """Return a measure that gives a number, and leaves outputs and targets to the next one."""
+    guard = InputGuard(f"the metric '{name}'")
+
+    def of(output: Tensor, target: Tensor) -> float:
+        with guard.given((output, target)) as own:
+            return measured(name, measure, *own)
+
+    return of
+
+
+def measured(
+    name: str, measure: Callable[[Tensor, Tensor], object], output: Tensor, target: Tensor
+) -> float:
+    """Return what a loss or metric gives. Raises JobError when it fails or gives no number."""
+    what = named(name)
+    try:
+        value: Any = measure(output, target)
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(
+            f"{what} fails on outputs of {described([output])} and targets of "
+            f"{described([target])}: {reason(error)}"
+        ) from error
+    return number(value, what)
+
+
+def named(name: str) -> str:
+    """Return what messages call a loss or metric."""
+    return "the loss" if name == "loss" else f"the metric '{name}'"

@@ -1,0 +1,114 @@
+"""What a loss or a metric gives for one part of a data set, measured where the outputs are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isclose, isnan
+
+import torch
+from torch import Tensor
+
+from dfa_core.loss import WeightedLoss
+from dfa_core.loss.observing import TargetUse
+from dfa_core.scoring.measure import Measure, number_of
+from dfa_core.seeding import drawing_from
+
+Weigh = Callable[[Tensor], float]
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What one measure gives for a part.
+
+    samples, weight: what the part weighs, as a number of samples and as the loss has it.
+    masks: whether the measure leaves out or weighs samples by their targets; None: not looked at.
+    by_samples, by_weight: whether the value is the mean of those of its halves with these weights;
+        None where they are too alike to show it, or where it was not looked at.
+    """
+
+    value: float
+    samples: int
+    weight: float
+    masks: bool | None = None
+    by_samples: bool | None = None
+    by_weight: bool | None = None
+
+
+class PartMeter:
+    """Loss and metrics of the parts that come to one process."""
+
+    def __init__(
+        self,
+        loss: WeightedLoss,
+        metrics: Mapping[str, Callable[[Tensor, Tensor], object]],
+        seed: int,
+    ) -> None:
+        """seed: of what loss and metrics draw from global generators, in each part the same."""
+        self._loss, self._seed = number_of("loss", loss.mean), seed
+        self._metrics = {n: _Meter(number_of(n, of), loss) for n, of in metrics.items()}
+        self._weigh: Weigh = loss.weigh
+
+    def report(self, output: Tensor, target: Tensor) -> dict[str, PartReport]:
+        """Return what the loss and each metric give for a part. Raises JobError as they do."""
+        with drawing_from(self._seed):
+            of_loss = PartReport(
+                self._loss(output, target), len(target), self._weigh(target), masks=True
+            )
+            metrics = {name: meter.report(output, target) for name, meter in self._metrics.items()}
+        return {"loss": of_loss, **metrics}
+
+
+class _Meter:
+    """One metric; it looks at the halves of each part until these have shown what it is."""
+
+    def __init__(self, measure: Measure, loss: WeightedLoss) -> None:
+        self._measure, self._weigh = measure, loss.weigh
+        self._first, self._shown = True, False
+
+    def report(self, output: Tensor, target: Tensor) -> PartReport:
+        masks = None
+        if self._first:
+            use = TargetUse(output, target)
+            with use:
+                value = self._measure(output, target)
+            masks, self._first = use.uneven or bool(use.means), False
+        else:
+            value = self._measure(output, target)
+        samples, weight = len(target), self._weigh(target)
+        if self._shown or samples == 1:
+            return PartReport(value, samples, weight, masks)
+        by_samples, by_weight = self._fits(value, output, target)
+        self._shown = by_samples is not None and by_weight is not None
+        return PartReport(value, samples, weight, masks, by_samples, by_weight)
+
+    def _fits(
+        self, value: float, output: Tensor, target: Tensor
+    ) -> tuple[bool | None, bool | None]:
+        """Return whether the value is the mean of the halves', by samples and by the loss."""
+        halves = [(output[half], target[half]) for half in _halves(len(target))]
+        means = [self._mean(*half) for half in halves]
+        by_samples = [float(len(of)) for _, of in halves]
+        by_weight = [self._weigh(of) for _, of in halves]
+        return _fits(value, means, by_samples), _fits(value, means, by_weight)
+
+    def _mean(self, output: Tensor, target: Tensor) -> float | None:
+        """Return what the metric gives for a half; None where it fails on it."""
+        try:
+            return self._measure(output, target)
+        except Exception:  # noqa: BLE001  # it needs more: samples of each class, for instance
+            return None
+
+
+def _halves(samples: int) -> tuple[Tensor, ...]:
+    return torch.arange(samples).tensor_split(2)
+
+
+def _fits(value: float, means: list[float | None], weights: list[float]) -> bool | None:
+    """Return whether these weights give the mean; None where the halves do not show it."""
+    counted = [(mean, weight) for mean, weight in zip(means, weights, strict=True) if weight]
+    terms = [mean * weight for mean, weight in counted if mean is not None]
+    if len(terms) < len(counted):
+        return False
+    if not counted or isnan(value):
+        return None
+    fits = isclose(sum(terms) / sum(weights), value, rel_tol=1e-5, abs_tol=1e-9)
+    return None if fits and (len(counted) < len(means) or means[0] == means[1]) else fits
