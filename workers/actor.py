@@ -14,15 +14,16 @@ from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layer
 from dfa_core.graphed_block import GraphedBlock
 from dfa_core.scoring import PartReport
 from dfa_core.seeding import restored_once
-from workers import head_loop, loop
+from workers import loop
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.groups.group import LOOPBACK, Group, GroupLeft
 from workers.groups.transport import RankContext, Rendezvous
+from workers.heads import head_loop
+from workers.heads.measured_outputs import MeasuredOutputs, Measuring, Metrics
 from workers.life.sign import Sign
 from workers.links import Outbox
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
-from workers.measured_outputs import MeasuredOutputs, Measuring, Metrics
 from workers.memberships import Memberships, join_all
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload

@@ -17,11 +17,11 @@ from dfa_core import (
 )
 from dfa_core.signals import known_before_forward
 from workers.groups.group import Group
-from workers.head_copy import HeadCopy
-from workers.head_loop import scored
-from workers.hosted_head import HostedHead
+from workers.heads.head_copy import HeadCopy
+from workers.heads.head_loop import scored
+from workers.heads.hosted_head import HostedHead
+from workers.heads.measured_outputs import MeasuredOutputs
 from workers.links import ErrorInbox, Inbox, InboxesInTurn, Outbox, OutboxesInTurn
-from workers.measured_outputs import MeasuredOutputs
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext

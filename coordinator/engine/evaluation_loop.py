@@ -13,8 +13,8 @@ from coordinator.engine.rank0 import Rank0, ReplicaGroups, ReplicaLinks
 from dfa_core import ActivationSpec, JobError, TensorSpec
 from dfa_core.activations import tensors
 from dfa_tasks.source import chunks
+from workers.heads.target_message import pack_rows
 from workers.links import Outbox, OutboxesInTurn
-from workers.target_message import pack_rows
 
 
 class Parts:

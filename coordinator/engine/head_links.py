@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from coordinator.engine.rank0 import ReplicaGroups
 from dfa_core import ActivationSpec
 from dfa_core.schedule import head_of
+from workers.heads.target_message import LOSS
 from workers.links import Inbox, InboxesInTurn, Outbox, OutboxesInTurn
-from workers.target_message import LOSS
 
 
 class HeadLinks:

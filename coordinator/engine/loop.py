@@ -8,7 +8,7 @@ from coordinator.engine.rank0 import Feed, Rank0, ReplicaGroups, ReplicaLinks
 from dfa_core import Head
 from dfa_core.microbatch import Share, batch_mean
 from dfa_core.signals import broadcast, known_before_forward, message
-from workers.target_message import pack_target
+from workers.heads.target_message import pack_target
 
 OnStep = Callable[[int, float], None]
 

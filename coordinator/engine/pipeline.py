@@ -27,8 +27,8 @@ from dfa_core.loss import WeightedLoss
 from dfa_core.scoring import PartMeter, PartReport
 from dfa_core.seeding import restored_once
 from workers.groups.transport import Transport
+from workers.heads.measured_outputs import Measuring
 from workers.machine.python_warnings import PythonWarning
-from workers.measured_outputs import Measuring
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker

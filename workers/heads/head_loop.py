@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dfa_core import ActivationSpec, Head
-from workers.head_copy import HeadCopy
+from workers.heads.head_copy import HeadCopy
+from workers.heads.measured_outputs import MeasuredOutputs
 from workers.links import Inbox, Outbox
-from workers.measured_outputs import MeasuredOutputs
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext

@@ -6,11 +6,11 @@ from torch import Tensor
 from dfa_core import Head
 from dfa_core.signals import broadcast, known_before_forward, message
 from workers.groups.group import Group
+from workers.heads.target_message import LOSS, target_message, unpack_target
 from workers.links import Inbox, Outbox
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
-from workers.target_message import LOSS, target_message, unpack_target
 from workers.trace import Tracer
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from dfa_core import Head, TensorSpec
 from dfa_core.scoring import PartMeter, PartReport
 from workers.groups.group import Group
+from workers.heads.target_message import rows_message, unpack_rows
 from workers.links import Inbox
-from workers.target_message import rows_message, unpack_rows
 
 Metrics = Mapping[str, Callable[[Tensor, Tensor], object]]
 

@@ -8,7 +8,7 @@ from collections import deque
 
 from torch import Tensor
 
-from workers.head_copy import HeadCopy
+from workers.heads.head_copy import HeadCopy
 
 
 class HostedHead:

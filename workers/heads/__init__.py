@@ -1,0 +1,1 @@
+"""Head and loss in a worker: beside the last block, or alone; in training and in evaluation."""
