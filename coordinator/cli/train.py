@@ -51,7 +51,7 @@ def train(
     """Train a task with one layer block in each worker; all blocks learn at the same time."""
     from rich.console import Console
 
-    from coordinator.cli.viewer import TerminalViewer, faults_line, result_table
+    from coordinator.cli.viewer import TerminalViewer, data_line, faults_line, result_table
     from coordinator.job.spec import from_flags, given, merge, read_recorded, read_yaml
     from coordinator.launch.train import train as run_training
     from dfa_core import JobError
@@ -96,6 +96,8 @@ def train(
     console.print(result_table(run.summary))
     if run.summary["snapshots"]["taken"]:
         console.print(faults_line(run.summary))
+    if data_line(run.summary):
+        console.print(data_line(run.summary))
     console.print(f"run folder: {run.folder} (curves.png, model.safetensors, metrics.jsonl)")
     if not run.summary["finished"]:
         console.print(

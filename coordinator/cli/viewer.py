@@ -18,6 +18,8 @@ from rich.table import Table
 
 from coordinator.training.events import Evaluation, Event, Notice, PlanMade, Progress, Resumed
 
+_MUCH = 0.1  # of its time, that a run waited for data
+
 
 class TerminalViewer:
     """Follows one run on a console."""
@@ -104,6 +106,14 @@ def faults_line(summary: Mapping[str, Any]) -> str:
             f"{faults['steps_repeated']} steps done again"
         )
     return line
+
+
+def data_line(summary: Mapping[str, Any]) -> str:
+    """Return one line about data that were too slow; empty where they were not."""
+    share = summary["data"]["share"]
+    if share < _MUCH:
+        return ""
+    return f"waited {share:.0%} of the time for data: raise resources.data_workers"
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:

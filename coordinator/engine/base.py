@@ -63,6 +63,9 @@ class Engine(Protocol):
     def loads(self) -> list[dict[str, Any]]:
         """Return the same rows for the newest segment alone."""
 
+    def waited_for_data(self) -> float:
+        """Return the seconds that training waited for batches."""
+
     def processes(self) -> list[int]:
         """Return the process ids of the workers, if there are any."""
 

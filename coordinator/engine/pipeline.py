@@ -250,6 +250,10 @@ class Pipeline:
         """Return the same rows of the newest segment alone."""
         return self._loads.newest()
 
+    def waited_for_data(self) -> float:
+        """Return the seconds that training waited for batches."""
+        return self._waits.seconds["the data"]
+
     def processes(self) -> list[int]:
         """Return the process ids of the workers."""
         return [worker.process for worker in self._workers.all]

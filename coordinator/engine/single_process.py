@@ -110,6 +110,10 @@ class SingleProcess:
         """Return no rows."""
         return []
 
+    def waited_for_data(self) -> float:
+        """Return the seconds that training waited for batches."""
+        return self._waits.seconds["the data"]
+
     def processes(self) -> list[int]:
         """Return no process ids: there are no workers."""
         return []

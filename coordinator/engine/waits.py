@@ -18,12 +18,15 @@ class Waits:
     A kind of wait is reported when it has taken some seconds, and then each time that one takes
     twice as long as the longest one reported, so that a source which is slow at every step gives
     few reports.
+
+    seconds: waited in all, by kind.
     """
 
     def __init__(self, report: Report | None = None, first_s: float = _FIRST_S) -> None:
         """report: gets what is waited for, and the seconds so far; on a thread of its own."""
         self._due: defaultdict[str, float] = defaultdict(lambda: first_s)  # by kind
         self._current: tuple[str, str, float] | None = None
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._closed = threading.Event()
         if report is not None:
             looks = (first_s / _LOOKS, report)
@@ -32,11 +35,13 @@ class Waits:
     @contextmanager
     def on(self, kind: str, which: str = "") -> Iterator[None]:
         """Note the wait inside the block, e.g. for "the data" "of step 7"."""
-        before, self._current = self._current, (kind, which, monotonic())
+        began = monotonic()
+        before, self._current = self._current, (kind, which, began)
         try:
             yield
         finally:
             self._current = before
+            self.seconds[kind] += monotonic() - began
 
     def close(self) -> None:
         """Report nothing more."""

@@ -90,6 +90,7 @@ class ResourceSettings:
     cuda_graphs: workers on GPUs capture the computation of a block and replay it.
     head: which process computes head and loss where no worker is for it alone; auto chooses the
         faster one.
+    data_workers: processes that read the batches; 0 reads them in a thread of the coordinator.
     """
 
     cpus: float = 1.0
@@ -101,6 +102,7 @@ class ResourceSettings:
     transport: Literal["auto"] | Transport = "auto"
     cuda_graphs: bool = False
     head: AskedPlace = "auto"
+    data_workers: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from coordinator.engine.base import Engine
 from coordinator.engine.evaluation import check_parts
 from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.memory import check_memory, room_of_nodes
+from coordinator.engine.parallel_source import ParallelSource
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -42,6 +43,7 @@ from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_core.balance.trial import try_out
+from dfa_tasks import BatchSource, Splits
 from dfa_tasks.source import as_source
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
@@ -154,7 +156,7 @@ class TrainingWork:
             splits = job.splits()
         settings = job.settings
         with waits.on("the task's data"):
-            source = as_source(splits.train, settings.batch_size, settings.seed)
+            source = self._source(job, splits, at_end)
             prefetcher = Prefetcher(source, settings.batch_size, settings.microbatches)
             at_end.callback(prefetcher.close)
             trials = DataTrials(job.task, splits, prefetcher, settings.seed)
@@ -175,6 +177,18 @@ class TrainingWork:
         self._folder.write_model(self._folder.model)
         self._folder.write_result(summary)
         return summary
+
+    def _source(self, job: Job, splits: Splits, at_end: ExitStack) -> BatchSource:
+        """Return what gives the batches: read here, or in processes of their own."""
+        settings = job.settings
+        source = as_source(splits.train, settings.batch_size, settings.seed)
+        if not settings.resources.data_workers:
+            return source
+        folders = self._task.folders if self._task is not None else None
+        packed = pack(source, settings.working_dir, folders)
+        parallel = ParallelSource(source, packed, settings.resources.data_workers)
+        at_end.callback(parallel.close)
+        return parallel
 
     def _engine(
         self,

@@ -329,6 +329,7 @@ class Trainer:
     def _summary(self, start: int, seconds: float) -> dict[str, Any]:
         taken, share = self._engine.snapshot_cost()
         state, step_s = self._state, self._steps.median_s
+        waited = self._engine.waited_for_data()
         return {
             "steps": state.step,
             "finished": self._over(),
@@ -345,4 +346,5 @@ class Trainer:
                 "steps_repeated": self._recovery.steps_repeated,
             },
             "snapshots": {"taken": taken, "share_of_step": round(share, 5)},
+            "data": {"waited_s": round(waited, 3), "share": round(waited / seconds, 4)},
         }

@@ -500,6 +500,7 @@ class ResourceSpec(_message.Message):
     TRANSPORT_FIELD_NUMBER: _builtins.int
     CUDA_GRAPHS_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
+    DATA_WORKERS_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs of a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -529,6 +530,10 @@ class ResourceSpec(_message.Message):
     """Which process computes the head and the loss. With replicas, another place adds the head's
     gradients in another order, which can change the last bits of its weights.
     """
+    data_workers: _builtins.int
+    """Number of processes that read the training data ahead, each with a copy of it; 0 reads it in a
+    thread of the coordinator. The batches are the same.
+    """
     def __init__(
         self,
         *,
@@ -541,10 +546,11 @@ class ResourceSpec(_message.Message):
         transport: Global___Transport.ValueType = ...,
         cuda_graphs: _builtins.bool | None = ...,
         head: Global___HeadPlace.ValueType = ...,
+        data_workers: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "gpus", b"gpus", "head", b"head", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
     _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015
@@ -552,6 +558,8 @@ class ResourceSpec(_message.Message):
     _WhichOneofArgType__cpus: _TypeAlias = _typing.Literal["_cpus", b"_cpus"]  # noqa: Y015
     _WhichOneofReturnType__cuda_graphs: _TypeAlias = _typing.Literal["cuda_graphs"]  # noqa: Y015
     _WhichOneofArgType__cuda_graphs: _TypeAlias = _typing.Literal["_cuda_graphs", b"_cuda_graphs"]  # noqa: Y015
+    _WhichOneofReturnType__data_workers: _TypeAlias = _typing.Literal["data_workers"]  # noqa: Y015
+    _WhichOneofArgType__data_workers: _TypeAlias = _typing.Literal["_data_workers", b"_data_workers"]  # noqa: Y015
     _WhichOneofReturnType__gpus: _TypeAlias = _typing.Literal["gpus"]  # noqa: Y015
     _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
     _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
@@ -564,6 +572,8 @@ class ResourceSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cpus) -> _WhichOneofReturnType__cpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cuda_graphs) -> _WhichOneofReturnType__cuda_graphs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data_workers) -> _WhichOneofReturnType__data_workers | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
     @_typing.overload

@@ -64,7 +64,8 @@ def own_task() -> Task:
 def test_a_task_object_with_any_dataset(a_ray: None, tmp_path: Path) -> None:
     settings = {"blocks": 2, "microbatches": 2, "batch_size": 32, "epochs": 12, "log_every": 1}
     given: dict[str, Any] = {**settings, "optimizer": {"lr": 0.01}}
-    run = train(own_task(), run_dir=tmp_path / "r", **given)
+    run = train(own_task(), run_dir=tmp_path / "r", **given, resources={"data_workers": 1})
+    assert run.summary["data"]["waited_s"] >= 0
     assert_same(run, train_here(own_task(), tmp_path / "here", **given))
     assert run.metrics["accuracy"] > 0.9
     assert run.summary["finished"]

@@ -1,0 +1,126 @@
+"""Reads batches ahead in processes of their own, where one thread is too slow."""
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfa_core import JobError
+from dfa_core.errors import reason
+from dfa_tasks import BatchSource
+from workers.payload import PickledPayload
+from workers.snapshots import PackedTensor
+
+_AHEAD = 2  # batches of each process
+_DEATHS = 3  # in a row, without a batch
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a process read, or why it could not; tensors as bytes, which need no shared memory.
+
+    other: what the source gave, if these are no tensors.
+    """
+
+    batch: tuple[PackedTensor, ...] = ()
+    failure: str = ""
+    other: Any = None
+
+
+class ParallelSource:
+    """A batch source that several processes read; its batches are those of the source itself.
+
+    A batch depends on (seed, step) alone, so any process may read it. One that dies is replaced.
+    """
+
+    def __init__(self, source: BatchSource, packed: PickledPayload, processes: int) -> None:
+        """packed: the source. Starts the processes with the first batch."""
+        self.steps_per_epoch = source.steps_per_epoch
+        self._packed, self._processes, self._deaths = packed, processes, 0
+        self._pool: ProcessPoolExecutor | None = None
+        self._coming: dict[int, Future[_Read]] = {}
+
+    def batch(self, step: int) -> Any:
+        """Return the batch of a step, and let the next ones be read.
+
+        Raises JobError when the source fails, or when processes die again and again.
+        """
+        while True:
+            try:
+                read = self._read_ahead(step).result()
+            except BrokenProcessPool as error:
+                self._restart(step, error)
+                continue
+            self._deaths = 0
+            del self._coming[step]
+            if read.failure:
+                raise JobError(read.failure)
+            return tuple(tensor.tensor() for tensor in read.batch) or read.other
+
+    def close(self) -> None:
+        """End the processes."""
+        pool, self._pool = self._pool, None
+        self._coming.clear()
+        if pool is not None:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()  # it may be in the middle of a long read
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read_ahead(self, step: int) -> Future[_Read]:
+        """Let this step and some after it be read, and drop what was read for others."""
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # Ray's threads forbid fork
+            self._pool = ProcessPoolExecutor(
+                self._processes, context, initializer=_open, initargs=(self._packed,)
+            )
+        wanted = range(step, step + 1 + _AHEAD * self._processes)
+        for other in [other for other in self._coming if other not in wanted]:
+            self._coming.pop(other).cancel()
+        for coming in wanted:
+            if coming not in self._coming:
+                self._coming[coming] = self._pool.submit(_read, coming)
+        return self._coming[step]
+
+    def _restart(self, step: int, error: BrokenProcessPool) -> None:
+        self.close()
+        self._deaths += 1
+        if self._deaths == _DEATHS:
+            raise JobError(
+                f"a process that reads it died {_DEATHS} times in a row (step {step}); is there "
+                f"memory enough? resources.data_workers=0 reads it in the coordinator"
+            ) from error
+
+
+_SOURCE: list[BatchSource] = []  # of a reading process
+
+
+def _open(packed: PickledPayload) -> None:
+    """Get ready to read, in a new process; it ends with its parent."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    _SOURCE.append(packed.unpack())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read(step: int) -> _Read:
+    try:
+        batch: Any = _SOURCE[0].batch(step)
+        if not isinstance(batch, list | tuple) or not all(isinstance(t, Tensor) for t in batch):
+            return _Read(other=batch)
+        return _Read(tuple(PackedTensor.of(tensor.detach().contiguous()) for tensor in batch))
+    except JobError as error:
+        return _Read(failure=str(error))
+    except Exception as error:  # noqa: BLE001  # it may be one that cannot be pickled
+        return _Read(failure=reason(error))
