@@ -1,4 +1,4 @@
-"""Batches of any map-style dataset, as a pure function of (seed, step).
+"""Batches of any data set, as a pure function of (seed, step).
 
 Datasets and batch sources are the user's code: it draws from the global generators under seeds of
 the job.
@@ -16,15 +16,14 @@ from torch.utils.data import (
     IterableDataset,
     Subset,
     TensorDataset,
-    default_collate,
 )
 
 from dfa_core import JobError
 from dfa_core.errors import reason
 from dfa_core.seeding import derive, draw_from, drawing_from
+from dfa_tasks.pairs import Batch, collated, pair
+from dfa_tasks.stream import Stream
 from dfa_tasks.task import BatchSource
-
-Batch = tuple[Tensor, Tensor]
 
 
 class DatasetSource:
@@ -76,12 +75,14 @@ class SeededSource:
 def as_source(train: Dataset[Any] | BatchSource, batch_size: int, seed: int) -> BatchSource:
     """Return a source whose batches depend on (seed, step) alone.
 
-    train: a batch source, or a map-style dataset.
+    train: a batch source, or a data set, map-style or iterable.
 
     Raises JobError for anything else, and for data with fewer samples than one batch.
     """
     if hasattr(train, "batch") and hasattr(train, "steps_per_epoch"):
         return train if draws_nothing(train) else SeededSource(train, seed)
+    if isinstance(train, IterableDataset):
+        return Stream(train, batch_size, seed)
     _check_map_style(train, "training", " or a batch source (batch(step) and steps_per_epoch)")
     return DatasetSource(train, batch_size, seed)
 
@@ -142,21 +143,7 @@ def pick(dataset: Dataset[Any], indices: Tensor, seed: int = 0) -> Batch:
     if held is not None:
         x, target = (tensor[indices].detach() for tensor in held)
         return x, target
-    samples = _samples(dataset, indices, seed)
-    try:
-        x, target = default_collate(samples)
-    except Exception as error:
-        name = type(dataset).__name__
-        raise JobError(f"samples of {name} make no batch: {reason(error)}") from error
-    for what, value in (("input", x), ("target", target)):
-        if not isinstance(value, Tensor):
-            kind = _kind(samples[0][what == "target"])
-            raise JobError(
-                f"the {what} of a sample of {type(dataset).__name__} is {kind}; it must be one "
-                f"tensor: join what belongs to it in the dataset, and take it apart in the "
-                f"{'first layer' if what == 'input' else 'loss'}"
-            )
-    return x.detach(), target.detach()
+    return collated(_samples(dataset, indices, seed), type(dataset).__name__)
 
 
 def _sample(dataset: Dataset[Any], index: int) -> Sequence[Any]:
@@ -170,20 +157,7 @@ def _sample(dataset: Dataset[Any], index: int) -> Sequence[Any]:
         raise JobError(
             f"sample {index} of {name} failed: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(sample, list | tuple) or len(sample) != 2:
-        raise JobError(
-            f"sample {index} of {name} is {_kind(sample)}; it must be a pair (input, target) of "
-            f"tensors"
-        )
-    return sample
-
-
-def _kind(value: object) -> str:
-    """Return what a value is, for messages."""
-    name = type(value).__name__
-    if isinstance(value, dict):
-        return f"a {name} of {', '.join(map(str, value))}"
-    return f"a {name} of {len(value)}" if isinstance(value, list | tuple) else f"a {name}"
+    return pair(sample, f"sample {index} of {name}")
 
 
 def tensors_of(dataset: object) -> Batch | None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from dfa_core import JobError, Model
 from dfa_core.loss import Loss, LossWeight, WeightedLoss
@@ -32,13 +32,15 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and test data: map-style torch datasets of (input, target), or a batch source.
+    """Training and test data: torch data sets of (input, target); for training, a batch source too.
+
+    train: may be an iterable data set; the others are map-style.
 
     validation: data that each epoch is evaluated on, for early stopping and the choice of the best
         epoch. Without it, that is the test data.
     """
 
-    train: Dataset[Any] | BatchSource
+    train: Dataset[Any] | IterableDataset[Any] | BatchSource
     test: Dataset[Any]
     validation: Dataset[Any] | None = None
 

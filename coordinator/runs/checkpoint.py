@@ -81,6 +81,7 @@ def write_checkpoint(
             "cuts": list(state.cuts),
             "best": asdict(state.best) if state.best else None,
             "plateau": asdict(state.plateau) if state.plateau else None,
+            "data": state.data,
             "parts": [file.entry() for file in files],
             "origin": origin.as_json() if origin else None,
         }
@@ -152,7 +153,7 @@ def read_manifest(there: Folder) -> Checkpoint:
     files = [StateFile.of_entry(entry) for entry in body["parts"]]
     best = Best(**body["best"]) if body.get("best") else None
     plateau = Plateau(**body["plateau"]) if body.get("plateau") else None
-    state = RunState(body["step"], tuple(body["cuts"]), best, plateau)
+    state = RunState(body["step"], tuple(body["cuts"]), best, plateau, body.get("data"))
     modules = SavedModules(there, {file.module: file for file in files})
     return Checkpoint(state, body["job"], modules, Origin.from_json(body.get("origin")))
 

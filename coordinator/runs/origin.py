@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from coordinator.job.resolve import Job
 from coordinator.runs.sketch import Sketch, alike, sketch
@@ -18,6 +19,7 @@ from dfa_core import JobError
 from dfa_core.seeding import derive
 from dfa_tasks import Splits
 from dfa_tasks.source import as_source, draws_nothing, pick
+from dfa_tasks.stream import Stream
 
 _SAMPLES = 8  # of each part of the data that are read, from its first to its last
 
@@ -113,7 +115,8 @@ def _part(name: str, data: Any, batch_size: int, seed: int) -> Part:
     """Read a few samples, twice where unknown code reads them."""
     try:
         is_source = hasattr(data, "batch") and hasattr(data, "steps_per_epoch")
-        size = int(data.steps_per_epoch) if is_source else len(data)
+        is_source = is_source or isinstance(data, IterableDataset)
+        size = int(as_source(data, batch_size, seed).steps_per_epoch) if is_source else len(data)
         read = partial(_first_batch if is_source else _few_samples, data, batch_size, seed)
         part = Part(size, tuple(read()))
         if not draws_nothing(data) and part.other(Part(size, tuple(read()))):
@@ -127,7 +130,10 @@ def _part(name: str, data: Any, batch_size: int, seed: int) -> Part:
 
 
 def _first_batch(data: Any, batch_size: int, seed: int) -> Iterator[tuple[Sketch, ...]]:
-    yield _of_pair(as_source(data, batch_size, seed).batch(0))
+    source = as_source(data, batch_size, seed)
+    yield _of_pair(source.batch(0))
+    if isinstance(source, Stream):
+        source.close()
 
 
 def _few_samples(data: Any, _: int, seed: int) -> Iterator[tuple[Sketch, ...]]:

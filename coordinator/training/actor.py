@@ -45,6 +45,7 @@ from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_core.balance.trial import try_out
 from dfa_tasks import BatchSource, Splits
 from dfa_tasks.source import as_source
+from dfa_tasks.stream import Stream
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
 from workers.groups.transport import choose, describe_links
@@ -168,7 +169,14 @@ class TrainingWork:
         del trials
         check_parts(engine.loss, job.task, splits, rule.microbatches)
         trainer = Trainer(
-            job, engine, splits, rule, source.steps_per_epoch, self._folder, self._emit
+            job,
+            engine,
+            splits,
+            rule,
+            source.steps_per_epoch,
+            self._folder,
+            self._emit,
+            source if isinstance(source, Stream) else None,
         )
         self._trainer = trainer
         if self._stopped:
@@ -184,6 +192,11 @@ class TrainingWork:
         source = as_source(splits.train, settings.batch_size, settings.seed)
         if not settings.resources.data_workers:
             return source
+        if isinstance(source, Stream):
+            raise JobError(
+                f"resources.data_workers: {settings.resources.data_workers}: an iterable is read "
+                f"in its order, by one process; set it to 0, or give a map-style Dataset"
+            )
         folders = self._task.folders if self._task is not None else None
         packed = pack(source, settings.working_dir, folders)
         parallel = ParallelSource(source, packed, settings.resources.data_workers)

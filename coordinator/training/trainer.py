@@ -31,6 +31,7 @@ from coordinator.training.steps import StepLog
 from coordinator.training.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
+from dfa_tasks.stream import Stream
 from workers.state_files import DamagedFile, NonFiniteWeights
 
 _SEGMENT_S = 1.0  # the longest that a request to stop waits
@@ -48,7 +49,9 @@ class Trainer:
         steps_per_epoch: int,
         folder: RunFolder,
         emit: Emit,
+        stream: Stream | None = None,
     ) -> None:
+        """stream: the training data, where they are read in order: checkpoints hold its state."""
         self._job, self._engine, self._splits, self._rule = job, engine, splits, rule
         self._steps_per_epoch = steps_per_epoch
         self._total = job.settings.epochs * steps_per_epoch
@@ -60,6 +63,7 @@ class Trainer:
         self._stop = threading.Event()
         self._trace: TraceRequest | None = None
         self._state = RunState()
+        self._stream = stream
         self._evaluation = Evaluation(engine, job.task, rule.seed)
         self._scores: dict[str, float] = {}
         self._saved = self._evaluated = -1  # the steps of the newest checkpoint and evaluation
@@ -172,6 +176,8 @@ class Trainer:
                 if damage not in self._damages:
                     self._damages.add(damage)
                     self._reports.warn(f"{damage}; the checkpoint before it is used")
+            if self._stream is not None and checkpoint is not None:
+                self._stream.resume(checkpoint.step, checkpoint.state.data)
             return load(checkpoint)
 
         step = self._folder.load(reporting, counts)
@@ -310,6 +316,8 @@ class Trainer:
         """
         if state.step == self._saved:
             return True
+        if self._stream is not None:
+            state = replace(state, data=self._stream.state(state.step))
         keep, job = self._job.settings.checkpoint.keep, fingerprint(self._job.spec)
         folder, save = self._folder, self._engine.save
         try:

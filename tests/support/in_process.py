@@ -23,6 +23,7 @@ from dfa_core import Reference
 from dfa_core.balance.trial import try_out
 from dfa_tasks import Task
 from dfa_tasks.source import as_source
+from dfa_tasks.stream import Stream
 
 
 class Nobody:
@@ -68,7 +69,8 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     engine = SingleProcess(reference, prefetcher)
     engine.settle_loss()
     check_parts(engine.loss, job.task, splits, rule.microbatches)
-    trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit)
+    stream = source if isinstance(source, Stream) else None
+    trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream)
     try:
         summary = trainer.run()
     finally:

@@ -112,6 +112,8 @@ def test_wrong_data_is_refused_before_the_first_step(tmp_path: Path, kind: str, 
     data, message = WRONG[kind]
     if (kind, part) == ("none", "validation"):
         pytest.skip("no validation data is right")
+    if (kind, part) == ("stream", "train"):
+        pytest.skip("an iterable may be trained on")
     named = f"the {'training' if part == 'train' else part} data"
     if (kind, part) == ("empty", "train"):
         named, message = "batch_size: 32", "the 0 training samples"
