@@ -62,6 +62,18 @@ class Chunks(Dataset[tuple[Tensor, Tensor]]):
         if len(tokens) <= length:
             raise JobError(f"{where}: {len(tokens)} tokens are too few for a chunk of {length}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle takes: of a mapped file its name, so that other processes map it."""
+        tokens, name = self._tokens, getattr(self._tokens, "filename", None)
+        file = Path(name) if name else None
+        mapped = file is not None and file.stat().st_size == tokens.nbytes
+        return {**self.__dict__, "_tokens": file if mapped else tokens}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._tokens, Path):
+            self._tokens = _mapped(self._tokens)
+
     def __len__(self) -> int:
         return (len(self._tokens) - 1) // self._length
 
@@ -90,8 +102,12 @@ def prepared(name: str, data_dir: str) -> tuple[str, dict[str, "np.ndarray[Any, 
     if not folder.is_dir():
         _prepare(corpus, paths, folder)
     names = _SPLITS[3] if len(paths) == 3 else ("train", "test")
-    splits = {name: np.memmap(folder / f"{name}.tokens", np.uint16, "r") for name in names}
+    splits = {name: _mapped(folder / f"{name}.tokens") for name in names}
     return (folder / "tokenizer.json").read_text(encoding="utf-8"), dict(splits)
+
+
+def _mapped(path: Path) -> "np.ndarray[Any, Any]":
+    return np.memmap(path, np.uint16, "r")
 
 
 def _prepare(corpus: Corpus, paths: list[Path], folder: Path) -> None:

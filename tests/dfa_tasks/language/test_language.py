@@ -1,5 +1,6 @@
 """Texts, tokens, and Transformers against what they should be."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,19 @@ def test_chunks_predict_what_follows() -> None:
     assert len(chunks) == 2
     x, target = chunks[1]
     assert (x.tolist(), target.tolist()) == ([5, 6, 7, 8, 9], [6, 7, 8, 9, 10])
+
+
+def test_chunks_of_a_mapped_file_travel_as_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    np.arange(10_000, dtype=np.uint16).tofile(file)
+    tokens = np.memmap(file, np.uint16, "r")
+    whole, part = Chunks(tokens, 5, "text"), Chunks(tokens[:50], 5, "text")
+    pickled = pickle.dumps(whole)
+    assert len(pickled) < 500
+    for chunks in (whole, part):
+        again = pickle.loads(pickle.dumps(chunks))
+        assert len(again) == len(chunks)
+        assert torch.equal(again[3][0], chunks[3][0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
