@@ -65,12 +65,14 @@ def predict_fastest(
     return [(f"{n} workers", predict_workers(predictor, n)) for n in workers]
 
 
-def fastest(job: Job, workers: int) -> Prediction:
+def fastest(job: Job, workers: int, one_pipeline: bool = False) -> Prediction:
     """Return the fastest shape of N workers on this machine, or on one like it.
+
+    one_pipeline: of one replica, with the head in one of the workers.
 
     Raises JobError when there is none.
     """
-    [(_, found)] = predict_fastest(job, [workers], _NEAR)
+    found = predict_workers(_predictor(job, _NEAR), workers, one_pipeline)
     if isinstance(found, str):
         raise JobError(f"workers: {workers}: {found}")
     return found

@@ -61,27 +61,31 @@ def predict_scaling(predictor: Predictor, blocks: int, replicas: int) -> Predict
     return _prediction(predictor, shape, m, tried[shape, m], [(stages, replicas)])
 
 
-def predict_workers(predictor: Predictor, workers: int) -> Prediction | str:
+def predict_workers(
+    predictor: Predictor, workers: int, one_pipeline: bool = False
+) -> Prediction | str:
     """Return the prediction for the fastest shape of N workers, or why there is none.
+
+    one_pipeline: only shapes of one replica, with the head in one of the workers.
 
     Each schedule has its own fastest K and R of as many workers.
     """
     layers, batch = len(predictor.workload.model.layers), predictor.workload.batch_size
-    batch = 1 if predictor.workload.uncut else batch  # which only one replica can have
-    shapes = [Shape(k, r, "block") for k, r in _grids(workers, layers, batch)]
-    shapes += [Shape(k, r) for k, r in _grids(workers - 1, layers, batch)]
-    for in_replica, r in _grids(workers, workers, batch):
+    shared = 1 if predictor.workload.uncut or one_pipeline else batch  # among the replicas
+    shapes = [Shape(k, r, "block") for k, r in _grids(workers, layers, shared)]
+    shapes += [Shape(k, r) for k, r in _grids(workers - 1, layers, shared) if not one_pipeline]
+    for in_replica, r in _grids(workers, workers, shared):
         shapes += [s for s in _with_heads(predictor, in_replica, r) if s.heads <= batch // r]
     if not shapes:
         return (
-            f"no K of at most {layers} layers times an R that divides the batch of {batch} makes "
+            f"no K of at most {layers} layers times an R that divides the batch of {shared} makes "
             f"{workers} workers"
         )
     tried = _tried(predictor, shapes)
     if not tried:
         return f"a batch of {batch} is too small for {workers} workers"
     shape, m = min(tried, key=tried.__getitem__)
-    stages = _grids(workers, layers + 1, batch)  # the head may be a stage
+    stages = _grids(workers, layers + 1, shared)  # the head may be a stage
     return _prediction(predictor, shape, m, tried[shape, m], stages)
 
 

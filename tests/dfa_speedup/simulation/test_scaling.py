@@ -88,6 +88,12 @@ def test_a_batch_that_must_stay_whole_is_neither_cut_nor_shared() -> None:
     assert (one.shape.blocks, one.shape.replicas, one.microbatches) == (4, 1, 1)
 
 
+def test_one_pipeline_has_neither_replicas_nor_a_process_beside_its_workers() -> None:
+    for head_s, head in ((0.1, "block"), (4.0, "workers")):
+        one = found(predict_workers(predictor(head_s), 3, one_pipeline=True))
+        assert (one.shape.replicas, one.shape.in_replica, one.shape.head) == (1, 3, head)
+
+
 def test_a_machine_that_no_shape_fills_is_said() -> None:
     assert predict_workers(predictor(0.1), 13 * 17) == (
         "no K of at most 4 layers times an R that divides the batch of 64 makes 221 workers"
