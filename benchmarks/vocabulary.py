@@ -22,7 +22,7 @@ def token_loss(output: Tensor, target: Tensor) -> Tensor:
 def random_text(vocabulary: int) -> Splits:
     """Return chunks of random tokens: a step takes as long on them as on a real text."""
     generator = torch.Generator().manual_seed(0)
-    text = torch.randint(0, vocabulary, (64, LENGTH + 1), generator=generator)
+    text = torch.randint(0, vocabulary, (128, LENGTH + 1), generator=generator)
     data = TensorDataset(text[:, :-1], text[:, 1:])
     return Splits(data, TensorDataset(*data[:8]))
 

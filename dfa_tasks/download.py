@@ -61,6 +61,12 @@ def fetch(dataset: str, names: Sequence[str], homes: Sequence[str], data_dir: st
     if found is not None:
         return found
     folder = cache_folder() / dataset
+    where = (
+        f"put {', '.join(names)} into {folder}, or set their folder with --data-dir or "
+        f"ERRORCAST_DATA"
+    )
+    if not homes:
+        raise JobError(f"{dataset} is not on this machine, and it is not downloaded; {where}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -68,9 +74,7 @@ def fetch(dataset: str, names: Sequence[str], homes: Sequence[str], data_dir: st
                 _fetch_file(folder / name, [home + name for home in homes])
     except OSError as error:
         raise JobError(
-            f"{dataset} is not on this machine and could not be downloaded ({error}); put "
-            f"{', '.join(names)} into {folder}, or set their folder with --data-dir or "
-            f"ERRORCAST_DATA"
+            f"{dataset} is not on this machine and could not be downloaded ({error}); {where}"
         ) from error
     return folder
 

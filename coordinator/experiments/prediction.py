@@ -31,7 +31,8 @@ from dfa_speedup.workload import Workload
 from dfa_tasks.source import as_source
 
 _NEAR = Link(latency_s=100e-6, bytes_per_s=1.25e9)  # gloo between processes, or 10 Gb/s
-_SAMPLES = 128  # of the microbatch that layers are measured with
+_SAMPLES = 128  # of the microbatch that layers are measured with, at most
+_NUMBERS = 4_000_000  # of the head's output for that microbatch, at most
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ def _predictor(job: Job, link: Link) -> Predictor:
     settings, model = job.settings, job.model
     loss = weighted(job.task.weighted_loss)
     source = as_source(job.splits().train, min(settings.batch_size, _SAMPLES), settings.seed)
-    x, target = source.batch(0)
     rule = job.rule(source.steps_per_epoch)
     alone = replace(rule, staleness=0)  # so that a layer's graph ends at its own weights
+    head, (x, target) = Head(model, loss, alone), source.batch(0)
+    if not job.task.full_batch:
+        few = _few(model, alone, head, x)
+        x, target = x[:few], target[:few]
     kinds, firsts, between = _kinds(model, alone, x)
-    head, h = Head(model, loss, alone), firsts[kinds[-1]].h if kinds else x
+    h = firsts[kinds[-1]].h if kinds else x
     error = error_of(head, h, target)
     of_kind = {kind: layer_cost(first.layer, first.x, error) for kind, first in firsts.items()}
     costs = Costs(len(x), tuple(of_kind[kind] for kind in kinds), head_cost(head, h, target))
@@ -110,6 +114,13 @@ def _predictor(job: Job, link: Link) -> Predictor:
     uncut = job.task.full_batch
     workload = Workload(model, loss, rule, batches, settings.batch_size, measured, uncut)
     return Predictor(workload, costs, link)
+
+
+def _few(model: Model, rule: LearningRule, head: Head, x: Tensor) -> int:
+    """Return how many samples to measure with: fewer where the head's output is wide."""
+    kinds, firsts, _ = _kinds(model, rule, x[:2])
+    h = firsts[kinds[-1]].h if kinds else x[:2]
+    return max(2, min(len(x), _NUMBERS * 2 // head.evaluate(h).numel()))
 
 
 def _kinds(

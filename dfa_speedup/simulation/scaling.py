@@ -91,20 +91,28 @@ def predict_workers(
 
 def _with_heads(predictor: Predictor, in_replica: int, replicas: int) -> list[Shape]:
     """Return the shapes of so many workers in a replica whose heads have about a block's load."""
-    layers, work = len(predictor.workload.model.layers), total(predictor.costs.layers)
-    head = predictor.costs.head.update
-    even = in_replica * head / (head + work.forward + work.update)
-    heads = {max(floor(even), in_replica - layers), max(ceil(even), in_replica - layers)}
+    layers, a_block = len(predictor.workload.model.layers), _head_in_layers(predictor)
+    even = in_replica * a_block / (1 + a_block)
+    least = in_replica - layers
+    heads = {max(1, least, floor(even)), max(1, least, ceil(even))}
     return [
-        Shape(in_replica - h, replicas, "workers", h) for h in sorted(heads) if 0 < h < in_replica
+        Shape(blocks, replicas, "workers", h)
+        for h in sorted(heads)
+        for blocks in (in_replica - h,)
+        if blocks > 0 and h <= 2 * ceil(a_block * blocks)  # more would wait
     ]
 
 
 def _heads_for(predictor: Predictor, blocks: int) -> list[int]:
     """Return the numbers of heads that have about as much to do as each of K blocks."""
-    work = total(predictor.costs.layers)
-    even = predictor.costs.head.update * blocks / (work.forward + work.update)
+    even = _head_in_layers(predictor) * blocks
     return sorted({max(1, floor(even)), max(1, ceil(even))})
+
+
+def _head_in_layers(predictor: Predictor) -> float:
+    """Return how long the head takes, as a share of the time of all layers."""
+    work = total(predictor.costs.layers)
+    return predictor.costs.head.update / (work.forward + work.update)
 
 
 def _grids(workers: int, most_blocks: int, batch: int) -> list[tuple[int, int]]:

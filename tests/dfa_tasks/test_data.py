@@ -102,6 +102,12 @@ def test_without_network_the_message_says_what_to_put_where(server: Server, tmp_
     assert not list((tmp_path / "cache" / "set").iterdir())
 
 
+def test_what_is_not_downloaded_is_said_too(server: Server) -> None:
+    del server  # its cache folder is empty
+    with pytest.raises(JobError, match=r"it is not downloaded; put a.gz, b.gz into .*cache/set"):
+        fetch("set", NAMES, [], "")
+
+
 def test_folders_of_the_user_come_first(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
