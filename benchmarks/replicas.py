@@ -22,7 +22,7 @@ from benchmarks.tanh_pipeline import SIZES, Coordinator, Size, ray_of, training
 from coordinator.experiments.workload import measured_workload
 from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.simulation.costs import Costs, mean_costs, total
-from dfa_speedup.simulation.link import Link, ring
+from dfa_speedup.simulation.link import Link, ordered_sum
 from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
@@ -49,7 +49,9 @@ def predicted(workload: Workload, costs: Costs, link: Link, size: Size) -> float
         return simulated
     scaled = costs.scaled(samples)
     layers = total(scaled.layers)
-    summing = sum(ring(size.replicas, 4 * p.parameters, link) for p in workload.profile.layers)
+    summing = sum(
+        ordered_sum(size.replicas, 4 * p.parameters, link) for p in workload.profile.layers
+    )
     computing = m * (layers.forward + layers.update + scaled.head.update)
     return max(simulated, (computing + size.replicas * (layers.optimizer + summing)) / cores)
 

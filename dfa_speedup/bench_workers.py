@@ -75,9 +75,8 @@ class BenchWorkers:
         small, large = 8, 4 << 20
         latency = max(self._call("round_trip", self.all[:2], small, 200))
         seconds = max(self._call("round_trip", self.all[:2], large, 20))
-        messages = 2 * (workers - 1)
-        summing = max(self._call("sum", self.all, large, 20)) - messages * latency
-        summed = messages * large / workers / max(1e-9, summing)
+        summing = max(self._call("sum", self.all, large, 20)) - 2 * latency
+        summed = 2 * (workers - 1) / workers * large / max(1e-9, summing)
         return Link(latency, large / max(1e-9, seconds - latency), summed)
 
     def states(self, configuration: Configuration) -> dict[str, Any]:

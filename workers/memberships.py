@@ -1,5 +1,6 @@
 """The groups that a worker is in, and how it joins them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch._C._distributed_c10d import Store
@@ -12,8 +13,8 @@ from workers.groups.group import (
     open_store,
     replica_store,
 )
-from workers.groups.nccl_group import ring
-from workers.groups.transport import RankContext, Rendezvous, Transport, join
+from workers.groups.nccl_group import RankPair, ring
+from workers.groups.transport import RankContext, Rendezvous, join
 from workers.stage import StageContext
 
 
@@ -44,39 +45,58 @@ class Memberships:
 def join_all(stage: StageContext, rendezvous: Rendezvous, context: RankContext) -> Memberships:
     """Join the groups of a stage's worker.
 
-    Raises GroupLeft when it is to leave meanwhile, or another rank is gone.
+    Raises GroupLeft when it is to leave meanwhile, or another rank is gone; it then is in none.
     """
-    store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
-    transport, grid, r = rendezvous.transport, stage.grid, stage.replica
-    blocks, head = None, None
-    if not stage.is_head:
-        world, of_replica = grid.blocks + 1, replica_store(store, r)
-        blocks = join(transport, context, stage.block, world, of_replica, ring(world))
-    errors = _join_errors(stage, transport, context, store)
-    if stage.hosts_head:
-        with_rank0 = head_store(store, r, stage.head_number)
-        head = join(transport, context, 1, 2, with_rank0, ring(2))
-    copies = grid.replicas * (grid.heads if stage.is_head else 1)
-    if copies == 1:
-        return Memberships(blocks, errors, head)
-    rank = r * grid.heads + stage.head_number if stage.is_head else r
-    seat = grid.blocks + 1 if stage.is_head else stage.block
-    same = copies_store(store, seat)
-    return Memberships(blocks, errors, head, join(transport, context, rank, copies, same))
+    joining = _Joining(stage, rendezvous, context)
+    try:
+        return joining.all()
+    except BaseException:
+        for group in joining.joined:
+            group.close()
+        raise
 
 
-def _join_errors(
-    stage: StageContext, transport: Transport, context: RankContext, store: Store
-) -> tuple[Group, ...]:
-    """Join a group with each head of the replica, or a head's own; or one with the last block."""
-    blocks, r = stage.grid.blocks, stage.replica
-    if not stage.grid.heads:
-        if not stage.sources_of_errors:
-            return ()
-        of_last = error_store(store, r, 0)
-        return (join(transport, context, stage.block % blocks, blocks, of_last),)
-    rank, outputs = (0 if stage.is_head else stage.block), [(blocks, 0)]
-    own = [stage.head_number] if stage.is_head else range(stage.grid.heads)
-    return tuple(
-        join(transport, context, rank, blocks + 1, error_store(store, r, h), outputs) for h in own
-    )
+class _Joining:
+    """A worker that joins its groups; joined: those that it is in by now."""
+
+    def __init__(self, stage: StageContext, rendezvous: Rendezvous, context: RankContext) -> None:
+        self._stage, self._transport, self._context = stage, rendezvous.transport, context
+        self._store = open_store(rendezvous.host, rendezvous.port, rendezvous.world, None)
+        self.joined: list[Group] = []
+
+    def all(self) -> Memberships:
+        """Join all, in the order in which the other ranks join theirs."""
+        stage, grid, store, r = self._stage, self._stage.grid, self._store, self._stage.replica
+        blocks, head = None, None
+        if not stage.is_head:
+            world = grid.blocks + 1
+            blocks = self._join(stage.block, world, replica_store(store, r), ring(world))
+        errors = self._errors()
+        if stage.hosts_head:
+            head = self._join(1, 2, head_store(store, r, stage.head_number), ring(2))
+        copies = grid.replicas * (grid.heads if stage.is_head else 1)
+        if copies == 1:
+            return Memberships(blocks, errors, head)
+        rank = r * grid.heads + stage.head_number if stage.is_head else r
+        seat = grid.blocks + 1 if stage.is_head else stage.block
+        return Memberships(
+            blocks, errors, head, self._join(rank, copies, copies_store(store, seat))
+        )
+
+    def _errors(self) -> tuple[Group, ...]:
+        """Join a group with each head of the replica, or a head's own, or with the last block."""
+        stage, r = self._stage, self._stage.replica
+        blocks, heads = stage.grid.blocks, stage.grid.heads
+        if not heads:
+            if not stage.sources_of_errors:
+                return ()
+            return (self._join(stage.block % blocks, blocks, error_store(self._store, r, 0)),)
+        rank, outputs = (0 if stage.is_head else stage.block), [(blocks, 0)]
+        own = [stage.head_number] if stage.is_head else range(heads)
+        stores = [error_store(self._store, r, h) for h in own]
+        return tuple(self._join(rank, blocks + 1, of_head, outputs) for of_head in stores)
+
+    def _join(self, rank: int, world: int, store: Store, links: Sequence[RankPair] = ()) -> Group:
+        group = join(self._transport, self._context, rank, world, store, links)
+        self.joined.append(group)
+        return group

@@ -1,8 +1,8 @@
 """Sums the gradients of copies of a block, or of the head, while they compute.
 
 Each layer is a bucket: its sum starts as soon as its last gradient is computed, and the block waits
-for it just before the layer's optimizer step. The sum has the order of the copies, so that every
-run and every copy gets the same bits.
+for it just before the layer's optimizer step. With gloo the sum has the order of the copies, so
+that every run and every copy gets the same bits.
 """
 
 from dfa_core.trained import TrainedModule

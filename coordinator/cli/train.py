@@ -31,7 +31,7 @@ def train(
     microbatches: Annotated[str | None, Option(help="Number of equal parts of a batch.")] = None,
     workers: Annotated[
         int | None,
-        Option(help="Number of workers: the fastest blocks, replicas, microbatches.", min=1),
+        Option(help="Number of workers: the fastest blocks, replicas, heads, microbatches.", min=1),
     ] = None,
     batch_size: BatchSize = None,
     epochs: Epochs = None,

@@ -52,12 +52,12 @@ class Evaluation:
         if new and whole is None:
             whole = self._whole(data, at_once)
         self._of_all |= new
+        values = {name: mean.value() for name, mean in means.items()}
+        if whole is not None:
+            no_means = {name: task.metrics[name] for name in values if means[name].needs_all}
+            for name, of in {**no_means, **task.global_metrics}.items():
+                values[name] = number_of(name, of, self._seed)(*whole)
         with drawing_from(self._seed):
-            values = {name: mean.value() for name, mean in means.items()}
-            if whole is not None:
-                no_means = {name: task.metrics[name] for name in values if means[name].needs_all}
-                for name, of in {**no_means, **task.global_metrics}.items():
-                    values[name] = number_of(name, of)(*whole)
             derived = {name: of(values["loss"]) for name, of in task.derived_metrics.items()}
         return values | derived
 

@@ -32,13 +32,18 @@ class Parts:
         self.x, self.target = (TensorSpec.of(tensor) for tensor in first)
         self._coming = chain([first], coming)
 
-    def each(self, arriving: ActivationSpec) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets) of each part. Raises JobError for samples of another form."""
+    def each(
+        self, arriving: ActivationSpec, targets_too: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, targets) of each part. Raises JobError for samples of another form.
+
+        targets_too: targets of another form are an error as well, since they travel.
+        """
         samples = 0
         for x, target in self._coming:
             where = f"samples {samples} to {samples + len(x) - 1}"
             arriving.check(x, where)
-            if TensorSpec.of(target) != self.target:
+            if targets_too and TensorSpec.of(target) != self.target:
                 raise JobError(
                     f"{where} have targets of {TensorSpec.of(target)}, those before "
                     f"{self.target}; targets must keep their form"

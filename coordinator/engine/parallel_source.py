@@ -3,7 +3,8 @@
 import multiprocessing
 import os
 import threading
-from concurrent.futures import Future, ProcessPoolExecutor
+import traceback
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,12 @@ _DEATHS = 3  # in a row, without a batch
 class _Read:
     """What a process read, or why it could not; tensors as bytes, which need no shared memory.
 
-    other: what the source gave, if these are no tensors.
+    trace: of the failure. other: what the source gave, if these are no tensors.
     """
 
     batch: tuple[PackedTensor, ...] = ()
     failure: str = ""
+    trace: str = ""
     other: Any = None
 
 
@@ -43,8 +45,10 @@ class ParallelSource:
         """packed: the source. Starts the processes with the first batch."""
         self.steps_per_epoch = source.steps_per_epoch
         self._packed, self._processes, self._deaths = packed, processes, 0
+        self._threads = torch.get_num_threads()  # as many as where it would be read otherwise
         self._pool: ProcessPoolExecutor | None = None
         self._coming: dict[int, Future[_Read]] = {}
+        self._closed = False
 
     def batch(self, step: int) -> Any:
         """Return the batch of a step, and let the next ones be read.
@@ -54,17 +58,23 @@ class ParallelSource:
         while True:
             try:
                 read = self._read_ahead(step).result()
-            except BrokenProcessPool as error:
+            except (BrokenProcessPool, CancelledError) as error:
                 self._restart(step, error)
                 continue
             self._deaths = 0
-            del self._coming[step]
+            self._coming.pop(step, None)
             if read.failure:
-                raise JobError(read.failure)
+                failure = JobError(read.failure)
+                failure.add_note(f"in the process that read it:\n{read.trace}")
+                raise failure
             return tuple(tensor.tensor() for tensor in read.batch) or read.other
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; no more batch can be read."""
+        self._closed = True
+        self._end_pool()
+
+    def _end_pool(self) -> None:
         pool, self._pool = self._pool, None
         self._coming.clear()
         if pool is not None:
@@ -77,7 +87,7 @@ class ParallelSource:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # Ray's threads forbid fork
             self._pool = ProcessPoolExecutor(
-                self._processes, context, initializer=_open, initargs=(self._packed,)
+                self._processes, context, _open, (self._packed, self._threads)
             )
         wanted = range(step, step + 1 + _AHEAD * self._processes)
         for other in [other for other in self._coming if other not in wanted]:
@@ -87,24 +97,30 @@ class ParallelSource:
                 self._coming[coming] = self._pool.submit(_read, coming)
         return self._coming[step]
 
-    def _restart(self, step: int, error: BrokenProcessPool) -> None:
-        self.close()
+    def _restart(self, step: int, error: Exception) -> None:
+        self._end_pool()
+        if self._closed:
+            raise JobError("the run has ended") from error
         self._deaths += 1
-        if self._deaths == _DEATHS:
+        if self._deaths >= _DEATHS:
             raise JobError(
-                f"a process that reads it died {_DEATHS} times in a row (step {step}); is there "
-                f"memory enough? resources.data_workers=0 reads it in the coordinator"
+                f"processes that read it died {self._deaths} times in a row, at step {step} or a "
+                f"little later; is there memory enough? resources.data_workers=0 reads it in the "
+                f"coordinator"
             ) from error
 
 
-_SOURCE: list[BatchSource] = []  # of a reading process
+_OPENED: list[BatchSource | JobError] = []  # of a reading process
 
 
-def _open(packed: PickledPayload) -> None:
+def _open(packed: PickledPayload, threads: int) -> None:
     """Get ready to read, in a new process; it ends with its parent."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    _SOURCE.append(packed.unpack())
+    try:
+        _OPENED.append(packed.unpack())
+    except Exception as error:  # noqa: BLE001  # said with the first batch
+        _OPENED.append(JobError(f"it cannot be opened in another process: {reason(error)}"))
 
 
 def _end_with_parent() -> None:
@@ -115,12 +131,15 @@ def _end_with_parent() -> None:
 
 
 def _read(step: int) -> _Read:
+    source = _OPENED[0]
     try:
-        batch: Any = _SOURCE[0].batch(step)
+        if isinstance(source, JobError):
+            raise source
+        batch: Any = source.batch(step)
         if not isinstance(batch, list | tuple) or not all(isinstance(t, Tensor) for t in batch):
             return _Read(other=batch)
         return _Read(tuple(PackedTensor.of(tensor.detach().contiguous()) for tensor in batch))
     except JobError as error:
-        return _Read(failure=str(error))
+        return _Read(failure=str(error), trace=traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # it may be one that cannot be pickled
-        return _Read(failure=reason(error))
+        return _Read(failure=reason(error), trace=traceback.format_exc())

@@ -26,6 +26,7 @@ from dfa_core import ActivationSpec, Head
 from dfa_core.loss import WeightedLoss
 from dfa_core.scoring import PartMeter, PartReport
 from dfa_core.seeding import restored_once
+from workers.gpu import device_here
 from workers.groups.transport import Transport
 from workers.heads.measured_outputs import Measuring
 from workers.machine.python_warnings import PythonWarning
@@ -39,7 +40,7 @@ from workers.trace import Span, Tracer
 
 
 class Pipeline:
-    """R x K workers, and the head: here, in the last block's worker, or in workers of its own.
+    """R x (K + H) workers; the head is here, in the last block's, or in H workers of its own.
 
     Activations and the global error travel between the blocks of a replica, gradients between the
     replicas of a block, and nothing else does.
@@ -95,7 +96,8 @@ class Pipeline:
             Tracer(),
             self._waits,
         )
-        device = here.device if here else torch.device("cpu")
+        own = device_here() if transport == "nccl" else torch.device("cpu")
+        device = here.device if here else own
         hosts = plan.heads or int(plan.head == "block")
         self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, hosts)
         self._built: set[int] = set()
@@ -198,7 +200,7 @@ class Pipeline:
         parts, forms = self._parts(data, at_once)
         calls = self._evaluate(parts.sizes, forms, Measuring(parts.target, seed))
         with self._workers.watching(calls):
-            each = parts.each(forms.between[0])
+            each = parts.each(forms.between[0], targets_too=True)
             feed_evaluation(self._rank0, self._workers.groups, each, parts.sizes)
             found = self._workers.all_of(calls)
         self._pass_on(warned for _, warned in found)

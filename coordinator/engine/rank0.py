@@ -20,7 +20,7 @@ from workers.trace import Tracer
 class Rank0:
     """What rank 0 works with in all segments.
 
-    head: where the coordinator computes it; otherwise the last block's worker hosts it.
+    head: where the coordinator computes it; otherwise workers host it.
     loss: with the weight of its mean.
     prefetcher: makes the microbatches.
     arriving: what the last block sends: activations, or the head's output.

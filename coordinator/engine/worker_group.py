@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -57,7 +56,8 @@ class WorkerGroup:
         self.all, self.generation = list(workers), 0
         self._grid, self._timeout_s, self._transport = grid, timeout_s, transport
         self._device, self._hosts_of_head = device, hosts_of_head
-        self._groups: list[ReplicaGroups] = []  # one a replica
+        self._groups: list[ReplicaGroups] = []  # one a replica, once all are joined
+        self._open: list[Group] = []  # joined and not left
         self._left = 0  # the newest generation that this process has left
         self._awaits_calls = False
         self._hung: list[int] = []  # workers, and why nothing moves, as the watcher saw it
@@ -73,7 +73,7 @@ class WorkerGroup:
     @property
     def joined(self) -> list[Group]:
         """Return all groups that rank 0 is in."""
-        return [group for of in list(self._groups) for group in (of.blocks, *of.heads)]
+        return list(self._open)
 
     @property
     def first_replica(self) -> list[Worker]:
@@ -95,23 +95,36 @@ class WorkerGroup:
         calls = [worker.actor.join.remote(rendezvous) for worker in self.all]
         context = RankContext(host, self._device, self._has_left)
         with self.watching(calls):
+            joined = []
             for r in range(self._grid.replicas):
                 of_replica = replica_store(store, r)
-                blocks = join(self._transport, context, 0, ranks, of_replica, ring(ranks))
-                self._groups.append(ReplicaGroups(blocks))
-                for h in range(self._hosts_of_head):
-                    head = join(self._transport, context, 0, 2, head_store(store, r, h), ring(2))
-                    joined = self._groups[-1]
-                    self._groups[-1] = replace(joined, heads=(*joined.heads, head))
+                blocks = self._kept(
+                    join(self._transport, context, 0, ranks, of_replica, ring(ranks))
+                )
+                stores = [head_store(store, r, h) for h in range(self._hosts_of_head)]
+                heads = [
+                    self._kept(join(self._transport, context, 0, 2, of_head, ring(2)))
+                    for of_head in stores
+                ]
+                joined.append(ReplicaGroups(blocks, tuple(heads)))
             self.all_of(calls)
+            self._groups = joined
+
+    def _kept(self, group: Group) -> Group:
+        """Keep a group that was just joined. Raises GroupLeft if it is to be left already."""
+        self._open.append(group)
+        if self._has_left():
+            group.close()
+            raise GroupLeft("another rank could not join")
+        return group
 
     def leave(self) -> None:
         """Leave all groups, and make the workers leave them: their calls end at once."""
-        groups, self._groups = self.joined, []
+        first, self._left = self._left < self.generation, self.generation
+        groups, self._open, self._groups = self._open, [], []  # _kept() closes what comes later
         for group in groups:
             group.close()
-        if self._left < self.generation:
-            self._left = self.generation
+        if first:
             for worker in self.all:
                 worker.actor.abort.remote(self.generation)
 

@@ -158,7 +158,7 @@ class ErrorcastSide:
         """heads: how many of the workers are for the head alone."""
         actor: Any = ray.remote(num_cpus=0, concurrency_groups={"life": 1})(Rank0)
         self._rank0: Any = actor.remote(workload, resources, heads)
-        self._timeout_s = resources.timeout_s
+        self._timeout_s, self._heads = resources.timeout_s, heads
         self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 
     def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
@@ -188,6 +188,8 @@ class ErrorcastSide:
         self, workers: BenchWorkers, microbatches: int, steps: int
     ) -> tuple[Trial, float]:
         """Train `steps` steps; return also the largest growth of a worker's peak memory, MB."""
+        if microbatches < self._heads:
+            raise PeerFailed(f"needs at least {self._heads} microbatches, one a head")
         before = _got([w.actor.reset_peak_memory.remote() for w in workers.all])
         trial = self.trial(workers, microbatches, steps)
         peaks = _got([w.actor.peak_memory_mb.remote() for w in workers.all])

@@ -254,6 +254,12 @@ def _stem(task: str | Task) -> str:
 
 def _title(job: Job) -> str:
     settings = job.settings
-    heads = f" + {settings.heads} heads" if settings.heads else ""
-    replicas = f" x {settings.replicas} replicas" if settings.replicas > 1 else ""
-    return f"{job.task.name}, {job.method}, {settings.blocks} blocks{heads}{replicas}"
+    each = f"{settings.blocks} blocks"
+    each += f" + {settings.heads} heads" if settings.heads else ""
+    if settings.replicas > 1:
+        each = (
+            f"({each}) x {settings.replicas} replicas"
+            if settings.heads
+            else (f"{each} x {settings.replicas} replicas")
+        )
+    return f"{job.task.name}, {job.method}, {each}"

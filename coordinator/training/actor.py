@@ -268,7 +268,7 @@ class TrainingWork:
             cuda_graphs=job.settings.resources.cuda_graphs,
             waits=waits,
             warn=self._warnings.note,
-            metrics=pack(dict(job.task.metrics), job.settings.working_dir, folders),
+            metrics=None if plan.head == "coordinator" else _packed_metrics(job, folders),
         )
 
     def _how_to_go_on(self) -> str:
@@ -329,6 +329,14 @@ class TrainingWork:
         request = TraceRequest(steps)
         self._trainer.timeline(request)
         return [list(row) for row in request.wait(wait_s)]
+
+
+def _packed_metrics(job: Job, folders: Sequence[str] | None) -> PickledPayload | None:
+    """Return the task's metrics for the hosts of the head; None if they cannot be pickled."""
+    try:
+        return pack(dict(job.task.metrics), job.settings.working_dir, folders)
+    except JobError:
+        return None
 
 
 def _plan(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Worker]) -> Plan:

@@ -9,16 +9,20 @@ from dfa_core.activations import described
 from dfa_core.balance.trial import number
 from dfa_core.errors import JobError, reason
 from dfa_core.input_guard import InputGuard
+from dfa_core.seeding import drawing_from
 
 Measure = Callable[[Tensor, Tensor], float]
 
 
-def number_of(name: str, measure: Callable[[Tensor, Tensor], object]) -> Measure:
-    """Return a measure that gives a number, and leaves outputs and targets to the next one."""
+def number_of(name: str, measure: Callable[[Tensor, Tensor], object], seed: int) -> Measure:
+    """Return a measure that gives a number, and leaves outputs and targets to the next one.
+
+    seed: of what it draws from global generators, in each call the same.
+    """
     guard = InputGuard(f"the metric '{name}'")
 
     def of(output: Tensor, target: Tensor) -> float:
-        with guard.given((output, target)) as own:
+        with drawing_from(seed), guard.given((output, target)) as own:
             return measured(name, measure, *own)
 
     return of

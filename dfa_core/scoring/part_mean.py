@@ -24,7 +24,7 @@ class PartMean:
         if self._by_weight is None:
             self._by_weight = bool(part.masks)
         if self._fits is None:
-            self._fits = part.by_weight if self._by_weight else part.by_samples
+            self._fits = part.fits_weight if self._by_weight else part.fits_samples
 
     @property
     def needs_all(self) -> bool:

@@ -10,7 +10,6 @@ from torch import Tensor
 from dfa_core.loss import WeightedLoss
 from dfa_core.loss.observing import TargetUse
 from dfa_core.scoring.measure import Measure, number_of
-from dfa_core.seeding import drawing_from
 
 Weigh = Callable[[Tensor], float]
 
@@ -21,7 +20,7 @@ class PartReport:
 
     samples, weight: what the part weighs, as a number of samples and as the loss has it.
     masks: whether the measure leaves out or weighs samples by their targets; None: not looked at.
-    by_samples, by_weight: whether the value is the mean of those of its halves with these weights;
+    fits_samples, fits_weight: whether the value is the mean of those of its halves, weighed so;
         None where they are too alike to show it, or where it was not looked at.
     """
 
@@ -29,8 +28,8 @@ class PartReport:
     samples: int
     weight: float
     masks: bool | None = None
-    by_samples: bool | None = None
-    by_weight: bool | None = None
+    fits_samples: bool | None = None
+    fits_weight: bool | None = None
 
 
 class PartMeter:
@@ -43,17 +42,15 @@ class PartMeter:
         seed: int,
     ) -> None:
         """seed: of what loss and metrics draw from global generators, in each part the same."""
-        self._loss, self._seed = number_of("loss", loss.mean), seed
-        self._metrics = {n: _Meter(number_of(n, of), loss) for n, of in metrics.items()}
+        self._loss = number_of("loss", loss.mean, seed)
+        self._metrics = {n: _Meter(number_of(n, of, seed), loss) for n, of in metrics.items()}
         self._weigh: Weigh = loss.weigh
 
     def report(self, output: Tensor, target: Tensor) -> dict[str, PartReport]:
         """Return what the loss and each metric give for a part. Raises JobError as they do."""
-        with drawing_from(self._seed):
-            of_loss = PartReport(
-                self._loss(output, target), len(target), self._weigh(target), masks=True
-            )
-            metrics = {name: meter.report(output, target) for name, meter in self._metrics.items()}
+        loss = self._loss(output, target)
+        of_loss = PartReport(loss, len(target), self._weigh(target), masks=True)
+        metrics = {name: meter.report(output, target) for name, meter in self._metrics.items()}
         return {"loss": of_loss, **metrics}
 
 
@@ -76,9 +73,9 @@ class _Meter:
         samples, weight = len(target), self._weigh(target)
         if self._shown or samples == 1:
             return PartReport(value, samples, weight, masks)
-        by_samples, by_weight = self._fits(value, output, target)
-        self._shown = by_samples is not None and by_weight is not None
-        return PartReport(value, samples, weight, masks, by_samples, by_weight)
+        fits_samples, fits_weight = self._fits(value, output, target)
+        self._shown = fits_samples is not None and fits_weight is not None
+        return PartReport(value, samples, weight, masks, fits_samples, fits_weight)
 
     def _fits(
         self, value: float, output: Tensor, target: Tensor

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from dfa_speedup.results.timeline import row_name
+from dfa_speedup.results.timeline import row_names
 from workers.trace import Span
 
 _COLOURS = {
@@ -67,7 +67,7 @@ def _draw_side(
             axes.broken_barh(
                 ranges, (index - 0.4, 0.8), facecolors=_COLOURS[what], edgecolor="white"
             )
-    axes.set_yticks(range(len(rows)), [row_name(row, i) for i, row in enumerate(rows)])
+    axes.set_yticks(range(len(rows)), row_names(rows))
     axes.set_title(side, loc="left", fontsize=10)
     axes.set_xlim(left=0)
     axes.invert_yaxis()

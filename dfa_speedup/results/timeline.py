@@ -14,22 +14,29 @@ _SHORTEST_WAIT_S = 1e-4
 def chrome_trace(sides: Mapping[str, Sequence[Sequence[Span]]]) -> dict[str, Any]:
     """Return the trace of several sides; each begins at time 0.
 
-    sides: name -> the spans of each of its workers. A row of `head` spans is the coordinator's;
-    each of them ends with the broadcast of its error.
+    sides: name -> the spans of each of its workers. A `head` span ends with the broadcast of its
+        error.
     """
     events: list[dict[str, Any]] = []
     for process, (side, rows) in enumerate(sides.items()):
         begin = min((span.start for row in rows for span in row), default=0.0)
         events.append(_named("process_name", process, 0, side))
-        for thread, row in enumerate(rows):
-            events.append(_named("thread_name", process, thread, row_name(row, thread)))
+        for thread, (row, name) in enumerate(zip(rows, row_names(rows), strict=True)):
+            events.append(_named("thread_name", process, thread, name))
             events += _row(row, process, thread, begin)
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def row_name(row: Sequence[Span], index: int) -> str:
-    """Return `block 1`, ..., or `coordinator`."""
-    return "coordinator" if row and row[0].what == "head" else f"block {index + 1}"
+def row_names(rows: Sequence[Sequence[Span]]) -> list[str]:
+    """Return `block 1`, ... and `head`, or `head 1`, ..., of rows that compute the head alone."""
+    heads = [bool(row) and row[0].what == "head" for row in rows]
+    several = sum(heads) > 1
+    names, counts = [], {True: 0, False: 0}
+    for is_head in heads:
+        counts[is_head] += 1
+        number = f" {counts[is_head]}" if several or not is_head else ""
+        names.append(f"{'head' if is_head else 'block'}{number}")
+    return names
 
 
 def _row(row: Sequence[Span], process: int, thread: int, begin: float) -> list[dict[str, Any]]:

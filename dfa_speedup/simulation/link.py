@@ -10,7 +10,7 @@ from dfa_speedup.simulation.costs import LayerCost
 class Link:
     """A link between any two workers: seconds a message, and bytes a second.
 
-    summed_bytes_per_s: in the ring of a sum over replicas, where all workers send at once and add
+    summed_bytes_per_s: in a sum over replicas, where all workers send at once and add
     what arrives; None: the same as bytes_per_s.
     """
 
@@ -24,9 +24,15 @@ class Link:
 
 
 def ring(replicas: int, size: float, link: Link) -> float:
-    """Return the seconds of a sum over the replicas of a vector of `size` bytes."""
+    """Return the seconds of a sum over the replicas of a vector of `size` bytes, in a ring."""
     bytes_per_s = link.summed_bytes_per_s or link.bytes_per_s
     return 2 * (replicas - 1) * (link.latency_s + size / replicas / bytes_per_s)
+
+
+def ordered_sum(copies: int, size: float, link: Link) -> float:
+    """Return the seconds of errorcast's sum over copies, in which all messages go at once."""
+    bytes_per_s = link.summed_bytes_per_s or link.bytes_per_s
+    return 2 * (link.latency_s + (copies - 1) / copies * size / bytes_per_s) if copies > 1 else 0.0
 
 
 def exposed(block: LayerCost, rings: Sequence[float]) -> float:

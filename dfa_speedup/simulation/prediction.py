@@ -15,7 +15,7 @@ from math import ceil, log2
 from dfa_core import partition
 from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, refusal, stage_ranges
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, total
-from dfa_speedup.simulation.link import Link, exposed, ring
+from dfa_speedup.simulation.link import Link, exposed, ordered_sum, ring
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.simulation.steps import Sizes, data_parallel_step, errorcast_step, pipeline_step
 from dfa_speedup.workload import Configuration, Workload
@@ -62,15 +62,19 @@ class Predictor:
         each = [total(costs.layers[a:b]) for a, b in ranges]
         staleness, link, head = self.workload.rule.staleness, self.link, costs.head
         rings = [self._rings(a, b, replicas) for a, b in ranges] if replicas > 1 else []
-        sum_of_heads = ring(shape.copies_of_head, 4 * profile.head_parameters, link)
+        sum_of_heads = ordered_sum(shape.copies_of_head, 4 * profile.head_parameters, link)
         step = partial(errorcast_step, link=link, staleness=staleness, head_ring=sum_of_heads)
         if shape.in_replica * replicas <= self.simulated:
             return step(shape, each, head, samples, m, sizes, rings=rings)
         tail = max((exposed(c, r) for c, r in zip(each, rings, strict=False)), default=0.0)
         alone = replace(shape, replicas=1)
         if shape.in_replica <= self.simulated:
-            return tail + step(alone, each, head, samples, m, sizes)
-        return tail + self._extrapolated(step, alone, each, head, samples, m, sizes)
+            found = step(alone, each, head, samples, m, sizes)
+        else:
+            found = self._extrapolated(step, alone, each, head, samples, m, sizes)
+        if shape.head == "coordinator":  # one for all replicas
+            found = max(found, replicas * m * head.update + head.optimizer)
+        return tail + found
 
     def _extrapolated(
         self,
@@ -91,7 +95,8 @@ class Predictor:
         depth = ceil(log2(blocks + 1)) / ceil(log2(simulated + 1))  # of the broadcast's tree
         sizes = Sizes(sizes.between, sizes.error * depth)
         heads = min(shape.heads, fewer, self.simulated)
-        apart = head * (heads / shape.heads) if heads else head  # as much to do in a step as all
+        share = heads / shape.heads if heads else 1.0  # so that these have as much to do as all
+        apart = replace(head, update=head.update * share)
         smaller = Shape(simulated, 1, "workers" if heads else "coordinator", heads)
         same = [mean] * simulated
         found = step(smaller, same, ZERO if in_block else apart, samples, fewer, sizes)
@@ -133,7 +138,7 @@ class Predictor:
     def _rings(self, first: int, last: int, replicas: int) -> list[float]:
         """Return how long the sum over the replicas takes, for each of these layers."""
         layers = self.workload.profile.layers[first:last]
-        return [ring(replicas, 4 * layer.parameters, self.link) for layer in layers]
+        return [ordered_sum(replicas, 4 * layer.parameters, self.link) for layer in layers]
 
     def _mean(self, each: Sequence[LayerCost]) -> LayerCost:
         return total(each) * (1 / len(each))

@@ -36,11 +36,13 @@ class Connections:
         for other in set(range(world)) - {rank}:
             peers.update((host, port) for host, port in json.loads(store.get(f"listens/{other}")))
         self._ends: dict[int, Ends] = {}
+        self._files: dict[int, int] = {}  # the number of each socket's file
         for descriptor in _descriptors():
             with _socket(descriptor) as connection:
                 ends = _ends(connection)
-                if ends and (ends[0] in own or ends[1] in peers):
+                if connection and ends and (ends[0] in own or ends[1] in peers):
                     self._ends[descriptor] = ends
+                    self._files[descriptor] = os.fstat(connection.fileno()).st_ino
 
     def moved(self) -> int:
         """Return the bytes that were received, and those that the peers have confirmed."""
@@ -60,6 +62,17 @@ class Connections:
         for connection in self._open():
             with contextlib.suppress(OSError):  # another thread closes it at the same time
                 connection.shutdown(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """Put nothing in the place of connections that gloo does not close, long after shut().
+
+        The descriptors stay gloo's to close.
+        """
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+            for descriptor, file in self._files.items():
+                with contextlib.suppress(OSError):  # closed
+                    if os.fstat(descriptor).st_ino == file:
+                        os.dup2(nothing.fileno(), descriptor)
 
     def _open(self) -> Iterator[socket.socket]:
         for descriptor, ends in self._ends.items():

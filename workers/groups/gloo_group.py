@@ -3,8 +3,9 @@
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from datetime import timedelta
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ from workers.groups.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
 _SLICE = timedelta(seconds=0.5)
+_END_S = 10.0  # in which gloo ends a group
 
 Posted: TypeAlias = "Future[Any]"  # gloo's work, once the operation is posted
 
@@ -53,7 +55,7 @@ class GlooGroup:
         self.wait_s = 0.0
         self._waiting = self._copying = False
         self._staging = Staging(device)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="links")
+        self._links = InOrder("links")
         # a wait for a message cannot be given up, since gloo would close the connection
         self._sends: defaultdict[int, InOrder] = defaultdict(
             lambda: InOrder("sends")
@@ -80,8 +82,8 @@ class GlooGroup:
         self.bytes_sent += tensor.nbytes
         message, copied = self._staging.to_host(tensor)
         posted = self._post(lambda: self._gloo.send([message], to, 0), copied)
-        ended = self._sends[to].ended(lambda: posted.result().wait(UNBOUNDED))
-        return GlooTransfer(self, self._unless_aborted(ended), message)
+        sent = self._submit(self._sends[to], lambda: posted.result().wait(UNBOUNDED))
+        return GlooTransfer(self, self._unless_aborted(_done(sent)), message)
 
     def receiving(self) -> NewTensor:
         """Return a function that makes tensors to receive into; each belongs to its receiver."""
@@ -111,8 +113,8 @@ class GlooGroup:
         # every rank sends all shares but one twice, as its own and as the sum
         self.bytes_sent += 2 * tensor.nbytes * (self.world - 1) // self.world
         message, copied = self._staging.to_host(tensor)
-        ended = self._sums.ended(lambda: self._add(message, copied))
-        return GlooTransfer(self, self._unless_aborted(ended), message)
+        added = self._submit(self._sums, lambda: self._add(message, copied))
+        return GlooTransfer(self, self._unless_aborted(_done(added)), message)
 
     def _add(self, vector: Tensor, after: Copied | None) -> None:
         self._await_copy(after)
@@ -144,8 +146,11 @@ class GlooGroup:
 
         # on a thread of its own: gloo locks a connection while bytes arrive, so that posting would
         # delay the block's computing (5 ms of a 130 ms step)
+        return self._submit(self._links, run)
+
+    def _submit(self, thread: InOrder, work: Callable[[], Any]) -> "Future[Any]":
         try:
-            return self._thread.submit(run)
+            return thread.submit(work)
         except RuntimeError as error:  # after abort()
             raise GroupLeft("this rank has left the group") from error
 
@@ -190,17 +195,16 @@ class GlooGroup:
         gloo's own abort leaves a blocked receive blocked, so this method shuts the connections.
         """
         self._aborted = True
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        for thread in (*self._sends.values(), self._sums):
+        for thread in (self._links, *list(self._sends.values()), self._sums):
             thread.close()
         self._connections.shut()
 
     def close(self) -> None:
         """Leave the group; its connections are closed once nothing waits for them any more."""
         self.abort()
-        # gloo's destructor waits for its collectives, one of which may never end
         last, self._gloo = [self._gloo], None
-        threading.Thread(target=last.clear, name="gloo's end", daemon=True).start()
+        end = partial(_end, last, self._connections)
+        threading.Thread(target=end, name="gloo's end", daemon=True).start()
 
 
 class GlooTransfer:
@@ -227,6 +231,23 @@ class GlooTransfer:
             self._group._waiting = False
             self._group.wait_s += perf_counter() - start
         return self._tensor
+
+
+def _done(future: "Future[Any]") -> Callable[[timedelta], object]:
+    return lambda seconds: future.result(seconds.total_seconds())
+
+
+def _end(last: list[Any], connections: Connections) -> None:
+    """Drop the last reference to gloo's group, and what its destructor leaves open.
+
+    The destructor waits for the group's collectives, one of which may never end. Its thread would
+    then look at a shut connection again and again, and take a core.
+    """
+    dropping = threading.Thread(target=last.clear, name="gloo's destructor", daemon=True)
+    dropping.start()
+    dropping.join(_END_S)
+    if dropping.is_alive():
+        connections.cut()
 
 
 def _ended(posted: Posted) -> Callable[[timedelta], object]:

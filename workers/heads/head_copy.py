@@ -54,8 +54,8 @@ class HeadCopy:
         head, stage, microbatch = self._head, self._stage, self._stage.microbatch(m)
         target, share = unpack_target(self._targets.take(), stage.target)
         self._targets.release()
+        self._apply_sum()
         with self._tracer.span("head", step, microbatch):
-            self._apply_sum()
             loss, e = head.error(stage.leaving.unpack(output), target, step, microbatch, share)
             head.check_error(e, stage.samples, stage.error, step)
         signal = None

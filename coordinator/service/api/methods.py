@@ -168,10 +168,10 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         if record.job.state in FINAL:
             raise _wrong_state(record, "be scaled")
         replicas = request.replicas or record.wanted_replicas or replicas_of(record.job.spec)
-        check_scaling(request.blocks, replicas, self._limits)
         wanted = JobSpec()
         wanted.CopyFrom(record.job.spec)
         wanted.blocks, wanted.replicas = request.blocks, replicas
+        check_scaling(wanted, self._limits)
         await self._models.check(wanted)
         changed = self._job(record.job.id).copy()
         now = changed.job.spec.blocks, replicas_of(changed.job.spec)

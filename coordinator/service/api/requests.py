@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from errorcast.v1 import service_pb2 as pb
 from errorcast.v1.event_pb2 import Event
-from errorcast.v1.job_pb2 import JobState
+from errorcast.v1.job_pb2 import JobSpec, JobState
 
 from coordinator.service.errors import BAD_JOB, BAD_REQUEST, TOO_MUCH, ServiceError
 from coordinator.service.jobs.record import Record, workers_of
@@ -36,11 +36,13 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
         )
 
 
-def check_scaling(blocks: int, replicas: int, limits: Limits) -> None:
+def check_scaling(wanted: JobSpec, limits: Limits) -> None:
     """Raise ServiceError for numbers of blocks and replicas that exceed the limit."""
-    if not 1 <= blocks <= limits.blocks // replicas:
+    if not (wanted.blocks and workers_of(wanted) <= limits.blocks):
+        heads = " and heads" if wanted.heads else ""
         raise ServiceError(
-            BAD_REQUEST, f"blocks: there must be 1 to {limits.blocks} in all replicas together"
+            BAD_REQUEST,
+            f"blocks: there must be 1 to {limits.blocks}{heads} in all replicas together",
         )
 
 

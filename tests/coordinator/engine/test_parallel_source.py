@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,10 +101,37 @@ def test_what_fails_is_said_and_a_fault_of_the_data_is_not_retried_for_ever() ->
     try:
         with pytest.raises(JobError, match="FileNotFoundError: no sample 30"):
             made.batch(3)
-        with pytest.raises(JobError, match=r"died 3 times in a row \(step 0\).*data_workers=0"):
-            made.batch(0)
+        for times in (3, 4):  # the prefetcher asks for the steps after it too
+            died = rf"died {times} times in a row, at step 0 .*data_workers=0"
+            with pytest.raises(JobError, match=died):
+                made.batch(0)
     finally:
         made.close()
+
+
+class Slow(InOrder):
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        time.sleep(60 if step else 0)
+        return torch.zeros(BATCH), torch.zeros(BATCH)
+
+
+def test_who_waits_for_a_batch_when_it_is_closed_starts_no_new_readers() -> None:
+    made, ended = parallel(Slow(), 1), list[BaseException | None]()
+    made.batch(0)
+
+    def wait() -> None:
+        with pytest.raises(JobError, match="the run has ended"):
+            made.batch(1)
+        ended.append(None)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while 1 not in made._coming:
+        time.sleep(0.01)
+    made.close()
+    waiting.join(20)
+    assert ended == [None]
+    assert made._pool is None
 
 
 PARENT = """

@@ -29,7 +29,7 @@ def test_the_trace_has_a_row_a_worker_with_its_waits_and_broadcasts() -> None:
     trace = json.loads(json.dumps(chrome_trace({"errorcast": [BLOCK, HEAD]})))
     events = trace["traceEvents"]
     names = [e["args"]["name"] for e in events if e["ph"] == "M"]
-    assert names == ["errorcast", "block 1", "coordinator"]
+    assert names == ["errorcast", "block 1", "head"]
     of_block = [(e["name"], e["ts"], e["dur"]) for e in events if e["ph"] == "X" and e["tid"] == 0]
     assert ("wait", 3e6, 1e6) in of_block
     assert ("update", 4e6, 1e6) in of_block

@@ -37,7 +37,9 @@ function showJobs(jobs) {
     button.addEventListener("click", () => choose(job.id));
     row.insertCell().append(button);
     cell(row, job.state);
-    cell(row, job.replicas > 1 ? `${job.blocks} x ${job.replicas}` : job.blocks, "number");
+    const each = job.heads ? `${job.blocks} + ${job.heads}` : `${job.blocks}`;
+    const bracketed = job.heads ? `(${each})` : each;
+    cell(row, job.replicas > 1 ? `${bracketed} x ${job.replicas}` : each, "number");
     cell(row, job.total ? `${job.step} / ${job.total}` : "", "number");
     cell(row, job.step ? (job.loss ?? NaN).toFixed(4) : "", "number");
     cell(row, job.step ? (1000 * job.step_seconds).toFixed(2) : "", "number");
