@@ -35,6 +35,10 @@ class _Read:
     other: Any = None
 
 
+class _Ended(Exception):
+    """The processes were ended meanwhile, by close() or because one died."""
+
+
 class ParallelSource:
     """A batch source that several processes read; its batches are those of the source itself.
 
@@ -48,7 +52,7 @@ class ParallelSource:
         self._threads = torch.get_num_threads()  # as many as where it would be read otherwise
         self._pool: ProcessPoolExecutor | None = None
         self._coming: dict[int, Future[_Read]] = {}
-        self._closed = False
+        self._closed, self._lock = False, threading.Lock()
 
     def batch(self, step: int) -> Any:
         """Return the batch of a step, and let the next ones be read.
@@ -56,9 +60,11 @@ class ParallelSource:
         Raises JobError when the source fails, or when processes die again and again.
         """
         while True:
+            if self._closed:
+                raise JobError("the run has ended")
             try:
                 read = self._read_ahead(step).result()
-            except (BrokenProcessPool, CancelledError) as error:
+            except (BrokenProcessPool, CancelledError, _Ended) as error:
                 self._restart(step, error)
                 continue
             self._deaths = 0
@@ -71,12 +77,13 @@ class ParallelSource:
 
     def close(self) -> None:
         """End the processes; no more batch can be read."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self._end_pool()
 
     def _end_pool(self) -> None:
-        pool, self._pool = self._pool, None
-        self._coming.clear()
+        with self._lock:
+            pool, self._pool, self._coming = self._pool, None, {}
         if pool is not None:
             for process in list((pool._processes or {}).values()):
                 process.terminate()  # it may be in the middle of a long read
@@ -84,23 +91,30 @@ class ParallelSource:
 
     def _read_ahead(self, step: int) -> Future[_Read]:
         """Let this step and some after it be read, and drop what was read for others."""
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")  # Ray's threads forbid fork
-            self._pool = ProcessPoolExecutor(
-                self._processes, context, _open, (self._packed, self._threads)
-            )
+        with self._lock:
+            if self._closed:
+                raise _Ended
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")  # Ray's threads forbid fork
+                self._pool = ProcessPoolExecutor(
+                    self._processes, context, _open, (self._packed, self._threads)
+                )
+            pool, found = self._pool, self._coming
         wanted = range(step, step + 1 + _AHEAD * self._processes)
-        for other in [other for other in self._coming if other not in wanted]:
-            self._coming.pop(other).cancel()
-        for coming in wanted:
-            if coming not in self._coming:
-                self._coming[coming] = self._pool.submit(_read, coming)
-        return self._coming[step]
+        for other in [other for other in list(found) if other not in wanted]:
+            found.pop(other).cancel()
+        try:
+            for coming in wanted:
+                if coming not in found:
+                    found[coming] = pool.submit(_read, coming)
+            return found[step]
+        except (RuntimeError, KeyError) as error:  # closed meanwhile
+            raise _Ended from error
 
     def _restart(self, step: int, error: Exception) -> None:
         self._end_pool()
         if self._closed:
-            raise JobError("the run has ended") from error
+            return
         self._deaths += 1
         if self._deaths >= _DEATHS:
             raise JobError(
