@@ -16,11 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coordinator.engine.base import Engine
 from coordinator.engine.evaluation import check_parts
-from coordinator.engine.head_place import with_head_placed
-from coordinator.engine.memory import check_memory, room_of_nodes
-from coordinator.engine.parallel_source import ParallelSource
 from coordinator.engine.pipeline import Pipeline
-from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
@@ -30,6 +26,7 @@ from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
 from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import Begin, RunFolder
+from coordinator.training.before_step_0 import packed_metrics, plan_for, training_source
 from coordinator.training.events import (
     Event,
     Failed,
@@ -43,15 +40,13 @@ from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
 from dfa_core.balance.trial import try_out
-from dfa_tasks import BatchSource, Splits
-from dfa_tasks.source import as_source
 from dfa_tasks.stream import Stream
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
 from workers.groups.transport import choose, describe_links
 from workers.machine.python_warnings import PythonWarnings
 from workers.payload import PickledPayload
-from workers.placement import Placement, Worker, WorkerResources, rendezvous_host, speeds
+from workers.placement import Placement, WorkerResources, rendezvous_host
 from workers.trace import Span
 
 _AT_ONCE = 500  # events in one answer
@@ -157,7 +152,7 @@ class TrainingWork:
             splits = job.splits()
         settings = job.settings
         with waits.on("the task's data"):
-            source = self._source(job, splits, at_end)
+            source = training_source(job, splits, self._folders, at_end)
             prefetcher = Prefetcher(source, settings.batch_size, settings.microbatches)
             at_end.callback(prefetcher.close)
             trials = DataTrials(job.task, splits, prefetcher, settings.seed)
@@ -185,23 +180,6 @@ class TrainingWork:
         self._folder.write_model(self._folder.model)
         self._folder.write_result(summary)
         return summary
-
-    def _source(self, job: Job, splits: Splits, at_end: ExitStack) -> BatchSource:
-        """Return what gives the batches: read here, or in processes of their own."""
-        settings = job.settings
-        source = as_source(splits.train, settings.batch_size, settings.seed)
-        if not settings.resources.data_workers:
-            return source
-        if isinstance(source, Stream):
-            raise JobError(
-                f"resources.data_workers: {settings.resources.data_workers}: an iterable is read "
-                f"in its order, by one process; set it to 0, or give a map-style Dataset"
-            )
-        folders = self._task.folders if self._task is not None else None
-        packed = pack(source, settings.working_dir, folders)
-        parallel = ParallelSource(source, packed, settings.resources.data_workers)
-        at_end.callback(parallel.close)
-        return parallel
 
     def _engine(
         self,
@@ -241,13 +219,13 @@ class TrainingWork:
     ) -> Pipeline:
         workers = placement.workers
         with waits.on("the layers", "to be measured"):
-            plan = _plan(job, rule, trials, workers)
+            plan = plan_for(job, rule, trials, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         transport = choose(job.settings.resources.transport, gpus)
         links = describe_links(transport, gpus, rendezvous_host(workers))
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit(PlanMade(table, weights, links))
-        folders = self._task.folders if self._task is not None else None
+        folders = self._folders
         model = pack(job.model, job.settings.working_dir, folders)  # alone: workers need no data
         head: Head | PickledPayload
         if plan.head != "coordinator":
@@ -268,8 +246,13 @@ class TrainingWork:
             cuda_graphs=job.settings.resources.cuda_graphs,
             waits=waits,
             warn=self._warnings.note,
-            metrics=None if plan.head == "coordinator" else _packed_metrics(job, folders),
+            metrics=None if plan.head == "coordinator" else packed_metrics(job, folders),
         )
+
+    @property
+    def _folders(self) -> Sequence[str] | None:
+        """Return where workers look for the user's modules; None: where this process does."""
+        return self._task.folders if self._task is not None else None
 
     def _how_to_go_on(self) -> str:
         try:
@@ -329,39 +312,6 @@ class TrainingWork:
         request = TraceRequest(steps)
         self._trainer.timeline(request)
         return [list(row) for row in request.wait(wait_s)]
-
-
-def _packed_metrics(job: Job, folders: Sequence[str] | None) -> PickledPayload | None:
-    """Return the task's metrics for the hosts of the head; None if they cannot be pickled."""
-    try:
-        return pack(dict(job.task.metrics), job.settings.working_dir, folders)
-    except JobError:
-        return None
-
-
-def _plan(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Worker]) -> Plan:
-    """Measure the layers here, and cut the model for these workers.
-
-    Raises JobError where a layer does not fit the data, or a worker its node's memory.
-    """
-    x, target = (tensor.to(device_here()) for tensor in trials.batch)
-    grid = job.grid
-    plan = make_plan(
-        job.model,
-        job.task.weighted_loss,
-        rule,
-        (x, target),
-        grid.blocks,
-        grid.replicas,
-        trials.each,
-    )
-    resources, node = job.settings.resources, ray.get_runtime_context().get_node_id()
-    plan = with_head_placed(
-        plan, resources.head, grid.heads, workers, node, resources.coordinator_gpus
-    )
-    plan = plan.on(speeds(workers, grid))
-    check_memory(plan, workers, room_of_nodes())
-    return plan
 
 
 TrainingActor: Any = ray.remote(

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -28,6 +28,7 @@ from coordinator.training.events import (
 from coordinator.training.recovery import Recovery
 from coordinator.training.reports import Reports
 from coordinator.training.steps import StepLog
+from coordinator.training.summary import costs, speed, summary
 from coordinator.training.tracing import TraceRequest
 from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
@@ -335,24 +336,7 @@ class Trainer:
         return True
 
     def _summary(self, start: int, seconds: float) -> dict[str, Any]:
-        taken, share = self._engine.snapshot_cost()
-        state, step_s = self._state, self._steps.median_s
-        waited = self._engine.waited_for_data()
-        return {
-            "steps": state.step,
-            "finished": self._over(),
-            "best": asdict(state.best) if state.best else None,
-            "seconds": round(seconds, 3),
-            "steps_this_time": state.step - start,
-            "step_ms": round(step_s * 1e3, 4),
-            "samples_per_s": round(self._job.settings.batch_size / step_s, 1) if step_s else 0.0,
-            "metrics": self._scores,
-            "processes": self._engine.report(),
-            "faults": {
-                "recovered": self._recovery.faults,
-                "seconds_lost": round(self._recovery.seconds_lost, 3),
-                "steps_repeated": self._recovery.steps_repeated,
-            },
-            "snapshots": {"taken": taken, "share_of_step": round(share, 5)},
-            "data": {"waited_s": round(waited, 3), "share": round(waited / seconds, 4)},
-        }
+        state, finished = self._state, self._over()
+        engine, recovery, batch_size = self._engine, self._recovery, self._job.settings.batch_size
+        of_run = summary(state, start, finished, seconds, self._scores)
+        return of_run | speed(self._steps.median_s, batch_size) | costs(engine, recovery, seconds)

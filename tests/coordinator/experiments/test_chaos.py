@@ -93,31 +93,33 @@ def test_a_stopped_worker_hangs_and_is_replaced(a_ray: None, tmp_path: Path) -> 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("kills", "seed"),
+    ("kills", "stops", "seed"),
     [
-        pytest.param(1, 7, marks=pytest.mark.ray),
-        pytest.param(2, 38, marks=pytest.mark.endurance),
+        pytest.param(1, 0, 3, marks=pytest.mark.ray),
+        pytest.param(1, 1, 7, marks=pytest.mark.endurance),
+        pytest.param(2, 1, 38, marks=pytest.mark.endurance),
     ],
 )
 def test_the_command_prints_what_came_of_it(
-    a_ray: None, tmp_path: Path, kills: int, seed: int
+    a_ray: None, tmp_path: Path, kills: int, stops: int, seed: int
 ) -> None:
     """The seeds kill the coordinator, then a worker too, and stop a worker as if it hung.
 
     The task draws wherever a user's code can: its bits are those of the job's seed all the same.
     """
     done = run_errorcast(
-        "chaos", DRAWING, "--kills", str(kills), "--stops", "1", "--stop-s", "10",
+        "chaos", DRAWING, "--kills", str(kills), "--stops", str(stops), "--stop-s", "10",
         "--seed", str(seed), "--epochs", "25", "--format", "json", "--out", "both",
         "--set", "resources.timeout_s=3", cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert found["faults"] == found["recoveries"] == kills + 1
+    assert found["faults"] == found["recoveries"] == kills + stops
     assert found["same_weights"] and found["same_losses"]  # noqa: PT018
     assert found["steps_repeated"] == sum(s["repeated"] for s in found["strikes"])
     struck = {(s["action"], s["victim"] > COORDINATOR) for s in found["strikes"]}
-    assert struck == {("kill", False), ("kill", kills > 1), ("stop", True)}
+    expected = {("kill", False), ("kill", kills > 1), *[("stop", True)] * stops}
+    assert struck == expected
     assert "(raylet)" not in done.err
     assert "Traceback" not in done.err
     assert (tmp_path / "both" / "faults" / "model.safetensors").is_file()

@@ -15,7 +15,7 @@ from coordinator import train
 from coordinator.training.events import FaultSeen, Waiting
 from dfa_tasks import Model, Splits, Task
 
-TIMEOUT_S, SLOW_S = 1.0, 2.5
+TIMEOUT_S, SLOW_S = 1.0, 2.0
 
 
 class SlowBatch:

@@ -1,0 +1,78 @@
+"""What a run is made of before its first step: where batches come from, and the plan."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import ray
+
+from coordinator.engine.head_place import with_head_placed
+from coordinator.engine.memory import check_memory, room_of_nodes
+from coordinator.engine.parallel_source import ParallelSource
+from coordinator.engine.plan import Plan, make_plan
+from coordinator.engine.trials import DataTrials
+from coordinator.job.resolve import Job
+from coordinator.job.user_code import pack
+from dfa_core import JobError, LearningRule
+from dfa_tasks import BatchSource, Splits
+from dfa_tasks.source import as_source
+from dfa_tasks.stream import Stream
+from workers.gpu import device_here
+from workers.payload import PickledPayload
+from workers.placement import Worker, speeds
+
+
+def training_source(
+    job: Job, splits: Splits, folders: Sequence[str] | None, at_end: ExitStack
+) -> BatchSource:
+    """Return what gives the batches: read here, or in processes of their own.
+
+    folders: where these look for the user's modules. at_end: ends them.
+
+    Raises JobError for data that cannot be read so.
+    """
+    settings = job.settings
+    source = as_source(splits.train, settings.batch_size, settings.seed)
+    if not settings.resources.data_workers:
+        return source
+    if isinstance(source, Stream):
+        raise JobError(
+            f"resources.data_workers: {settings.resources.data_workers}: an iterable is read "
+            f"in its order, by one process; set it to 0, or give a map-style Dataset"
+        )
+    packed = pack(source, settings.working_dir, folders)
+    parallel = ParallelSource(source, packed, settings.resources.data_workers)
+    at_end.callback(parallel.close)
+    return parallel
+
+
+def packed_metrics(job: Job, folders: Sequence[str] | None) -> PickledPayload | None:
+    """Return the task's metrics for the hosts of the head; None if they cannot be pickled."""
+    try:
+        return pack(dict(job.task.metrics), job.settings.working_dir, folders)
+    except JobError:
+        return None
+
+
+def plan_for(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence[Worker]) -> Plan:
+    """Measure the layers here, and cut the model for these workers.
+
+    Raises JobError where a layer does not fit the data, or a worker its node's memory.
+    """
+    x, target = (tensor.to(device_here()) for tensor in trials.batch)
+    grid = job.grid
+    plan = make_plan(
+        job.model,
+        job.task.weighted_loss,
+        rule,
+        (x, target),
+        grid.blocks,
+        grid.replicas,
+        trials.each,
+    )
+    resources, node = job.settings.resources, ray.get_runtime_context().get_node_id()
+    plan = with_head_placed(
+        plan, resources.head, grid.heads, workers, node, resources.coordinator_gpus
+    )
+    plan = plan.on(speeds(workers, grid))
+    check_memory(plan, workers, room_of_nodes())
+    return plan
