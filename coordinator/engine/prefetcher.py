@@ -1,7 +1,7 @@
 """Loads the batches of the next steps into memory while the current step trains."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from dfa_core.microbatch import Microbatch, cut
 from dfa_tasks import BatchSource
 
 _AHEAD = 2
+_END_S = 2.0
 
 
 class Prefetcher:
@@ -71,8 +72,12 @@ class Prefetcher:
         return cut(*self.batch(step), self._microbatches, loss)
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread; wait a moment for a batch that it reads.
+
+        Until its end it may draw from the global generators, which are then another's.
+        """
         self._thread.shutdown(wait=False, cancel_futures=True)
+        wait([batch for batch in self._coming.values() if not batch.cancelled()], timeout=_END_S)
 
 
 def _two_tensors(step: int, batch: object) -> tuple[Tensor, Tensor]:
