@@ -11,7 +11,7 @@ from dfa_core import JobError
 from dfa_core.seeding import derive, draw_from, drawing_from
 from dfa_tasks.pairs import Batch, collated, pair
 
-_KEPT = 4096  # states, of the newest steps
+_KEPT = 4096  # states, of the newest steps; and the first one
 
 
 class Stream:
@@ -117,5 +117,5 @@ class Stream:
             raise JobError(
                 f"the state of {self._name} must be what JSON can hold, for checkpoints: {error}"
             ) from error
-        for old in sorted(self._states)[1:-_KEPT]:
-            del self._states[old]
+        if step > _KEPT:
+            self._states.pop(step - _KEPT, None)

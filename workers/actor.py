@@ -1,4 +1,4 @@
-"""The Ray actor that hosts one layer block."""
+"""The Ray actor that hosts one layer block, or a copy of the head."""
 
 import os
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ import torch
 
 from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
 from dfa_core.graphed_block import GraphedBlock
-from dfa_core.scoring import PartReport
+from dfa_core.scoring import Metrics, PartReport
 from dfa_core.seeding import restored_once
 from workers import loop
 from workers.gpu import Gpu, device_here, gpu_here
 from workers.groups.group import LOOPBACK, Group, GroupLeft
 from workers.groups.transport import RankContext, Rendezvous
 from workers.heads import head_loop
-from workers.heads.measured_outputs import MeasuredOutputs, Measuring, Metrics
+from workers.heads.measured_outputs import MeasuredOutputs, Measuring
 from workers.life.sign import Sign
 from workers.links import Outbox
 from workers.machine.memory import peak_mb, reset_peak
@@ -37,7 +37,10 @@ _SPEED_WIDTH, _SPEED_TIMES = 512, 15  # of the matrices; of the products
 
 
 class BlockWorker:
-    """Hosts the layers of one block; answers calls of the `control` group during a segment."""
+    """Hosts the layers of one block, or the head alone.
+
+    It answers calls of the `control` group during a segment.
+    """
 
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -145,12 +148,10 @@ class BlockWorker:
         groups, head = self._joined(generation), self._head
         stage = replace(self._stage, arriving=arriving, leaving=leaving, output=output)
         to: Outbox | MeasuredOutputs | None = None
-        if head is not None and groups.head is not None:
-            to = (
-                Outbox(groups.head, to=0)
-                if measuring is None
-                else MeasuredOutputs(head, self._metrics, measuring, groups.head, sizes)
-            )
+        if head is not None and measuring is not None:
+            to = MeasuredOutputs(head, self._metrics, measuring, groups.of_head, sizes)
+        elif head is not None:
+            to = Outbox(groups.of_head, to=0)
         try:
             if stage.is_head and head is not None and to is not None:
                 head_loop.evaluate_segment(head, stage, groups, sizes, to)

@@ -15,12 +15,15 @@ from workers.groups.group import Group, Transfer
 
 
 class Inbox:
-    """Receives activations from one rank, in order; at most `slots` messages are under way."""
+    """Receives messages in order from one rank, or what rank 0 broadcasts (the global error)."""
 
     def __init__(
-        self, group: Group, source: int, spec: TensorSpec, sizes: Sequence[int], slots: int
+        self, group: Group, source: int | None, spec: TensorSpec, sizes: Sequence[int], slots: int
     ) -> None:
-        """sizes: samples of each message to come."""
+        """source: the sending rank; None: the broadcasts. sizes: samples of each message to come.
+
+        slots: messages that are under way, at most; gloo runs two broadcasts at once.
+        """
         self._group, self._source, self._spec = group, source, spec
         self._sizes = iter(sizes)
         self._new_tensor = group.receiving()
@@ -37,7 +40,10 @@ class Inbox:
         samples = next(self._sizes, None)
         if samples is not None:
             into = self._new_tensor(self._spec, samples)
-            self._posted.append(self._group.receive(into, self._source))
+            if self._source is None:
+                self._posted.append(self._group.broadcast(into))
+            else:
+                self._posted.append(self._group.receive(into, self._source))
 
 
 class Outbox:
@@ -87,34 +93,10 @@ class OutboxesInTurn:
         self.keep(at_most=0)
 
 
-class ErrorInbox:
-    """A block's end of the broadcast; posts two receives ahead, as many as gloo runs at once."""
-
-    _AHEAD = 2
-
-    def __init__(self, group: Group, spec: TensorSpec, samples: int, messages: int) -> None:
-        self._group, self._spec, self._samples, self._left = group, spec, samples, messages
-        self._new_tensor = group.receiving()
-        self._posted: deque[Transfer] = deque()
-        for _ in range(self._AHEAD):
-            self.release()
-
-    def take(self) -> Tensor:
-        """Wait for the next global error and return it, on the rank's device."""
-        return self._group.on_device(self._posted.popleft().wait())
-
-    def release(self) -> None:
-        """Let one more error come, if there is one: a taken one was worked off."""
-        if self._left > 0:
-            self._left -= 1
-            into = self._new_tensor(self._spec, self._samples)
-            self._posted.append(self._group.broadcast(into))
-
-
 class InboxesInTurn:
     """Several inboxes as one: its messages come from them in turn."""
 
-    def __init__(self, boxes: Sequence[Inbox | ErrorInbox], turns: Iterable[int]) -> None:
+    def __init__(self, boxes: Sequence[Inbox], turns: Iterable[int]) -> None:
         """turns: the index of the inbox that each message comes from, again and again."""
         order = tuple(turns)
         self._boxes, self._taking, self._releasing = boxes, cycle(order), cycle(order)

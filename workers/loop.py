@@ -16,12 +16,11 @@ from dfa_core import (
     in_flight,
 )
 from dfa_core.signals import known_before_forward
-from workers.groups.group import Group
 from workers.heads.head_copy import HeadCopy
 from workers.heads.head_loop import scored
 from workers.heads.hosted_head import HostedHead
 from workers.heads.measured_outputs import MeasuredOutputs
-from workers.links import ErrorInbox, Inbox, InboxesInTurn, Outbox, OutboxesInTurn
+from workers.links import Inbox, InboxesInTurn, Outbox, OutboxesInTurn
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
@@ -41,7 +40,7 @@ def train_segment(
     head: if this worker hosts it.
     """
     rule, microbatches, blocks = stage.rule, stage.microbatches, stage.grid.blocks
-    messages, with_rank0 = len(steps) * microbatches, _joined(groups)
+    messages, with_rank0 = len(steps) * microbatches, groups.of_blocks
     waiting = in_flight(blocks, microbatches, rule.staleness)
     replicas = ReplicaSum(groups.copies) if groups.copies else None
 
@@ -90,7 +89,7 @@ def evaluate_segment(
     head: if this worker hosts it. to: what then takes its outputs.
     """
     arriving = stage.arriving
-    inputs = Inbox(_joined(groups), stage.block - 1, arriving.message, sizes, slots=2)
+    inputs = Inbox(groups.of_blocks, stage.block - 1, arriving.message, sizes, slots=2)
     outputs = to or _outputs(stage, groups, range(stage.grid.heads))
     for _ in sizes:
         x = arriving.unpack(inputs.take())
@@ -101,20 +100,13 @@ def evaluate_segment(
     outputs.finish()
 
 
-def _joined(groups: Memberships) -> Group:
-    """Return the group of a block with the coordinator and the other blocks."""
-    if groups.blocks is None:
-        raise ValueError("the worker of a block has joined no group with the other blocks")
-    return groups.blocks
-
-
 def _outputs(
     stage: StageContext, groups: Memberships, turns: Iterable[int]
 ) -> Outbox | OutboxesInTurn:
     """Return where a block's outputs go: to the next rank, or to the heads in these turns."""
     if stage.is_last and stage.grid.heads:
         return OutboxesInTurn([Outbox(group, to=0) for group in groups.errors], turns)
-    return Outbox(_joined(groups), stage.next_rank)
+    return Outbox(groups.of_blocks, stage.next_rank)
 
 
 def _errors(
@@ -122,10 +114,10 @@ def _errors(
 ) -> InboxesInTurn:
     """Return where the errors come from: the coordinator, the last block, or heads in turn."""
     sources, turns = groups.errors, stage.heads_in_turn
-    if not stage.sources_of_errors:
-        sources, turns = (_joined(groups),), [0] * stage.microbatches
+    if not stage.errors_from_workers:
+        sources, turns = (groups.of_blocks,), [0] * stage.microbatches
     boxes = [
-        ErrorInbox(source, spec, stage.samples, steps * turns.count(h))
+        Inbox(source, None, spec, [stage.samples] * (steps * turns.count(h)), slots=2)
         for h, source in enumerate(sources)
     ]
     return InboxesInTurn(boxes, turns)

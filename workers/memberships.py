@@ -37,9 +37,25 @@ class Memberships:
     copies: Group | None = None
 
     @property
+    def of_blocks(self) -> Group:
+        """Return the group of the blocks, of a worker that is in it."""
+        return _joined(self.blocks, "with the other blocks")
+
+    @property
+    def of_head(self) -> Group:
+        """Return the group with rank 0 of a worker that hosts the head."""
+        return _joined(self.head, "with rank 0 for the head")
+
+    @property
     def all(self) -> list[Group]:
         """Return each group once."""
         return [*self.errors, *filter(None, (self.blocks, self.head, self.copies))]
+
+
+def _joined(group: Group | None, which: str) -> Group:
+    if group is None:
+        raise ValueError(f"this worker has joined no group {which}")
+    return group
 
 
 def join_all(stage: StageContext, rendezvous: Rendezvous, context: RankContext) -> Memberships:
@@ -88,7 +104,7 @@ class _Joining:
         stage, r = self._stage, self._stage.replica
         blocks, heads = stage.grid.blocks, stage.grid.heads
         if not heads:
-            if not stage.sources_of_errors:
+            if not stage.errors_from_workers:
                 return ()
             return (self._join(stage.block % blocks, blocks, error_store(self._store, r, 0)),)
         rank, outputs = (0 if stage.is_head else stage.block), [(blocks, 0)]

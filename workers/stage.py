@@ -67,11 +67,10 @@ class StageContext:
         return self.is_head or (self.head == "block" and self.is_last)
 
     @property
-    def sources_of_errors(self) -> int:
-        """Return how many workers broadcast the errors to other ones; 0: the coordinator does."""
-        if known_before_forward(self.rule):
-            return 0
-        return self.grid.heads or int(self.head == "block" and self.grid.blocks > 1)
+    def errors_from_workers(self) -> bool:
+        """Return whether workers broadcast the errors to other ones, and not the coordinator."""
+        in_last_block = self.head == "block" and self.grid.blocks > 1
+        return (self.grid.heads > 0 or in_last_block) and not known_before_forward(self.rule)
 
     @property
     def microbatches(self) -> int:

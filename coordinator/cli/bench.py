@@ -1,14 +1,11 @@
 """`errorcast bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from coordinator.cli.options import BatchSize, DataDir, Layers, RayAddress, Set, TaskName, Width
-
-if TYPE_CHECKING:
-    from coordinator.job.spec import Settings
 
 Option = typer.Option
 
@@ -20,7 +17,7 @@ def bench(
     ] = None,
     workers: Annotated[
         int | None,
-        Option(help="The same, with errorcast's fastest blocks and heads of so many.", min=1),
+        Option(help="The same number; errorcast uses its fastest blocks and heads.", min=1),
     ] = None,
     microbatches: Annotated[
         str, Option(help="Numbers to try; each contender uses its best.")
@@ -55,6 +52,7 @@ def bench(
     from rich.console import Console
     from rich.progress import Progress
 
+    from coordinator.cli.for_workers import one_pipeline_of
     from coordinator.experiments.bench import measure, write_results
     from coordinator.experiments.tables import bench_table, target_table
     from coordinator.experiments.time_to_target import race
@@ -72,7 +70,7 @@ def bench(
     tried = whole_numbers("microbatches", microbatches)
     settings = merge(from_flags(flags, set_), {"microbatches": tried[0]})
     if workers is not None:
-        settings = merge(settings, _for_workers(task, settings, workers))
+        settings = merge(settings, one_pipeline_of(workers, task, settings))
     job = resolve(task, settings)
     peer = resolve(task, merge(settings, from_flags({}, pipeline_set)))
     if job.task.fetch is not None:
@@ -107,21 +105,3 @@ def bench(
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")
     if stopped is not None:
         raise stopped
-
-
-def _for_workers(task: str, settings: "Settings", workers: int) -> "Settings":
-    """Return errorcast's fastest use of so many workers, as predicted from costs measured here."""
-    from coordinator.experiments.prediction import fastest
-    from coordinator.job.resolve import resolve
-    from coordinator.job.spec import merge
-    from dfa_core import JobError
-
-    for name in ("blocks", "heads"):
-        if name in settings:
-            raise JobError(f"workers: {workers} chooses {name} too; give one of both")
-    job = resolve(task, merge(settings, {"blocks": 1, "microbatches": 1}))
-    if job.task.fetch is not None:
-        job.task.fetch()
-    shape = fastest(job, workers, one_pipeline=True).shape
-    head = "auto" if shape.heads else shape.head
-    return {"blocks": shape.blocks, "heads": shape.heads, "resources": {"head": head}}

@@ -12,7 +12,7 @@ def workers_text(blocks: int, replicas: int) -> str:
     return f"{blocks} block(s)" + (f" x {replicas} replicas" if replicas > 1 else "")
 
 
-def workers_of(spec: JobSpec) -> str:
+def shape_text(spec: JobSpec) -> str:
     """Return a job's blocks, heads and replicas: `2`, `2 + 1`, `2 x 3` or `(2 + 1) x 3`."""
     each = f"{spec.blocks} + {spec.heads}" if spec.heads else str(spec.blocks)
     if spec.replicas < 2:

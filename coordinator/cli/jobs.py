@@ -15,7 +15,7 @@ def jobs(client: "Client", form: Form) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from coordinator.cli.job_text import moment, progress_text, state_name, workers_of
+    from coordinator.cli.job_text import moment, progress_text, shape_text, state_name
 
     table = Table(box=SIMPLE_HEAD)
     for name in ("job", "state", "blocks", "submitted, UTC", "progress", "reason"):
@@ -26,7 +26,7 @@ def jobs(client: "Client", form: Form) -> None:
         table.add_row(
             job.id,
             state_name(job.state),
-            workers_of(job.spec),
+            shape_text(job.spec),
             moment(job.submitted),
             progress_text(job.progress),
             job.reason,

@@ -109,19 +109,11 @@ def train(
 
 def _for_workers(task: str, settings: "Settings", workers: int, console: "Console") -> "Settings":
     """Return the settings with which so many workers are fastest, as predicted here; print them."""
-    from coordinator.experiments.prediction import fastest
-    from coordinator.job.resolve import resolve
-    from coordinator.job.spec import merge
-    from dfa_core import JobError
+    from coordinator.cli.for_workers import fastest_for, settings_of
 
-    for name in ("blocks", "replicas", "heads", "microbatches"):
-        if name in settings:
-            raise JobError(f"workers: {workers} chooses {name} too; give one of both")
-    job = resolve(task, merge(settings, {"blocks": 1, "microbatches": 1}))
-    if job.task.fetch is not None:
-        job.task.fetch()
+    chosen = ("blocks", "replicas", "heads", "microbatches")
     with console.status("measuring the layers"):
-        found = fastest(job, workers)
+        found = fastest_for(workers, task, settings, chosen)
     shape, cut = found.shape, found.microbatches * found.shape.replicas
     places = {"block": "the last block", "coordinator": "the coordinator"}
     head = places.get(shape.head, f"{shape.heads} worker(s) of each replica")
@@ -129,10 +121,4 @@ def _for_workers(task: str, settings: "Settings", workers: int, console: "Consol
         f"{workers} worker(s): blocks {shape.blocks}, replicas {shape.replicas}, "
         f"microbatches {cut}, head in {head}; predicted {1e3 * found.seconds:,.1f} ms a step"
     )
-    return {
-        "blocks": shape.blocks,
-        "replicas": shape.replicas,
-        "heads": shape.heads,
-        "microbatches": cut,
-        "resources": {"head": "auto" if shape.heads else shape.head},
-    }
+    return settings_of(found) | {"replicas": shape.replicas, "microbatches": cut}

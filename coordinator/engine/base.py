@@ -1,6 +1,6 @@
 """The interface between a training run and what computes it: a pipeline or one process."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
@@ -9,12 +9,11 @@ from torch.utils.data import Dataset
 from coordinator.engine.loop import OnStep
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core.loss import WeightedLoss
-from dfa_core.scoring import PartReport
+from dfa_core.scoring import Metrics, PartReport
 from workers.state_files import StateFile
 from workers.storage import Folder
 from workers.trace import Span
 
-Metrics: TypeAlias = Mapping[str, Callable[[Tensor, Tensor], object]]
 SkippedStep: TypeAlias = tuple[int, str]  # a step, and a layer that skipped its batch
 
 

@@ -1,6 +1,6 @@
 """Loss and metrics of a model over a whole data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from coordinator.engine.base import Engine
 from dfa_core import JobError
 from dfa_core.loss import WeightedLoss
-from dfa_core.scoring import PartMean, PartMeter, PartReport, number_of
+from dfa_core.scoring import PartMean, PartReport, number_of, reports_of
 from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import Splits, Task
 
@@ -40,38 +40,29 @@ class Evaluation:
             raise JobError(f"the {part} data: {error}") from error
 
     def _scores(self, data: Dataset[Any]) -> dict[str, float]:
-        task, at_once = self._task, samples_at_once(self._task, data)
-        means = {"loss": PartMean(is_loss=True)} | {name: PartMean() for name in task.metrics}
-        whole: tuple[Tensor, Tensor] | None = None
+        engine, task, seed = self._engine, self._task, self._seed
+        at_once, kept = samples_at_once(task, data), list[tuple[Tensor, Tensor]]()
         if task.global_metrics or self._of_all:
-            whole = self._whole(data, at_once, means)
+            kept = list(engine.outputs(data, at_once))
+            parts: Iterator[Mapping[str, PartReport]]
+            parts = reports_of(kept, engine.loss, task.metrics, seed)
         else:
-            for reports in self._engine.reports(data, at_once, task.metrics, self._seed):
-                _add(means, reports)
-        new = {name for name, mean in means.items() if mean.needs_all}
-        if new and whole is None:
-            whole = self._whole(data, at_once)
-        self._of_all |= new
+            parts = engine.reports(data, at_once, task.metrics, seed)
+        means = {"loss": PartMean(is_loss=True)} | {name: PartMean() for name in task.metrics}
+        for reports in parts:
+            for name, report in reports.items():
+                means[name].add(report)
+        no_means = {name for name, mean in means.items() if mean.needs_all}
+        self._of_all |= no_means
         values = {name: mean.value() for name, mean in means.items()}
-        if whole is not None:
-            no_means = {name: task.metrics[name] for name in values if means[name].needs_all}
-            for name, of in {**no_means, **task.global_metrics}.items():
-                values[name] = number_of(name, of, self._seed)(*whole)
-        with drawing_from(self._seed):
+        of_all = {name: task.metrics[name] for name in no_means} | dict(task.global_metrics)
+        if of_all:
+            kept = kept or list(engine.outputs(data, at_once))
+            whole = [torch.cat(tensors) for tensors in zip(*kept, strict=True)]
+            values |= {name: number_of(name, of, seed)(*whole) for name, of in of_all.items()}
+        with drawing_from(seed):
             derived = {name: of(values["loss"]) for name, of in task.derived_metrics.items()}
         return values | derived
-
-    def _whole(
-        self, data: Dataset[Any], at_once: int, means: Mapping[str, PartMean] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return all outputs and targets; means: get the reports of the parts too."""
-        meter, kept = PartMeter(self._engine.loss, self._task.metrics, self._seed), []
-        for output, target in self._engine.outputs(data, at_once):
-            if means is not None:
-                _add(means, meter.report(output, target))
-            kept.append((output, target))
-        outputs, targets = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
-        return outputs, targets
 
 
 def evaluate(
@@ -79,11 +70,6 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the scores of a single evaluation, as Evaluation.scores() does."""
     return Evaluation(engine, task, seed).scores(data, part)
-
-
-def _add(means: Mapping[str, PartMean], reports: Mapping[str, PartReport]) -> None:
-    for name, report in reports.items():
-        means[name].add(report)
 
 
 def check_parts(loss: WeightedLoss, task: Task, splits: Splits, microbatches: int) -> None:

@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordinator.engine.base import Metrics, SkippedStep
+from coordinator.engine.base import SkippedStep
 from coordinator.engine.evaluation_loop import Parts, evaluate_segment, feed_evaluation
 from coordinator.engine.loads import Loads
 from coordinator.engine.loop import OnStep, feed_segment, train_segment
@@ -24,7 +24,7 @@ from coordinator.engine.worker_group import PipelineBroken, WorkerGroup
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import ActivationSpec, Head
 from dfa_core.loss import WeightedLoss
-from dfa_core.scoring import PartMeter, PartReport
+from dfa_core.scoring import Metrics, PartReport, reports_of
 from dfa_core.seeding import restored_once
 from workers.gpu import device_here
 from workers.groups.transport import Transport
@@ -193,9 +193,7 @@ class Pipeline:
         Raises JobError as outputs() does.
         """
         if self._metrics is None:
-            meter = PartMeter(self.loss, metrics, seed)
-            for output, target in self.outputs(data, at_once):
-                yield meter.report(output, target)
+            yield from reports_of(self.outputs(data, at_once), self.loss, metrics, seed)
             return
         parts, forms = self._parts(data, at_once)
         calls = self._evaluate(parts.sizes, forms, Measuring(parts.target, seed))

@@ -6,14 +6,14 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordinator.engine.base import Metrics, SkippedStep
+from coordinator.engine.base import SkippedStep
 from coordinator.engine.loop import OnStep
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference
 from dfa_core.loss import WeightedLoss
-from dfa_core.scoring import PartMeter, PartReport
+from dfa_core.scoring import Metrics, PartReport, reports_of
 from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.state_files import StateFile, write_state
@@ -88,10 +88,8 @@ class SingleProcess:
     def reports(
         self, data: Dataset[Any], at_once: int, metrics: Metrics, seed: int
     ) -> Iterator[Mapping[str, PartReport]]:
-        """Yield what the loss and each metric give for each part."""
-        meter = PartMeter(self.loss, metrics, seed)
-        for output, target in self.outputs(data, at_once):
-            yield meter.report(output, target)
+        """Return what the loss and each metric give for each part."""
+        return reports_of(self.outputs(data, at_once), self.loss, metrics, seed)
 
     def save(self, folder: Folder) -> list[StateFile]:
         """Write the state of every layer and of the head."""

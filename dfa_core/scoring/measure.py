@@ -1,6 +1,6 @@
 """A loss or a metric as a function that returns a number, or says what is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from dfa_core.input_guard import InputGuard
 from dfa_core.seeding import drawing_from
 
 Measure = Callable[[Tensor, Tensor], float]
+Metrics = Mapping[str, Callable[[Tensor, Tensor], object]]  # of a task, by name
 
 
 def number_of(name: str, measure: Callable[[Tensor, Tensor], object], seed: int) -> Measure:
@@ -19,7 +20,7 @@ def number_of(name: str, measure: Callable[[Tensor, Tensor], object], seed: int)
 
     seed: of what it draws from global generators, in each call the same.
     """
-    guard = InputGuard(f"the metric '{name}'")
+    guard = InputGuard(named(name))
 
     def of(output: Tensor, target: Tensor) -> float:
         with drawing_from(seed), guard.given((output, target)) as own:

@@ -1,6 +1,6 @@
 """What a loss or a metric gives for one part of a data set, measured where the outputs are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import isclose, isnan
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfa_core.loss import WeightedLoss
 from dfa_core.loss.observing import TargetUse
-from dfa_core.scoring.measure import Measure, number_of
+from dfa_core.scoring.measure import Measure, Metrics, number_of
 
 Weigh = Callable[[Tensor], float]
 
@@ -35,12 +35,7 @@ class PartReport:
 class PartMeter:
     """Loss and metrics of the parts that come to one process."""
 
-    def __init__(
-        self,
-        loss: WeightedLoss,
-        metrics: Mapping[str, Callable[[Tensor, Tensor], object]],
-        seed: int,
-    ) -> None:
+    def __init__(self, loss: WeightedLoss, metrics: Metrics, seed: int) -> None:
         """seed: of what loss and metrics draw from global generators, in each part the same."""
         self._loss = number_of("loss", loss.mean, seed)
         self._metrics = {n: _Meter(number_of(n, of, seed), loss) for n, of in metrics.items()}
@@ -48,10 +43,18 @@ class PartMeter:
 
     def report(self, output: Tensor, target: Tensor) -> dict[str, PartReport]:
         """Return what the loss and each metric give for a part. Raises JobError as they do."""
-        loss = self._loss(output, target)
-        of_loss = PartReport(loss, len(target), self._weigh(target), masks=True)
-        metrics = {name: meter.report(output, target) for name, meter in self._metrics.items()}
-        return {"loss": of_loss, **metrics}
+        loss, weight = self._loss(output, target), self._weigh(target)
+        metrics = {n: meter.report(output, target, weight) for n, meter in self._metrics.items()}
+        return {"loss": PartReport(loss, len(target), weight, masks=True), **metrics}
+
+
+def reports_of(
+    outputs: Iterable[tuple[Tensor, Tensor]], loss: WeightedLoss, metrics: Metrics, seed: int
+) -> Iterator[dict[str, PartReport]]:
+    """Yield the reports of parts (head output, target) that come to this process."""
+    meter = PartMeter(loss, metrics, seed)
+    for output, target in outputs:
+        yield meter.report(output, target)
 
 
 class _Meter:
@@ -61,7 +64,8 @@ class _Meter:
         self._measure, self._weigh = measure, loss.weigh
         self._first, self._shown = True, False
 
-    def report(self, output: Tensor, target: Tensor) -> PartReport:
+    def report(self, output: Tensor, target: Tensor, weight: float) -> PartReport:
+        """Return what it gives for a part; weight: of the part, as the loss has it."""
         masks = None
         if self._first:
             use = TargetUse(output, target)
@@ -70,7 +74,7 @@ class _Meter:
             masks, self._first = use.uneven or bool(use.means), False
         else:
             value = self._measure(output, target)
-        samples, weight = len(target), self._weigh(target)
+        samples = len(target)
         if self._shown or samples == 1:
             return PartReport(value, samples, weight, masks)
         fits_samples, fits_weight = self._fits(value, output, target)
@@ -81,7 +85,8 @@ class _Meter:
         self, value: float, output: Tensor, target: Tensor
     ) -> tuple[bool | None, bool | None]:
         """Return whether the value is the mean of the halves', by samples and by the loss."""
-        halves = [(output[half], target[half]) for half in _halves(len(target))]
+        indices = torch.arange(len(target)).tensor_split(2)
+        halves = [(output[half], target[half]) for half in indices]
         means = [self._mean(*half) for half in halves]
         by_samples = [float(len(of)) for _, of in halves]
         by_weight = [self._weigh(of) for _, of in halves]
@@ -93,10 +98,6 @@ class _Meter:
             return self._measure(output, target)
         except Exception:  # noqa: BLE001  # it needs more: samples of each class, for instance
             return None
-
-
-def _halves(samples: int) -> tuple[Tensor, ...]:
-    return torch.arange(samples).tensor_split(2)
 
 
 def _fits(value: float, means: list[float | None], weights: list[float]) -> bool | None:

@@ -35,17 +35,17 @@ def ordered_sum(copies: int, size: float, link: Link) -> float:
     return 2 * (link.latency_s + (copies - 1) / copies * size / bytes_per_s) if copies > 1 else 0.0
 
 
-def exposed(block: LayerCost, rings: Sequence[float]) -> float:
+def exposed(block: LayerCost, sums: Sequence[float]) -> float:
     """Return how long the sums over the replicas continue after a block's last update.
 
-    rings: seconds of each layer's sum.
+    sums: seconds of each layer's sum.
 
     The sums run one after another, each from the end of its layer's update at the earliest. A
     layer's optimizer step needs only the layer's own sum, so a sum is hidden by the optimizer steps
     of the layers before it.
     """
-    each, ended = block.update / len(rings), 0.0
-    for index, seconds in enumerate(rings):
+    each, ended = block.update / len(sums), 0.0
+    for index, seconds in enumerate(sums):
         ended = max(ended, each * (index + 1)) + seconds
-    hidden = block.optimizer * (len(rings) - 1) / len(rings)
+    hidden = block.optimizer * (len(sums) - 1) / len(sums)
     return max(0.0, ended - block.update - hidden)

@@ -1,8 +1,8 @@
 """Predicts a step of errorcast or of a peer, from measured layer costs and a link.
 
 Assumptions, beside the simulation's: costs grow in proportion to the samples of a microbatch; R
-replicas split the batch and pass their gradients round a ring, which is hidden as far as the last
-microbatch's update (or backward pass) goes. Beyond a number of blocks all blocks are taken to cost
+replicas split the batch and sum their gradients, which is hidden as far as the last microbatch's
+update (or backward pass) goes. Beyond a number of blocks all blocks are taken to cost
 the same, and the share of time lost is that of fewer blocks with the same costs, messages and
 microbatches a block.
 """
@@ -61,12 +61,12 @@ class Predictor:
         sizes = Sizes(between, self.workload.error_bytes)
         each = [total(costs.layers[a:b]) for a, b in ranges]
         staleness, link, head = self.workload.rule.staleness, self.link, costs.head
-        rings = [self._rings(a, b, replicas) for a, b in ranges] if replicas > 1 else []
-        sum_of_heads = ordered_sum(shape.copies_of_head, 4 * profile.head_parameters, link)
-        step = partial(errorcast_step, link=link, staleness=staleness, head_ring=sum_of_heads)
+        sums = [self._sums(a, b, replicas) for a, b in ranges] if replicas > 1 else []
+        head_sum = ordered_sum(shape.copies_of_head, 4 * profile.head_parameters, link)
+        step = partial(errorcast_step, link=link, staleness=staleness, head_sum=head_sum)
         if shape.in_replica * replicas <= self.simulated:
-            return step(shape, each, head, samples, m, sizes, rings=rings)
-        tail = max((exposed(c, r) for c, r in zip(each, rings, strict=False)), default=0.0)
+            return step(shape, each, head, samples, m, sizes, sums=sums)
+        tail = max((exposed(c, r) for c, r in zip(each, sums, strict=False)), default=0.0)
         alone = replace(shape, replicas=1)
         if shape.in_replica <= self.simulated:
             found = step(alone, each, head, samples, m, sizes)
@@ -135,7 +135,7 @@ class Predictor:
         microbatch = mean.forward + mean.backward
         return tail + found * _work_ratio(mean, microbatch, m, fewer)
 
-    def _rings(self, first: int, last: int, replicas: int) -> list[float]:
+    def _sums(self, first: int, last: int, replicas: int) -> list[float]:
         """Return how long the sum over the replicas takes, for each of these layers."""
         layers = self.workload.profile.layers[first:last]
         return [ordered_sum(replicas, 4 * layer.parameters, self.link) for layer in layers]

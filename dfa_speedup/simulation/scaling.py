@@ -191,11 +191,11 @@ def _set_by(predictor: Predictor, shape: Shape, seconds: float) -> str:
 
 
 def _bytes_per_step(workload: Workload, ranges: Ranges, shape: Shape) -> float:
-    """Inputs and activations once, the error to every other block, gradients round the rings."""
+    """Inputs and activations once, the error to every other block, the gradients of the copies."""
     profile, error = workload.profile, workload.error_bytes
     sending = ranges[:-1] if shape.head == "block" else ranges
     passed = profile.between[0].bytes + sum(profile.between[b].message.bytes for _, b in sending)
     of_layers = (shape.replicas - 1) * (profile.parameters - profile.head_parameters)
     of_heads = (shape.copies_of_head - 1) * profile.head_parameters
-    rings = 2 * 4 * (of_layers + of_heads)
-    return workload.batch_size * (passed + len(sending) * error) + rings
+    summed = 2 * 4 * (of_layers + of_heads)
+    return workload.batch_size * (passed + len(sending) * error) + summed

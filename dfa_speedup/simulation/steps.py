@@ -138,20 +138,20 @@ def errorcast_step(
     sizes: Sizes,
     link: Link,
     staleness: int = 0,
-    rings: Sequence[Sequence[float]] = (),
-    head_ring: float = 0.0,
+    sums: Sequence[Sequence[float]] = (),
+    head_sum: float = 0.0,
 ) -> float:
     """Return the seconds of a step of a shape, in a pipeline that is full.
 
     blocks: the cost of each. samples: of a microbatch. m: microbatches of each replica.
-    rings: for each block the seconds of its layers' sums over the replicas.
-    head_ring: seconds of the head's sum over its copies.
+    sums: for each block the seconds of its layers' sums over the replicas.
+    head_sum: seconds of the head's sum over its copies.
     """
-    tails = [exposed(cost, rings[k]) if rings else 0.0 for k, cost in enumerate(blocks)]
+    tails = [exposed(cost, sums[k]) if sums else 0.0 for k, cost in enumerate(blocks)]
     hop = link.seconds(samples * sizes.between)
     receivers = shape.blocks - (shape.head == "block")
     cast = ceil(log2(receivers + 1)) * link.seconds(samples * sizes.error)
-    simulated = _Errorcast(shape, blocks, head, m, hop, cast, tails, head_ring)
+    simulated = _Errorcast(shape, blocks, head, m, hop, cast, tails, head_sum)
     full = 2 + staleness  # steps until the pipeline is full
     steps = full + 2 * (staleness + 1)
     at = run(simulated.workers(steps + 1, staleness))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.networks import Doubling
 from torch import Tensor, nn
 
 from dfa_core import JobError, LearningRule, Model, Reference, as_model
@@ -103,18 +104,6 @@ class OwnTrain(HoldsFunction):
         return self
 
 
-class Reusing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = torch.empty(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.memory.shape != x.shape:
-            self.memory = torch.empty_like(x)
-        self.memory.data.copy_(2 * x)
-        return self.memory
-
-
 class ExtraState(nn.Linear):
     def get_extra_state(self) -> str:
         return "of mine"
@@ -154,7 +143,7 @@ MODELS: dict[str, Callable[[], Model | nn.Sequential]] = {
     "factories that return existing": lambda: layers(line(), nn.Sequential(line(), nn.Tanh())),
     "functions and hooks that": lambda: layers(hooked, HoldsFunction),
     "a module's own `train()`": lambda: layers(OwnTrain),
-    "a layer or a head that returns memory": lambda: layers(Reusing),
+    "a layer or a head that returns memory": lambda: layers(Doubling),
     "extra state": lambda: layers(lambda: ExtraState(8, 8)),
     "sparse gradients, complex weights": lambda: layers(Complex),
     "`nn.utils.weight_norm`": lambda: layers(lambda: nn.utils.weight_norm(line())),

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from support.networks import Doubling
 from torch import Tensor, nn
 
 from dfa_core import Head, JobError, LearningRule, Model, Reference
@@ -86,20 +87,6 @@ def test_an_output_of_the_head_is_not_overwritten_by_the_next_one() -> None:
     kept = first.clone()
     assert not torch.equal(head.evaluate(x), first)
     assert torch.equal(first, kept)
-
-
-class Doubling(nn.Module):
-    """Frozen; writes into memory of its own, which no version counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = torch.empty(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.memory.shape != x.shape:
-            self.memory = torch.empty_like(x)
-        self.memory.data.copy_(2 * x)
-        return self.memory
 
 
 def test_an_output_of_a_layer_is_not_overwritten_by_the_next_microbatch() -> None:

@@ -16,6 +16,20 @@ OPTIMIZERS = {
 }
 
 
+class Doubling(nn.Module):
+    """Has no weights; writes into memory of its own, which no version counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.memory.shape != x.shape:
+            self.memory = torch.empty_like(x)
+        self.memory.data.copy_(2 * x)
+        return self.memory
+
+
 def stack(*factories: partial[nn.Module]) -> nn.Module:
     return nn.Sequential(*(factory() for factory in factories))
 

@@ -8,7 +8,6 @@ import torch
 from support.networks import NETWORKS, SAMPLES, Noise
 from torch import nn
 
-from coordinator.engine.base import Metrics
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
@@ -18,6 +17,7 @@ from coordinator.runs.state import RunState
 from dfa_core import Head, LearningRule, Model, Reference
 from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.loss import Loss
+from dfa_core.scoring import Metrics
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
 from workers.grid import HeadPlace

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from dfa_core import Head
 from dfa_core.signals import broadcast, known_before_forward, message
-from workers.groups.group import Group
 from workers.heads.target_message import LOSS, target_message, unpack_target
 from workers.links import Inbox, Outbox
 from workers.memberships import Memberships
@@ -35,10 +34,10 @@ class HeadCopy:
         self._last, self.messages = own[-1], len(steps) * len(own)
         self._numbers = iter((step, m) for step in steps for m in own)
         spec, sizes = target_message(stage.target), [stage.samples] * self.messages
-        rank0 = _joined(groups)
+        rank0 = groups.of_head
         self._targets = Inbox(rank0, 0, spec, sizes, slots=3)
         self._losses = Outbox(rank0, to=0)
-        sends = groups.errors if stage.sources_of_errors else ()
+        sends = groups.errors if stage.errors_from_workers else ()
         self._errors = [Outbox(group, to=None) for group in sends]
         self._of_step: list[float] = []
         self._summing: int | None = None  # the step whose gradients the copies sum
@@ -96,9 +95,3 @@ class HeadCopy:
         self.keep(at_most=0)
         self._apply_sum()
         self._losses.keep(0)
-
-
-def _joined(groups: Memberships) -> Group:
-    if groups.head is None:
-        raise ValueError("the worker that hosts the head has joined no group with rank 0")
-    return groups.head

@@ -1,17 +1,15 @@
 """Measures the outputs of an evaluation where the head is; the coordinator sends the targets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from dfa_core import Head, TensorSpec
-from dfa_core.scoring import PartMeter, PartReport
+from dfa_core.scoring import Metrics, PartMeter, PartReport
 from workers.groups.group import Group
 from workers.heads.target_message import rows_message, unpack_rows
 from workers.links import Inbox
-
-Metrics = Mapping[str, Callable[[Tensor, Tensor], object]]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from coordinator.engine.evaluation import evaluate
 from dfa_core import JobError
 from dfa_core.loss import WeightedLoss, settled
-from dfa_core.scoring import PartMeter, PartReport
+from dfa_core.scoring import PartReport, reports_of
 from dfa_tasks import Splits, Task, accuracy
 from dfa_tasks.source import chunks
 
@@ -35,8 +35,7 @@ class Given:
     def reports(
         self, data: Dataset[Any], at_once: int, metrics: Any, seed: int
     ) -> Iterator[Mapping[str, PartReport]]:
-        meter = PartMeter(self.loss, metrics, seed)
-        return (meter.report(*part) for part in self.outputs(data, at_once))
+        return reports_of(self.outputs(data, at_once), self.loss, metrics, seed)
 
 
 def token_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The head in the last block's worker, or in workers of its own: the bits of the reference."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,20 +13,39 @@ from support.pipelines import (
     LOSS,
     STEPS,
     assert_same_state,
-    learns_or_waits,
     pipeline,
     save,
-    saved,
     train,
 )
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from coordinator.engine.pipeline import Pipeline
 from dfa_core import ErrorFormat, FeedbackSpec, JobError, NonFiniteLoss, Reference
-from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.scoring import PartMean, PartMeter
 from dfa_tasks import accuracy
 from workers.placement import Worker
+
+
+def assert_like(
+    told: Callable[[], Reference], engine: Pipeline, folder: Path, at_once: int
+) -> None:
+    """It trains, saves, evaluates and trains on with the bits of a reference."""
+    reference = told()
+    expected = train(reference, 0, STEPS)
+    engine.start(None)
+    losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+    save(engine, folder, STEPS)
+    x, target = Noise().batch(0)
+    outputs, targets = zip(*engine.outputs(TensorDataset(x, target), at_once), strict=True)
+    losses += train(engine, STEPS, STEPS + 1)
+    assert losses == expected + train(reference, STEPS, STEPS + 1)
+    fresh = told()
+    train(fresh, 0, STEPS)
+    assert_same_state(folder, fresh.trained_modules())
+    assert torch.equal(torch.cat(targets), target)
+    for output, part in zip(outputs, x.split(at_once), strict=True):
+        assert torch.equal(output, fresh.evaluate(part.clone()))
 
 
 @pytest.mark.parametrize(
@@ -40,61 +61,8 @@ def test_a_head_in_the_last_block_gives_the_references_bits(
     blocks: int,
 ) -> None:
     r = rule(optimizer, microbatches)
-    reference = Reference(NETWORKS[network], LOSS, r)
-    expected = train(reference, 0, STEPS)
     with pipeline(four_workers, network, r, blocks, head="block") as engine:
-        engine.start(None)
-        losses = train(engine, 0, 7) + train(engine, 7, STEPS)
-        save(engine, tmp_path, STEPS)
-        x, target = Noise().batch(0)
-        outputs, targets = zip(*engine.outputs(TensorDataset(x, target), 8), strict=True)
-        losses += train(engine, STEPS, STEPS + 1)
-    assert losses == expected + train(reference, STEPS, STEPS + 1)
-    fresh = Reference(NETWORKS[network], LOSS, r)
-    train(fresh, 0, STEPS)
-    assert_same_state(tmp_path, fresh.trained_modules())
-    assert torch.equal(torch.cat(targets), target)
-    for output, part in zip(outputs, x.split(8), strict=True):
-        assert torch.equal(output, fresh.evaluate(part.clone()))
-
-
-@pytest.mark.parametrize(
-    ("kind", "cut", "blocks", "heads"),
-    combinations(
-        ["random", "sign", "target", "learned"],
-        [(1, 0), (4, 0), (1, 2)],
-        (1, 2, 3),
-        (0, 1),
-        allowed=lambda kind, cut, blocks, _: learns_or_waits(kind, cut, blocks),
-    ),
-)
-def test_all_rules_and_a_resume_with_the_head_elsewhere_give_the_references_bits(
-    four_workers: list[Worker],
-    tmp_path: Path,
-    kind: FeedbackKind,
-    cut: tuple[int, int],
-    blocks: int,
-    heads: int,
-) -> None:
-    """cut: microbatches and staleness; heads: 0 is the last block's worker."""
-    microbatches, staleness = cut
-    r = rule("adam", microbatches, staleness=staleness, feedback=FeedbackSpec(kind=kind))
-    reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
-    expected = train(reference, 0, STEPS)
-    with pipeline(four_workers, "norm-dropout", r, 2) as engine:
-        engine.start(None)
-        losses = train(engine, 0, 5)
-        save(engine, tmp_path / "first", 5)
-    with pipeline(four_workers, "norm-dropout", r, blocks, head="block", heads=heads) as engine:
-        engine.start(saved(tmp_path / "first"))
-        losses += train(engine, 5, 12)
-        save(engine, tmp_path / "second", 12)
-    with pipeline(four_workers, "norm-dropout", r, 3) as engine:
-        engine.start(saved(tmp_path / "second"))
-        losses += train(engine, 12, STEPS)
-        save(engine, tmp_path / "whole", STEPS)
-    assert losses == expected
-    assert_same_state(tmp_path / "whole", reference.trained_modules())
+        assert_like(partial(Reference, NETWORKS[network], LOSS, r), engine, tmp_path, 8)
 
 
 def fit(_network: str, blocks: int, heads: int, replicas: int) -> bool:
@@ -122,25 +90,9 @@ def test_heads_in_workers_of_their_own_give_the_references_bits(
 ) -> None:
     r = rule("adam", 8)  # which three heads do not divide
 
-    def told() -> Reference:
-        return Reference(NETWORKS[network], LOSS, r, replicas=replicas, heads=heads)
-
-    reference = told()
-    expected = train(reference, 0, STEPS)
+    told = partial(Reference, NETWORKS[network], LOSS, r, replicas=replicas, heads=heads)
     with pipeline(four_workers, network, r, blocks, replicas, heads=heads) as engine:
-        engine.start(None)
-        losses = train(engine, 0, 7) + train(engine, 7, STEPS)
-        save(engine, tmp_path, STEPS)
-        x, target = Noise().batch(0)
-        outputs, targets = zip(*engine.outputs(TensorDataset(x, target), 7), strict=True)
-        losses += train(engine, STEPS, STEPS + 1)
-    assert losses == expected + train(reference, STEPS, STEPS + 1)
-    fresh = told()
-    train(fresh, 0, STEPS)
-    assert_same_state(tmp_path, fresh.trained_modules())
-    assert torch.equal(torch.cat(targets), target)
-    for output, part in zip(outputs, x.split(7), strict=True):
-        assert torch.equal(output, fresh.evaluate(part.clone()))
+        assert_like(told, engine, tmp_path, 7)
 
 
 def noisy(output: Tensor, target: Tensor) -> Tensor:

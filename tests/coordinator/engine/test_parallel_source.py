@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -115,9 +116,19 @@ class Slow(InOrder):
         return torch.zeros(BATCH), torch.zeros(BATCH)
 
 
-def test_who_waits_for_a_batch_when_it_is_closed_starts_no_new_readers() -> None:
-    made, ended = parallel(Slow(), 1), list[BaseException | None]()
+def test_who_waits_for_a_batch_when_it_is_closed_starts_no_new_readers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, ended, asked = parallel(Slow(), 1), list[BaseException | None](), threading.Event()
     made.batch(0)
+    read_ahead = made._read_ahead
+
+    def noted(step: int) -> Any:
+        future = read_ahead(step)
+        asked.set()
+        return future
+
+    monkeypatch.setattr(made, "_read_ahead", noted)
 
     def wait() -> None:
         with pytest.raises(JobError, match="the run has ended"):
@@ -126,8 +137,7 @@ def test_who_waits_for_a_batch_when_it_is_closed_starts_no_new_readers() -> None
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    while 1 not in made._coming:
-        time.sleep(0.01)
+    assert asked.wait(20)
     made.close()
     waiting.join(20)
     assert ended == [None]

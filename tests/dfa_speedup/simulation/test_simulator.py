@@ -87,16 +87,16 @@ def test_messages_cost_time_and_the_head_can_be_the_bottleneck() -> None:
 def test_heads_of_their_own_share_what_one_has_to_do() -> None:
     head, blocks = LayerCost(0, 5, 0, 0, 0, 0), [UNIT] * 2
 
-    def step(heads: int, head_ring: float = 0.0) -> float:
+    def step(heads: int, head_sum: float = 0.0) -> float:
         shape = Shape(2, 1, "workers", heads)
-        return errorcast_step(shape, blocks, head, 1, 12, NOTHING, NO_LINK, head_ring=head_ring)
+        return errorcast_step(shape, blocks, head, 1, 12, NOTHING, NO_LINK, head_sum=head_sum)
 
     alone = errorcast_step(Shape(2), blocks, head, 1, 12, NOTHING, NO_LINK)
     assert step(1) == pytest.approx(alone)
     times = [step(heads) for heads in (1, 2, 3)]
     assert times == sorted(times, reverse=True)
     assert times[0] > 12 * 5 > times[1] > 6 * 5
-    assert step(3, head_ring=4.0) >= times[2]
+    assert step(3, head_sum=4.0) >= times[2]
     hosted = errorcast_step(Shape(2, 1, "block"), blocks, head, 1, 12, NOTHING, NO_LINK)
     assert hosted >= 12 * (2 + 5)
 

@@ -11,7 +11,7 @@ from support.ranks import run_ranks
 
 from dfa_core import TensorSpec
 from workers.groups.group import Group, GroupLeft
-from workers.links import ErrorInbox, Inbox, Outbox
+from workers.links import Inbox, Outbox
 
 MICROBATCHES, SAMPLES = 400, 8  # more than pass before any abort
 H, E = TensorSpec((16,), torch.float32), TensorSpec((4,), torch.float32)
@@ -33,7 +33,7 @@ def coordinate(group: Group) -> None:
 
 def compute(group: Group) -> None:
     inputs = Inbox(group, group.rank - 1, H, [SAMPLES] * MICROBATCHES, slots=4)
-    errors = ErrorInbox(group, E, SAMPLES, MICROBATCHES)
+    errors = Inbox(group, None, E, [SAMPLES] * MICROBATCHES, slots=2)
     outputs = Outbox(group, to=(group.rank + 1) % 3)
     for microbatch in range(MICROBATCHES):
         outputs.send(inputs.take().clone())

@@ -19,7 +19,7 @@ from workers.groups import gloo_group
 from workers.groups.gloo_group import GlooGroup
 from workers.groups.group import Group, GroupLeft, Transfer, listen, open_store
 from workers.groups.nccl_group import NcclGroup, ring
-from workers.links import ErrorInbox, Inbox, Outbox
+from workers.links import Inbox, Outbox
 
 HOST_V6 = "::1"
 
@@ -78,7 +78,7 @@ def test_every_message_arrives_in_its_place(
         ahead = in_flight(blocks, microbatches, staleness)
         inputs = Inbox(group, group.rank - 1, spec, [samples] * messages, slots=ahead + 2)
         outputs = Outbox(group, (group.rank + 1) % (blocks + 1))
-        errors = ErrorInbox(group, spec, samples, messages)
+        errors = Inbox(group, None, spec, [samples] * messages, slots=2)
         kept: dict[tuple[int, int], torch.Tensor] = {}
         for action in block_actions(blocks, microbatches, 0, steps, staleness):
             match action:
