@@ -110,7 +110,7 @@ def bench_table(found: Mapping[str, Any], every: bool) -> WideTable:
     best = f"; speedup over the best pipeline ({pipeline}): {speedup:.2f}x" if speedup else ""
     reported = _reported_rows(found["rows"], every)
     return WideTable(
-        title=f"{found['task']}, {summary['blocks']} blocks, batch {summary['batch_size']}: "
+        title=f"{found['task']}, {summary['workers']} workers, batch {summary['batch_size']}: "
         f"{_percent(summary['efficiency'])} of errorcast's step is compute "
         f"({_percent(summary['efficiency_loaded'])} when all workers compute at once){best}",
         keys=_BENCH_KEYS,
