@@ -175,8 +175,8 @@ def draws_nothing(data: object) -> bool:
 
     Only torch's own datasets and the installed tasks' are known.
     """
-    if type(data) is Subset:
-        return draws_nothing(data.dataset)
+    if type(data) in (Subset, Stream):
+        return draws_nothing(data.dataset)  # type: ignore[attr-defined]
     if type(data) is ConcatDataset:
         return all(map(draws_nothing, data.datasets))
     return type(data) is TensorDataset or type(data).__module__.startswith("dfa_tasks.")

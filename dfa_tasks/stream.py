@@ -23,14 +23,16 @@ class Stream:
     iterated again. A step is found by the state before it, which JSON must be able to hold. A data
     set without a state is iterated anew in each epoch; a step of an epoch is found by reading what
     comes before it.
+
+    dataset: what it reads. Nobody else may: its position is the stream's.
     """
 
     def __init__(self, dataset: IterableDataset[Any], batch_size: int, seed: int) -> None:
         """Raises JobError for a data set without a length, or with less than a batch."""
-        self._dataset, self._batch_size = cast(Any, dataset), batch_size
+        self.dataset, self._batch_size = cast(Any, dataset), batch_size
         self._seed, self._name = derive(seed, "stream"), type(dataset).__name__
         try:
-            samples = len(self._dataset)
+            samples = len(self.dataset)
         except Exception as error:
             raise JobError(
                 f"the training data is an iterable {self._name} without a length; give it "
@@ -50,7 +52,7 @@ class Stream:
         if step != self._next:
             self._go_to(step)
         elif not self._has_state and step % self.steps_per_epoch == 0:
-            self._samples = iter(self._dataset)
+            self._samples = iter(self.dataset)
         self._next = -1  # if it fails
         batch = collated(self._read(step), self._name)
         self._next = step + 1
@@ -75,8 +77,8 @@ class Stream:
         self._next, first = -1, step - step % self.steps_per_epoch
         if self._has_state:
             first = max(known for known in self._states if known <= step)
-            self._dataset.load_state_dict(copy.deepcopy(self._states[first]))
-        self._samples = iter(self._dataset)
+            self.dataset.load_state_dict(copy.deepcopy(self._states[first]))
+        self._samples = iter(self.dataset)
         for before in range(first, step):
             self._read(before)
         self._next = step
@@ -98,7 +100,7 @@ class Stream:
             except StopIteration:
                 if not self._has_state:
                     break
-                self._samples = iter(self._dataset)
+                self._samples = iter(self.dataset)
             except JobError:
                 raise
             except Exception as error:
@@ -110,7 +112,7 @@ class Stream:
         """Keep the state before a step. Raises JobError for one that JSON cannot hold."""
         if not self._has_state:
             return
-        state = self._dataset.state_dict()
+        state = self.dataset.state_dict()
         try:
             self._states[step] = json.loads(json.dumps(state))
         except (TypeError, ValueError) as error:

@@ -62,12 +62,19 @@ class Origin:
     code: str = ""
 
     @classmethod
-    def of(cls, job: Job, splits: Splits) -> "Origin":
-        """Look at a few samples of each part. Raises JobError where one cannot be read."""
+    def of(cls, job: Job, splits: Splits, stream: Stream | None = None) -> "Origin":
+        """Look at a few samples of each part. Raises JobError where one cannot be read.
+
+        stream: reads the training data, if they are a stream and it has begun to: it alone knows
+            where they begin.
+        """
         batch_size, seed = job.settings.batch_size, job.settings.seed
         named = {"training": splits.train, "test": splits.test, "validation": splits.validation}
         given = {name: data for name, data in named.items() if data is not None}
-        parts = {name: _part(name, data, batch_size, seed) for name, data in given.items()}
+        parts = {
+            name: _part(name, stream or data if name == "training" else data, batch_size, seed)
+            for name, data in given.items()
+        }
         file = job.settings.task.rpartition(":")[0] if job.task.code else ""
         return cls(parts, file, job.task.code)
 
@@ -130,7 +137,7 @@ def _part(name: str, data: Any, batch_size: int, seed: int) -> Part:
 
 
 def _first_batch(data: Any, batch_size: int, seed: int) -> Iterator[tuple[Sketch, ...]]:
-    source = as_source(data, batch_size, seed)
+    source = data if isinstance(data, Stream) else as_source(data, batch_size, seed)
     yield _of_pair(source.batch(0))
     if isinstance(source, Stream):
         source.close()

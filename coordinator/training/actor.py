@@ -156,7 +156,8 @@ class TrainingWork:
             prefetcher = Prefetcher(source, settings.batch_size, settings.microbatches)
             at_end.callback(prefetcher.close)
             trials = DataTrials(job.task, splits, prefetcher, settings.seed)
-            origin = Origin.of(job, splits)
+            stream = source if isinstance(source, Stream) else None
+            origin = Origin.of(job, splits, stream)
         for warning in self._folder.begin_run(origin, job.task.files):
             self._emit(Warned(warning))
         rule = job.rule(source.steps_per_epoch)
@@ -171,7 +172,7 @@ class TrainingWork:
             source.steps_per_epoch,
             self._folder,
             self._emit,
-            source if isinstance(source, Stream) else None,
+            stream,
         )
         self._trainer = trainer
         if self._stopped:

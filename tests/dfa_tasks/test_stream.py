@@ -1,5 +1,7 @@
 """Training data that are read in order: any step is found again, with the same samples."""
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from support.in_process import train_here
-from support.runs import weights
+from support.runs import Listener, weights
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, TensorDataset
 
+from coordinator.runs.origin import Origin
+from coordinator.training.events import Warned
 from dfa_core import JobError
 from dfa_tasks import Splits, Task
 from dfa_tasks.stream import Stream
@@ -133,6 +137,20 @@ def test_what_is_wrong_is_said_in_one_line(data: IterableDataset[Any], message: 
         numbers(Stream(data, BATCH, seed=1), range(8))
 
 
+class Clock(Lines):
+    """Samples that no seed of the job reaches."""
+
+    def sample(self, number: int) -> tuple[Tensor, int]:
+        return torch.full((3,), float(time.monotonic_ns() % 1_000_003)), number
+
+
+def test_a_stream_that_gives_other_samples_each_time_is_told(tmp_path: Path) -> None:
+    told = Listener()
+    job: dict[str, Any] = {"batch_size": BATCH, "method": "bp", "epochs": 1}
+    train_here(task(Clock), tmp_path, viewer=told, **job)
+    assert any("gives other samples each time" in said for said in told.messages(Warned))
+
+
 def task(kind: type[Lines]) -> Task:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, SAMPLES))
@@ -150,3 +168,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_ran_through(
     train_here(task(kind), tmp_path / "parts", epochs=2, **job)
     parts = train_here(task(kind), tmp_path / "parts", epochs=4, resume=True, **job)
     assert weights(whole.folder) == weights(parts.folder)
+    # a run's own reading does not make its data look like other data afterwards
+    began = Origin.from_json(json.loads((whole.folder / "origin.json").read_text()))
+    assert began is not None
+    assert began.other_parts(Origin.of(whole.job, task(kind).splits())) == {}

@@ -57,7 +57,8 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     rule = job.rule(source.steps_per_epoch)
     prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
     trials = DataTrials(job.task, splits, prefetcher, job.settings.seed)
-    for warning in folder.begin_run(Origin.of(job, splits), job.task.files):
+    stream = source if isinstance(source, Stream) else None
+    for warning in folder.begin_run(Origin.of(job, splits, stream), job.task.files):
         viewer.event(Warned(warning))
     try_out(job.model, job.task.weighted_loss, rule, trials.each, torch.device("cpu"))
     trials.check_scores()
@@ -69,7 +70,6 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     engine = SingleProcess(reference, prefetcher)
     engine.settle_loss()
     check_parts(engine.loss, job.task, splits, rule.microbatches)
-    stream = source if isinstance(source, Stream) else None
     trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream)
     try:
         summary = trainer.run()
