@@ -36,7 +36,7 @@ def test_a_narrow_terminal_loses_no_name_and_prints_refusals_below() -> None:
         row("ZBV zero bubble", 2, "needs 4 stages, the model has 2 layers and a head"),
         row("ZBV zero bubble", 4, "needs 4 stages, the model has 2 layers and a head"),
     ]
-    sums = {"speedup_over_best_pipeline": 1.25, "best_pipeline": "1F1B", "blocks": 2}
+    sums = {"speedup_over_best_pipeline": 1.25, "best_pipeline": "1F1B", "workers": 2}
     summary = {**sums, "batch_size": 32, "efficiency": 0.74, "efficiency_loaded": None}
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(bench_table({"task": "x", "rows": rows, "summary": summary}, every=False))
