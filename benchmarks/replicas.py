@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.rounds import rounds_parser
 from benchmarks.tanh_pipeline import SIZES, Coordinator, Size, ray_of, training
-from coordinator.experiments.workload import measured_workload
+from coordinator.planning.workload import measured_workload
 from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.simulation.costs import Costs, mean_costs, total
 from dfa_speedup.simulation.link import Link, ordered_sum

@@ -15,8 +15,8 @@ from benchmarks.tanh_network import CLASSES, tanh_network
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.prefetcher import Prefetcher
-from coordinator.experiments.workload import OneBatch
 from coordinator.launch.ray_session import ray_for
+from coordinator.planning.workload import OneBatch
 from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec
 from dfa_core.feedback.rules import FeedbackKind
 from workers.grid import Grid

@@ -182,9 +182,22 @@ class Client:
         )
         return answer.job
 
-    def scale(self, job_id: str, blocks: int, replicas: int = 0) -> Job:
-        """Give a job another number of blocks and replicas; 0 replicas changes only the blocks."""
-        request = pb.ScaleJobRequest(job_id=job_id, blocks=blocks, replicas=replicas)
+    def scale(
+        self,
+        job_id: str,
+        blocks: int = 0,
+        replicas: int = 0,
+        heads: int | None = None,
+        workers: int = 0,
+    ) -> Job:
+        """Give a job another number of blocks, replicas and heads.
+
+        0 replicas, and no heads, leave these as they are. workers: instead of all three; the
+        service then chooses the fastest shape of so many.
+        """
+        request = pb.ScaleJobRequest(
+            job_id=job_id, blocks=blocks, replicas=replicas, heads=heads, workers=workers
+        )
         answer: pb.ScaleJobResponse = self._call(self._stub.ScaleJob, request)
         return answer.job
 

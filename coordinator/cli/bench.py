@@ -52,12 +52,12 @@ def bench(
     from rich.console import Console
     from rich.progress import Progress
 
-    from coordinator.cli.for_workers import one_pipeline_of
     from coordinator.experiments.bench import measure, write_results
     from coordinator.experiments.tables import bench_table, target_table
     from coordinator.experiments.time_to_target import race
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, merge, whole_numbers
+    from coordinator.planning.for_workers import one_pipeline_of
     from coordinator.runs.folders import locked_folder
     from dfa_core import JobError, TrainingFailed
 

@@ -7,9 +7,12 @@ from errorcast.v1.event_pb2 import Event, Severity
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 
 
-def workers_text(blocks: int, replicas: int) -> str:
-    """Return `2 block(s)`, or with replicas `2 block(s) x 3 replicas`."""
-    return f"{blocks} block(s)" + (f" x {replicas} replicas" if replicas > 1 else "")
+def _workers_text(blocks: int, heads: int, replicas: int) -> str:
+    """Return `2 block(s)`, `2 block(s) x 3 replicas` or `(2 block(s) + 1 head(s)) x 3 replicas`."""
+    each = f"{blocks} block(s)" + (f" + {heads} head(s)" if heads else "")
+    if replicas < 2:
+        return each
+    return f"({each}) x {replicas} replicas" if heads else f"{each} x {replicas} replicas"
 
 
 def shape_text(spec: JobSpec) -> str:
@@ -74,8 +77,10 @@ def _what(event: Event) -> str:
             return f"saved at step {event.checkpoint.step}"
         case "scaling":
             s = event.scaling
-            before = workers_text(s.from_blocks, s.from_replicas)
-            return f"scaled from {before} to {workers_text(s.to_blocks, s.to_replicas)}"
+            before = _workers_text(s.from_blocks, s.from_heads, s.from_replicas)
+            return (
+                f"scaled from {before} to {_workers_text(s.to_blocks, s.to_heads, s.to_replicas)}"
+            )
         case "failure":
             return f"failed: {event.failure.message}"
     return str(kind)

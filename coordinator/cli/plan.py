@@ -36,10 +36,10 @@ def plan(
     from rich.console import Console
 
     from coordinator.cli.units import bits_per_second, doubling, seconds
-    from coordinator.experiments.prediction import predict, predict_fastest
     from coordinator.experiments.tables import prediction_table
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, whole_numbers
+    from coordinator.planning.prediction import predict, predict_fastest
     from dfa_speedup.simulation.link import Link
 
     numbers, copies = doubling("blocks", blocks), whole_numbers("replicas", replicas)

@@ -29,13 +29,25 @@ def scale(
     client: "Client",
     form: Form,
     job_id: JobId,
-    blocks: Annotated[int, typer.Option(help="Number of layer blocks, each in a worker.")],
+    blocks: Annotated[
+        int, typer.Option(help="Number of layer blocks, each in a worker.", min=0)
+    ] = 0,
     replicas: Annotated[
-        int, typer.Option(help="Number of replicas of every block; 0 changes nothing.")
+        int, typer.Option(help="Number of replicas of every block; 0 changes nothing.", min=0)
+    ] = 0,
+    heads: Annotated[
+        int | None,
+        typer.Option(help="Number of each replica's workers for head and loss alone.", min=0),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Number of workers, instead: the fastest blocks, replicas, heads.", min=0
+        ),
     ] = 0,
 ) -> None:
     """Continue a job with another number of workers; its weights stay the same, bit for bit."""
-    job = client.scale(job_id, blocks, replicas)
+    job = client.scale(job_id, blocks, replicas, heads, workers)
     print_job(job, form, f"watch it with: errorcast watch {job.id}")
 
 

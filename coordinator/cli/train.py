@@ -109,7 +109,7 @@ def train(
 
 def _for_workers(task: str, settings: "Settings", workers: int, console: "Console") -> "Settings":
     """Return the settings with which so many workers are fastest, as predicted here; print them."""
-    from coordinator.cli.for_workers import fastest_for, settings_of
+    from coordinator.planning.for_workers import fastest_for, settings_of
 
     chosen = ("blocks", "replicas", "heads", "microbatches")
     with console.status("measuring the layers"):

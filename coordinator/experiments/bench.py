@@ -7,10 +7,10 @@ from typing import Any
 
 from coordinator.experiments.errorcast_side import ErrorcastSide
 from coordinator.experiments.tables import bench_cells
-from coordinator.experiments.workload import timing_workload
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
+from coordinator.planning.workload import timing_workload
 from coordinator.runs.valid_json import json_text
 from dfa_core import JobError
 from dfa_speedup.bench_workers import BenchWorkers

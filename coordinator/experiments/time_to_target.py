@@ -14,10 +14,10 @@ from coordinator.engine.evaluation import evaluate
 from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.experiments.errorcast_side import ErrorcastSide, StopCriterion
-from coordinator.experiments.workload import open_prefetcher
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
+from coordinator.planning.workload import open_prefetcher
 from dfa_core import JobError, ModelProfile, Reference
 from dfa_speedup.bench_workers import BenchWorkers
 from dfa_speedup.comparison import Comparison

@@ -62,11 +62,15 @@ def predict_scaling(predictor: Predictor, blocks: int, replicas: int) -> Predict
 
 
 def predict_workers(
-    predictor: Predictor, workers: int, one_pipeline: bool = False
+    predictor: Predictor,
+    workers: int,
+    one_pipeline: bool = False,
+    microbatches: int | None = None,
 ) -> Prediction | str:
     """Return the prediction for the fastest shape of N workers, or why there is none.
 
     one_pipeline: only shapes of one replica, with the head in one of the workers.
+    microbatches: errorcast's, of a batch, over all replicas; None tries all that divide the batch.
 
     Each schedule has its own fastest K and R of as many workers.
     """
@@ -81,9 +85,10 @@ def predict_workers(
             f"no K of at most {layers} layers times an R that divides the batch of {shared} makes "
             f"{workers} workers"
         )
-    tried = _tried(predictor, shapes)
+    tried = _tried(predictor, shapes, microbatches)
     if not tried:
-        return f"a batch of {batch} is too small for {workers} workers"
+        few = f"a batch of {batch}" if microbatches is None else f"{microbatches} microbatch(es)"
+        return f"{few} cannot be divided among {workers} workers"
     shape, m = min(tried, key=tried.__getitem__)
     stages = _grids(workers, layers + 1, shared)  # the head may be a stage
     return _prediction(predictor, shape, m, tried[shape, m], stages)
@@ -127,14 +132,28 @@ def _cuts(workload: Workload, in_replica: int, batch: int) -> list[int]:
     return [m for m in range(1, most + 1) if batch % m == 0]
 
 
-def _tried(predictor: Predictor, shapes: Sequence[Shape]) -> dict[tuple[Shape, int], float]:
-    """Return the seconds of a step of errorcast, for each shape and number of microbatches."""
+def _share(microbatches: int, replicas: int) -> list[int]:
+    """Return a replica's number of microbatches, or none where they cannot be shared."""
+    return [microbatches // replicas] if microbatches % replicas == 0 else []
+
+
+def _tried(
+    predictor: Predictor, shapes: Sequence[Shape], microbatches: int | None = None
+) -> dict[tuple[Shape, int], float]:
+    """Return the seconds of a step of errorcast, for each shape and number of microbatches.
+
+    microbatches: of a batch, over all replicas; None tries all that divide the batch.
+    """
     whole = predictor.workload.batch_size
     return {
         (shape, m): predictor.errorcast(shape, batch // m, m)
         for shape in shapes
         for batch in (whole // shape.replicas,)
-        for m in _cuts(predictor.workload, shape.in_replica, batch)
+        for m in (
+            _cuts(predictor.workload, shape.in_replica, batch)
+            if microbatches is None
+            else _share(microbatches, shape.replicas)
+        )
         if m >= shape.heads
     }
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from coordinator.experiments.bench import results, write_results
 from coordinator.experiments.tables import bench_table
-from coordinator.experiments.workload import open_prefetcher
+from coordinator.planning.workload import open_prefetcher
 from dfa_core import JobError, profile, split
 from dfa_speedup.bench_worker import Trained
 from dfa_speedup.bench_workers import PeerFailed

@@ -12,8 +12,8 @@ from support.networks import NETWORKS, SAMPLES, Noise, dense, rule
 from torch import Tensor, nn
 
 from coordinator.experiments.errorcast_side import ErrorcastSide
-from coordinator.experiments.workload import open_prefetcher
 from coordinator.job.settings import ResourceSettings
+from coordinator.planning.workload import open_prefetcher
 from dfa_core import LearningRule, Model, Reference, profile, split
 from dfa_core.trained import TrainedModule
 from dfa_speedup.bench_worker import BenchWorker

@@ -16,11 +16,11 @@ from errorcast.v1.job_pb2 import JobSpec
 
 from coordinator.service.api.allowed_paths import check_allowed_paths
 from coordinator.service.api.requests import (
-    check_scaling,
     check_submission,
     fitting_events,
     id_stem,
     page_of,
+    wanted_shape,
     whole_inputs,
 )
 from coordinator.service.errors import (
@@ -33,7 +33,7 @@ from coordinator.service.errors import (
     ServiceError,
 )
 from coordinator.service.jobs.notifier import JobNotifier
-from coordinator.service.jobs.record import Record, replicas_of
+from coordinator.service.jobs.record import Record
 from coordinator.service.jobs.states import ACTIVE, CANCELLED, FINAL, PAUSED, QUEUED, RUNNING, name
 from coordinator.service.jobs.store import Store
 from coordinator.service.jobs.supervisor import Supervisor
@@ -163,21 +163,19 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         return pb.ResumeJobResponse(job=self._job(record.job.id).job)
 
     async def ScaleJob(self, request: pb.ScaleJobRequest, _: Context) -> pb.ScaleJobResponse:  # noqa: N802
-        """Give a job another number of blocks or replicas."""
+        """Give a job another number of blocks, replicas or heads, or of workers."""
         record = self._job(request.job_id)
         if record.job.state in FINAL:
             raise _wrong_state(record, "be scaled")
-        replicas = request.replicas or record.wanted_replicas or replicas_of(record.job.spec)
-        wanted = JobSpec()
-        wanted.CopyFrom(record.job.spec)
-        wanted.blocks, wanted.replicas = request.blocks, replicas
-        check_scaling(wanted, self._limits)
+        shape = wanted_shape(request, record.coming, self._limits)
+        if request.workers:
+            shape = await self._models.fastest(record.coming, request.workers)
+        wanted = record.coming
+        wanted.MergeFrom(shape)
         await self._models.check(wanted)
         changed = self._job(record.job.id).copy()
-        now = changed.job.spec.blocks, replicas_of(changed.job.spec)
-        coming = changed.wanted_blocks or now[0], changed.wanted_replicas or now[1]
-        if coming != (request.blocks, replicas):
-            changed.wanted_blocks, changed.wanted_replicas = request.blocks, replicas
+        if changed.coming != wanted:
+            changed.scaling = shape.SerializeToString()
             events = rescale(changed) if changed.job.state not in ACTIVE else []
             self._store.save(changed, events)
             self._supervisor.changed(record.job.id)

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 
 from errorcast.v1 import service_pb2 as pb
 from errorcast.v1.event_pb2 import Event
-from errorcast.v1.job_pb2 import JobSpec, JobState
+from errorcast.v1.job_pb2 import HEAD_PLACE_AUTO, JobSpec, JobState
 
 from coordinator.service.errors import BAD_JOB, BAD_REQUEST, TOO_MUCH, ServiceError
-from coordinator.service.jobs.record import Record, workers_of
+from coordinator.service.jobs.record import Record, replicas_of, workers_of
 from coordinator.service.settings import Limits
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -36,14 +36,36 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
         )
 
 
-def check_scaling(wanted: JobSpec, limits: Limits) -> None:
-    """Raise ServiceError for numbers of blocks and replicas that exceed the limit."""
-    if not (wanted.blocks and workers_of(wanted) <= limits.blocks):
-        heads = " and heads" if wanted.heads else ""
+def wanted_shape(request: pb.ScaleJobRequest, coming: JobSpec, limits: Limits) -> JobSpec:
+    """Return the blocks, replicas and heads that a job is to have, and where the head is then.
+
+    The spec that is returned is not complete; it is empty where the service is to choose the shape.
+
+    coming: the job's spec after the scaling before this one.
+
+    Raises ServiceError for numbers that exceed the limit, and for workers and one of the others.
+    """
+    if request.workers and (request.blocks or request.replicas or request.HasField("heads")):
         raise ServiceError(
             BAD_REQUEST,
-            f"blocks: there must be 1 to {limits.blocks}{heads} in all replicas together",
+            "workers: blocks, replicas and heads follow from it; give either it or them",
         )
+    if request.workers > limits.blocks:
+        raise ServiceError(BAD_REQUEST, f"workers: {request.workers} is above {limits.blocks}")
+    if request.workers:
+        return JobSpec()
+    heads = request.heads if request.HasField("heads") else coming.heads
+    replicas = request.replicas or replicas_of(coming)
+    shape = JobSpec(blocks=request.blocks, replicas=replicas, heads=heads)
+    if heads:
+        shape.resources.head = HEAD_PLACE_AUTO  # it has workers of its own
+    if not (shape.blocks and workers_of(shape) <= limits.blocks):
+        words = " and heads" if heads else ""
+        raise ServiceError(
+            BAD_REQUEST,
+            f"blocks: there must be 1 to {limits.blocks}{words} in all replicas together",
+        )
+    return shape
 
 
 async def whole_inputs(

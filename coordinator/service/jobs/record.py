@@ -18,7 +18,7 @@ class Record:
 
     request: the spec as it was submitted, serialized.
     wanted: what the client asked for last; it is done at the next segment boundary.
-    wanted_blocks, wanted_replicas: of a scaling that is not done yet; 0 changes nothing.
+    scaling: the shape that the job has after its next segment, serialized; empty changes nothing.
     actor: name of the training actor of the current start.
     followed: number of the actor's events that are stored.
     logged: step of the newest stored metrics.
@@ -30,17 +30,24 @@ class Record:
     request: bytes
     job: Job
     wanted: Wanted = "run"
-    wanted_blocks: int = 0
+    scaling: bytes = b""
     actor: str = ""
     followed: int = 0
     logged: int = 0
     losses: int = 0
     deleted: bool = False
-    wanted_replicas: int = 0
 
     def copy(self) -> "Record":
         """Return a copy to change and save."""
         return copy.deepcopy(self)
+
+    @property
+    def coming(self) -> JobSpec:
+        """Return the spec that the job has once it is scaled as wanted."""
+        spec = JobSpec()
+        spec.CopyFrom(self.job.spec)
+        spec.MergeFromString(self.scaling)
+        return spec
 
     def go_to(self, state: State, reason: str) -> Event:
         """Change the state and return the event that reports it. Raises IllegalTransition."""

@@ -24,13 +24,12 @@ CREATE TABLE IF NOT EXISTS jobs (
   request BLOB NOT NULL,           -- the spec as it was submitted
   job BLOB NOT NULL,               -- errorcast.v1.Job
   wanted TEXT NOT NULL,
-  wanted_blocks INTEGER NOT NULL,  -- 0: no change
   actor TEXT NOT NULL,             -- name of the training actor of the current start
   followed INTEGER NOT NULL,       -- number of stored events of the current start
   logged INTEGER NOT NULL,         -- step of the newest stored metrics
   losses INTEGER NOT NULL,         -- starts in a row whose actor was lost
   deleted INTEGER NOT NULL,
-  wanted_replicas INTEGER NOT NULL DEFAULT 0  -- 0: no change
+  scaling BLOB NOT NULL DEFAULT x''  -- a JobSpec with the shape that is wanted; empty: no change
 ) STRICT;
 CREATE TABLE IF NOT EXISTS events (
   job TEXT NOT NULL,
@@ -39,8 +38,9 @@ CREATE TABLE IF NOT EXISTS events (
   PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 """
-_VERSION = 2
+_VERSION = 3
 _FROM_1 = "ALTER TABLE jobs ADD COLUMN wanted_replicas INTEGER NOT NULL DEFAULT 0"
+_FROM_2 = "ALTER TABLE jobs ADD COLUMN scaling BLOB NOT NULL DEFAULT x''"
 _RECENT = 256  # events of a job that are also kept in memory
 
 
@@ -65,13 +65,13 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, 1, _VERSION):
+            if not 0 <= version <= _VERSION:
                 raise JobError(
                     f"{folder / 'jobs.sqlite'}: is of format {version}, but this version of "
                     f"errorcast reads format {_VERSION}; give --state another folder"
                 )
-            if version == 1:
-                self._db.execute(_FROM_1)
+            if version in (1, 2):
+                self._take_over(version)
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={_VERSION}")
             self._jobs = {record.job.id: record for record in self._read()}
@@ -80,10 +80,25 @@ class Store:
         self._recent: dict[str, deque[Event]] = {}
         self._by_request = {r.request_id: r.job.id for r in self._jobs.values()}
 
+    def _take_over(self, version: int) -> None:
+        """Make the table of an older version this one's."""
+        self._db.execute("BEGIN IMMEDIATE")
+        if version == 1:
+            self._db.execute(_FROM_1)
+        self._db.execute(_FROM_2)
+        pending = "SELECT number, wanted_blocks, wanted_replicas FROM jobs WHERE wanted_blocks"
+        for number, blocks, replicas in self._db.execute(pending).fetchall():
+            shape = JobSpec(blocks=blocks, replicas=replicas).SerializeToString()
+            self._db.execute("UPDATE jobs SET scaling = ? WHERE number = ?", (shape, number))
+        for column in ("wanted_blocks", "wanted_replicas"):
+            self._db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._db.execute("COMMIT")
+
     def _read(self) -> Iterable[Record]:
         columns = (
-            *("number", "request_id", "request", "job", "wanted", "wanted_blocks"),
-            *("actor", "followed", "logged", "losses", "deleted", "wanted_replicas"),
+            *("number", "request_id", "request", "job", "wanted", "actor"),
+            *("followed", "logged", "losses", "deleted", "scaling"),
         )
         for row in self._db.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number"):  # noqa: S608
             named = dict(zip(columns, row, strict=True))
@@ -109,9 +124,9 @@ class Store:
         with self._transaction():
             # the insertion gives the number, which the id needs
             number: int = self._db.execute(
-                "INSERT INTO jobs (id, request_id, request, job, wanted, wanted_blocks, actor, "
-                "followed, logged, losses, deleted) "
-                "VALUES (?, ?, ?, x'', 'run', 0, '', 0, 0, 0, 0) RETURNING number",
+                "INSERT INTO jobs (id, request_id, request, job, wanted, actor, followed, logged, "
+                "losses, deleted) "
+                "VALUES (?, ?, ?, x'', 'run', '', 0, 0, 0, 0) RETURNING number",
                 (f"new-{request_id}", request_id, request),
             ).fetchone()[0]
             job = Job(id=f"{stem}-{number:04d}", spec=spec, state=QUEUED, priority=priority)
@@ -188,20 +203,19 @@ class Store:
                 (record.job.id, event.number, event.SerializeToString()),
             )
         self._db.execute(
-            "UPDATE jobs SET id = ?, job = ?, wanted = ?, wanted_blocks = ?, actor = ?, "
-            "followed = ?, logged = ?, losses = ?, deleted = ?, wanted_replicas = ? "
+            "UPDATE jobs SET id = ?, job = ?, wanted = ?, actor = ?, followed = ?, logged = ?, "
+            "losses = ?, deleted = ?, scaling = ? "
             "WHERE number = ?",
             (
                 record.job.id,
                 record.job.SerializeToString(),
                 record.wanted,
-                record.wanted_blocks,
                 record.actor,
                 record.followed,
                 record.logged,
                 record.losses,
                 record.deleted,
-                record.wanted_replicas,
+                record.scaling,
                 record.number,
             ),
         )

@@ -219,7 +219,7 @@ class Supervisor:
     async def _read_reports(self, record: Record) -> None:
         """Stop a job that is to stop, and store what its actor has reported since."""
         patience_s = record.job.spec.resources.timeout_s
-        if record.wanted != "run" or record.wanted_blocks or self._stopping:
+        if record.wanted != "run" or record.scaling or self._stopping:
             await self._cluster.stop(record.actor, patience_s)
         reports, progress = await self._cluster.follow(
             record.actor, record.followed, _FOLLOW_S, patience_s

@@ -77,18 +77,20 @@ def lose_actor(record: Record, why: str) -> list[Event]:
 
 
 def rescale(record: Record) -> list[Event]:
-    """Give a job without workers the wanted numbers of blocks and replicas."""
-    if not record.wanted_blocks:
+    """Give a job without workers the wanted shape."""
+    if not record.scaling:
         return []
-    spec = record.job.spec
+    before, after = record.job.spec, record.coming
     scaling = Scaling(
-        from_blocks=spec.blocks,
-        to_blocks=record.wanted_blocks,
-        from_replicas=replicas_of(spec),
-        to_replicas=record.wanted_replicas,
+        from_blocks=before.blocks,
+        to_blocks=after.blocks,
+        from_replicas=replicas_of(before),
+        to_replicas=replicas_of(after),
+        from_heads=before.heads,
+        to_heads=after.heads,
     )
-    spec.blocks, spec.replicas = scaling.to_blocks, scaling.to_replicas
-    record.wanted_blocks = record.wanted_replicas = 0
+    record.job.spec.CopyFrom(after)
+    record.scaling = b""
     return [Event(scaling=scaling)]
 
 

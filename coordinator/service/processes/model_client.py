@@ -1,4 +1,4 @@
-"""The service's side of the child processes that run torch: the checker, the model reader."""
+"""The service's side of the child processes that run torch: checker, planner, model reader."""
 
 import asyncio
 import contextlib
@@ -24,6 +24,7 @@ from coordinator.service.processes.child import Child, ChildError, ChildGone
 from coordinator.service.processes.frames import Frame, Header
 
 _CHECK_S = 100.0
+_PLAN_S = 60.0  # without any computing
 _SILENT_S = 120.0  # a large model may compute for longer; the client can cancel
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
@@ -53,7 +54,8 @@ class ModelClient:
         self._reader = _OneByOne(
             Child("coordinator.service.processes.model_process", state / "empty"), patient=True
         )
-        self._exports = state / "exports"
+        self._planning = asyncio.Lock()  # two that measure at once would slow each other
+        self._empty, self._exports = state / "empty", state / "exports"
 
     async def start(self) -> None:
         """Start the checker, so that the first job does not wait for it."""
@@ -67,6 +69,26 @@ class ModelClient:
             text = "the task could not be built within 10 s of CPU and 8 GiB; make it smaller"
             raise ServiceError(BAD_JOB, text) from error
         return JobSpec.FromString(resolved)
+
+    async def fastest(self, spec: JobSpec, workers: int) -> JobSpec:
+        """Return the fastest shape of so many workers for a job, by its layers measured here.
+
+        The spec that is returned holds blocks, replicas, heads and the head's place, and nothing
+        else. Raises ServiceError.
+        """
+        async with self._planning:
+            child = Child("coordinator.service.processes.planner", self._empty)
+            planner = _OneByOne(child, patient=True)
+            try:
+                _, shape = await planner.ask(
+                    {"workers": workers}, spec.SerializeToString(), _PLAN_S
+                )
+            except ChildGone as error:
+                text = "the layers could not be measured; give blocks, replicas and heads instead"
+                raise ServiceError(BAD_JOB, f"workers: {text}") from error
+            finally:
+                await planner.stop()
+        return JobSpec.FromString(shape)
 
     @contextlib.asynccontextmanager
     async def exported(self, run_dir: Path) -> AsyncIterator[tuple[Path, int]]:

@@ -285,6 +285,8 @@ class Scaling(_message.Message):
     TO_BLOCKS_FIELD_NUMBER: _builtins.int
     FROM_REPLICAS_FIELD_NUMBER: _builtins.int
     TO_REPLICAS_FIELD_NUMBER: _builtins.int
+    FROM_HEADS_FIELD_NUMBER: _builtins.int
+    TO_HEADS_FIELD_NUMBER: _builtins.int
     from_blocks: _builtins.int
     """Number of layer blocks before."""
     to_blocks: _builtins.int
@@ -293,6 +295,10 @@ class Scaling(_message.Message):
     """Number of copies of every block before."""
     to_replicas: _builtins.int
     """Number of copies of every block from now on."""
+    from_heads: _builtins.int
+    """Number of each replica's workers for the head before."""
+    to_heads: _builtins.int
+    """Number of each replica's workers for the head from now on."""
     def __init__(
         self,
         *,
@@ -300,10 +306,12 @@ class Scaling(_message.Message):
         to_blocks: _builtins.int = ...,
         from_replicas: _builtins.int = ...,
         to_replicas: _builtins.int = ...,
+        from_heads: _builtins.int = ...,
+        to_heads: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_blocks", b"from_blocks", "from_replicas", b"from_replicas", "to_blocks", b"to_blocks", "to_replicas", b"to_replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_blocks", b"from_blocks", "from_heads", b"from_heads", "from_replicas", b"from_replicas", "to_blocks", b"to_blocks", "to_heads", b"to_heads", "to_replicas", b"to_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,15 +26,15 @@ from errorcast.v1 import event_pb2 as errorcast_dot_v1_dot_event__pb2
 from errorcast.v1 import job_pb2 as errorcast_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65rrorcast/v1/service.proto\x12\x0c\x65rrorcast.v1\x1a\x18\x65rrorcast/v1/event.proto\x1a\x16\x65rrorcast/v1/job.proto\"]\n\x10SubmitJobRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.errorcast.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08priority\x18\x03 \x01(\x11\"3\n\x11SubmitJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"`\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.errorcast.v1.JobState\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.errorcast.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"a\n\x10WatchJobResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.errorcast.v1.Event\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.errorcast.v1.Progress\"!\n\x0fPauseJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x10PauseJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\"\n\x10ResumeJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x11ResumeJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"C\n\x0fScaleJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\r\x12\x10\n\x08replicas\x18\x03 \x01(\r\"2\n\x10ScaleJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x11\x43\x61ncelJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\"\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteJobResponse\"&\n\x14\x44ownloadModelRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\":\n\x0bModelHeader\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x04\"]\n\x15\x44ownloadModelResponse\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.errorcast.v1.ModelHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"K\n\x06Tensor\x12$\n\x04type\x18\x01 \x01(\x0e\x32\x16.errorcast.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"X\n\x0ePredictRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12#\n\x05input\x18\x02 \x01(\x0b\x32\x14.errorcast.v1.Tensor\x12\x11\n\tcontinued\x18\x03 \x01(\x08\"7\n\x0fPredictResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.errorcast.v1.Tensor\"3\n\x12GetTimelineRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\r\"0\n\x13GetTimelineResponse\x12\x19\n\x11\x63hrome_trace_json\x18\x01 \x01(\t*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x02\x32\xb8\x07\n\x0fTrainingService\x12L\n\tSubmitJob\x12\x1e.errorcast.v1.SubmitJobRequest\x1a\x1f.errorcast.v1.SubmitJobResponse\x12\x43\n\x06GetJob\x12\x1b.errorcast.v1.GetJobRequest\x1a\x1c.errorcast.v1.GetJobResponse\x12I\n\x08ListJobs\x12\x1d.errorcast.v1.ListJobsRequest\x1a\x1e.errorcast.v1.ListJobsResponse\x12K\n\x08WatchJob\x12\x1d.errorcast.v1.WatchJobRequest\x1a\x1e.errorcast.v1.WatchJobResponse0\x01\x12I\n\x08PauseJob\x12\x1d.errorcast.v1.PauseJobRequest\x1a\x1e.errorcast.v1.PauseJobResponse\x12L\n\tResumeJob\x12\x1e.errorcast.v1.ResumeJobRequest\x1a\x1f.errorcast.v1.ResumeJobResponse\x12I\n\x08ScaleJob\x12\x1d.errorcast.v1.ScaleJobRequest\x1a\x1e.errorcast.v1.ScaleJobResponse\x12L\n\tCancelJob\x12\x1e.errorcast.v1.CancelJobRequest\x1a\x1f.errorcast.v1.CancelJobResponse\x12L\n\tDeleteJob\x12\x1e.errorcast.v1.DeleteJobRequest\x1a\x1f.errorcast.v1.DeleteJobResponse\x12Z\n\rDownloadModel\x12\".errorcast.v1.DownloadModelRequest\x1a#.errorcast.v1.DownloadModelResponse0\x01\x12J\n\x07Predict\x12\x1c.errorcast.v1.PredictRequest\x1a\x1d.errorcast.v1.PredictResponse(\x01\x30\x01\x12R\n\x0bGetTimeline\x12 .errorcast.v1.GetTimelineRequest\x1a!.errorcast.v1.GetTimelineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65rrorcast/v1/service.proto\x12\x0c\x65rrorcast.v1\x1a\x18\x65rrorcast/v1/event.proto\x1a\x16\x65rrorcast/v1/job.proto\"]\n\x10SubmitJobRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.errorcast.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08priority\x18\x03 \x01(\x11\"3\n\x11SubmitJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"`\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.errorcast.v1.JobState\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.errorcast.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"a\n\x10WatchJobResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.errorcast.v1.Event\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.errorcast.v1.Progress\"!\n\x0fPauseJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x10PauseJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\"\n\x10ResumeJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x11ResumeJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"r\n\x0fScaleJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\r\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x12\n\x05heads\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07workers\x18\x05 \x01(\rB\x08\n\x06_heads\"2\n\x10ScaleJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x11\x43\x61ncelJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.errorcast.v1.Job\"\"\n\x10\x44\x65leteJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteJobResponse\"&\n\x14\x44ownloadModelRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\":\n\x0bModelHeader\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x04\"]\n\x15\x44ownloadModelResponse\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.errorcast.v1.ModelHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"K\n\x06Tensor\x12$\n\x04type\x18\x01 \x01(\x0e\x32\x16.errorcast.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"X\n\x0ePredictRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12#\n\x05input\x18\x02 \x01(\x0b\x32\x14.errorcast.v1.Tensor\x12\x11\n\tcontinued\x18\x03 \x01(\x08\"7\n\x0fPredictResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.errorcast.v1.Tensor\"3\n\x12GetTimelineRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\r\"0\n\x13GetTimelineResponse\x12\x19\n\x11\x63hrome_trace_json\x18\x01 \x01(\t*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x02\x32\xb8\x07\n\x0fTrainingService\x12L\n\tSubmitJob\x12\x1e.errorcast.v1.SubmitJobRequest\x1a\x1f.errorcast.v1.SubmitJobResponse\x12\x43\n\x06GetJob\x12\x1b.errorcast.v1.GetJobRequest\x1a\x1c.errorcast.v1.GetJobResponse\x12I\n\x08ListJobs\x12\x1d.errorcast.v1.ListJobsRequest\x1a\x1e.errorcast.v1.ListJobsResponse\x12K\n\x08WatchJob\x12\x1d.errorcast.v1.WatchJobRequest\x1a\x1e.errorcast.v1.WatchJobResponse0\x01\x12I\n\x08PauseJob\x12\x1d.errorcast.v1.PauseJobRequest\x1a\x1e.errorcast.v1.PauseJobResponse\x12L\n\tResumeJob\x12\x1e.errorcast.v1.ResumeJobRequest\x1a\x1f.errorcast.v1.ResumeJobResponse\x12I\n\x08ScaleJob\x12\x1d.errorcast.v1.ScaleJobRequest\x1a\x1e.errorcast.v1.ScaleJobResponse\x12L\n\tCancelJob\x12\x1e.errorcast.v1.CancelJobRequest\x1a\x1f.errorcast.v1.CancelJobResponse\x12L\n\tDeleteJob\x12\x1e.errorcast.v1.DeleteJobRequest\x1a\x1f.errorcast.v1.DeleteJobResponse\x12Z\n\rDownloadModel\x12\".errorcast.v1.DownloadModelRequest\x1a#.errorcast.v1.DownloadModelResponse0\x01\x12J\n\x07Predict\x12\x1c.errorcast.v1.PredictRequest\x1a\x1d.errorcast.v1.PredictResponse(\x01\x30\x01\x12R\n\x0bGetTimeline\x12 .errorcast.v1.GetTimelineRequest\x1a!.errorcast.v1.GetTimelineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'errorcast.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=1615
-  _globals['_DATATYPE']._serialized_end=1696
+  _globals['_DATATYPE']._serialized_start=1662
+  _globals['_DATATYPE']._serialized_end=1743
   _globals['_SUBMITJOBREQUEST']._serialized_start=94
   _globals['_SUBMITJOBREQUEST']._serialized_end=187
   _globals['_SUBMITJOBRESPONSE']._serialized_start=189
@@ -60,33 +60,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESUMEJOBRESPONSE']._serialized_start=773
   _globals['_RESUMEJOBRESPONSE']._serialized_end=824
   _globals['_SCALEJOBREQUEST']._serialized_start=826
-  _globals['_SCALEJOBREQUEST']._serialized_end=893
-  _globals['_SCALEJOBRESPONSE']._serialized_start=895
-  _globals['_SCALEJOBRESPONSE']._serialized_end=945
-  _globals['_CANCELJOBREQUEST']._serialized_start=947
-  _globals['_CANCELJOBREQUEST']._serialized_end=981
-  _globals['_CANCELJOBRESPONSE']._serialized_start=983
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1034
-  _globals['_DELETEJOBREQUEST']._serialized_start=1036
-  _globals['_DELETEJOBREQUEST']._serialized_end=1070
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1072
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1091
-  _globals['_DOWNLOADMODELREQUEST']._serialized_start=1093
-  _globals['_DOWNLOADMODELREQUEST']._serialized_end=1131
-  _globals['_MODELHEADER']._serialized_start=1133
-  _globals['_MODELHEADER']._serialized_end=1191
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=1193
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=1286
-  _globals['_TENSOR']._serialized_start=1288
-  _globals['_TENSOR']._serialized_end=1363
-  _globals['_PREDICTREQUEST']._serialized_start=1365
-  _globals['_PREDICTREQUEST']._serialized_end=1453
-  _globals['_PREDICTRESPONSE']._serialized_start=1455
-  _globals['_PREDICTRESPONSE']._serialized_end=1510
-  _globals['_GETTIMELINEREQUEST']._serialized_start=1512
-  _globals['_GETTIMELINEREQUEST']._serialized_end=1563
-  _globals['_GETTIMELINERESPONSE']._serialized_start=1565
-  _globals['_GETTIMELINERESPONSE']._serialized_end=1613
-  _globals['_TRAININGSERVICE']._serialized_start=1699
-  _globals['_TRAININGSERVICE']._serialized_end=2651
+  _globals['_SCALEJOBREQUEST']._serialized_end=940
+  _globals['_SCALEJOBRESPONSE']._serialized_start=942
+  _globals['_SCALEJOBRESPONSE']._serialized_end=992
+  _globals['_CANCELJOBREQUEST']._serialized_start=994
+  _globals['_CANCELJOBREQUEST']._serialized_end=1028
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1030
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1081
+  _globals['_DELETEJOBREQUEST']._serialized_start=1083
+  _globals['_DELETEJOBREQUEST']._serialized_end=1117
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1119
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1138
+  _globals['_DOWNLOADMODELREQUEST']._serialized_start=1140
+  _globals['_DOWNLOADMODELREQUEST']._serialized_end=1178
+  _globals['_MODELHEADER']._serialized_start=1180
+  _globals['_MODELHEADER']._serialized_end=1238
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=1240
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=1333
+  _globals['_TENSOR']._serialized_start=1335
+  _globals['_TENSOR']._serialized_end=1410
+  _globals['_PREDICTREQUEST']._serialized_start=1412
+  _globals['_PREDICTREQUEST']._serialized_end=1500
+  _globals['_PREDICTRESPONSE']._serialized_start=1502
+  _globals['_PREDICTRESPONSE']._serialized_end=1557
+  _globals['_GETTIMELINEREQUEST']._serialized_start=1559
+  _globals['_GETTIMELINEREQUEST']._serialized_end=1610
+  _globals['_GETTIMELINERESPONSE']._serialized_start=1612
+  _globals['_GETTIMELINERESPONSE']._serialized_end=1660
+  _globals['_TRAININGSERVICE']._serialized_start=1746
+  _globals['_TRAININGSERVICE']._serialized_end=2698
 # @@protoc_insertion_point(module_scope)

@@ -334,24 +334,38 @@ class ScaleJobRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """A job's id, or "latest"."""
     blocks: _builtins.int
-    """Number of layer blocks, at least 1 and at most the number of the model's layers."""
+    """Number of layer blocks, at least 1 and at most the number of the model's layers; 0 only with
+    `workers`.
+    """
     replicas: _builtins.int
     """Number of copies of every block; 0 does not change it."""
+    heads: _builtins.int
+    """Number of each replica's workers for head and loss; unset does not change it."""
+    workers: _builtins.int
+    """Number of all workers, instead of the three above: the service measures the job's layers and
+    chooses the fastest blocks, replicas and heads for the job's number of microbatches.
+    """
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         blocks: _builtins.int = ...,
         replicas: _builtins.int = ...,
+        heads: _builtins.int | None = ...,
+        workers: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heads", b"_heads", "heads", b"heads"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "job_id", b"job_id", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heads", b"_heads", "blocks", b"blocks", "heads", b"heads", "job_id", b"job_id", "replicas", b"replicas", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__heads: _TypeAlias = _typing.Literal["heads"]  # noqa: Y015
+    _WhichOneofArgType__heads: _TypeAlias = _typing.Literal["_heads", b"_heads"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heads) -> _WhichOneofReturnType__heads | None: ...
 
 Global___ScaleJobRequest: _TypeAlias = ScaleJobRequest  # noqa: Y015
 

@@ -8,8 +8,8 @@ from support.command_line import run_errorcast
 
 from coordinator.cli.units import bits_per_second, doubling, seconds
 from coordinator.experiments.time_to_target import Contender, time_to_target
-from coordinator.experiments.workload import timing_workload
 from coordinator.job.resolve import resolve
+from coordinator.planning.workload import timing_workload
 from dfa_core import JobError
 from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, PEERS
 from dfa_speedup.workload import Configuration

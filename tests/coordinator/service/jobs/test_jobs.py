@@ -261,39 +261,6 @@ def test_bad_jobs_are_refused_in_one_line(
     assert "Traceback" not in str(refused.value)
 
 
-def test_a_job_continues_with_replicas(client: Client) -> None:
-    job = client.submit(**{**QUICK, "epochs": 15}, blocks=1)
-    wait_for(client, job.id, "metrics")
-    client.scale(job.id, blocks=2, replicas=2)
-    s = wait_for(client, job.id, "scaling").scaling
-    assert (s.from_blocks, s.from_replicas, s.to_blocks, s.to_replicas) == (1, 1, 2, 2)
-    events = events_to_end(client, job.id)
-    steps = [event.metrics.step for event in events if event.HasField("metrics")]
-    assert steps == list(range(1, 331)), "each step is reported once"
-    ended = client.job(job.id)
-    assert ended.state == JOB_STATE_SUCCEEDED
-    assert ended.metrics["accuracy"] > 0.9
-    assert [load.process for load in ended.progress.processes][2:4] == [
-        "block 1 of replica 2",
-        "block 2 of replica 2",
-    ]
-
-
-def test_a_scale_that_cannot_be_is_refused(client: Client) -> None:
-    job = client.submit(**QUICK, blocks=3, resources={"cpus": 9})
-    with pytest.raises(ServiceRefused, match="BAD_JOB: replicas: 3 does not divide microbatches"):
-        client.scale(job.id, blocks=1, replicas=3)
-    with pytest.raises(ServiceRefused, match="BAD_REQUEST: blocks: there must be 1 to 4096"):
-        client.scale(job.id, blocks=3, replicas=2048)
-    assert client.scale(job.id, blocks=2, replicas=4).spec.replicas == 4
-    assert client.scale(job.id, blocks=3).spec.replicas == 4  # as they are
-    with pytest.raises(
-        ServiceRefused, match="BAD_JOB: blocks: 4 is not between 1 and the model's 3"
-    ):
-        client.scale(job.id, blocks=4)
-    client.cancel(job.id)
-
-
 def test_long_logs_come_in_messages_that_a_client_takes() -> None:
     from errorcast.v1.event_pb2 import LogLine
 

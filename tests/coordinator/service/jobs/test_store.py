@@ -28,7 +28,7 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     job = add(store).copy()
     job.followed, job.logged, job.losses, job.wanted = 7, 5, 2, "pause"
-    job.wanted_blocks, job.wanted_replicas, job.actor = 3, 2, "spare.1"
+    job.scaling, job.actor = JobSpec(blocks=3, replicas=2).SerializeToString(), "spare.1"
     store.save(job, [job.go_to(STARTING, "now"), *lines("a", "b")])
     store.close()
     again = Store(tmp_path)
@@ -111,9 +111,26 @@ def test_a_folder_of_the_version_before_replicas_is_taken_over(tmp_path: Path) -
     job = add(store)
     store.close()
     with sqlite3.connect(tmp_path / "jobs.sqlite") as old:
-        old.execute("ALTER TABLE jobs DROP COLUMN wanted_replicas")
+        old.execute("ALTER TABLE jobs DROP COLUMN scaling")
+        old.execute("ALTER TABLE jobs ADD COLUMN wanted_blocks INTEGER NOT NULL DEFAULT 0")
         old.execute("PRAGMA user_version=1")
     for _ in range(2):
         again = Store(tmp_path)
         assert again.get(job.job.id) == job
         again.close()
+
+
+def test_a_scaling_that_an_older_version_had_begun_is_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    job = add(store)
+    store.close()
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as old:
+        old.execute("ALTER TABLE jobs DROP COLUMN scaling")
+        for column, value in (("wanted_blocks", 3), ("wanted_replicas", 2)):
+            old.execute(f"ALTER TABLE jobs ADD COLUMN {column} INTEGER NOT NULL DEFAULT {value}")
+        old.execute("PRAGMA user_version=2")
+    again = Store(tmp_path)
+    taken = again.get(job.job.id)
+    assert taken is not None
+    assert (taken.coming.blocks, taken.coming.replicas) == (3, 2)
+    again.close()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from coordinator.experiments.workload import OneBatch
 from coordinator.job.resolve import Job
+from coordinator.planning.workload import OneBatch
 from dfa_core import (
     Activations,
     ActivationSpec,
@@ -66,14 +66,17 @@ def predict_fastest(
     return [(f"{n} workers", predict_workers(predictor, n)) for n in workers]
 
 
-def fastest(job: Job, workers: int, one_pipeline: bool = False) -> Prediction:
+def fastest(
+    job: Job, workers: int, one_pipeline: bool = False, microbatches: int | None = None
+) -> Prediction:
     """Return the fastest shape of N workers on this machine, or on one like it.
 
     one_pipeline: of one replica, with the head in one of the workers.
+    microbatches: of a batch, over all replicas; without a number, the best of all is taken.
 
     Raises JobError when there is none.
     """
-    found = predict_workers(_predictor(job, _NEAR), workers, one_pipeline)
+    found = predict_workers(_predictor(job, _NEAR), workers, one_pipeline, microbatches)
     if isinstance(found, str):
         raise JobError(f"workers: {workers}: {found}")
     return found

@@ -1,0 +1,1 @@
+"""Measures a job's layers, and chooses the shape in which its workers are fastest."""
