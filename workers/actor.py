@@ -20,6 +20,7 @@ from workers.groups.group import LOOPBACK, Group, GroupLeft
 from workers.groups.transport import RankContext, Rendezvous
 from workers.heads import head_loop
 from workers.heads.measured_outputs import MeasuredOutputs, Measuring
+from workers.in_cluster import InCluster
 from workers.life.sign import Sign
 from workers.links import Outbox
 from workers.machine.memory import peak_mb, reset_peak
@@ -61,11 +62,11 @@ class BlockWorker:
 
     def build(
         self,
-        model: PickledPayload,
+        model: InCluster[PickledPayload],
         stage: StageContext,
         cuda_graphs: bool = False,
-        loss: PickledPayload | None = None,
-        metrics: PickledPayload | None = None,
+        loss: InCluster[PickledPayload] | None = None,
+        metrics: InCluster[PickledPayload] | None = None,
     ) -> tuple[PythonWarning, ...]:
         """Build the layers of a stage from their own seeds, and the head if it is here: step 0.
 
@@ -78,10 +79,10 @@ class BlockWorker:
         """
         # set again: Ray runs calls on another thread, and OpenMP's setting is per thread
         torch.set_num_threads(self._threads)
-        self._stage, unpacked = stage, model.unpack()
+        self._stage, unpacked = stage, model.get().unpack()
         layers = build_layers(unpacked, stage.first, stage.last, stage.rule)
-        self._head = None if loss is None else Head(unpacked, loss.unpack(), stage.rule)
-        self._metrics = {} if metrics is None else metrics.unpack()
+        self._head = None if loss is None else Head(unpacked, loss.get().unpack(), stage.rule)
+        self._metrics = {} if metrics is None else metrics.get().unpack()
         for module in (*layers, *filter(None, [self._head])):
             module.to(self._device)
         self._blocks = GraphedBlock if cuda_graphs else Block
@@ -180,10 +181,12 @@ class BlockWorker:
         for module in self._modules:
             module.set_cuts(cuts)
 
-    def restore(self, step: int, states: Sequence[ModuleState], cuts: tuple[int, ...]) -> None:
+    def restore(
+        self, step: int, states: InCluster[list[ModuleState]], cuts: tuple[int, ...]
+    ) -> None:
         """Load what snapshot() returned; cut the learning rate at these steps."""
         self._go_back(cuts)
-        restore(self._modules, states)
+        restore(self._modules, states.get())
         self._step = step
 
     def save(self, folder: Folder) -> list[StateFile]:
@@ -246,11 +249,11 @@ class BlockWorker:
             self._leave()
 
     @ray.method(concurrency_group="control")
-    def hold(self, step: int, block: int, states: list[ModuleState]) -> None:
+    def hold(self, step: int, block: int, states: InCluster[list[ModuleState]]) -> None:
         """Keep another block's snapshot and its previous one in this node's memory."""
         held = self._held.setdefault(block, {})
         held.pop(step, None)
-        held[step] = states
+        held[step] = states.get()
         for older in list(held)[:-2]:
             del held[older]
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import ray
 import torch
 from ray.exceptions import RayError
 from torch import Tensor
@@ -29,6 +28,7 @@ from dfa_core.seeding import restored_once
 from workers.gpu import device_here
 from workers.groups.transport import Transport
 from workers.heads.measured_outputs import Measuring
+from workers.in_cluster import InCluster
 from workers.machine.python_warnings import PythonWarning
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
@@ -81,10 +81,10 @@ class Pipeline:
         self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
         self._placement, self._cuda_graphs = placement, cuda_graphs
-        self._model = ray.put(model)
+        self._model = InCluster.put(model)
         here = head if isinstance(head, Head) else None
-        self._loss_of_hosts = None if isinstance(head, Head) else ray.put(head)
-        self._metrics = None if metrics is None or here is not None else ray.put(metrics)
+        self._loss_of_hosts = None if isinstance(head, Head) else InCluster.put(head)
+        self._metrics = InCluster.put(metrics) if metrics and here is None else None
         profile = plan.profile
         self._rank0 = Rank0(
             here,
@@ -135,6 +135,8 @@ class Pipeline:
         gone: set[str] = set()
         if lost and self._placement is not None:
             self._workers.all, gone = self._placement.replace(lost)
+        if gone:
+            self._put_again()
         self._snapshots.settle()
         snapshot = self._snapshots.newest(lost, gone)
         try:
@@ -308,6 +310,12 @@ class Pipeline:
         self._workers.join()
         return step
 
+    def _put_again(self) -> None:
+        """Put what workers build from into memory anew, now that a node does not answer."""
+        self._model = self._model.again()
+        self._loss_of_hosts = self._loss_of_hosts and self._loss_of_hosts.again()
+        self._metrics = self._metrics and self._metrics.again()
+
     def _build(self, worker: int) -> Any:
         actor, stage = self._workers.all[worker - 1].actor, self._plan.stage(worker)
         for_head = [self._loss_of_hosts, self._metrics] if stage.hosts_head else [None, None]
@@ -316,7 +324,7 @@ class Pipeline:
     def _restore(self, snapshot: Snapshot) -> int:
         step, cuts, grid = snapshot.step, self._plan.rule.optimizer.cuts, self._plan.grid
         calls = [
-            w.actor.restore.remote(step, snapshot.blocks[grid.state_of(i) - 1], cuts)
+            w.actor.restore.remote(step, InCluster(snapshot.blocks[grid.state_of(i) - 1]), cuts)
             for i, w in enumerate(self._workers.all, start=1)
         ]
         self._go_back()

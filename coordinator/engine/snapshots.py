@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from dfa_core import Head
+from workers.in_cluster import InCluster
 from workers.placement import Worker
 from workers.snapshots import ModuleState, pack
 
@@ -82,7 +83,7 @@ class Snapshots:
             if holder == 0:
                 fetched[block] = self._fetch.submit(ray.get, states)
             elif holder is not None:
-                done.append(workers[holder - 1].actor.hold.remote(step, block, states))
+                done.append(workers[holder - 1].actor.hold.remote(step, block, InCluster(states)))
         self._coming = Snapshot(step, blocks, pack(here), list(workers), done, fetched)
         self.taken += 1
 
