@@ -12,9 +12,9 @@ from torch import nn
 
 import benchmarks
 from benchmarks.tanh_network import CLASSES, tanh_network
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.launch.ray_session import ray_for
 from coordinator.planning.workload import OneBatch
 from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec

@@ -192,7 +192,7 @@ class Client:
     ) -> Job:
         """Give a job another number of blocks, replicas and heads.
 
-        0 replicas, and no heads, leave these as they are. workers: instead of all three; the
+        What is not given stays as it is. workers: instead of all three; the
         service then chooses the fastest shape of so many.
         """
         request = pb.ScaleJobRequest(

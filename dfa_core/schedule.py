@@ -29,6 +29,7 @@ of theirs is still under way.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil, log2
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,19 @@ class Step:
 
 
 Action = Forward | Update | Step
+ACTIONS = 3  # a forward and an update take as long as three of the shortest, the forward
 
 
-def in_flight(blocks: int, microbatches: int, staleness: int = 0) -> int:
-    """Return how many microbatches may wait for their error at a block: at most K + 1.
+def in_flight(blocks: int, microbatches: int, staleness: int = 0, hop: float = 0.0) -> int:
+    """Return how many microbatches may wait for their error at a block.
 
-    K fill the pipeline, and one more hides the time that the error travels.
+    K fill the pipeline, and one more hides the time that messages travel. Where that takes longer,
+    more must wait: an error comes after K messages one after another, and a broadcast along a tree.
+
+    hop: the time of a message between two processes, in units of a block's shortest action.
     """
-    return min(microbatches * (staleness + 1), blocks + 1)
+    travelling = max(1, ceil((blocks + ceil(log2(blocks + 1))) * hop))
+    return min(microbatches * (staleness + 1), blocks + travelling)
 
 
 def head_of(microbatch: int, heads: int) -> int:
@@ -75,14 +81,21 @@ def head_of(microbatch: int, heads: int) -> int:
 
 
 def block_actions(
-    blocks: int, microbatches: int, first: int, last: int, staleness: int = 0
+    blocks: int,
+    microbatches: int,
+    first: int,
+    last: int,
+    staleness: int = 0,
+    waiting: int | None = None,
 ) -> Iterator[Action]:
     """Yield the actions of a block for steps first..last-1, in order; all blocks do the same.
 
     microbatches: of one step in one replica. With staleness s, the optimizer steps are those of
     first-s..last-1-s, without negative ones.
+    waiting: microbatches that may wait for their error; by default as in_flight() says.
     """
-    ahead, end = in_flight(blocks, microbatches, staleness), (last - first) * microbatches
+    ahead = waiting or in_flight(blocks, microbatches, staleness)
+    end = (last - first) * microbatches
     forwards = updates = 0
     next_step = first - staleness  # the next optimizer step
     while updates < end or next_step < last - staleness:

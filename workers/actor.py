@@ -22,7 +22,7 @@ from workers.heads import head_loop
 from workers.heads.measured_outputs import MeasuredOutputs, Measuring
 from workers.in_cluster import InCluster
 from workers.life.sign import Sign
-from workers.links import Outbox
+from workers.links import Inbox, Outbox
 from workers.machine.memory import peak_mb, reset_peak
 from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.memberships import Memberships, join_all
@@ -98,8 +98,10 @@ class BlockWorker:
         context = RankContext(host, self._device, lambda: self._aborted >= generation)
         self._groups = join_all(self._stage, rendezvous, context)
 
-    def train(self, generation: int, first: int, last: int) -> SegmentStats:
+    def train(self, generation: int, first: int, last: int, waiting: int) -> SegmentStats:
         """Train steps first..last-1; on any error leave the groups, so that no peer waits.
+
+        waiting: microbatches that may wait for their error at a block, the same for all workers.
 
         Raises GroupLeft for another generation, or when the state is not that of step `first`.
         """
@@ -110,7 +112,7 @@ class BlockWorker:
         try:
             steps = range(first, last)
             with restored_once():
-                self._train_segment(groups, steps)
+                self._train_segment(groups, steps, waiting)
         except BaseException:
             self._leave()
             raise
@@ -122,12 +124,23 @@ class BlockWorker:
             warned=self._take_warnings(),
         )
 
-    def _train_segment(self, groups: Memberships, steps: range) -> None:
+    def _train_segment(self, groups: Memberships, steps: range, waiting: int) -> None:
         head, stage, tracer = self._head, self._stage, self._tracer
         if stage.is_head and head is not None:
-            head_loop.train_segment(head, stage, groups, tracer, steps)
+            head_loop.train_segment(head, stage, groups, tracer, steps, waiting)
         else:
-            loop.train_segment(self._block, head, stage, groups, tracer, steps)
+            loop.train_segment(self._block, head, stage, groups, tracer, steps, waiting)
+
+    def pass_on(self, generation: int, times: int) -> None:
+        """Receive a microbatch's input and send on an output, so many times; compute nothing."""
+        stage, of_blocks = self._stage, self._joined(generation).of_blocks
+        sizes = [stage.samples] * times
+        inputs = Inbox(of_blocks, stage.block - 1, stage.arriving.message, sizes, slots=times)
+        outputs = Outbox(of_blocks, stage.next_rank)
+        for samples in sizes:
+            inputs.take()
+            outputs.send(stage.leaving.message.empty(samples))
+        outputs.finish()
 
     def evaluate(
         self,

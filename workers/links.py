@@ -14,6 +14,14 @@ from dfa_core import TensorSpec
 from workers.groups.group import Group, Transfer
 
 
+def under_way(blocks: int, waiting: int) -> int:
+    """Return how many messages may be under way from one rank to another: more on a slow link.
+
+    waiting: microbatches that may wait for their error at a block.
+    """
+    return max(3, waiting - blocks + 2)
+
+
 class Inbox:
     """Receives messages in order from one rank, or what rank 0 broadcasts (the global error)."""
 
@@ -22,13 +30,14 @@ class Inbox:
     ) -> None:
         """source: the sending rank; None: the broadcasts. sizes: samples of each message to come.
 
-        slots: messages that are under way, at most; gloo runs two broadcasts at once.
+        slots: messages that are under way, at most; of broadcasts no more than the group runs at
+            once.
         """
         self._group, self._source, self._spec = group, source, spec
         self._sizes = iter(sizes)
         self._new_tensor = group.receiving()
         self._posted: deque[Transfer] = deque()
-        for _ in range(slots):
+        for _ in range(slots if source is not None else min(slots, group.broadcasts)):
             self.release()
 
     def take(self) -> Tensor:

@@ -13,7 +13,6 @@ from dfa_core import (
     TensorSpec,
     Update,
     block_actions,
-    in_flight,
 )
 from dfa_core.signals import known_before_forward
 from workers.heads.head_copy import HeadCopy
@@ -34,26 +33,27 @@ def train_segment(
     groups: Memberships,
     tracer: Tracer,
     steps: range,
+    waiting: int,
 ) -> None:
     """Train these steps: everything that a block does between two events.
 
-    head: if this worker hosts it.
+    head: if this worker hosts it. waiting: microbatches that may wait for their error.
     """
     rule, microbatches, blocks = stage.rule, stage.microbatches, stage.grid.blocks
     messages, with_rank0 = len(steps) * microbatches, groups.of_blocks
-    waiting = in_flight(blocks, microbatches, rule.staleness)
     replicas = ReplicaSum(groups.copies) if groups.copies else None
 
     arriving, sizes = stage.arriving, [stage.samples] * messages
     inputs = Inbox(with_rank0, stage.block - 1, arriving.message, sizes, slots=waiting + 2)
-    hosted = HostedHead(HeadCopy(head, stage, groups, replicas, tracer, steps)) if head else None
+    copy = head and HeadCopy(head, stage, groups, replicas, tracer, steps, waiting)
+    hosted = HostedHead(copy) if copy else None
     outputs = hosted or _outputs(stage, groups, stage.heads_in_turn)
     error_format = rule.feedback.sent_as
     own = hosted if hosted and not known_before_forward(rule) else None
-    errors = own or _errors(stage, groups, error_format.message(stage.error), len(steps))
+    errors = own or _errors(stage, groups, error_format.message(stage.error), len(steps), waiting)
 
-    actions = block_actions(blocks, microbatches, steps.start, steps.stop, rule.staleness)
-    for action in actions:
+    first, last = steps.start, steps.stop
+    for action in block_actions(blocks, microbatches, first, last, rule.staleness, waiting):
         match action:
             case Forward(step, m):
                 x = arriving.unpack(inputs.take())
@@ -110,14 +110,14 @@ def _outputs(
 
 
 def _errors(
-    stage: StageContext, groups: Memberships, spec: TensorSpec, steps: int
+    stage: StageContext, groups: Memberships, spec: TensorSpec, steps: int, waiting: int
 ) -> InboxesInTurn:
     """Return where the errors come from: the coordinator, the last block, or heads in turn."""
     sources, turns = groups.errors, stage.heads_in_turn
     if not stage.errors_from_workers:
         sources, turns = (groups.of_blocks,), [0] * stage.microbatches
     boxes = [
-        Inbox(source, None, spec, [stage.samples] * (steps * turns.count(h)), slots=2)
+        Inbox(source, None, spec, [stage.samples] * (steps * turns.count(h)), slots=waiting)
         for h, source in enumerate(sources)
     ]
     return InboxesInTurn(boxes, turns)

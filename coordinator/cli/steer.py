@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coordinator.cli.connection import Form, JobId, print_done, print_job, with_client
+from dfa_core.errors import JobError
 
 if TYPE_CHECKING:
     from coordinator.client import Client
@@ -30,7 +31,8 @@ def scale(
     form: Form,
     job_id: JobId,
     blocks: Annotated[
-        int, typer.Option(help="Number of layer blocks, each in a worker.", min=0)
+        int,
+        typer.Option(help="Number of layer blocks, each in a worker; 0 changes nothing.", min=0),
     ] = 0,
     replicas: Annotated[
         int, typer.Option(help="Number of replicas of every block; 0 changes nothing.", min=0)
@@ -47,6 +49,8 @@ def scale(
     ] = 0,
 ) -> None:
     """Continue a job with another number of workers; its weights stay the same, bit for bit."""
+    if not (blocks or replicas or workers) and heads is None:
+        raise JobError("give --blocks, --replicas or --heads, or --workers instead")
     job = client.scale(job_id, blocks, replicas, heads, workers)
     print_job(job, form, f"watch it with: errorcast watch {job.id}")
 

@@ -9,6 +9,7 @@ from dfa_core import Head
 from dfa_core.microbatch import Share, batch_mean
 from dfa_core.signals import broadcast, known_before_forward, message
 from workers.heads.target_message import pack_target
+from workers.links import under_way
 
 OnStep = Callable[[int, float], None]
 
@@ -27,10 +28,11 @@ def train_segment(
     samples = rank0.prefetcher.samples
     sizes = [samples] * (len(steps) * rule.microbatches // replicas)
     all_links = [ReplicaLinks(group.blocks) for group in groups]
-    ahead = rank0.ahead(groups[0].blocks.world - 1, replicas)
+    ahead = rank0.ahead
 
     feed, taking = Feed(rank0, all_links, steps), cycle(all_links)
-    outputs = cycle([outputs_of(group, arriving, sizes, slots=3) for group in groups])
+    slots = under_way(groups[0].blocks.world - 1, rank0.waiting)
+    outputs = cycle([outputs_of(group, arriving, sizes, slots) for group in groups])
     for _ in range(ahead * replicas):
         feed.send_next()
     for step in steps:
@@ -49,7 +51,7 @@ def train_segment(
             inbox.release()
             losses.append((loss, fed.share))
             links.inputs.keep(at_most=ahead + 1)
-            links.errors.keep(at_most=2)
+            links.errors.keep(at_most=slots)
         head.apply_gradients(step)
         on_step(step, batch_mean(losses))
     for links in all_links:
@@ -67,7 +69,7 @@ def feed_segment(
     Raises GroupLeft when a worker is gone.
     """
     microbatches, replicas = rank0.rule.microbatches, len(groups)
-    ahead = rank0.ahead(groups[0].blocks.world - 1, replicas)
+    ahead = rank0.ahead
     all_links = [ReplicaLinks(group.blocks) for group in groups]
     heads = HeadLinks(groups, rank0.rule.microbatches, len(steps))
 

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordinator.engine.base import SkippedStep
+from coordinator.engine.blueprint import Blueprint
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation_loop import Parts, evaluate_segment, feed_evaluation
+from coordinator.engine.far_links import Hop, settled_waiting
 from coordinator.engine.loads import Loads
 from coordinator.engine.loop import OnStep, feed_segment, train_segment
 from coordinator.engine.plan import Forms, Plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.rank0 import Rank0
 from coordinator.engine.snapshots import Snapshot, Snapshots
 from coordinator.engine.waits import Waits
@@ -61,6 +63,7 @@ class Pipeline:
         waits: Waits | None = None,
         warn: Callable[[PythonWarning], None] = lambda _: None,
         metrics: PickledPayload | None = None,
+        far: Callable[[Hop], None] = lambda _: None,
     ) -> None:
         """Calls no worker before start().
 
@@ -72,19 +75,17 @@ class Pipeline:
         transport: how tensors travel.
         snapshot_steps: fewest steps between two snapshots in memory; 0 takes none.
         placement: replaces lost workers; without it they cannot be replaced.
-        cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
         waits: reports what the run waits for.
         warn: called with the Python warnings of the workers.
         metrics: what evaluations measure beside the loss, packed for the hosts of the head; without
             it they are measured here.
+        far: called where more microbatches have to wait, since messages travel for long.
         """
         self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
-        self._placement, self._cuda_graphs = placement, cuda_graphs
-        self._model = InCluster.put(model)
+        self._placement, self._far = placement, far
+        self._blueprint = Blueprint.put(model, head, metrics, cuda_graphs)
         here = head if isinstance(head, Head) else None
-        self._loss_of_hosts = None if isinstance(head, Head) else InCluster.put(head)
-        self._metrics = InCluster.put(metrics) if metrics and here is None else None
         profile = plan.profile
         self._rank0 = Rank0(
             here,
@@ -95,6 +96,7 @@ class Pipeline:
             profile.error,
             Tracer(),
             self._waits,
+            plan.least_waiting,
         )
         own = device_here() if transport == "nccl" else torch.device("cpu")
         device = here.device if here else own
@@ -136,7 +138,7 @@ class Pipeline:
         if lost and self._placement is not None:
             self._workers.all, gone = self._placement.replace(lost)
         if gone:
-            self._put_again()
+            self._blueprint = self._blueprint.again()
         self._snapshots.settle()
         snapshot = self._snapshots.newest(lost, gone)
         try:
@@ -157,10 +159,11 @@ class Pipeline:
     def train(self, first: int, last: int, on_step: OnStep) -> list[SkippedStep]:
         """Train steps first..last-1: one call a worker, and rank 0's own loop meanwhile."""
         groups, generation = self._workers.groups, self._workers.generation
+        waiting = self._rank0.waiting
         if self._snapshot_steps and self._snapshots.due(first, self._snapshot_steps):
             self._snapshots.take(self._workers.first_replica, self._here, generation, first)
         meter = Meter(self._workers.joined)
-        calls = [w.actor.train.remote(generation, first, last) for w in self._workers.all]
+        calls = [w.actor.train.remote(generation, first, last, waiting) for w in self._workers.all]
         with self._workers.watching(calls), restored_once():
             if self._rank0.head is None:
                 feed_segment(self._rank0, groups, range(first, last), on_step)
@@ -194,7 +197,7 @@ class Pipeline:
 
         Raises JobError as outputs() does.
         """
-        if self._metrics is None:
+        if self._blueprint.metrics is None:
             yield from reports_of(self.outputs(data, at_once), self.loss, metrics, seed)
             return
         parts, forms = self._parts(data, at_once)
@@ -298,7 +301,11 @@ class Pipeline:
     def _assemble(self, snapshot: Snapshot | None, checkpoint: Checkpoint | None) -> int:
         missing = sorted(set(range(1, len(self._workers.all) + 1)) - self._built)
         with self._waits.on("the workers", "to build their layers"):
-            warned = self._workers.all_of([self._build(worker) for worker in missing], missing)
+            calls = [
+                self._blueprint.build(self._workers.all[n - 1], self._plan.stage(n))
+                for n in missing
+            ]
+            warned = self._workers.all_of(calls, missing)
         self._pass_on(warned)
         self._built.update(missing)
         if snapshot is not None and (checkpoint is None or snapshot.step >= checkpoint.step):
@@ -308,18 +315,9 @@ class Pipeline:
         else:
             step = 0  # nothing was trained yet
         self._workers.join()
+        waiting = settled_waiting(self._workers, self._plan, self._far)
+        self._rank0 = replace(self._rank0, waiting=waiting)
         return step
-
-    def _put_again(self) -> None:
-        """Put what workers build from into memory anew, now that a node does not answer."""
-        self._model = self._model.again()
-        self._loss_of_hosts = self._loss_of_hosts and self._loss_of_hosts.again()
-        self._metrics = self._metrics and self._metrics.again()
-
-    def _build(self, worker: int) -> Any:
-        actor, stage = self._workers.all[worker - 1].actor, self._plan.stage(worker)
-        for_head = [self._loss_of_hosts, self._metrics] if stage.hosts_head else [None, None]
-        return actor.build.remote(self._model, stage, self._cuda_graphs, *for_head)
 
     def _restore(self, snapshot: Snapshot) -> int:
         step, cuts, grid = snapshot.step, self._plan.rule.optimizer.cuts, self._plan.grid

@@ -13,6 +13,7 @@ from dfa_core import (
     Model,
     ModelProfile,
     TensorSpec,
+    in_flight,
     partition,
     profile,
     split,
@@ -21,6 +22,8 @@ from dfa_core.balance.trial import Trial
 from dfa_core.loss import Loss
 from workers.grid import Grid, HeadPlace
 from workers.stage import StageContext
+
+UNBOUNDED = 1_000_000  # microbatches, where nothing is known of the memory
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Plan:
     evaluated: for each form of a sample that is evaluated, the forms of what flows then.
     head: where the head and the loss are computed. heads: the workers of each replica that host a
         copy of the head and nothing else, if it is there.
+    most_waiting: microbatches that may wait for their error at a block, as memory allows.
     """
 
     profile: ModelProfile
@@ -50,6 +54,17 @@ class Plan:
     evaluated: Mapping[TensorSpec, Forms] = field(default_factory=dict)
     head: HeadPlace = "coordinator"
     heads: int = 0
+    most_waiting: int = UNBOUNDED
+
+    @property
+    def microbatches(self) -> int:
+        """Return the microbatches of a step in each replica."""
+        return self.rule.microbatches // self.replicas
+
+    @property
+    def least_waiting(self) -> int:
+        """Return how many microbatches wait for their error where messages take little time."""
+        return in_flight(len(self.ranges), self.microbatches, self.rule.staleness)
 
     @property
     def grid(self) -> Grid:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from coordinator.engine.prefetcher import Prefetcher
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
-from dfa_core import ActivationSpec, Head, LearningRule, TensorSpec, in_flight
+from dfa_core import ActivationSpec, Head, LearningRule, TensorSpec
 from dfa_core.loss import WeightedLoss
 from dfa_core.microbatch import Microbatch
 from dfa_core.signals import known_before_forward, message, of_target
@@ -26,6 +26,7 @@ class Rank0:
     arriving: what the last block sends: activations, or the head's output.
     error: the global error, before it is encoded.
     waits: reports when data are slow.
+    waiting: microbatches that may wait for their error at a block.
     """
 
     head: Head | None
@@ -36,10 +37,12 @@ class Rank0:
     error: TensorSpec
     tracer: Tracer
     waits: Waits
+    waiting: int
 
-    def ahead(self, blocks: int, replicas: int) -> int:
+    @property
+    def ahead(self) -> int:
         """Return how many microbatches to send ahead: as many as block 1 has receives posted."""
-        return in_flight(blocks, self.rule.microbatches // replicas, self.rule.staleness) + 2
+        return self.waiting + 2
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordinator.engine.base import SkippedStep
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.loop import OnStep
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.waits import Waits
 from coordinator.runs.checkpoint import Checkpoint
 from dfa_core import Block, Reference

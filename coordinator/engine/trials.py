@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from coordinator.engine.broadcasting import compares_all_pairs
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import samples_at_once
-from coordinator.engine.prefetcher import Prefetcher
 from dfa_core import JobError
 from dfa_core.activations import described
 from dfa_core.balance.trial import Trial

@@ -14,7 +14,15 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from coordinator.engine.rank0 import ReplicaGroups
 from dfa_core import JobError, TrainingFailed
 from workers.grid import Grid
-from workers.groups.group import Group, GroupLeft, head_store, listen, open_store, replica_store
+from workers.groups.group import (
+    LOOPBACK,
+    Group,
+    GroupLeft,
+    head_store,
+    listen,
+    open_store,
+    replica_store,
+)
 from workers.groups.nccl_group import ring
 from workers.groups.transport import RankContext, Rendezvous, Transport, join
 from workers.life.monitor import Monitor
@@ -74,6 +82,11 @@ class WorkerGroup:
     def joined(self) -> list[Group]:
         """Return all groups that rank 0 is in."""
         return list(self._open)
+
+    @property
+    def far(self) -> bool:
+        """Return whether messages travel between nodes, and rank 0 sees how long they take."""
+        return self._transport == "gloo" and rendezvous_host(self.all) != LOOPBACK
 
     @property
     def first_replica(self) -> list[Worker]:

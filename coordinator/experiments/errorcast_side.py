@@ -9,11 +9,11 @@ from typing import Any, cast
 import ray
 import torch
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import evaluate
 from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.settings import ResourceSettings
 from dfa_core import Head, JobError, TrainingFailed, partition
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import evaluate
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.experiments.errorcast_side import ErrorcastSide, StopCriterion
 from coordinator.job.resolve import Job

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import evaluate, samples_at_once
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.job.places import in_folder
 from coordinator.job.resolve import Job, resolve_spec

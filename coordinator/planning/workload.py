@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from coordinator.engine.prefetcher import Prefetcher
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.job.resolve import Job
 from dfa_core import JobError, LearningRule, Model, profile, split
 from dfa_core.loss import Loss

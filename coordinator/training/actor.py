@@ -15,9 +15,9 @@ from errorcast.v1.job_pb2 import JobSpec
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coordinator.engine.base import Engine
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import check_parts
 from coordinator.engine.pipeline import Pipeline
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
 from coordinator.engine.waits import Waits
@@ -31,6 +31,7 @@ from coordinator.training.events import (
     Event,
     Failed,
     Finished,
+    LinksAreSlow,
     PlanMade,
     Progress,
     Waiting,
@@ -248,6 +249,7 @@ class TrainingWork:
             waits=waits,
             warn=self._warnings.note,
             metrics=None if plan.head == "coordinator" else packed_metrics(job, folders),
+            far=lambda hop: self._emit(LinksAreSlow(hop.message)),
         )
 
     @property

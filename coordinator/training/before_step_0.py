@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import ray
 
+from coordinator.engine.data.parallel_source import ParallelSource
 from coordinator.engine.head_place import with_head_placed
-from coordinator.engine.memory import check_memory, room_of_nodes
-from coordinator.engine.parallel_source import ParallelSource
+from coordinator.engine.memory import check_memory, most_waiting, room_of_nodes
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.trials import DataTrials
 from coordinator.job.resolve import Job
@@ -74,5 +75,6 @@ def plan_for(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence
         plan, resources.head, grid.heads, workers, node, resources.coordinator_gpus
     )
     plan = plan.on(speeds(workers, grid))
-    check_memory(plan, workers, room_of_nodes())
-    return plan
+    room = room_of_nodes()
+    check_memory(plan, workers, room)
+    return replace(plan, most_waiting=most_waiting(plan, workers, room))

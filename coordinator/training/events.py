@@ -193,7 +193,14 @@ class Progress:
     processes: Sequence[Mapping[str, Any]]
 
 
-Notice: TypeAlias = Warned | Waiting | FaultSeen | Recovered | RolledBack | RateCut
+@dataclass(frozen=True)
+class LinksAreSlow:
+    """Messages between the nodes take so long that more microbatches have to wait."""
+
+    message: str
+
+
+Notice: TypeAlias = Warned | LinksAreSlow | Waiting | FaultSeen | Recovered | RolledBack | RateCut
 Event: TypeAlias = (
     PlanMade
     | WorkersStarted

@@ -12,8 +12,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
-from dfa_core import Forward, Step, Update, block_actions
-from dfa_core.schedule import head_of
+from dfa_core import Forward, Step, Update, block_actions, in_flight
+from dfa_core.schedule import ACTIONS, head_of
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import Costs, LayerCost, total
 from dfa_speedup.simulation.events import TimedAction, run
@@ -38,7 +38,7 @@ class _Errorcast:
 
     blocks: the cost of each. microbatches: of each replica.
     hop, cast: seconds of a microbatch's activations between workers, and of its error to all
-        blocks.
+        blocks. waiting: microbatches that may wait for their error at a block.
     tails: seconds between a block's last update and its optimizer step, for sums over the replicas.
     head_tail: the same of a head's last microbatch, for the sum over its copies.
     """
@@ -49,6 +49,7 @@ class _Errorcast:
     microbatches: int
     hop: float
     cast: float
+    waiting: int
     tails: Sequence[float]
     head_tail: float
 
@@ -68,7 +69,7 @@ class _Errorcast:
         """Yield the actions of block k of replica r."""
         cost, m, shape = self.blocks[k], self.microbatches, self.shape
         hosts = shape.head == "block" and k == shape.blocks - 1
-        for action in block_actions(shape.blocks, m, 0, steps, staleness):
+        for action in block_actions(shape.blocks, m, 0, steps, staleness, self.waiting):
             match action:
                 case Forward(step, i):
                     needs = ((("F", r, k - 1, step, i), self.hop),) if k else ()
@@ -151,7 +152,10 @@ def errorcast_step(
     hop = link.seconds(samples * sizes.between)
     receivers = shape.blocks - (shape.head == "block")
     cast = ceil(log2(receivers + 1)) * link.seconds(samples * sizes.error)
-    simulated = _Errorcast(shape, blocks, head, m, hop, cast, tails, head_sum)
+    work = total(blocks)
+    action = (work.forward + work.update) / shape.blocks / ACTIONS
+    waiting = in_flight(shape.blocks, m, staleness, hop / max(action, 1e-9))
+    simulated = _Errorcast(shape, blocks, head, m, hop, cast, waiting, tails, head_sum)
     full = 2 + staleness  # steps until the pipeline is full
     steps = full + 2 * (staleness + 1)
     at = run(simulated.workers(steps + 1, staleness))

@@ -91,6 +91,21 @@ def test_no_deadlock_with_any_order_of_execution(
     assert not any(errors.values())
 
 
+@given(sizes, st.integers(1, 3), stale, st.integers(1, 40))
+def test_more_may_wait_and_the_weights_of_each_forward_are_the_same(
+    size: tuple[int, int], steps: int, staleness: int, waiting: int
+) -> None:
+    def steps_before(ahead: int | None) -> dict[tuple[int, int], int]:
+        taken, found = 0, {}
+        for action in block_actions(*size, 0, steps, staleness, ahead):
+            taken += isinstance(action, Step)
+            if isinstance(action, Forward):
+                found[action.step, action.microbatch] = taken
+        return found
+
+    assert steps_before(min(waiting, size[1] * (staleness + 1))) == steps_before(None)
+
+
 @given(st.integers(1, 10), st.integers(0, 8), stale)
 def test_no_block_waits_once_the_pipeline_is_full(blocks: int, more: int, staleness: int) -> None:
     """With u = f and M (s + 1) >= K + 1, a step costs M (f + u) (DESIGN, the step)."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import check_parts
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
 from coordinator.job.resolve import Job, resolve

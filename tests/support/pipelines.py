@@ -8,9 +8,9 @@ import torch
 from support.networks import NETWORKS, SAMPLES, Noise
 from torch import nn
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.user_code import own_folders
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from coordinator.runs.state import RunState

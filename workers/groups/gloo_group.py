@@ -18,13 +18,23 @@ from torch._C._distributed_c10d import (
 )
 
 from workers.groups.connections import Connections, listening
-from workers.groups.group import JOIN, UNBOUNDED, GroupLeft, Left, NewTensor, await_all, first_line
+from workers.groups.group import (
+    JOIN,
+    LOOPBACK,
+    UNBOUNDED,
+    GroupLeft,
+    Left,
+    NewTensor,
+    await_all,
+    first_line,
+)
 from workers.groups.in_order import InOrder
 from workers.groups.ordered_sum import Ended, add_in_order
 from workers.groups.staging import Copied, Staging
 
 _CPU = torch.device("cpu")
 _SLICE = timedelta(seconds=0.5)
+_NEAR, _FAR = 2, 16  # broadcasts at once, on one node and between nodes
 _END_S = 10.0  # in which gloo ends a group
 
 Posted: TypeAlias = "Future[Any]"  # gloo's work, once the operation is posted
@@ -53,6 +63,8 @@ class GlooGroup:
         self.rank, self.world = rank, world
         self.bytes_sent = 0
         self.wait_s = 0.0
+        # each keeps a thread of gloo's, and takes a round trip
+        self.broadcasts = _NEAR if host == LOOPBACK else _FAR
         self._waiting = self._copying = False
         self._staging = Staging(device)
         self._links = InOrder("links")
@@ -64,6 +76,7 @@ class GlooGroup:
         self._aborted = False
         gloo: Any = ProcessGroupGloo
         options = gloo._Options()
+        options._threads = self.broadcasts
         options._timeout = JOIN  # to connect; the others are here by then
         before = listening()
         options._devices = [gloo.create_device(hostname=host)]

@@ -48,6 +48,7 @@ class Group(Protocol):
     world: int
     bytes_sent: int
     wait_s: float
+    broadcasts: int  # that run at once
 
     @property
     def waits(self) -> bool:

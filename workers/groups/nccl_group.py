@@ -57,6 +57,7 @@ class NcclGroup:
         self.rank, self.world = rank, world
         self.bytes_sent = 0
         self.wait_s = 0.0
+        self.broadcasts = 2
         self.waits = False
         self._device, self._store, self._make = device, store, make
         self._links: dict[RankPair, Backend] = {}

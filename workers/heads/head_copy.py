@@ -6,7 +6,7 @@ from torch import Tensor
 from dfa_core import Head
 from dfa_core.signals import broadcast, known_before_forward, message
 from workers.heads.target_message import LOSS, target_message, unpack_target
-from workers.links import Inbox, Outbox
+from workers.links import Inbox, Outbox, under_way
 from workers.memberships import Memberships
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
@@ -27,15 +27,20 @@ class HeadCopy:
         copies: ReplicaSum | None,
         tracer: Tracer,
         steps: range,
+        waiting: int,
     ) -> None:
-        """copies: sums the gradients over all copies of the head; None where there is only one."""
+        """copies: sums the gradients over all copies of the head; None where there is only one.
+
+        waiting: microbatches that may wait at a block for their error.
+        """
         self._head, self._stage, self._copies, self._tracer = head, stage, copies, tracer
         own = [m for m, h in enumerate(stage.heads_in_turn) if h == stage.head_number]
         self._last, self.messages = own[-1], len(steps) * len(own)
         self._numbers = iter((step, m) for step in steps for m in own)
         spec, sizes = target_message(stage.target), [stage.samples] * self.messages
         rank0 = groups.of_head
-        self._targets = Inbox(rank0, 0, spec, sizes, slots=3)
+        slots = under_way(stage.grid.blocks, waiting)
+        self._targets = Inbox(rank0, 0, spec, sizes, slots)
         self._losses = Outbox(rank0, to=0)
         sends = groups.errors if stage.errors_from_workers else ()
         self._errors = [Outbox(group, to=None) for group in sends]

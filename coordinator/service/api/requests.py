@@ -54,12 +54,14 @@ def wanted_shape(request: pb.ScaleJobRequest, coming: JobSpec, limits: Limits) -
         raise ServiceError(BAD_REQUEST, f"workers: {request.workers} is above {limits.blocks}")
     if request.workers:
         return JobSpec()
+    if not (request.blocks or request.replicas or request.HasField("heads")):
+        raise ServiceError(BAD_REQUEST, "blocks: give blocks, replicas, heads or workers")
     heads = request.heads if request.HasField("heads") else coming.heads
-    replicas = request.replicas or replicas_of(coming)
-    shape = JobSpec(blocks=request.blocks, replicas=replicas, heads=heads)
+    blocks, replicas = request.blocks or coming.blocks, request.replicas or replicas_of(coming)
+    shape = JobSpec(blocks=blocks, replicas=replicas, heads=heads)
     if heads:
         shape.resources.head = HEAD_PLACE_AUTO  # it has workers of its own
-    if not (shape.blocks and workers_of(shape) <= limits.blocks):
+    if workers_of(shape) > limits.blocks:
         words = " and heads" if heads else ""
         raise ServiceError(
             BAD_REQUEST,

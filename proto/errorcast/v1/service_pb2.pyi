@@ -339,9 +339,7 @@ class ScaleJobRequest(_message.Message):
     job_id: _builtins.str
     """A job's id, or "latest"."""
     blocks: _builtins.int
-    """Number of layer blocks, at least 1 and at most the number of the model's layers; 0 only with
-    `workers`.
-    """
+    """Number of layer blocks, at most the number of the model's layers; 0 does not change it."""
     replicas: _builtins.int
     """Number of copies of every block; 0 does not change it."""
     heads: _builtins.int

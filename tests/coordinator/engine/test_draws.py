@@ -12,7 +12,7 @@ from support.runs import losses, weights
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from coordinator.engine.prefetcher import Prefetcher
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.inspection.saved_run import open_run
 from coordinator.job.resolve import resolve
 from dfa_core import Head, LearningRule, Model

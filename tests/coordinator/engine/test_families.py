@@ -10,9 +10,9 @@ import torch
 from support.pipelines import assert_same_state
 from torch import Tensor
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import make_plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.resolve import resolve
 from coordinator.runs.checkpoint import write_checkpoint
 from coordinator.runs.state import RunState

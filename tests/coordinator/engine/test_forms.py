@@ -10,9 +10,9 @@ from support.pipelines import LOSS, train
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import make_plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.user_code import own_folders
 from dfa_core import Head, JobError, Model, Reference, TensorSpec
 from dfa_core.balance.trial import Trial

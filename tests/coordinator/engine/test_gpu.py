@@ -12,10 +12,10 @@ from support.networks import NETWORKS, Noise, dense, rule
 from support.pipelines import CUTS, LOSS, train
 from torch import nn
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.memory import needs_of
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan, make_plan
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.job.user_code import own_folders
 from coordinator.launch.ray_session import ray_for
 from dfa_core import Head, LearningRule, Model, Reference

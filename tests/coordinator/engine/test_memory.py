@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.engine.memory import check_memory, needs_of
+from coordinator.engine.memory import check_memory, most_waiting, needs_of
 from coordinator.engine.plan import Plan, make_plan
 from dfa_core import JobError, LearningRule, Model, OptimizerSpec
 from dfa_core.optimizer import state_per_weight
@@ -64,6 +64,17 @@ def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
         JobError, match="block 1 of replica 2 most: .* for activations; .* are available"
     ):
         check_memory(made, there, {"two": 1.0})
+
+
+def test_more_may_wait_where_there_is_memory() -> None:
+    made = plan(microbatches=8)
+    there = [Worker(None, 1, node) for node in ("one", "two")]
+    first, second = needs_of(made)
+    each = first.activations / made.least_waiting
+    room = {"one": first.bytes + 2.5 * each, "two": 1e12}
+    assert made.least_waiting == 3
+    assert most_waiting(made, there, room) == 5
+    assert most_waiting(made, there, {"two": second.bytes}) == 3  # of one node nothing is known
 
 
 def test_what_shares_a_gpu_must_fit_on_it_together() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from support.tasks import noisy_task
 
+from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.loop import OnStep
-from coordinator.engine.prefetcher import Prefetcher
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.worker_group import PipelineBroken
 from coordinator.job.resolve import resolve

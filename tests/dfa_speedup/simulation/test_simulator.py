@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfa_core import in_flight
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, mean_costs
 from dfa_speedup.simulation.events import TimedAction, run
@@ -32,6 +33,14 @@ def test_errorcast_has_no_bubble_from_k_plus_1_microbatches_on(size: tuple[int, 
         assert step == pytest.approx(2 * m)
     else:
         assert step >= 2 * m
+
+
+@given(st.integers(1, 5), st.integers(1, 12))
+def test_enough_microbatches_hide_slow_links(blocks: int, latency: int) -> None:
+    m = in_flight(blocks, 1000, 0, 1.5 * latency)  # a message takes `latency` forwards
+    far = Link(latency, float("inf"))
+    step = errorcast_step(Shape(blocks), [UNIT] * blocks, ZERO, 1, m, NOTHING, far)
+    assert step == pytest.approx(2 * m)
 
 
 @given(st.integers(2, 6), st.integers(0, 3))

@@ -50,6 +50,8 @@ def test_a_scale_that_cannot_be_is_refused(client: Client) -> None:
         client.scale(job.id, blocks=1, workers=2)
     assert client.scale(job.id, blocks=2, replicas=4).spec.replicas == 4
     assert client.scale(job.id, blocks=3).spec.replicas == 4  # as they are
+    with pytest.raises(ServiceRefused, match="BAD_REQUEST: blocks: give blocks, replicas"):
+        client.scale(job.id)
     with pytest.raises(
         ServiceRefused, match="BAD_JOB: blocks: 4 is not between 1 and the model's 3"
     ):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from coordinator.engine.parallel_source import ParallelSource
+from coordinator.engine.data.parallel_source import ParallelSource
 from coordinator.job.user_code import own_folders
 from dfa_core import JobError
 from dfa_tasks import BatchSource

@@ -1,0 +1,1 @@
+"""The training data on their way to the blocks: read ahead, cut into microbatches."""
