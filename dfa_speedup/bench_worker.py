@@ -30,6 +30,7 @@ from workers.groups.group import LOOPBACK, UNBOUNDED, open_store
 from workers.groups.transport import Rendezvous
 from workers.life.sign import Sign, of_thread
 from workers.machine.memory import peak_mb, reset_peak
+from workers.machine.network import interface_with
 from workers.payload import PickledPayload
 from workers.trace import Span
 
@@ -73,8 +74,10 @@ class BenchWorker(BlockWorker):
         self._trainers: dict[Configuration, Trainer] = {}
         self._rank, self._world = rank, rendezvous.world
         if rendezvous.world > 1:
-            if rendezvous.host == LOOPBACK:
-                os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+            near = rendezvous.host == LOOPBACK
+            own = interface_with(LOOPBACK if near else ray.util.get_node_ip_address())
+            if own is not None:  # gloo itself takes what this machine's name resolves to
+                os.environ["GLOO_SOCKET_IFNAME"] = own
             dist.init_process_group(
                 "gloo",
                 store=open_store(rendezvous.host, rendezvous.port, rendezvous.world, None),
