@@ -12,6 +12,7 @@ import torch
 
 from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
 from dfa_core.graphed_block import GraphedBlock
+from dfa_core.recomputing_block import RecomputingBlock
 from dfa_core.scoring import Metrics, PartReport
 from dfa_core.seeding import restored_once
 from workers import loop
@@ -29,12 +30,18 @@ from workers.memberships import Memberships, join_all
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.snapshots import ModuleState, pack, restore
-from workers.stage import StageContext
+from workers.stage import BlockKind, StageContext
 from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15  # of the matrices; of the products
+
+_BLOCKS: dict[BlockKind, type[Block]] = {
+    "plain": Block,
+    "graphed": GraphedBlock,
+    "recomputing": RecomputingBlock,
+}
 
 
 class BlockWorker:
@@ -64,7 +71,6 @@ class BlockWorker:
         self,
         model: InCluster[PickledPayload],
         stage: StageContext,
-        cuda_graphs: bool = False,
         loss: InCluster[PickledPayload] | None = None,
         metrics: InCluster[PickledPayload] | None = None,
     ) -> tuple[PythonWarning, ...]:
@@ -73,7 +79,6 @@ class BlockWorker:
         model: the packed dfa_core.Model.
         loss, metrics: for a worker that hosts the head, the packed WeightedLoss, and what else
             evaluations measure there.
-        cuda_graphs: the block, which is on a GPU, replays what it computes.
 
         Returns the Python warnings since the last call that returned them, as evaluate() does.
         """
@@ -85,7 +90,7 @@ class BlockWorker:
         self._metrics = {} if metrics is None else metrics.get().unpack()
         for module in (*layers, *filter(None, [self._head])):
             module.to(self._device)
-        self._blocks = GraphedBlock if cuda_graphs else Block
+        self._blocks = _BLOCKS[stage.kind]
         self._block, self._step = self._blocks(layers), 0
         return self._take_warnings()
 

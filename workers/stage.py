@@ -1,11 +1,14 @@
 """What one worker hosts, and its place in the pipeline."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dfa_core import ActivationSpec, LearningRule, TensorSpec
 from dfa_core.schedule import head_of
 from dfa_core.signals import known_before_forward
 from workers.grid import Grid, HeadPlace
+
+BlockKind = Literal["plain", "graphed", "recomputing"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class StageContext:
     error: the global error, before it is encoded.
     target: of a sample. output: of the head, for a sample.
     head: where it is.
+    kind: how blocks compute.
     """
 
     first: int
@@ -35,6 +39,7 @@ class StageContext:
     target: TensorSpec
     output: TensorSpec
     head: HeadPlace
+    kind: BlockKind = "plain"
 
     @property
     def block(self) -> int:

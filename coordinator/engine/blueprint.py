@@ -16,13 +16,11 @@ class Blueprint:
 
     loss, metrics: for the workers that host the head, if any do; metrics: None where they can
         measure none.
-    cuda_graphs: whether blocks replay what they compute (dfa_core/graphed_block.py).
     """
 
     model: InCluster[PickledPayload]
     loss: InCluster[PickledPayload] | None
     metrics: InCluster[PickledPayload] | None
-    cuda_graphs: bool
 
     @classmethod
     def put(
@@ -30,13 +28,12 @@ class Blueprint:
         model: PickledPayload,
         head: Head | PickledPayload,
         metrics: PickledPayload | None,
-        cuda_graphs: bool,
     ) -> "Blueprint":
         """Put all into memory. head: itself where rank 0 computes it; otherwise the packed loss."""
         if isinstance(head, Head):
-            return cls(InCluster.put(model), None, None, cuda_graphs)
+            return cls(InCluster.put(model), None, None)
         told = None if metrics is None else InCluster.put(metrics)
-        return cls(InCluster.put(model), InCluster.put(head), told, cuda_graphs)
+        return cls(InCluster.put(model), InCluster.put(head), told)
 
     def again(self) -> "Blueprint":
         """Put all into memory anew, now that a node does not answer."""
@@ -47,4 +44,4 @@ class Blueprint:
     def build(self, worker: Worker, stage: StageContext) -> Any:
         """Let a worker build its stage; return the call."""
         for_head = [self.loss, self.metrics] if stage.hosts_head else [None, None]
-        return worker.actor.build.remote(self.model, stage, self.cuda_graphs, *for_head)
+        return worker.actor.build.remote(self.model, stage, *for_head)

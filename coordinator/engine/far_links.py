@@ -52,13 +52,20 @@ def settled_waiting(workers: WorkerGroup, plan: Plan, far: Callable[[Hop], None]
 def _measured(workers: WorkerGroup, plan: Plan) -> Hop:
     """Send messages of a microbatch around the first replica, while nobody computes."""
     seconds = _trip_s(workers, plan) / (plan.grid.blocks + 1)
-    action = sum(layer.seconds for layer in plan.profile.layers) / plan.grid.blocks / ACTIONS
+    of_block = sum(layer.seconds for layer in plan.profile.layers) / plan.grid.blocks
+    action = of_block * plan.samples / plan.profile.samples / ACTIONS
     hop = seconds / max(action, 1e-9)
     wanted = in_flight(plan.grid.blocks, plan.microbatches, plan.rule.staleness, hop)
     waiting = min(wanted, max(plan.most_waiting, plan.least_waiting))
-    between, samples = plan.profile.between, plan.samples
-    each = max(sum(spec.bytes for spec in between[a : b + 1]) for a, b in plan.ranges)
-    return Hop(seconds, waiting, waiting * samples * each / 1e6)
+    return Hop(seconds, waiting, _memory_mb(plan, waiting))
+
+
+def _memory_mb(plan: Plan, waiting: int) -> float:
+    """Return the activations that wait in the largest block, MB."""
+    kept = plan.profile.between
+    alone = plan.kind == "recomputing"  # the input
+    of_blocks = [kept[a : a + 1 if alone else b + 1] for a, b in plan.ranges]
+    return waiting * plan.samples * max(sum(s.bytes for s in specs) for specs in of_blocks) / 1e6
 
 
 def _trip_s(workers: WorkerGroup, plan: Plan) -> float:

@@ -20,7 +20,8 @@ from workers.placement import Worker
 def needs_of(plan: Plan) -> list[MemoryNeed]:
     """Return what each block of a plan needs at least, and then each head of its own."""
     profile, in_block, m = plan.profile, plan.head == "block", plan.microbatches
-    needs = memory_needs(profile, plan.ranges, plan.rule, plan.samples, m, in_block)
+    again = plan.kind == "recomputing"
+    needs = memory_needs(profile, plan.ranges, plan.rule, plan.samples, m, in_block, again)
     return [*needs, *[head_need(profile, plan.rule, plan.samples)] * plan.heads]
 
 

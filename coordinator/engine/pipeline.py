@@ -59,7 +59,6 @@ class Pipeline:
         transport: Transport = "gloo",
         snapshot_steps: int = 0,
         placement: Placement | None = None,
-        cuda_graphs: bool = False,
         waits: Waits | None = None,
         warn: Callable[[PythonWarning], None] = lambda _: None,
         metrics: PickledPayload | None = None,
@@ -84,7 +83,7 @@ class Pipeline:
         self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
         self._placement, self._far = placement, far
-        self._blueprint = Blueprint.put(model, head, metrics, cuda_graphs)
+        self._blueprint = Blueprint.put(model, head, metrics)
         here = head if isinstance(head, Head) else None
         profile = plan.profile
         self._rank0 = Rank0(

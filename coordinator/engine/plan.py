@@ -21,7 +21,7 @@ from dfa_core import (
 from dfa_core.balance.trial import Trial
 from dfa_core.loss import Loss
 from workers.grid import Grid, HeadPlace
-from workers.stage import StageContext
+from workers.stage import BlockKind, StageContext
 
 UNBOUNDED = 1_000_000  # microbatches, where nothing is known of the memory
 
@@ -44,6 +44,7 @@ class Plan:
     head: where the head and the loss are computed. heads: the workers of each replica that host a
         copy of the head and nothing else, if it is there.
     most_waiting: microbatches that may wait for their error at a block, as memory allows.
+    kind: how blocks compute.
     """
 
     profile: ModelProfile
@@ -55,6 +56,7 @@ class Plan:
     head: HeadPlace = "coordinator"
     heads: int = 0
     most_waiting: int = UNBOUNDED
+    kind: BlockKind = "plain"
 
     @property
     def microbatches(self) -> int:
@@ -100,6 +102,7 @@ class Plan:
             target=self.profile.target,
             output=self.profile.output,
             head=self.head,
+            kind=self.kind,
         )
 
     def ends(self, worker: int, forms: Forms) -> tuple[ActivationSpec, ActivationSpec, TensorSpec]:

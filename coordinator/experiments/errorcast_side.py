@@ -117,7 +117,8 @@ class Rank0:
             workload, m = self._workload, microbatches
             rule = replace(workload.rule, microbatches=m)
             ranges = tuple(partition(workload.costs, len(workers) - self._heads))
-            plan = Plan(workload.profile, ranges, workload.batch_size // m, rule)
+            samples, kind = workload.batch_size // m, self._resources.kind
+            plan = Plan(workload.profile, ranges, samples, rule, kind=kind)
             node = ray.get_runtime_context().get_node_id()
             plan = with_head_placed(plan, self._resources.head, self._heads, workers, node, 0.0)
             prefetcher = cast(Prefetcher, workload.batches(m))

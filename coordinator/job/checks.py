@@ -21,6 +21,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_heads(settings)
     _check_delayed(settings)
     _check_graphs(settings)
+    _check_recompute(settings)
 
 
 def _check_ranges(settings: JobSettings) -> None:
@@ -115,6 +116,21 @@ def _check_graphs(settings: JobSettings) -> None:
         raise JobError(
             "resources.cuda_graphs: delayed mode computes with other weights at each step, which a "
             "captured graph cannot do; set cuda_graphs to false, or staleness to 0"
+        )
+
+
+def _check_recompute(settings: JobSettings) -> None:
+    if not settings.resources.recompute:
+        return
+    if settings.staleness:
+        raise JobError(
+            "resources.recompute: in delayed mode the weights change before a forward is computed "
+            "again; set recompute to false, or staleness to 0"
+        )
+    if settings.resources.cuda_graphs:
+        raise JobError(
+            "resources.recompute: a captured graph keeps what it computed; set recompute or "
+            "cuda_graphs to false"
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # types only: a client reads settings without torch or Ray
     from workers.grid import AskedPlace
     from workers.groups.transport import Transport
     from workers.placement import Strategy
+    from workers.stage import BlockKind
 
 NonFinite = Literal["stop", "skip", "roll_back"]
 
@@ -91,6 +92,7 @@ class ResourceSettings:
     head: which process computes head and loss where no worker is for it alone; auto chooses the
         faster one.
     data_workers: processes that read the batches; 0 reads them in a thread of the coordinator.
+    recompute: blocks keep the inputs alone of what waits, and compute its forwards again.
     """
 
     cpus: float = 1.0
@@ -103,6 +105,14 @@ class ResourceSettings:
     cuda_graphs: bool = False
     head: AskedPlace = "auto"
     data_workers: int = 0
+    recompute: bool = False
+
+    @property
+    def kind(self) -> BlockKind:
+        """Return how blocks compute."""
+        if self.cuda_graphs:
+            return "graphed"
+        return "recomputing" if self.recompute else "plain"
 
 
 @dataclass(frozen=True)

@@ -97,12 +97,15 @@ def _predictor(job: Job, link: Link) -> Predictor:
     h = firsts[kinds[-1]].h if kinds else x
     error = error_of(head, h, target)
     of_kind = {kind: layer_cost(first.layer, first.x, error) for kind, first in firsts.items()}
+    if settings.resources.recompute:
+        of_kind = {k: replace(c, update=c.update + c.forward) for k, c in of_kind.items()}
     costs = Costs(len(x), tuple(of_kind[kind] for kind in kinds), head_cost(head, h, target))
     layers = tuple(
         LayerProfile.of(firsts[kind].layer, output, of_kind[kind].forward + of_kind[kind].update)
         for kind, output in zip(kinds, between[1:], strict=True)
     )
     measured = ModelProfile(
+        samples=len(x),
         layers=tuple(replace(layer, index=index) for index, layer in enumerate(layers)),
         between=tuple(between),
         error=TensorSpec.of(error),

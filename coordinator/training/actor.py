@@ -245,7 +245,6 @@ class TrainingWork:
             transport=transport,
             snapshot_steps=job.settings.faults.snapshot_steps,
             placement=placement,
-            cuda_graphs=job.settings.resources.cuda_graphs,
             waits=waits,
             warn=self._warnings.note,
             metrics=None if plan.head == "coordinator" else packed_metrics(job, folders),

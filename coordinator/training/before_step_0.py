@@ -75,6 +75,7 @@ def plan_for(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence
         plan, resources.head, grid.heads, workers, node, resources.coordinator_gpus
     )
     plan = plan.on(speeds(workers, grid))
+    plan = replace(plan, kind=resources.kind)
     room = room_of_nodes()
     check_memory(plan, workers, room)
     return replace(plan, most_waiting=most_waiting(plan, workers, room))

@@ -7,6 +7,7 @@ beforehand.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dfa_core.balance.profiling import ModelProfile
 from dfa_core.optimizer import state_per_weight
@@ -34,12 +35,14 @@ def memory_needs(
     samples: int,
     microbatches: int,
     with_head: bool = False,
+    recompute: bool = False,
 ) -> list[MemoryNeed]:
     """Return what each block needs at least.
 
     ranges: each block's layers (first, last + 1). samples: of a microbatch. microbatches: those of
     one replica, whatever the rule says of the whole batch. with_head: the last block has the head,
-    and one microbatch's output of it, with its gradient.
+    and one microbatch's output of it, with its gradient. recompute: blocks keep the inputs alone of
+    what waits (recomputing_block.py).
     """
     waiting = in_flight(len(ranges), microbatches, rule.staleness)
     numbers = 2 + state_per_weight(rule.optimizer)  # of each weight: itself, its gradient, state
@@ -47,7 +50,11 @@ def memory_needs(
     for first, last in ranges:
         weights = 4 * sum(layer.parameters for layer in profile.layers[first:last])
         passed = sum(spec.bytes for spec in profile.between[first : last + 1])
-        needs.append(MemoryNeed(weights * numbers, passed * samples * waiting))
+        kept = waiting * (profile.between[first].bytes if recompute else passed)
+        if recompute:  # and the largest layer's input and output
+            pairs = pairwise(profile.between[first : last + 1])
+            kept += max(a.bytes + b.bytes for a, b in pairs)
+        needs.append(MemoryNeed(weights * numbers, kept * samples))
     if with_head:
         end, head = needs[-1], head_need(profile, rule, samples)
         needs[-1] = MemoryNeed(end.kept + head.kept, end.activations + head.activations)

@@ -42,12 +42,14 @@ class LayerProfile:
 class ModelProfile:
     """All layers, the tensors between them, the global error, and the head.
 
+    samples: of the microbatch that was measured.
     between[i] enters layer i; the last one enters the head.
     target, output: of a sample: what the loss takes, and what the head gives.
     head_label: names the head in messages. head_seconds: per microbatch.
     loss: with the weight of its mean, as the samples show it.
     """
 
+    samples: int
     layers: tuple[LayerProfile, ...]
     between: tuple[ActivationSpec, ...]
     error: TensorSpec
@@ -101,6 +103,7 @@ def profile(
         kinds.append(kind)
         layers.append(LayerProfile.of(layer, between[layer.index + 1], seconds))
     return ModelProfile(
+        samples=len(x),
         layers=tuple(
             replace(layer, seconds=fastest[kind]) for layer, kind in zip(layers, kinds, strict=True)
         ),

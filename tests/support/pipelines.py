@@ -23,6 +23,7 @@ from dfa_tasks import BatchSource
 from workers.grid import HeadPlace
 from workers.payload import PickledPayload
 from workers.placement import Worker
+from workers.stage import BlockKind
 from workers.storage import LocalFolder
 
 LOSS = nn.functional.cross_entropy
@@ -54,6 +55,7 @@ def pipeline(
     head: HeadPlace = "coordinator",
     heads: int = 0,
     metrics: Metrics | None = None,
+    kind: BlockKind = "plain",
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
@@ -64,7 +66,9 @@ def pipeline(
     model = NETWORKS[network] if isinstance(network, str) else network
     measured = make_plan(model, loss, r, Noise().batch(0), 1)
     samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
-    plan = Plan(measured.profile, tuple(cut), samples, r, replicas, head=head, heads=heads)
+    plan = Plan(
+        measured.profile, tuple(cut), samples, r, replicas, head=head, heads=heads, kind=kind
+    )
     prefetcher = Prefetcher(source or Noise(), SAMPLES, r.microbatches)
     settled = measured.profile.loss
     elsewhere = PickledPayload.pack(settled, own_folders())

@@ -501,6 +501,7 @@ class ResourceSpec(_message.Message):
     CUDA_GRAPHS_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     DATA_WORKERS_FIELD_NUMBER: _builtins.int
+    RECOMPUTE_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs of a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -534,6 +535,10 @@ class ResourceSpec(_message.Message):
     """Number of processes that read the training data ahead, each with a copy of it; 0 reads it in a
     thread of the coordinator. The batches are the same.
     """
+    recompute: _builtins.bool
+    """Whether a block keeps the input alone of a microbatch that waits for its error, and computes its
+    forward again at the update: less memory, more time, the same bits.
+    """
     def __init__(
         self,
         *,
@@ -547,10 +552,11 @@ class ResourceSpec(_message.Message):
         cuda_graphs: _builtins.bool | None = ...,
         head: Global___HeadPlace.ValueType = ...,
         data_workers: _builtins.int | None = ...,
+        recompute: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "recompute", b"recompute", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "recompute", b"recompute", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
     _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015
@@ -562,6 +568,8 @@ class ResourceSpec(_message.Message):
     _WhichOneofArgType__data_workers: _TypeAlias = _typing.Literal["_data_workers", b"_data_workers"]  # noqa: Y015
     _WhichOneofReturnType__gpus: _TypeAlias = _typing.Literal["gpus"]  # noqa: Y015
     _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
+    _WhichOneofReturnType__recompute: _TypeAlias = _typing.Literal["recompute"]  # noqa: Y015
+    _WhichOneofArgType__recompute: _TypeAlias = _typing.Literal["_recompute", b"_recompute"]  # noqa: Y015
     _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
     _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
     _WhichOneofReturnType__timeout_s: _TypeAlias = _typing.Literal["timeout_s"]  # noqa: Y015
@@ -576,6 +584,8 @@ class ResourceSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__data_workers) -> _WhichOneofReturnType__data_workers | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recompute) -> _WhichOneofReturnType__recompute | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threads) -> _WhichOneofReturnType__threads | None: ...
     @_typing.overload

@@ -24,6 +24,7 @@ from workers.gpu import Gpu
 from workers.grid import Grid
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources
+from workers.stage import BlockKind
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
@@ -46,15 +47,14 @@ def on_one_gpu(
     x, target = source.batch(0)
     measured = make_plan(model, LOSS, r, (x, target), 1)
     samples = len(x) // r.microbatches
-    plan = Plan(measured.profile, tuple(CUTS[2]), samples, r)
+    kind: BlockKind = "graphed" if graphs else "plain"
+    plan = Plan(measured.profile, tuple(CUTS[2]), samples, r, kind=kind)
     with ray_for(workers=2, cpus=1.0):
         placement = Placement(Grid(2), WorkerResources(gpus=0.4))
         prefetcher, head = Prefetcher(source, len(x), r.microbatches), Head(model, LOSS, r)
         head.to(GPU)
         workers, payload = placement.workers, PickledPayload.pack(model, own_folders())
-        engine = Pipeline(
-            workers, plan, payload, head, prefetcher, timeout_s=60, cuda_graphs=graphs
-        )
+        engine = Pipeline(workers, plan, payload, head, prefetcher, timeout_s=60)
         try:
             engine.start(None)
             yield Placed(engine, plan, workers)

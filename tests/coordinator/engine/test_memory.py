@@ -1,5 +1,6 @@
 """The memory that workers need, before they are asked to build anything."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -75,6 +76,12 @@ def test_more_may_wait_where_there_is_memory() -> None:
     assert made.least_waiting == 3
     assert most_waiting(made, there, room) == 5
     assert most_waiting(made, there, {"two": second.bytes}) == 3  # of one node nothing is known
+
+
+def test_recomputing_blocks_keep_inputs_alone() -> None:
+    first, second = needs_of(replace(plan(), kind="recomputing"))
+    assert first.activations == 4 * 12 * (3 * 64 + 64 + 128)
+    assert second.activations == 4 * 12 * (3 * 128 + 128 + 32)
 
 
 def test_what_shares_a_gpu_must_fit_on_it_together() -> None:

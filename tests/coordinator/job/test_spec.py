@@ -75,6 +75,11 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
         ({"resources": {"coordinator_gpus": -1}}, "coordinator_gpus: -1 must be 0 or above"),
         ({"resources": {"cuda_graphs": True}}, "cuda_graphs: needs GPUs"),
         ({"resources": {"cuda_graphs": True, "gpus": 1}, "staleness": 1}, "cuda_graphs: delayed"),
+        ({"resources": {"recompute": True}, "staleness": 1}, "recompute: in delayed mode"),
+        (
+            {"resources": {"recompute": True, "cuda_graphs": True, "gpus": 1}},
+            "recompute: a captured",
+        ),
         ({"resources": {"transport": "ncl"}}, "transport: unknown 'ncl'; did you mean nccl"),
         ({"checkpoint": {"keep": 0}}, "checkpoint.keep: 0 must be at least 1"),
         ({"optimizer": {"clip_norm": -1}}, "optimizer.clip_norm: -1 must be 0 or above"),
