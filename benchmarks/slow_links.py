@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--bandwidth", default="1Gb/s", help="of every sender")
     parser.add_argument("command", nargs="+", help="{address} becomes that of the Ray cluster")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
     latency_s = seconds("latency", given.latency)
     bits_per_s = bits_per_second("bandwidth", given.bandwidth)
     with slow_hosts(given.hosts, latency_s, bits_per_s) as names:
