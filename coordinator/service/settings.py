@@ -18,6 +18,7 @@ class Limits:
     queued_jobs: int = 1000
     streams_per_client: int = 300
     blocks: int = 4096
+    data_workers: int = 64
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
             f"blocks: {workers} is above {limits.blocks}, the limit for the blocks and heads of "
             f"all replicas together",
         )
+    readers = request.spec.resources.data_workers
+    if readers > limits.data_workers:
+        raise ServiceError(
+            BAD_JOB, f"resources.data_workers: {readers} is above {limits.data_workers}"
+        )
 
 
 def wanted_shape(request: pb.ScaleJobRequest, coming: JobSpec, limits: Limits) -> JobSpec:

@@ -247,6 +247,10 @@ BAD = {
     "nul": ({"task": "a\0b.py:f"}, "NOT_ALLOWED"),
     "hangs": ({"task": "mytask.py:make_hanging"}, "BAD_JOB: the task could not be built"),
     "dies": ({"task": "mytask.py:make_dying"}, "BAD_JOB: the task could not be built"),
+    "readers": (
+        {"task": "digits", "resources": {"data_workers": 65}},
+        "BAD_JOB: resources.data_workers: 65 is above 64",
+    ),
     "large": ({"task": "digits", "options": {"x": "y" * 70000}}, "TOO_MUCH: spec"),
 }
 
