@@ -56,19 +56,30 @@ class Step:
 
 
 Action = Forward | Update | Step
-ACTIONS = 3  # a forward and an update take as long as three of the shortest, the forward
 
 
-def in_flight(blocks: int, microbatches: int, staleness: int = 0, hop: float = 0.0) -> int:
+def in_flight(blocks: int, microbatches: int, staleness: int = 0, away: float = 0.0) -> int:
     """Return how many microbatches may wait for their error at a block.
 
-    K fill the pipeline, and one more hides the time that messages travel. Where that takes longer,
-    more must wait: an error comes after K messages one after another, and a broadcast along a tree.
+    K fill the pipeline, and one more hides a short time between the last block and the error. Where
+    that is longer, more must wait.
 
-    hop: the time of a message between two processes, in units of a block's shortest action.
+    away: as away() returns it.
     """
-    travelling = max(1, ceil((blocks + ceil(log2(blocks + 1))) * hop))
-    return min(microbatches * (staleness + 1), blocks + travelling)
+    return min(microbatches * (staleness + 1), blocks + max(1, ceil(away)))
+
+
+def away(blocks: int, hop: float, head: float, of_block: float) -> float:
+    """Return how many microbatches more must wait for messages and for the head.
+
+    At the start of a step a block does forwards meanwhile, each about half of its work on a
+    microbatch.
+
+    hop: seconds of a message between two processes: there are K, and a broadcast along a tree.
+    head: seconds of the head for a microbatch. of_block: seconds of a forward and an update.
+    """
+    messages = (blocks + ceil(log2(blocks + 1))) * hop
+    return 2 * (messages + head) / max(of_block, 1e-9)
 
 
 def head_of(microbatch: int, heads: int) -> int:

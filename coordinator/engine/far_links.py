@@ -6,8 +6,6 @@ from time import perf_counter
 
 from coordinator.engine.plan import Plan
 from coordinator.engine.worker_group import WorkerGroup
-from dfa_core import in_flight
-from dfa_core.schedule import ACTIONS
 from workers.links import Inbox, Outbox
 
 _TIMES = 4  # the first ones pay for connections that have rested
@@ -42,22 +40,12 @@ def settled_waiting(workers: WorkerGroup, plan: Plan, far: Callable[[Hop], None]
     Raises PipelineBroken when a worker is gone.
     """
     if not workers.far:
-        return plan.least_waiting
-    hop = _measured(workers, plan)
-    if hop.waiting > plan.least_waiting:
-        far(hop)
-    return hop.waiting
-
-
-def _measured(workers: WorkerGroup, plan: Plan) -> Hop:
-    """Send messages of a microbatch around the first replica, while nobody computes."""
+        return plan.waiting()
     seconds = _trip_s(workers, plan) / (plan.grid.blocks + 1)
-    of_block = sum(layer.seconds for layer in plan.profile.layers) / plan.grid.blocks
-    action = of_block * plan.samples / plan.profile.samples / ACTIONS
-    hop = seconds / max(action, 1e-9)
-    wanted = in_flight(plan.grid.blocks, plan.microbatches, plan.rule.staleness, hop)
-    waiting = min(wanted, max(plan.most_waiting, plan.least_waiting))
-    return Hop(seconds, waiting, _memory_mb(plan, waiting))
+    waiting = plan.waiting(seconds)
+    if waiting > plan.waiting():
+        far(Hop(seconds, waiting, _memory_mb(plan, waiting)))
+    return waiting
 
 
 def _memory_mb(plan: Plan, waiting: int) -> float:
@@ -69,7 +57,10 @@ def _memory_mb(plan: Plan, waiting: int) -> float:
 
 
 def _trip_s(workers: WorkerGroup, plan: Plan) -> float:
-    """Return the seconds of the fastest trip from rank 0 through all blocks and back."""
+    """Send messages of a microbatch around the first replica, while nobody computes.
+
+    Returns the seconds of the fastest trip from rank 0 through all blocks and back.
+    """
     group, blocks, sizes = workers.groups[0].blocks, plan.grid.blocks, [plan.samples] * _TIMES
     first, last = plan.profile.between[0].message, plan.profile.between[-1].message
     calls = [w.actor.pass_on.remote(workers.generation, _TIMES) for w in workers.all[:blocks]]

@@ -95,7 +95,7 @@ class Pipeline:
             profile.error,
             Tracer(),
             self._waits,
-            plan.least_waiting,
+            plan.waiting(),
         )
         own = device_here() if transport == "nccl" else torch.device("cpu")
         device = here.device if here else own

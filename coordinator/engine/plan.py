@@ -20,6 +20,7 @@ from dfa_core import (
 )
 from dfa_core.balance.trial import Trial
 from dfa_core.loss import Loss
+from dfa_core.schedule import away
 from workers.grid import Grid, HeadPlace
 from workers.stage import BlockKind, StageContext
 
@@ -65,8 +66,21 @@ class Plan:
 
     @property
     def least_waiting(self) -> int:
-        """Return how many microbatches wait for their error where messages take little time."""
+        """Return how many microbatches wait for their error, also where memory is short."""
         return in_flight(len(self.ranges), self.microbatches, self.rule.staleness)
+
+    def waiting(self, hop_s: float = 0.0) -> int:
+        """Return how many microbatches may wait for their error at a block.
+
+        hop_s: seconds that a microbatch's message takes to the next process.
+        """
+        blocks, measured = len(self.ranges), self.profile
+        of_block = sum(layer.seconds for layer in measured.layers) / blocks
+        turns = self.replicas if self.head == "coordinator" else 1
+        share = self.samples / measured.samples
+        time = away(blocks, hop_s, turns * share * measured.head_seconds, share * of_block)
+        wanted = in_flight(blocks, self.microbatches, self.rule.staleness, time)
+        return min(wanted, max(self.most_waiting, self.least_waiting))
 
     @property
     def grid(self) -> Grid:

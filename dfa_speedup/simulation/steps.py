@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil, log2
 
 from dfa_core import Forward, Step, Update, block_actions, in_flight
-from dfa_core.schedule import ACTIONS, head_of
+from dfa_core.schedule import away, head_of
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import Costs, LayerCost, total
 from dfa_speedup.simulation.events import TimedAction, run
@@ -152,9 +152,10 @@ def errorcast_step(
     hop = link.seconds(samples * sizes.between)
     receivers = shape.blocks - (shape.head == "block")
     cast = ceil(log2(receivers + 1)) * link.seconds(samples * sizes.error)
-    work = total(blocks)
-    action = (work.forward + work.update) / shape.blocks / ACTIONS
-    waiting = in_flight(shape.blocks, m, staleness, hop / max(action, 1e-9))
+    work, turns = total(blocks), shape.replicas if shape.head == "coordinator" else 1
+    of_block = (work.forward + work.update) / shape.blocks
+    time = away(shape.blocks, hop, turns * head.update, of_block)
+    waiting = in_flight(shape.blocks, m, staleness, time)
     simulated = _Errorcast(shape, blocks, head, m, hop, cast, waiting, tails, head_sum)
     full = 2 + staleness  # steps until the pipeline is full
     steps = full + 2 * (staleness + 1)

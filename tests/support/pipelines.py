@@ -1,12 +1,13 @@
 """Pipelines on real workers, to be compared with the single-process reference."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from support.networks import NETWORKS, SAMPLES, Noise
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.pipeline import Pipeline
@@ -119,3 +120,24 @@ def assert_same_state(folder: Path, parts: Iterable[TrainedModule]) -> None:
         for key, tensor in tensors.items():
             assert torch.equal(tensor, ours[key]), f"{part.name} {key}"
         assert scalars == our_scalars
+
+
+def assert_like(
+    told: Callable[[], Reference], engine: Pipeline, folder: Path, at_once: int
+) -> None:
+    """It trains, saves, evaluates and trains on with the bits of a reference."""
+    reference = told()
+    expected = train(reference, 0, STEPS)
+    engine.start(None)
+    losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+    save(engine, folder, STEPS)
+    x, target = Noise().batch(0)
+    outputs, targets = zip(*engine.outputs(TensorDataset(x, target), at_once), strict=True)
+    losses += train(engine, STEPS, STEPS + 1)
+    assert losses == expected + train(reference, STEPS, STEPS + 1)
+    fresh = told()
+    train(fresh, 0, STEPS)
+    assert_same_state(folder, fresh.trained_modules())
+    assert torch.equal(torch.cat(targets), target)
+    for output, part in zip(outputs, x.split(at_once), strict=True):
+        assert torch.equal(output, fresh.evaluate(part.clone()))

@@ -1,6 +1,5 @@
 """The head in the last block's worker, or in workers of its own: the bits of the reference."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from support.pipelines import (
     IGNORING,
     LOSS,
     STEPS,
+    assert_like,
     assert_same_state,
     pipeline,
     save,
@@ -20,32 +20,10 @@ from support.pipelines import (
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from coordinator.engine.pipeline import Pipeline
 from dfa_core import ErrorFormat, FeedbackSpec, JobError, NonFiniteLoss, Reference
 from dfa_core.scoring import PartMean, PartMeter
 from dfa_tasks import accuracy
 from workers.placement import Worker
-
-
-def assert_like(
-    told: Callable[[], Reference], engine: Pipeline, folder: Path, at_once: int
-) -> None:
-    """It trains, saves, evaluates and trains on with the bits of a reference."""
-    reference = told()
-    expected = train(reference, 0, STEPS)
-    engine.start(None)
-    losses = train(engine, 0, 7) + train(engine, 7, STEPS)
-    save(engine, folder, STEPS)
-    x, target = Noise().batch(0)
-    outputs, targets = zip(*engine.outputs(TensorDataset(x, target), at_once), strict=True)
-    losses += train(engine, STEPS, STEPS + 1)
-    assert losses == expected + train(reference, STEPS, STEPS + 1)
-    fresh = told()
-    train(fresh, 0, STEPS)
-    assert_same_state(folder, fresh.trained_modules())
-    assert torch.equal(torch.cat(targets), target)
-    for output, part in zip(outputs, x.split(at_once), strict=True):
-        assert torch.equal(output, fresh.evaluate(part.clone()))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfa_core import in_flight
+from dfa_core.schedule import away
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, mean_costs
 from dfa_speedup.simulation.events import TimedAction, run
@@ -37,10 +38,19 @@ def test_errorcast_has_no_bubble_from_k_plus_1_microbatches_on(size: tuple[int, 
 
 @given(st.integers(1, 5), st.integers(1, 12))
 def test_enough_microbatches_hide_slow_links(blocks: int, latency: int) -> None:
-    m = in_flight(blocks, 1000, 0, 1.5 * latency)  # a message takes `latency` forwards
+    m = in_flight(blocks, 1000, 0, away(blocks, latency, 0, 2))
     far = Link(latency, float("inf"))
     step = errorcast_step(Shape(blocks), [UNIT] * blocks, ZERO, 1, m, NOTHING, far)
     assert step == pytest.approx(2 * m)
+
+
+@given(st.integers(1, 3), st.integers(1, 6))
+def test_heads_that_share_the_work_keep_no_block_waiting(blocks: int, heads: int) -> None:
+    """Each takes as long as a block for all its microbatches, and longer for each of them."""
+    head, m = LayerCost(0, 2.0 * heads, 0, 0, 0, 0), 8 * (blocks + heads)
+    shape = Shape(blocks, 1, "workers", heads)
+    step = errorcast_step(shape, [UNIT] * blocks, head, 1, m, NOTHING, NO_LINK)
+    assert step <= 2.1 * m + 2 * heads  # the last microbatch of a head
 
 
 @given(st.integers(2, 6), st.integers(0, 3))
