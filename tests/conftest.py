@@ -23,7 +23,7 @@ os.environ["ERRORCAST_POISON"] = "1"  # who reads a message after its memory was
 os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # no process for each CPU
 
 
-COSTS = ("unit", "blocks", "ray", "service", "host", "endurance", "gpu")
+COSTS = ("unit", "trains", "blocks", "ray", "service", "host", "endurance", "gpu")
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
 LANES = {"four_workers": "engine", "service": "service"}
 

@@ -14,6 +14,7 @@ from support.learning import accuracy
 from coordinator import Run, train
 
 
+@pytest.mark.trains
 def test_digits() -> None:
     small: dict[str, Any] = {"options": {"width": 128}, "epochs": 15}
     dfa, shallow = (accuracy("digits", method=method, **small) for method in ("dfa", "shallow"))
@@ -21,6 +22,7 @@ def test_digits() -> None:
     assert shallow <= dfa - 8
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("method", "least", "most"), [("dfa", 75, 100), ("bp", 81, 100), ("shallow", 0, 70)]
 )
@@ -30,6 +32,7 @@ def test_fashion_mnist(real_data: Path, method: str, least: float, most: float) 
     assert least <= accuracy("fashion-mnist", method=method, **small) <= most
 
 
+@pytest.mark.trains
 def test_residual_identity_against_random_feedback(real_data: Path) -> None:
     """One epoch of residual blocks of 64."""
     small: dict[str, Any] = {"options": {"width": 64}, "epochs": 1, "data_dir": str(real_data)}

@@ -38,6 +38,7 @@ def test_the_target_is_known_before_the_head_has_run() -> None:
     assert torch.equal(of_target(target, TensorSpec((10,), torch.float32), r), sent)
 
 
+@pytest.mark.trains
 def test_projected_targets_train_digits_better_than_the_head_alone() -> None:
     scores = {}
     for method in ("dfa", "shallow"):

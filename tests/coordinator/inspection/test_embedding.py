@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from support.command_line import run_errorcast
 from support.in_process import train_here
@@ -10,6 +11,7 @@ from coordinator.inspection.embedding import embed
 from coordinator.inspection.saved_run import open_run
 
 
+@pytest.mark.trains
 def test_a_panel_for_each_run(digits_run: Path, tmp_path: Path) -> None:
     train_here("digits", tmp_path / "shallow", method="shallow", epochs=1, options={"width": 32})
     features, classes = open_run(digits_run).hidden()

@@ -45,6 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "run"
 
 
+@pytest.mark.trains
 @pytest.mark.timeout(240)
 def test_a_model_continues_with_what_it_learned(trained: Path) -> None:
     arguments = ("generate", str(trained), "--prompt", "abcdefgh", "--tokens", "60")
@@ -65,6 +66,7 @@ def test_a_model_continues_with_what_it_learned(trained: Path) -> None:
     assert result["perplexity"] < 1.5
 
 
+@pytest.mark.trains
 @pytest.mark.timeout(240)
 def test_a_run_keeps_its_tokenizer(trained: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer((trained / "tokenizer.json").read_text(encoding="utf-8"))

@@ -50,6 +50,7 @@ def test_the_first_update_is_the_errors_correlation_with_the_output() -> None:
     assert torch.allclose(after, wanted, atol=1e-6)
 
 
+@pytest.mark.trains
 def test_the_last_matrix_becomes_the_heads_weights() -> None:
     """They get the same updates, and weight decay takes what they began with (Kolen 1994)."""
     cosines = []
@@ -64,6 +65,7 @@ def test_the_last_matrix_becomes_the_heads_weights() -> None:
     assert cosines[1] > 0.95
 
 
+@pytest.mark.trains
 def test_learned_matrices_align_better_than_fixed_ones() -> None:
     batch = Noise().batch(400)
     learned, fixed = (
