@@ -60,7 +60,7 @@ def test_a_trip_is_measured_and_memory_bounds_what_waits(
 ) -> None:
     with pipeline(four_workers, "mlp", rule("adam", 8), 2) as engine:
         slow = [replace(layer, seconds=1e-9) for layer in engine._plan.profile.layers]
-        profile = replace(engine._plan.profile, layers=tuple(slow))
+        profile = replace(engine._plan.profile, layers=tuple(slow), head_seconds=0.0)
         engine._plan = replace(engine._plan, profile=profile, most_waiting=5)
         (hop,) = settle(engine)
         assert 0 < hop.seconds < 10
