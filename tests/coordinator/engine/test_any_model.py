@@ -36,7 +36,7 @@ def assert_equal(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     "networks",
     [
-        pytest.param(60, marks=pytest.mark.ray),
+        pytest.param(30, marks=pytest.mark.ray),
         pytest.param(2000, marks=pytest.mark.endurance),
     ],
 )

@@ -133,12 +133,23 @@ def test_replicas_share_an_evaluation_and_agree_about_what_they_skip(
 
 
 @pytest.mark.timeout(240)
-def test_killed_copies_come_back_with_the_same_bits(a_ray: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "expected"),
+    [
+        pytest.param(47, ["head 1 of replica 2"], marks=pytest.mark.ray),
+        pytest.param(
+            21, ["head 1 of replica 1", "block 1 of replica 2"], marks=pytest.mark.endurance
+        ),
+    ],
+)
+def test_killed_copies_come_back_with_the_same_bits(
+    a_ray: None, tmp_path: Path, seed: int, expected: list[str]
+) -> None:
     copies = {"blocks": 1, "heads": 1, "replicas": 2}
     settings: dict[str, Any] = {**copies, "epochs": 6, "log_every": 5}
-    outcome = run_under_faults("digits", settings, tmp_path, 2, 0, 21, 1.0, print)
-    victims = [fault.victim_name for fault in outcome.faults]
-    assert victims == ["head 1 of replica 1", "block 1 of replica 2"]
+    kills = len(expected)
+    outcome = run_under_faults("digits", settings, tmp_path, kills, 0, seed, 1.0, print)
+    assert [fault.victim_name for fault in outcome.faults] == expected
     assert outcome.same_weights
     assert outcome.same_losses
 

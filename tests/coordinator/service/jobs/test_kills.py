@@ -83,7 +83,7 @@ def disturbed(shared: Running) -> Running:
 @pytest.mark.parametrize(
     ("jobs", "kills"),
     [
-        pytest.param(1, 3, marks=pytest.mark.service),
+        pytest.param(1, 2, marks=pytest.mark.service),
         pytest.param(5, 4, marks=pytest.mark.endurance),
     ],
 )
