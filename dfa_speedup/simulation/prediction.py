@@ -1,6 +1,7 @@
 """Predicts a step of errorcast or of a peer, from measured layer costs and a link.
 
-Assumptions, beside the simulation's: costs grow in proportion to the samples of a microbatch; R
+Assumptions, beside the simulation's: every process has a network card of its own, which sends no
+faster than the link. Costs grow in proportion to the samples of a microbatch; R
 replicas split the batch and sum their gradients, which is hidden as far as the last microbatch's
 update (or backward pass) goes. Beyond a number of blocks all blocks are taken to cost
 the same, and the share of time lost is that of fewer blocks with the same costs, messages and
@@ -16,6 +17,7 @@ from dfa_core import partition
 from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, refusal, stage_ranges
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, total
 from dfa_speedup.simulation.link import Link, exposed, ordered_sum, ring
+from dfa_speedup.simulation.sending import pipeline_sending, sending
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.simulation.steps import Sizes, data_parallel_step, errorcast_step, pipeline_step
 from dfa_speedup.workload import Configuration, Workload
@@ -64,8 +66,9 @@ class Predictor:
         sums = [self._sums(a, b, replicas) for a, b in ranges] if replicas > 1 else []
         head_sum = ordered_sum(shape.copies_of_head, 4 * profile.head_parameters, link)
         step = partial(errorcast_step, link=link, staleness=staleness, head_sum=head_sum)
+        sent = max(sending(self.workload, shape, ranges, link).values())
         if shape.in_replica * replicas <= self.simulated:
-            return step(shape, each, head, samples, m, sizes, sums=sums)
+            return max(sent, step(shape, each, head, samples, m, sizes, sums=sums))
         tail = max((exposed(c, r) for c, r in zip(each, sums, strict=False)), default=0.0)
         alone = replace(shape, replicas=1)
         if shape.in_replica <= self.simulated:
@@ -74,7 +77,7 @@ class Predictor:
             found = self._extrapolated(step, alone, each, head, samples, m, sizes)
         if shape.head == "coordinator":  # one for all replicas
             found = max(found, replicas * m * head.update + head.optimizer)
-        return tail + found
+        return max(sent, tail + found)
 
     def _extrapolated(
         self,
@@ -127,13 +130,15 @@ class Predictor:
         weights = 4 * self.workload.profile.parameters / workers
         # hidden as far as the last microbatch's backward pass goes, as ours by the last update
         tail = max(0.0, ring(replicas, weights, self.link) - total(stages).backward / workers)
+        sent = pipeline_sending(name, samples * m, hop, self.link) if workers > 1 else 0.0
         if workers <= self.simulated:
-            return tail + pipeline_step(name, stages, workers, samples, m, hop, self.link)
+            found = pipeline_step(name, stages, workers, samples, m, hop, self.link)
+            return max(sent, tail + found)
         mean, fewer = self._mean(stages), self._fewer(m, workers)
         same = [mean] * (self.simulated * a_worker)
         found = pipeline_step(name, same, self.simulated, samples, fewer, hop, self.link)
         microbatch = mean.forward + mean.backward
-        return tail + found * _work_ratio(mean, microbatch, m, fewer)
+        return max(sent, tail + found * _work_ratio(mean, microbatch, m, fewer))
 
     def _sums(self, first: int, last: int, replicas: int) -> list[float]:
         """Return how long the sum over the replicas takes, for each of these layers."""

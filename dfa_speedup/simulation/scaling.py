@@ -13,6 +13,7 @@ from dfa_core.balance.memory import head_need, memory_needs
 from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.costs import total
 from dfa_speedup.simulation.prediction import Predictor
+from dfa_speedup.simulation.sending import sending
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
 
@@ -26,7 +27,7 @@ class Prediction:
     """A shape: seconds a step at errorcast's best M, and what it takes.
 
     efficiency: the share of the workers' time that is work, if each had its own core or GPU.
-    set_by: the process whose computing takes most of a step; `waits` if none computes so long.
+    set_by: the process whose computing, or whose messages, take most of a step; `waits` if none do.
     speedups: errorcast over each of torch's schedules at its own best, on as many workers; None
     where the schedule cannot run.
     memory_mb: of the largest worker; bytes_per_step: of all workers.
@@ -193,7 +194,7 @@ def _prediction(
 
 
 def _set_by(predictor: Predictor, shape: Shape, seconds: float) -> str:
-    """Name what sets the time of a step: the process with most to do, or the waits."""
+    """Name what sets the time of a step: what has most to do or to send, or the waits."""
     costs = predictor.costs.scaled(predictor.workload.batch_size // shape.replicas)
     head = costs.head.update + costs.head.optimizer
     loads = {}
@@ -205,6 +206,7 @@ def _set_by(predictor: Predictor, shape: Shape, seconds: float) -> str:
     else:
         share = shape.replicas / shape.copies_of_head
         loads["head"] = share * costs.head.update + costs.head.optimizer
+    loads |= sending(predictor.workload, shape, predictor.ranges(shape), predictor.link)
     most = max(loads, key=loads.__getitem__)
     return most if loads[most] > _MOSTLY * seconds else "waits"
 

@@ -16,6 +16,7 @@ from dfa_speedup.simulation.scaling import (
     predict_scaling,
     predict_workers,
 )
+from dfa_speedup.simulation.sending import sending
 from dfa_speedup.workload import Workload
 
 UNIT = LayerCost(forward=1, update=1, backward=2, inputs=1, weights=1, optimizer=0)
@@ -29,7 +30,7 @@ class NoBatches:
         raise AssertionError(microbatches)
 
 
-def predictor(head_s: float, batch: int = 64) -> Predictor:
+def predictor(head_s: float, batch: int = 64, link: Link = FREE) -> Predictor:
     """Four layers that take 1 s forward and 1 s for their update; a head that takes so long."""
     x, target = Noise().batch(0)
     measured = profile(NETWORKS["mlp"], nn.functional.cross_entropy, rule(), x, target)
@@ -38,7 +39,7 @@ def predictor(head_s: float, batch: int = 64) -> Predictor:
     head = LayerCost(head_s / 3, head_s, 2 * head_s / 3, head_s / 3, head_s / 3, 0)
     costs = Costs(batch, (UNIT,) * 4, head)
     return Predictor(
-        Workload(NETWORKS["mlp"], measured.loss, rule(), NoBatches(), batch, measured), costs, FREE
+        Workload(NETWORKS["mlp"], measured.loss, rule(), NoBatches(), batch, measured), costs, link
     )
 
 
@@ -106,3 +107,13 @@ def test_the_reference_of_these_costs() -> None:
     assert one.shape.blocks == one.shape.replicas == 1
     assert one.seconds == pytest.approx(4 * 2 + 2)
     assert torch.isclose(torch.tensor(one.efficiency), torch.tensor(1.0))
+
+
+def test_a_slow_card_bounds_the_step_and_is_named() -> None:
+    of = predictor(0.1, batch=64, link=Link(0.0, 64.0))
+    one = found(predict_scaling(of, 2, 1))
+    sent = sending(of.workload, one.shape, of.ranges(one.shape), of.link)
+    name = max(sent, key=sent.__getitem__)
+    assert one.seconds >= sent[name] > 4.1
+    assert one.set_by == name
+    assert name.endswith("messages")
