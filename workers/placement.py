@@ -1,7 +1,8 @@
 """Reserves resources for a job's workers on the cluster and starts them there."""
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from time import monotonic
@@ -78,7 +79,7 @@ class Placement:
         self._grid, self._resources, self._actor, self._owner = grid, resources, actor, owner
         self._strategy = strategy
         if owner:
-            _release_leftovers(owner)
+            release_left(lambda left: left == owner)
         self._groups: list[PlacementGroup] = []
         self._up: dict[int, Worker] = {}
         try:
@@ -218,11 +219,18 @@ def speeds_of_blocks(
     ]
 
 
-def _release_leftovers(owner: str) -> None:
-    """Remove the placement groups of a killed process, which Ray keeps as long as its driver."""
+def release_left(is_left: Callable[[str], bool]) -> None:
+    """Remove the placement groups that killed processes have left: Ray keeps some of them.
+
+    It does so where the process was killed just as it asked for the group.
+
+    is_left: whether an owner, as Placement() was given it, is gone.
+    """
     for group in placement_group_table().values():
-        if group["name"].startswith(f"{owner}#") and group["state"] != "REMOVED":
-            remove_placement_group(get_placement_group(group["name"]))
+        owner, _, number = group["name"].rpartition("#")
+        if number and group["state"] != "REMOVED" and is_left(owner):
+            with suppress(ValueError):  # it is being removed
+                remove_placement_group(get_placement_group(group["name"]))
 
 
 def _answers(node: str, alive: Collection[str]) -> bool:

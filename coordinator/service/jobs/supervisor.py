@@ -130,7 +130,8 @@ class Supervisor:
         queued = self._queued()
         if not queued:
             return
-        total, free_now = await self._cluster.capacity()
+        active = [self.folder(record.job.id) for record in self._active()]
+        total, free_now = await self._cluster.capacity(self._jobs, active)
         free = self._free(total, free_now)
         started, reasons = admit([waiting_job(r) for r in queued], total, free, time.time())
         self._explain(reasons)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from coordinator.service.processes.capacity import Capacity
@@ -113,9 +114,14 @@ class ClusterLink:
         name, self._spare = self._spare, ""
         return name
 
-    async def capacity(self) -> tuple[Capacity, Capacity]:
-        """Return the resources of the whole cluster, and those that are free."""
-        answer = (await self._ask({"do": "capacity"}))[0]
+    async def capacity(self, jobs: Path, active: Iterable[Path]) -> tuple[Capacity, Capacity]:
+        """Return the resources of the whole cluster, and those that are free.
+
+        jobs: folder of the run folders. active: those of jobs that run or start; what killed actors
+        of others have left is released.
+        """
+        folders = [str(folder) for folder in active]
+        answer = (await self._ask({"do": "capacity", "jobs": str(jobs), "active": folders}))[0]
         return Capacity(**answer["total"]), Capacity(**answer["free"])
 
     async def names(self) -> list[str]:

@@ -25,6 +25,7 @@ from coordinator.service.processes.frames import (
 from coordinator.training.actor import training_actor
 from coordinator.training.events import to_json
 from workers.life.sign import computes
+from workers.placement import release_left
 
 _NAMESPACE = "errorcast"
 _QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -49,8 +50,13 @@ class Cluster:
         """Start or find an actor; once it has imported all it needs, answer whether it is free."""
         return {"free": ray.get(_training_actor(name).warm.remote())}, b""
 
-    def capacity(self) -> Frame:
-        """Return the CPUs and GPUs of the whole cluster, and those that are free."""
+    def capacity(self, jobs: str, active: list[str]) -> Frame:
+        """Return the CPUs and GPUs of the whole cluster, and those that are free.
+
+        jobs: folder of the run folders. active: those of jobs that run or start; what others have
+        left is released first.
+        """
+        release_left(lambda owner: Path(jobs) in Path(owner).parents and owner not in active)
         total, free = ray.cluster_resources(), ray.available_resources()
         kinds = {"cpus": "CPU", "gpus": "GPU"}
         return {
