@@ -30,6 +30,7 @@ async def answer(folder: Path, computes: bool, while_it_computes: bool) -> bool:
     )
     await child.start()
     try:
+        await child.ask({"seconds": 0, "computes": False})  # it has started, and reads no files
         request = {"seconds": 4, "computes": computes}
         header, _ = await child.ask(request, b"", 1.0, while_it_computes)
         return bool(header["done"])
