@@ -69,9 +69,14 @@ class Monitor:
         """Return the numbers of the workers that have been silent for too long."""
         silent = [n for n, heard in self._heard.items() if self._now - heard >= self._timeout_s]
         for number in silent:
-            if _computes(self._workers[number]):
+            if _computes(self._workers[number]) or self._has_answered(number):
                 self._heard[number] = self._now
         return [number for number in silent if self._heard[number] != self._now]
+
+    def _has_answered(self, number: int) -> bool:
+        """Return whether an answer has come since look(): it takes a while to see who computes."""
+        call = self._asked.get(number)
+        return call is not None and bool(ray.wait([call], timeout=0)[0])
 
     def still(self, state_of: Callable[[Sign], Hashable | None]) -> bool:
         """Return whether the state of all workers has been the same for too long.

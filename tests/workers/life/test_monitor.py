@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import cloudpickle
 
+from workers.life import monitor
 from workers.life.monitor import Monitor
 from workers.life.sign import RunningClock, Sign, computes, of_thread
 
@@ -140,6 +141,25 @@ def hung_after(worker: Started, call: Any) -> float | None:
 @pytest.mark.parametrize("work", ["sleeps", "holds_pythons_lock"])
 def test_work_may_take_longer_than_silence(patient: Started, work: str) -> None:
     assert hung_after(patient, getattr(patient.actor, work).remote(3 * TIMEOUT_S)) is None
+
+
+def test_an_answer_that_comes_while_the_process_is_looked_at_counts(
+    patient: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = patient.actor.holds_pythons_lock.remote(2 * TIMEOUT_S)
+    watch, looks = Monitor({1: patient}, TIMEOUT_S), list[bool]()
+
+    def ends_meanwhile(_: object) -> bool:
+        ray.get(call)
+        looks.append(bool(ray.wait(list(watch._asked.values()), timeout=30)[0]))
+        return False  # it computes no more
+
+    monkeypatch.setattr(monitor, "_computes", ends_meanwhile)
+    while not looks:
+        watch.look()
+        assert watch.hung() == []
+        sleep(watch.period_s)
+    assert looks == [True]
 
 
 def test_a_stopped_process_hangs(patient: Started) -> None:
