@@ -192,8 +192,8 @@ class Client:
     ) -> Job:
         """Give a job another number of blocks, replicas and heads.
 
-        What is not given stays as it is. workers: instead of all three; the
-        service then chooses the fastest shape of so many.
+        What is not given stays as it is. workers: instead of all three; the service then chooses
+        the fastest shape of so many.
         """
         request = pb.ScaleJobRequest(
             job_id=job_id, blocks=blocks, replicas=replicas, heads=heads, workers=workers

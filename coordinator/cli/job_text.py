@@ -10,17 +10,20 @@ from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 def _workers_text(blocks: int, heads: int, replicas: int) -> str:
     """Return `2 block(s)`, `2 block(s) x 3 replicas` or `(2 block(s) + 1 head(s)) x 3 replicas`."""
     each = f"{blocks} block(s)" + (f" + {heads} head(s)" if heads else "")
-    if replicas < 2:
-        return each
-    return f"({each}) x {replicas} replicas" if heads else f"{each} x {replicas} replicas"
+    return _times(each, heads, replicas, " replicas")
 
 
 def shape_text(spec: JobSpec) -> str:
     """Return a job's blocks, heads and replicas: `2`, `2 + 1`, `2 x 3` or `(2 + 1) x 3`."""
     each = f"{spec.blocks} + {spec.heads}" if spec.heads else str(spec.blocks)
-    if spec.replicas < 2:
+    return _times(each, spec.heads, spec.replicas)
+
+
+def _times(each: str, heads: int, replicas: int, unit: str = "") -> str:
+    """Return what each replica has, times the replicas if there are several."""
+    if replicas < 2:
         return each
-    return f"({each}) x {spec.replicas}" if spec.heads else f"{each} x {spec.replicas}"
+    return f"({each}) x {replicas}{unit}" if heads else f"{each} x {replicas}{unit}"
 
 
 def state_name(state: JobState.ValueType) -> str:

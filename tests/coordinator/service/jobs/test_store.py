@@ -106,14 +106,21 @@ def test_another_format_is_not_touched(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
-def test_a_folder_of_the_version_before_replicas_is_taken_over(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def left_by_version(folder: Path, version: int, **columns: int) -> Record:
+    """Make a folder as an older version leaves it, with these columns; return its job."""
+    store = Store(folder)
     job = add(store)
     store.close()
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as old:
+    with sqlite3.connect(folder / "jobs.sqlite") as old:
         old.execute("ALTER TABLE jobs DROP COLUMN scaling")
-        old.execute("ALTER TABLE jobs ADD COLUMN wanted_blocks INTEGER NOT NULL DEFAULT 0")
-        old.execute("PRAGMA user_version=1")
+        for column, value in columns.items():
+            old.execute(f"ALTER TABLE jobs ADD COLUMN {column} INTEGER NOT NULL DEFAULT {value}")
+        old.execute(f"PRAGMA user_version={version}")
+    return job
+
+
+def test_a_folder_of_the_version_before_replicas_is_taken_over(tmp_path: Path) -> None:
+    job = left_by_version(tmp_path, 1, wanted_blocks=0)
     for _ in range(2):
         again = Store(tmp_path)
         assert again.get(job.job.id) == job
@@ -121,14 +128,7 @@ def test_a_folder_of_the_version_before_replicas_is_taken_over(tmp_path: Path) -
 
 
 def test_a_scaling_that_an_older_version_had_begun_is_done(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    job = add(store)
-    store.close()
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as old:
-        old.execute("ALTER TABLE jobs DROP COLUMN scaling")
-        for column, value in (("wanted_blocks", 3), ("wanted_replicas", 2)):
-            old.execute(f"ALTER TABLE jobs ADD COLUMN {column} INTEGER NOT NULL DEFAULT {value}")
-        old.execute("PRAGMA user_version=2")
+    job = left_by_version(tmp_path, 2, wanted_blocks=3, wanted_replicas=2)
     again = Store(tmp_path)
     taken = again.get(job.job.id)
     assert taken is not None
