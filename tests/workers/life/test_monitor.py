@@ -146,19 +146,22 @@ def test_work_may_take_longer_than_silence(patient: Started, work: str) -> None:
 def test_an_answer_that_comes_while_the_process_is_looked_at_counts(
     patient: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = patient.actor.holds_pythons_lock.remote(2 * TIMEOUT_S)
     watch, looks = Monitor({1: patient}, TIMEOUT_S), list[bool]()
 
-    def ends_meanwhile(_: object) -> bool:
-        ray.get(call)
+    def answers_meanwhile(_: object) -> bool:
+        os.kill(patient.process, signal.SIGCONT)
         looks.append(bool(ray.wait(list(watch._asked.values()), timeout=30)[0]))
         return False  # it computes no more
 
-    monkeypatch.setattr(monitor, "_computes", ends_meanwhile)
-    while not looks:
-        watch.look()
-        assert watch.hung() == []
-        sleep(watch.period_s)
+    monkeypatch.setattr(monitor, "_computes", answers_meanwhile)
+    os.kill(patient.process, signal.SIGSTOP)  # silent for as long as nobody looks at it
+    try:
+        while not looks:
+            watch.look()
+            assert watch.hung() == []
+            sleep(watch.period_s)
+    finally:
+        os.kill(patient.process, signal.SIGCONT)
     assert looks == [True]
 
 
