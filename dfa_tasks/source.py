@@ -44,14 +44,15 @@ class DatasetSource:
         """Return the number of complete batches in the data."""
         return self._samples // self._batch_size
 
-    def batch(self, step: int) -> Batch:
-        """Return inputs and targets of this step."""
+    def batch(self, step: int, rows: Tensor | None = None) -> Batch:
+        """Return inputs and targets of this step; rows: of these samples of the batch alone."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(derive(self._seed, "order", epoch))
             self._order = (epoch, torch.randperm(self._samples, generator=generator))
         start = index * self._batch_size
         indices = self._order[1][start : start + self._batch_size]
+        indices = indices if rows is None else indices[rows]
         return pick(self._dataset, indices, derive(self._seed, "sample", epoch))
 
 

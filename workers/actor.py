@@ -29,6 +29,7 @@ from workers.machine.python_warnings import PythonWarning, PythonWarnings
 from workers.memberships import Memberships, join_all
 from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
+from workers.reading.own_inputs import OwnData
 from workers.snapshots import ModuleState, pack, restore
 from workers.stage import BlockKind, StageContext
 from workers.state_files import SavedModules, StateFile, write_state
@@ -59,6 +60,7 @@ class BlockWorker:
         self._tracer = Tracer()
         self._head: Head | None = None  # if this worker hosts it
         self._metrics: Metrics = {}
+        self._data: OwnData | None = None  # if this worker reads its replica's data
         self._groups: Memberships | None = None
         self._generation = self._aborted = 0
         self._step: int | None = None  # that the state is of; None during a segment
@@ -73,12 +75,14 @@ class BlockWorker:
         stage: StageContext,
         loss: InCluster[PickledPayload] | None = None,
         metrics: InCluster[PickledPayload] | None = None,
+        data: InCluster[PickledPayload] | None = None,
     ) -> tuple[PythonWarning, ...]:
         """Build the layers of a stage from their own seeds, and the head if it is here: step 0.
 
         model: the packed dfa_core.Model.
         loss, metrics: for a worker that hosts the head, the packed WeightedLoss, and what else
             evaluations measure there.
+        data: for a worker that reads its replica's data, the packed shares of all.
 
         Returns the Python warnings since the last call that returned them, as evaluate() does.
         """
@@ -88,6 +92,9 @@ class BlockWorker:
         layers = build_layers(unpacked, stage.first, stage.last, stage.rule)
         self._head = None if loss is None else Head(unpacked, loss.get().unpack(), stage.rule)
         self._metrics = {} if metrics is None else metrics.get().unpack()
+        if self._data is not None:
+            self._data.close()
+        self._data = None if data is None else OwnData(data.get(), stage)
         for module in (*layers, *filter(None, [self._head])):
             module.to(self._device)
         self._blocks = _BLOCKS[stage.kind]
@@ -127,14 +134,15 @@ class BlockWorker:
             snapshot_s=delay_s,
             skipped=self._skipped(),
             warned=self._take_warnings(),
+            data_s=self._data.take_waited() if self._data else 0.0,
         )
 
     def _train_segment(self, groups: Memberships, steps: range, waiting: int) -> None:
-        head, stage, tracer = self._head, self._stage, self._tracer
+        head, stage, tracer, block = self._head, self._stage, self._tracer, self._block
         if stage.is_head and head is not None:
             head_loop.train_segment(head, stage, groups, tracer, steps, waiting)
         else:
-            loop.train_segment(self._block, head, stage, groups, tracer, steps, waiting)
+            loop.train_segment(block, head, stage, groups, tracer, steps, waiting, self._data)
 
     def pass_on(self, generation: int, times: int) -> None:
         """Receive a microbatch's input and send on an output, so many times; compute nothing."""

@@ -21,6 +21,7 @@ from workers.heads.hosted_head import HostedHead
 from workers.heads.measured_outputs import MeasuredOutputs
 from workers.links import Inbox, InboxesInTurn, Outbox, OutboxesInTurn
 from workers.memberships import Memberships
+from workers.reading.own_inputs import OwnData, OwnInputs
 from workers.replicas import ReplicaSum
 from workers.stage import StageContext
 from workers.trace import Tracer
@@ -34,17 +35,17 @@ def train_segment(
     tracer: Tracer,
     steps: range,
     waiting: int,
+    data: OwnData | None = None,
 ) -> None:
     """Train these steps: everything that a block does between two events.
 
     head: if this worker hosts it. waiting: microbatches that may wait for their error.
+    data: if the block reads its inputs itself.
     """
     rule, microbatches, blocks = stage.rule, stage.microbatches, stage.grid.blocks
-    messages, with_rank0 = len(steps) * microbatches, groups.of_blocks
-    replicas = ReplicaSum(groups.copies) if groups.copies else None
+    arriving, replicas = stage.arriving, ReplicaSum(groups.copies) if groups.copies else None
 
-    arriving, sizes = stage.arriving, [stage.samples] * messages
-    inputs = Inbox(with_rank0, stage.block - 1, arriving.message, sizes, slots=waiting + 2)
+    inputs = _inputs(stage, groups, data, steps, waiting)
     copy = head and HeadCopy(head, stage, groups, replicas, tracer, steps, waiting)
     hosted = HostedHead(copy) if copy else None
     outputs = hosted or _outputs(stage, groups, stage.heads_in_turn)
@@ -72,6 +73,8 @@ def train_segment(
                 with tracer.span("optimizer", step):
                     block.step(step, replicas.end if replicas else None)
     outputs.finish()
+    if isinstance(inputs, OwnInputs):
+        inputs.finish()
     if replicas:
         replicas.finish()
 
@@ -98,6 +101,17 @@ def evaluate_segment(
         inputs.release()
         outputs.keep(at_most=2)
     outputs.finish()
+
+
+def _inputs(
+    stage: StageContext, groups: Memberships, data: OwnData | None, steps: range, waiting: int
+) -> Inbox | OwnInputs:
+    """Return where a block's inputs come from: the rank before it, or its own reading."""
+    if data is not None:
+        return OwnInputs(data, groups.of_data, stage, steps, waiting)
+    sizes = [stage.samples] * (len(steps) * stage.microbatches)
+    before, spec = stage.block - 1, stage.arriving.message
+    return Inbox(groups.of_blocks, before, spec, sizes, slots=waiting + 2)
 
 
 def _outputs(

@@ -8,6 +8,7 @@ from torch._C._distributed_c10d import Store
 from workers.groups.group import (
     Group,
     copies_store,
+    data_store,
     error_store,
     head_store,
     open_store,
@@ -29,12 +30,14 @@ class Memberships:
     head: the coordinator (rank 0) and this worker (rank 1), if it hosts the head.
     copies: the workers of all replicas that host the same layers, or the head and nothing else, if
         there are several.
+    data: the coordinator (rank 0) and this worker (rank 1), if it reads its replica's data.
     """
 
     blocks: Group | None
     errors: tuple[Group, ...] = ()
     head: Group | None = None
     copies: Group | None = None
+    data: Group | None = None
 
     @property
     def of_blocks(self) -> Group:
@@ -47,9 +50,14 @@ class Memberships:
         return _joined(self.head, "with rank 0 for the head")
 
     @property
+    def of_data(self) -> Group:
+        """Return the group with rank 0 of a worker that reads its replica's data."""
+        return _joined(self.data, "with rank 0 for the data")
+
+    @property
     def all(self) -> list[Group]:
         """Return each group once."""
-        return [*self.errors, *filter(None, (self.blocks, self.head, self.copies))]
+        return [*self.errors, *filter(None, (self.blocks, self.head, self.copies, self.data))]
 
 
 def _joined(group: Group | None, which: str) -> Group:
@@ -90,14 +98,16 @@ class _Joining:
         errors = self._errors()
         if stage.hosts_head:
             head = self._join(1, 2, head_store(store, r, stage.head_number), ring(2))
+        data = None
+        if stage.reads_own_data:
+            data = self._join(1, 2, data_store(store, r), ring(2))
         copies = grid.replicas * (grid.heads if stage.is_head else 1)
         if copies == 1:
-            return Memberships(blocks, errors, head)
+            return Memberships(blocks, errors, head, data=data)
         rank = r * grid.heads + stage.head_number if stage.is_head else r
         seat = grid.blocks + 1 if stage.is_head else stage.block
-        return Memberships(
-            blocks, errors, head, self._join(rank, copies, copies_store(store, seat))
-        )
+        of_copies = self._join(rank, copies, copies_store(store, seat))
+        return Memberships(blocks, errors, head, of_copies, data)
 
     def _errors(self) -> tuple[Group, ...]:
         """Join a group with each head of the replica, or a head's own, or with the last block."""

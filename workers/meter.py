@@ -16,6 +16,7 @@ class SegmentStats:
     snapshot_s: by how much a snapshot delayed the segment.
     skipped: (step, layer) pairs: the layer skipped the batch, since its gradient was not finite.
     warned: its new Python warnings.
+    data_s: seconds in which it waited for data that it reads itself.
     """
 
     seconds: float
@@ -24,6 +25,7 @@ class SegmentStats:
     snapshot_s: float = 0.0
     skipped: tuple[tuple[int, str], ...] = ()
     warned: tuple[PythonWarning, ...] = ()
+    data_s: float = 0.0
 
     def __add__(self, other: "SegmentStats") -> "SegmentStats":
         return SegmentStats(
@@ -31,6 +33,7 @@ class SegmentStats:
             self.waiting_s + other.waiting_s,
             self.bytes_sent + other.bytes_sent,
             self.snapshot_s + other.snapshot_s,
+            data_s=self.data_s + other.data_s,
         )
 
 

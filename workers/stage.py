@@ -25,6 +25,7 @@ class StageContext:
     target: of a sample. output: of the head, for a sample.
     head: where it is.
     kind: how blocks compute.
+    readers: processes of each replica that read its share of the data; 0: the coordinator reads.
     """
 
     first: int
@@ -40,6 +41,7 @@ class StageContext:
     output: TensorSpec
     head: HeadPlace
     kind: BlockKind = "plain"
+    readers: int = 0
 
     @property
     def block(self) -> int:
@@ -55,6 +57,11 @@ class StageContext:
     def is_last(self) -> bool:
         """Return whether this is the last block, whose outputs go to the head."""
         return self.block == self.grid.blocks
+
+    @property
+    def reads_own_data(self) -> bool:
+        """Return whether this block reads its replica's share of each batch itself."""
+        return self.readers > 0 and self.block == 1
 
     @property
     def is_head(self) -> bool:

@@ -16,11 +16,13 @@ class Blueprint:
 
     loss, metrics: for the workers that host the head, if any do; metrics: None where they can
         measure none.
+    data: for the blocks that read their replica's data, if any do.
     """
 
     model: InCluster[PickledPayload]
     loss: InCluster[PickledPayload] | None
     metrics: InCluster[PickledPayload] | None
+    data: InCluster[PickledPayload] | None = None
 
     @classmethod
     def put(
@@ -28,20 +30,28 @@ class Blueprint:
         model: PickledPayload,
         head: Head | PickledPayload,
         metrics: PickledPayload | None,
+        data: PickledPayload | None = None,
     ) -> "Blueprint":
-        """Put all into memory. head: itself where rank 0 computes it; otherwise the packed loss."""
-        if isinstance(head, Head):
-            return cls(InCluster.put(model), None, None)
-        told = None if metrics is None else InCluster.put(metrics)
-        return cls(InCluster.put(model), InCluster.put(head), told)
+        """Put all into memory.
+
+        head: itself where rank 0 computes it; otherwise the packed loss. data: the packed shares.
+        """
+        loss = None if isinstance(head, Head) else head
+        told = [
+            None if thing is None else InCluster.put(thing)
+            for thing in (loss, loss and metrics, data)
+        ]
+        return cls(InCluster.put(model), *told)
 
     def again(self) -> "Blueprint":
         """Put all into memory anew, now that a node does not answer."""
         loss = self.loss and self.loss.again()
         metrics = self.metrics and self.metrics.again()
-        return replace(self, model=self.model.again(), loss=loss, metrics=metrics)
+        data = self.data and self.data.again()
+        return replace(self, model=self.model.again(), loss=loss, metrics=metrics, data=data)
 
     def build(self, worker: Worker, stage: StageContext) -> Any:
         """Let a worker build its stage; return the call."""
         for_head = [self.loss, self.metrics] if stage.hosts_head else [None, None]
-        return worker.actor.build.remote(self.model, stage, *for_head)
+        data = self.data if stage.reads_own_data else None
+        return worker.actor.build.remote(self.model, stage, *for_head, data)

@@ -34,6 +34,10 @@ class Loads:
         shares = [one.snapshot_s / one.seconds for one in self._total if one.seconds]
         return max(shares, default=0.0)
 
+    def data_s(self) -> float:
+        """Return how long workers waited for data that they read: those that waited longest."""
+        return max(one.data_s for one in self._total)
+
     def _rows(self, stats: Sequence[SegmentStats]) -> list[dict[str, Any]]:
         return [
             {

@@ -30,7 +30,7 @@ def train_segment(
     all_links = [ReplicaLinks(group.blocks) for group in groups]
     ahead = rank0.ahead
 
-    feed, taking = Feed(rank0, all_links, steps), cycle(all_links)
+    feed, taking = Feed(rank0, groups, all_links, steps), cycle(all_links)
     slots = under_way(groups[0].blocks.world - 1, rank0.waiting)
     outputs = cycle([outputs_of(group, arriving, sizes, slots) for group in groups])
     for _ in range(ahead * replicas):
@@ -73,7 +73,7 @@ def feed_segment(
     all_links = [ReplicaLinks(group.blocks) for group in groups]
     heads = HeadLinks(groups, rank0.rule.microbatches, len(steps))
 
-    feed, sending = Feed(rank0, all_links, steps), cycle(all_links)
+    feed, sending = Feed(rank0, groups, all_links, steps), cycle(all_links)
 
     def send_next() -> None:
         sent = feed.send_next()

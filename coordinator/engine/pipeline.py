@@ -63,6 +63,7 @@ class Pipeline:
         warn: Callable[[PythonWarning], None] = lambda _: None,
         metrics: PickledPayload | None = None,
         far: Callable[[Hop], None] = lambda _: None,
+        data: PickledPayload | None = None,
     ) -> None:
         """Calls no worker before start().
 
@@ -79,11 +80,12 @@ class Pipeline:
         metrics: what evaluations measure beside the loss, packed for the hosts of the head; without
             it they are measured here.
         far: called where more microbatches have to wait, since messages travel for long.
+        data: the packed shares of the replicas, if plan.readers says that blocks read theirs.
         """
         self._waits = waits or Waits()
         self._plan, self._snapshot_steps = plan, snapshot_steps
         self._placement, self._far = placement, far
-        self._blueprint = Blueprint.put(model, head, metrics)
+        self._blueprint = Blueprint.put(model, head, metrics, data)
         here = head if isinstance(head, Head) else None
         profile = plan.profile
         self._rank0 = Rank0(
@@ -96,11 +98,12 @@ class Pipeline:
             Tracer(),
             self._waits,
             plan.waiting(),
+            profile.target if plan.readers else None,
         )
         own = device_here() if transport == "nccl" else torch.device("cpu")
         device = here.device if here else own
-        hosts = plan.heads or int(plan.head == "block")
-        self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, hosts)
+        of_workers = plan.heads or int(plan.head == "block"), plan.readers > 0
+        self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, *of_workers)
         self._built: set[int] = set()
         self._warn = warn
         self._snapshots = Snapshots()
@@ -237,9 +240,8 @@ class Pipeline:
     def diagnosis(self) -> str | None:
         """Ask the workers, in the order of the layers, who holds a NaN or infinity."""
         try:
-            found = self._workers.all_of(
-                [w.actor.first_non_finite.remote() for w in self._workers.all]
-            )
+            calls = [w.actor.first_non_finite.remote() for w in self._workers.all]
+            found = self._workers.all_of(calls)
         except (PipelineBroken, RayError):
             return None
         return next(
@@ -256,7 +258,7 @@ class Pipeline:
 
     def waited_for_data(self) -> float:
         """Return the seconds that training waited for batches."""
-        return self._waits.seconds["the data"]
+        return self._waits.seconds["the data"] + self._loads.data_s()
 
     def processes(self) -> list[int]:
         """Return the process ids of the workers."""

@@ -46,6 +46,8 @@ class Plan:
         copy of the head and nothing else, if it is there.
     most_waiting: microbatches that may wait for their error at a block, as memory allows.
     kind: how blocks compute.
+    readers: processes with which the first block of each replica reads its share of the data; 0:
+        the coordinator reads.
     """
 
     profile: ModelProfile
@@ -58,6 +60,7 @@ class Plan:
     heads: int = 0
     most_waiting: int = UNBOUNDED
     kind: BlockKind = "plain"
+    readers: int = 0
 
     @property
     def microbatches(self) -> int:
@@ -117,6 +120,7 @@ class Plan:
             output=self.profile.output,
             head=self.head,
             kind=self.kind,
+            readers=self.readers,
         )
 
     def ends(self, worker: int, forms: Forms) -> tuple[ActivationSpec, ActivationSpec, TensorSpec]:

@@ -18,6 +18,7 @@ from workers.groups.group import (
     LOOPBACK,
     Group,
     GroupLeft,
+    data_store,
     head_store,
     listen,
     open_store,
@@ -56,14 +57,17 @@ class WorkerGroup:
         transport: Transport,
         device: torch.device,
         hosts_of_head: int = 0,
+        blocks_read: bool = False,
     ) -> None:
         """timeout_s: silence after which a worker counts as hung; device: where rank 0 computes.
 
         hosts_of_head: workers of each replica that compute the head; 0 where rank 0 does.
+        blocks_read: whether the first block of each replica reads the data.
         """
         self.all, self.generation = list(workers), 0
         self._grid, self._timeout_s, self._transport = grid, timeout_s, transport
         self._device, self._hosts_of_head = device, hosts_of_head
+        self._blocks_read = blocks_read
         self._groups: list[ReplicaGroups] = []  # one a replica, once all are joined
         self._open: list[Group] = []  # joined and not left
         self._left = 0  # the newest generation that this process has left
@@ -114,12 +118,14 @@ class WorkerGroup:
                 blocks = self._kept(
                     join(self._transport, context, 0, ranks, of_replica, ring(ranks))
                 )
-                stores = [head_store(store, r, h) for h in range(self._hosts_of_head)]
-                heads = [
-                    self._kept(join(self._transport, context, 0, 2, of_head, ring(2)))
-                    for of_head in stores
+                pairs = [head_store(store, r, h) for h in range(self._hosts_of_head)]
+                pairs += [data_store(store, r)] if self._blocks_read else []
+                met = [
+                    self._kept(join(self._transport, context, 0, 2, pair, ring(2)))
+                    for pair in pairs
                 ]
-                joined.append(ReplicaGroups(blocks, tuple(heads)))
+                data = met.pop() if self._blocks_read else None
+                joined.append(ReplicaGroups(blocks, tuple(met), data))
             self.all_of(calls)
             self._groups = joined
 

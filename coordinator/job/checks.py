@@ -22,6 +22,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_delayed(settings)
     _check_graphs(settings)
     _check_recompute(settings)
+    _check_reading(settings)
 
 
 def _check_ranges(settings: JobSettings) -> None:
@@ -131,6 +132,21 @@ def _check_recompute(settings: JobSettings) -> None:
         raise JobError(
             "resources.recompute: a captured graph keeps what it computed; set recompute or "
             "cuda_graphs to false"
+        )
+
+
+def _check_reading(settings: JobSettings) -> None:
+    if not settings.resources.sharded_reading:
+        return
+    if not settings.resources.data_workers:
+        raise JobError(
+            "resources.sharded_reading: the first block of each replica reads in processes; set "
+            "resources.data_workers to 1 or more, or sharded_reading to false"
+        )
+    if settings.method != "dfa":
+        raise JobError(
+            f"resources.sharded_reading: method {settings.method} has no blocks that could read; "
+            f"set it to false"
         )
 
 

@@ -92,6 +92,7 @@ class ResourceSettings:
     head: which process computes head and loss where no worker is for it alone; auto chooses the
         faster one.
     data_workers: processes that read the batches; 0 reads them in a thread of the coordinator.
+    sharded_reading: the first block of each replica reads its share, in data_workers processes.
     recompute: blocks keep the inputs alone of what waits, and compute its forwards again.
     """
 
@@ -106,6 +107,7 @@ class ResourceSettings:
     head: AskedPlace = "auto"
     data_workers: int = 0
     recompute: bool = False
+    sharded_reading: bool = False
 
     @property
     def kind(self) -> BlockKind:

@@ -26,7 +26,12 @@ from coordinator.job.settings import decode
 from coordinator.job.user_code import pack
 from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import Begin, RunFolder
-from coordinator.training.before_step_0 import packed_metrics, plan_for, training_source
+from coordinator.training.before_step_0 import (
+    packed_metrics,
+    packed_shares,
+    plan_for,
+    training_source,
+)
 from coordinator.training.events import (
     Event,
     Failed,
@@ -162,7 +167,8 @@ class TrainingWork:
         for warning in self._folder.begin_run(origin, job.task.files):
             self._emit(Warned(warning))
         rule = job.rule(source.steps_per_epoch)
-        engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end)
+        shares = packed_shares(job, source, self._folders)
+        engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end, shares)
         del trials
         check_parts(engine.loss, job.task, splits, rule.microbatches)
         trainer = Trainer(
@@ -192,10 +198,11 @@ class TrainingWork:
         waits: Waits,
         trials: DataTrials,
         at_end: ExitStack,
+        shares: PickledPayload | None,
     ) -> Engine:
         engine: Engine
         if placement is not None:
-            pipeline = self._pipeline(job, rule, prefetcher, placement, waits, trials)
+            pipeline = self._pipeline(job, rule, prefetcher, placement, waits, trials, shares)
             at_end.callback(pipeline.close)
             engine = pipeline
         else:
@@ -218,6 +225,7 @@ class TrainingWork:
         placement: Placement,
         waits: Waits,
         trials: DataTrials,
+        shares: PickledPayload | None,
     ) -> Pipeline:
         workers = placement.workers
         with waits.on("the layers", "to be measured"):
@@ -249,6 +257,7 @@ class TrainingWork:
             warn=self._warnings.note,
             metrics=None if plan.head == "coordinator" else packed_metrics(job, folders),
             far=lambda hop: self._emit(LinksAreSlow(hop.message)),
+            data=shares,
         )
 
     @property

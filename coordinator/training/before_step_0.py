@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import ray
 
-from coordinator.engine.data.parallel_source import ParallelSource
 from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.memory import check_memory, most_waiting, room_of_nodes
 from coordinator.engine.plan import Plan, make_plan
@@ -15,17 +14,21 @@ from coordinator.job.resolve import Job
 from coordinator.job.user_code import pack
 from dfa_core import JobError, LearningRule
 from dfa_tasks import BatchSource, Splits
+from dfa_tasks.shares import Shares
 from dfa_tasks.source import as_source
 from dfa_tasks.stream import Stream
 from workers.gpu import device_here
 from workers.payload import PickledPayload
 from workers.placement import Worker, speeds
+from workers.reading.parallel_source import ParallelSource
 
 
 def training_source(
     job: Job, splits: Splits, folders: Sequence[str] | None, at_end: ExitStack
 ) -> BatchSource:
     """Return what gives the batches: read here, or in processes of their own.
+
+    Where blocks read, it gives the first one, to try the model with.
 
     folders: where these look for the user's modules. at_end: ends them.
 
@@ -40,10 +43,23 @@ def training_source(
             f"resources.data_workers: {settings.resources.data_workers}: an iterable is read "
             f"in its order, by one process; set it to 0, or give a map-style Dataset"
         )
+    if settings.resources.sharded_reading:
+        return source
     packed = pack(source, settings.working_dir, folders)
-    parallel = ParallelSource(source, packed, settings.resources.data_workers)
+    parallel = ParallelSource(packed, settings.resources.data_workers, source.steps_per_epoch)
     at_end.callback(parallel.close)
     return parallel
+
+
+def packed_shares(
+    job: Job, source: BatchSource, folders: Sequence[str] | None
+) -> PickledPayload | None:
+    """Return what the first blocks of the replicas read; None where the coordinator reads."""
+    settings = job.settings
+    if not settings.resources.sharded_reading:
+        return None
+    shares = Shares(source, settings.batch_size, settings.microbatches, settings.replicas)
+    return pack(shares, settings.working_dir, folders)
 
 
 def packed_metrics(job: Job, folders: Sequence[str] | None) -> PickledPayload | None:
@@ -75,7 +91,8 @@ def plan_for(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence
         plan, resources.head, grid.heads, workers, node, resources.coordinator_gpus
     )
     plan = plan.on(speeds(workers, grid))
-    plan = replace(plan, kind=resources.kind)
+    readers = resources.data_workers if resources.sharded_reading else 0
+    plan = replace(plan, kind=resources.kind, readers=readers)
     room = room_of_nodes()
     check_memory(plan, workers, room)
     return replace(plan, most_waiting=most_waiting(plan, workers, room))

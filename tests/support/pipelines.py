@@ -21,6 +21,7 @@ from dfa_core.loss import Loss
 from dfa_core.scoring import Metrics
 from dfa_core.trained import TrainedModule
 from dfa_tasks import BatchSource
+from dfa_tasks.shares import Shares
 from workers.grid import HeadPlace
 from workers.payload import PickledPayload
 from workers.placement import Worker
@@ -57,19 +58,22 @@ def pipeline(
     heads: int = 0,
     metrics: Metrics | None = None,
     kind: BlockKind = "plain",
+    readers: int = 0,
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
     network: a model, or a name in NETWORKS; blocks: which layers each hosts, or their number.
     heads: workers of each replica for the head alone. metrics: are measured where the head is.
+    readers: processes with which the first block of each replica reads its share of the source.
     """
     head = "workers" if heads else head
     model = NETWORKS[network] if isinstance(network, str) else network
     measured = make_plan(model, loss, r, Noise().batch(0), 1)
     samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
     plan = Plan(
-        measured.profile, tuple(cut), samples, r, replicas, head=head, heads=heads, kind=kind
-    )
+        measured.profile, tuple(cut), samples, r, replicas,
+        head=head, heads=heads, kind=kind, readers=readers,
+    )  # fmt: skip
     prefetcher = Prefetcher(source or Noise(), SAMPLES, r.microbatches)
     settled = measured.profile.loss
     elsewhere = PickledPayload.pack(settled, own_folders())
@@ -78,9 +82,11 @@ def pipeline(
     assert len(crew) == len(plan.grid)
     packed = PickledPayload.pack(model, own_folders())
     measured_there = None if metrics is None else PickledPayload.pack(metrics, own_folders())
+    shares = Shares(source or Noise(), SAMPLES, r.microbatches, replicas) if readers else None
     made = Pipeline(
         crew, plan, packed, place, prefetcher, 30, snapshot_steps=snapshot_steps,
         metrics=measured_there,
+        data=shares and PickledPayload.pack(shares, own_folders()),
     )  # fmt: skip
     try:
         yield made

@@ -130,6 +130,11 @@ def head_store(store: Store, replica: int, head: int) -> Store:
     return PrefixStore(f"head-{replica}-{head}", store)
 
 
+def data_store(store: Store, replica: int) -> Store:
+    """Return the store in which rank 0 and a block that reads its replica's data meet."""
+    return PrefixStore(f"data-{replica}", store)
+
+
 def await_all(store: Store, rank: int, world: int, left: Left) -> None:
     """Wait until all ranks are here, however long another one still works.
 

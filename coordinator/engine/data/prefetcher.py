@@ -5,10 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from torch import Tensor
 
-from dfa_core import JobError, TensorSpec
 from dfa_core.loss import WeightedLoss
 from dfa_core.microbatch import Microbatch, cut
 from dfa_tasks import BatchSource
+from workers.reading.checked_batches import CheckedBatches
 
 _AHEAD = 2
 _END_S = 2.0
@@ -18,10 +18,10 @@ class Prefetcher:
     """Microbatches of consecutive steps, made ahead of time by a thread."""
 
     def __init__(self, source: BatchSource, batch_size: int, microbatches: int) -> None:
-        self._source, self._batch_size, self._microbatches = source, batch_size, microbatches
+        self._batches = CheckedBatches(source, batch_size)
+        self._batch_size, self._microbatches = batch_size, microbatches
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetcher")
         self._coming: dict[int, Future[list[Microbatch]]] = {}
-        self._form: tuple[TensorSpec, TensorSpec] | None = None  # of inputs and targets
 
     @property
     def samples(self) -> int:
@@ -29,34 +29,8 @@ class Prefetcher:
         return self._batch_size // self._microbatches
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the whole batch of a step, checked.
-
-        Raises JobError when the source fails, or returns a batch of another size or form than
-        before.
-        """
-        try:
-            batch = self._source.batch(step)
-        except JobError as error:
-            raise JobError(f"the training data of step {step}: {error}") from error
-        except Exception as error:
-            raise JobError(
-                f"the training data of step {step} failed: {type(error).__name__}: {error}"
-            ) from error
-        x, target = _two_tensors(step, batch)
-        if len(x) != self._batch_size or len(target) != self._batch_size:
-            raise JobError(
-                f"the training data of step {step} has {len(x)} inputs and {len(target)} targets, "
-                f"batch_size is {self._batch_size}"
-            )
-        form = TensorSpec.of(x), TensorSpec.of(target)
-        before = self._form or form
-        if form != before:
-            raise JobError(
-                f"the training data of step {step} has inputs of {form[0]} and targets of "
-                f"{form[1]}, the batches before {before[0]} and {before[1]}; all need one form"
-            )
-        self._form = form
-        return x, target
+        """Return the whole batch of a step. Raises JobError as CheckedBatches.batch() does."""
+        return self._batches.batch(step)
 
     def microbatches(
         self, first: int, last: int, loss: WeightedLoss | None = None
@@ -78,16 +52,3 @@ class Prefetcher:
         """
         self._thread.shutdown(wait=False, cancel_futures=True)
         wait([batch for batch in self._coming.values() if not batch.cancelled()], timeout=_END_S)
-
-
-def _two_tensors(step: int, batch: object) -> tuple[Tensor, Tensor]:
-    """Return the inputs and targets of a batch. Raises JobError when it is anything else."""
-    parts = batch if isinstance(batch, list | tuple) else ()
-    if len(parts) == 2 and all(isinstance(part, Tensor) and part.dim() > 0 for part in parts):
-        x, target = parts
-        return x.detach(), target.detach()  # a graph of the user's would be run through again
-    kinds = f" of {', '.join(type(part).__name__ for part in parts)}" if parts else ""
-    raise JobError(
-        f"the training data of step {step} is a {type(batch).__name__}{kinds}; batch(step) returns "
-        f"two tensors, inputs and targets, whose first dimension counts the samples"
-    )

@@ -34,10 +34,15 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
             f"blocks: {workers} is above {limits.blocks}, the limit for the blocks and heads of "
             f"all replicas together",
         )
-    readers = request.spec.resources.data_workers
+    asked = request.spec.resources
+    readers = asked.data_workers
+    if asked.sharded_reading:
+        readers *= max(1, request.spec.replicas)
     if readers > limits.data_workers:
         raise ServiceError(
-            BAD_JOB, f"resources.data_workers: {readers} is above {limits.data_workers}"
+            BAD_JOB,
+            f"resources.data_workers: {readers} is above {limits.data_workers}"
+            + (", in all replicas together" if asked.sharded_reading else ""),
         )
 
 

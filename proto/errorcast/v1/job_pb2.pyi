@@ -502,6 +502,7 @@ class ResourceSpec(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     DATA_WORKERS_FIELD_NUMBER: _builtins.int
     RECOMPUTE_FIELD_NUMBER: _builtins.int
+    SHARDED_READING_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs of a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -539,6 +540,11 @@ class ResourceSpec(_message.Message):
     """Whether a block keeps the input alone of a microbatch that waits for its error, and computes its
     forward again at the update: less memory, more time, the same bits.
     """
+    sharded_reading: _builtins.bool
+    """Whether the first block of each replica reads its own share of each batch, in data_workers
+    processes of its own on its node. The coordinator then sends no inputs and gets the targets. The
+    batches are the same.
+    """
     def __init__(
         self,
         *,
@@ -553,10 +559,11 @@ class ResourceSpec(_message.Message):
         head: Global___HeadPlace.ValueType = ...,
         data_workers: _builtins.int | None = ...,
         recompute: _builtins.bool | None = ...,
+        sharded_reading: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "recompute", b"recompute", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_sharded_reading", b"_sharded_reading", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "recompute", b"recompute", "sharded_reading", b"sharded_reading", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "recompute", b"recompute", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_sharded_reading", b"_sharded_reading", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "recompute", b"recompute", "sharded_reading", b"sharded_reading", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
     _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015
@@ -570,6 +577,8 @@ class ResourceSpec(_message.Message):
     _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
     _WhichOneofReturnType__recompute: _TypeAlias = _typing.Literal["recompute"]  # noqa: Y015
     _WhichOneofArgType__recompute: _TypeAlias = _typing.Literal["_recompute", b"_recompute"]  # noqa: Y015
+    _WhichOneofReturnType__sharded_reading: _TypeAlias = _typing.Literal["sharded_reading"]  # noqa: Y015
+    _WhichOneofArgType__sharded_reading: _TypeAlias = _typing.Literal["_sharded_reading", b"_sharded_reading"]  # noqa: Y015
     _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
     _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
     _WhichOneofReturnType__timeout_s: _TypeAlias = _typing.Literal["timeout_s"]  # noqa: Y015
@@ -586,6 +595,8 @@ class ResourceSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recompute) -> _WhichOneofReturnType__recompute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sharded_reading) -> _WhichOneofReturnType__sharded_reading | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threads) -> _WhichOneofReturnType__threads | None: ...
     @_typing.overload

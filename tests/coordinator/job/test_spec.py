@@ -77,6 +77,14 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
         ({"resources": {"cuda_graphs": True, "gpus": 1}, "staleness": 1}, "cuda_graphs: delayed"),
         ({"resources": {"recompute": True}, "staleness": 1}, "recompute: in delayed mode"),
         (
+            {"resources": {"sharded_reading": True}},
+            "sharded_reading: .* set resources.data_workers",
+        ),
+        (
+            {"resources": {"sharded_reading": True, "data_workers": 1}, "method": "bp"},
+            "sharded_reading: method bp has no blocks",
+        ),
+        (
             {"resources": {"recompute": True, "cuda_graphs": True, "gpus": 1}},
             "recompute: a captured",
         ),

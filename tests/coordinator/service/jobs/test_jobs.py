@@ -251,6 +251,15 @@ BAD = {
         {"task": "digits", "resources": {"data_workers": 65}},
         "BAD_JOB: resources.data_workers: 65 is above 64",
     ),
+    "readers of replicas": (
+        {
+            "task": "digits",
+            "replicas": 2,
+            "microbatches": 2,
+            "resources": {"data_workers": 33, "sharded_reading": True},
+        },
+        "BAD_JOB: resources.data_workers: 66 is above 64, in all replicas",
+    ),
     "large": ({"task": "digits", "options": {"x": "y" * 70000}}, "TOO_MUCH: spec"),
 }
 

@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +16,6 @@ from torch import Tensor
 
 from dfa_core import JobError
 from dfa_core.errors import reason
-from dfa_tasks import BatchSource
 from workers.payload import PickledPayload
 from workers.snapshots import PackedTensor
 
@@ -45,10 +46,21 @@ class ParallelSource:
     A batch depends on (seed, step) alone, so any process may read it. One that dies is replaced.
     """
 
-    def __init__(self, source: BatchSource, packed: PickledPayload, processes: int) -> None:
-        """packed: the source. Starts the processes with the first batch."""
-        self.steps_per_epoch = source.steps_per_epoch
+    def __init__(
+        self,
+        packed: PickledPayload,
+        processes: int,
+        steps_per_epoch: int = 0,
+        replica: int | None = None,
+    ) -> None:
+        """Start the processes with the first batch.
+
+        packed: the source, which has batch(step); or share(step, replica), of which this replica's
+            share is read. steps_per_epoch: of the source, for those who ask.
+        """
+        self.steps_per_epoch = steps_per_epoch
         self._packed, self._processes, self._deaths = packed, processes, 0
+        self._replica = replica
         self._threads = torch.get_num_threads()  # as many as where it would be read otherwise
         self._pool: ProcessPoolExecutor | None = None
         self._coming: dict[int, Future[_Read]] = {}
@@ -97,7 +109,10 @@ class ParallelSource:
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")  # Ray's threads forbid fork
                 self._pool = ProcessPoolExecutor(
-                    self._processes, context, _open, (self._packed, self._threads)
+                    self._processes,
+                    context,
+                    _open,
+                    (self._packed, self._replica, self._threads),
                 )
             pool, found = self._pool, self._coming
         wanted = range(step, step + 1 + _AHEAD * self._processes)
@@ -124,15 +139,17 @@ class ParallelSource:
             ) from error
 
 
-_OPENED: list[BatchSource | JobError] = []  # of a reading process
+_OPENED: list[Callable[[int], Any] | JobError] = []  # of a reading process: how a step is read
 
 
-def _open(packed: PickledPayload, threads: int) -> None:
+def _open(packed: PickledPayload, replica: int | None, threads: int) -> None:
     """Get ready to read, in a new process; it ends with its parent."""
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
-        _OPENED.append(packed.unpack())
+        source = packed.unpack()
+        own = source.batch if replica is None else partial(source.share, replica=replica)
+        _OPENED.append(own)
     except Exception as error:  # noqa: BLE001  # said with the first batch
         _OPENED.append(JobError(f"it cannot be opened in another process: {reason(error)}"))
 
@@ -145,11 +162,11 @@ def _end_with_parent() -> None:
 
 
 def _read(step: int) -> _Read:
-    source = _OPENED[0]
+    read = _OPENED[0]
     try:
-        if isinstance(source, JobError):
-            raise source
-        batch: Any = source.batch(step)
+        if isinstance(read, JobError):
+            raise read
+        batch: Any = read(step)
         if not isinstance(batch, list | tuple) or not all(isinstance(t, Tensor) for t in batch):
             return _Read(other=batch)
         return _Read(tuple(PackedTensor.of(tensor.detach().contiguous()) for tensor in batch))

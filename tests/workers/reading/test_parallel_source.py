@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from coordinator.engine.data.parallel_source import ParallelSource
 from coordinator.job.user_code import own_folders
 from dfa_core import JobError
 from dfa_tasks import BatchSource
 from dfa_tasks.source import as_source
 from workers.payload import PickledPayload
+from workers.reading.parallel_source import ParallelSource
 
 SAMPLES, BATCH = 40, 8
 
@@ -63,7 +63,8 @@ class InOrder(BatchSource):
 
 
 def parallel(source: BatchSource, processes: int) -> ParallelSource:
-    return ParallelSource(source, PickledPayload.pack(source, own_folders()), processes)
+    packed = PickledPayload.pack(source, own_folders())
+    return ParallelSource(packed, processes, source.steps_per_epoch)
 
 
 @pytest.fixture(scope="module")
