@@ -27,7 +27,7 @@ from dfa_core import (
     block_actions,
     build_layers,
 )
-from dfa_core.graphed_block import GraphedBlock
+from dfa_core.block.graphed_block import GraphedBlock
 from dfa_tasks.language.transformer import transformer
 
 MICROBATCHES, BLOCKS = 4, 2

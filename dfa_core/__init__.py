@@ -2,7 +2,7 @@
 
 No files either: atomic_file.py alone knows them, and all packages share it.
 
-Read block.py first: it is the learning rule.
+Read block/block.py first: it is the learning rule.
 """
 
 from importlib import import_module

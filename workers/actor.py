@@ -11,8 +11,8 @@ import ray
 import torch
 
 from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
-from dfa_core.graphed_block import GraphedBlock
-from dfa_core.recomputing_block import RecomputingBlock
+from dfa_core.block.graphed_block import GraphedBlock
+from dfa_core.block.recomputing_block import RecomputingBlock
 from dfa_core.scoring import Metrics, PartReport
 from dfa_core.seeding import restored_once
 from workers import loop

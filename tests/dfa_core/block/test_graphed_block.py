@@ -18,8 +18,8 @@ from dfa_core import (
     build_layers,
     split,
 )
+from dfa_core.block.graphed_block import GraphedBlock
 from dfa_core.feedback.matrix import FeedbackSpec
-from dfa_core.graphed_block import GraphedBlock
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.cuda import CUDAGraph, Stream
 
 from dfa_core.activations import Activations, TensorSpec, copied, detached, tensors
-from dfa_core.block import Block, OnLayer, backward, skip_if_non_finite
+from dfa_core.block.block import Block, backward
+from dfa_core.block.layers_in_order import OnLayer, skip_if_non_finite
 from dfa_core.errors import JobError
 from dfa_core.layer import Layer
 from dfa_core.seeding import Draws, drawing_from

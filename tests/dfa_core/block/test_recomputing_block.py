@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import Block, LearningRule, Model, OptimizerSpec, build_layers
-from dfa_core.recomputing_block import RecomputingBlock
+from dfa_core.block.recomputing_block import RecomputingBlock
 
 MADE = list["weakref.ref[Tensor]"]()
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from dfa_core.activations import Activations, detached
-from dfa_core.block import Block, OnLayer, add_local_gradients, skip_if_non_finite
+from dfa_core.block.block import Block, add_local_gradients
+from dfa_core.block.layers_in_order import OnLayer, skip_if_non_finite
 from dfa_core.layer import Layer
 
 Buffers = list[dict[str, Tensor]]  # of each layer, by name

@@ -1,27 +1,22 @@
 """A layer block and its local update: the learning rule, on one page."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, detached, tensors
+from dfa_core.activations import Activations, detached
+from dfa_core.block.layers_in_order import LayersInOrder, OnLayer, skip_if_non_finite
 from dfa_core.layer import Layer, LearnsBy
 
-OnLayer = Callable[[Layer, int], None]  # called with a layer and the step
 
-
-class Block:
+class Block(LayersInOrder):
     """Consecutive layers that learn from the global error alone (Nøkland 2016; arXiv 2006.12878).
 
     Layer i maps its input h[i-1], detached from the graph, to h[i] = f_i(h[i-1]; w_i). Given the
     global error e, its gradient is (∂h[i]/∂w_i)^T · (e·B_i): no gradient passes between layers.
     """
-
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self.layers = list(layers)
-        self._waiting: dict[tuple[int, int], list[Activations]] = {}  # outputs without their error
 
     def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
         """Run one microbatch through all layers and keep what its update will need.
@@ -61,34 +56,6 @@ class Block:
             if not skip:
                 add_local_gradients([layer], [h], error, step, microbatch)
             each(layer, step)
-
-    def step(self, step: int, before: OnLayer | None = None) -> None:
-        """Let every layer's optimizer take its step with the gradients of batch `step`.
-
-        before: called with each layer just before its own step.
-        """
-        for layer in self.layers:
-            if before is not None:
-                before(layer, step)
-            layer.apply_gradients(step)
-
-    @torch.no_grad()
-    def evaluate(self, x: Activations) -> Activations:
-        """Run samples through all layers in evaluation mode. Raises JobError if a layer fails."""
-        for layer in self.layers:
-            x = layer.evaluate(x)
-        return x
-
-    def first_non_finite(self) -> str | None:
-        """Name the first layer that holds NaN or infinity, in its weights or waiting outputs."""
-        for position, layer in enumerate(self.layers):
-            weight = layer.first_non_finite()
-            if weight is not None:
-                return f"{layer.label}, {weight}"
-            for outputs in self._waiting.values():
-                if not all(bool(torch.isfinite(h).all()) for h in tensors(outputs[position])):
-                    return f"{layer.label}, its output"
-        return None
 
 
 def add_local_gradients(
@@ -147,14 +114,3 @@ class _GivenGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
         return None, *ctx.gradients
-
-
-def skip_if_non_finite(layers: Sequence[Layer], error: Tensor, step: int) -> bool:
-    """Mark the batch of `step` as skipped if the rule says so and its error is not finite."""
-    if not any(layer.rule.skip_non_finite for layer in layers):
-        return False
-    if bool(torch.isfinite(error).all()):
-        return False
-    for layer in layers:
-        layer.mark_skipped(step)
-    return True
