@@ -35,7 +35,7 @@ def sides(
     made = {}
     for method in METHODS:
         made[method] = Reference(
-            model, nn.functional.cross_entropy, replace(rule, precision=precision), method
+            model, nn.functional.cross_entropy, replace(rule, precision=precision, method=method)
         )
         made[method].to(device)
     return made

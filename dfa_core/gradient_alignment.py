@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dfa_core.reference import Reference
+from dfa_core.rule import Method
 
 
 def alignment(reference: Reference, step: int, x: Tensor, target: Tensor) -> list[float]:
@@ -25,18 +26,15 @@ def alignment(reference: Reference, step: int, x: Tensor, target: Tensor) -> lis
 
 
 def _gradients(
-    reference: Reference, method: str, step: int, x: Tensor, target: Tensor
+    reference: Reference, method: Method, step: int, x: Tensor, target: Tensor
 ) -> list[Tensor]:
-    kept = reference.method
-    reference.method = "dfa" if method == "dfa" else "bp"
     try:
-        reference.add_gradients(step, x, target)
+        reference.add_gradients(step, x, target, method)
         return [
             torch.cat([torch.zeros(0)] + [_flat(p) for p in layer.weights()])
             for layer in reference.layers
         ]
     finally:
-        reference.method = kept
         for module in reference.trained_modules():
             module.clear_gradients()
 

@@ -4,6 +4,7 @@ from math import isfinite
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from dfa_core.activations import Activations, TensorSpec, described, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss, reason
@@ -11,6 +12,7 @@ from dfa_core.input_guard import InputGuard
 from dfa_core.loss import Loss, weighted
 from dfa_core.microbatch import WHOLE, Share, mean_loss
 from dfa_core.model import Model, describe
+from dfa_core.passed_gradients import all_nan, gradients_of, leaves
 from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from, draws_of
@@ -28,8 +30,9 @@ class Head(TrainedModule):
         Raises JobError if the optimizer does not exist or refuses its options.
         """
         module = model.build_head(rule.seed)
-        super().__init__("head", module, rule, key="head")
+        super().__init__("head", module, rule, key="head", delayed=rule.head_staleness > 0)
         self.label = f"the head ({describe(module)})"
+        self.check_delay(self.label)
         self.loss = weighted(loss)
         self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
         self._loss_inputs = InputGuard("the loss")
@@ -81,6 +84,31 @@ class Head(TrainedModule):
             self.mark_skipped(step)
         return value, tap.grad
 
+    def backward(
+        self,
+        h: Activations,
+        target: Tensor,
+        step: int,
+        microbatch: int,
+        share: Share | None = None,
+    ) -> tuple[float, Activations | None]:
+        """Add the head's exact gradients; return the microbatch's loss and dLoss/dh.
+
+        Arguments and errors are those of error(). dLoss/dh has the form of h, zeros where the loss
+        does not depend on a tensor; it is None for tensors of integers, and all NaN if the loss is
+        not finite and the rule skips such batches.
+        """
+        given = leaves(h)
+        share = share or Share(1.0, float(self.rule.microbatches))
+        loss, _ = self.forward_loss(given, target, step, microbatch, share)
+        value = self.finite(loss, step, microbatch)
+        if not isfinite(value):
+            self.mark_skipped(step)
+            return value, all_nan(given)
+        with self.drawing_backward(step, microbatch):
+            torch.autograd.backward(loss / share.parts)
+        return value, gradients_of(given)
+
     def check_error(self, e: Tensor, samples: int, expected: TensorSpec, step: int) -> None:
         """Check that a microbatch's error is what the blocks have room for. Raises JobError."""
         if (len(e), TensorSpec.of(e)) != (samples, expected):
@@ -115,7 +143,7 @@ class Head(TrainedModule):
         seed = derive(self.rule.seed, "draw", "head", step, microbatch)
         with drawing_from(seed, self.draws):
             try:
-                output = self._output(h, self._inputs)
+                output = self._output(h, self._inputs, self.weights_of(step))
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 with self._loss_inputs.given((output, target)) as (out, of):
@@ -144,7 +172,11 @@ class Head(TrainedModule):
             came = described(tensors(h))
             raise JobError(f"{self.label} fails on an input of {came}: {reason(error)}") from error
 
-    def _output(self, h: Activations, guard: InputGuard) -> Tensor:
+    def _output(
+        self, h: Activations, guard: InputGuard, weights: dict[str, Tensor] | None = None
+    ) -> Tensor:
         widest = [widened(tensor) for tensor in tensors(h)]
         with computing_in(self.rule.precision, widest[0]), guard.given(widest) as inputs:
-            return widened(self.module(*inputs))
+            if weights is None:
+                return widened(self.module(*inputs))
+            return widened(functional_call(self.module, weights, tuple(inputs)))

@@ -1,40 +1,33 @@
 """The single-process reference: every distributed path must give its bits.
 
 It holds the whole model and follows the learning rule as it is written down, layer by layer and
-microbatch by microbatch. The methods `bp` and `shallow` are for comparison.
+microbatch by microbatch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from math import isfinite
 
 import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, TensorSpec, detached
 from dfa_core.block import add_local_gradients, skip_if_non_finite
+from dfa_core.block.block import learns_by
+from dfa_core.block.exact_block import ExactBlock
 from dfa_core.head import Head
-from dfa_core.layer import Layer, LearnsBy, build_layers
+from dfa_core.layer import Layer, build_layers
 from dfa_core.loss import Loss, settled
 from dfa_core.microbatch import Share, batch_mean, cut, split
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule, Method
 from dfa_core.schedule import head_of
-from dfa_core.seeding import derive, drawing_from, restored_once
+from dfa_core.seeding import restored_once
 from dfa_core.signals import broadcast, message
 from dfa_core.trained import TrainedModule
-
-# what the head adds to its output counts as a part of the head, also for `shallow`
-_LEARNS_BY: Mapping[Method, tuple[LearnsBy, ...]] = {
-    "dfa": ("feedback", "error"),
-    "shallow": ("error",),
-}
 
 
 class Reference:
     """Trains a whole model in this process.
-
-    method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
 
     Where a job shares its microbatches among copies of a layer or of the head, each copy adds the
     gradients of its own ones, and these are then summed in the order of the copies. The reference
@@ -46,13 +39,11 @@ class Reference:
         model: Model,
         loss: Loss,
         rule: LearningRule,
-        method: Method = "dfa",
         replicas: int = 1,
         heads: int = 0,
     ) -> None:
         """replicas: copies of each layer. heads: of the head in each replica; 0: one for all."""
         self.rule = rule
-        self.method = method
         self._heads_of_replica = heads
         self._layers = [build_layers(model, 0, len(model.layers), rule) for _ in range(replicas)]
         self._heads = [Head(model, loss, rule) for _ in range(max(1, replicas * heads))]
@@ -80,22 +71,28 @@ class Reference:
         """Train on one batch; return its loss, the mean over the batch.
 
         x, target: (samples, ...). In delayed mode the layers take the optimizer step of the batch
-        `staleness` steps ago.
+        `staleness` steps ago, and in `bp` the head does too.
 
         Raises JobError if M does not divide the batch or the model does not fit it, and
         NonFiniteLoss for a loss of NaN or infinity, unless the rule skips such batches.
         """
         loss = self.add_gradients(step, x, target)
-        if step >= self.rule.staleness:
-            for copies in zip(*self._layers, strict=True):
-                _apply_sum(copies, step - self.rule.staleness)
-        _apply_sum(self._heads, step)
+        for copies in (*zip(*self._layers, strict=True), self._heads):
+            delay = self.rule.head_staleness if copies is self._heads else self.rule.staleness
+            if step >= delay:
+                _apply_sum(copies, step - delay)
         return loss
 
-    def add_gradients(self, step: int, x: Tensor, target: Tensor) -> float:
-        """Add the gradients of one batch; return its loss. Raises as train_step()."""
+    def add_gradients(
+        self, step: int, x: Tensor, target: Tensor, method: Method | None = None
+    ) -> float:
+        """Add the gradients of one batch; return its loss. Raises as train_step().
+
+        method: whose gradients; by default the rule's.
+        """
         batch = cut(x, target, self.rule.microbatches, self.head.loss)
-        add = self._add_exact if self.method == "bp" else self._add_local
+        exact = (method or self.rule.method) == "bp"
+        add = self._add_exact if exact else self._add_local
         return batch_mean(
             [(add(step, i, one.x, one.target, one.share), one.share) for i, one in enumerate(batch)]
         )
@@ -103,7 +100,7 @@ class Reference:
     def _add_local(
         self, step: int, microbatch: int, x: Activations, target: Tensor, share: Share
     ) -> float:
-        by, outputs = _LEARNS_BY[self.method], []
+        by, outputs = learns_by(self.rule.method), []
         layers, head = self._copies_for(microbatch)
         for layer in layers:
             with torch.set_grad_enabled(layer.learns(by)):
@@ -112,7 +109,7 @@ class Reference:
         loss, error = head.error(x, target, step, microbatch, share)
         if not skip_if_non_finite(layers, error, step):
             received = self._received(error, target, step, microbatch)
-            add_local_gradients(layers, outputs, received, step, microbatch, by)
+            add_local_gradients(layers, outputs, received, step, microbatch)
         return loss
 
     def _copies_for(self, microbatch: int) -> tuple[list[Layer], Head]:
@@ -123,27 +120,19 @@ class Reference:
         return self._layers[replica], self._heads[head]
 
     def _received(self, error: Tensor, target: Tensor, step: int, microbatch: int) -> Tensor:
-        """Return the error as blocks would decode it; `shallow` broadcasts nothing."""
-        if self.method != "dfa":
-            return error
+        """Return the error as blocks decode it."""
         sent = message(broadcast(error, target, self.rule), self.rule, step, microbatch)
         return self.rule.feedback.sent_as.decode(sent, TensorSpec.of(error))
 
     def _add_exact(
         self, step: int, microbatch: int, x: Activations, target: Tensor, share: Share
     ) -> float:
-        for layer in self.layers:
-            x = layer.forward(x, step, microbatch)
-        loss, _ = self.head.forward_loss(x, target, step, microbatch, share)
-        value = self.head.finite(loss, step, microbatch)
-        if not isfinite(value):
-            for module in self.trained_modules():
-                module.mark_skipped(step)
-            return value
-        draws = max(module.draws for module in self.trained_modules()).backward
-        with drawing_from(derive(self.rule.seed, "backward", step, microbatch), draws):
-            torch.autograd.backward(loss / share.parts)
-        return value
+        layers, head = self._copies_for(microbatch)
+        block = ExactBlock(layers)
+        h = block.forward(x, step, microbatch)
+        loss, gradients = head.backward(h, target, step, microbatch, share)
+        block.update(gradients, step, microbatch)
+        return loss
 
     @torch.no_grad()
     def evaluate(self, x: Activations) -> Tensor:

@@ -22,8 +22,10 @@ class LearningRule:
     feedback: how the global error reaches the layers.
     error_at: the global error is dLoss/d(head output) or dLoss/d(head input).
     sample_dims: how many leading dimensions of the error count samples (2 if tokens are samples).
-    staleness: s, how many steps later the layers' optimizers use a gradient (the head's does not
-        wait). 0 is exact synchronous SGD, more is delayed mode (schedule.py).
+    method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
+    staleness: s, how many steps later the layers' optimizers use a gradient. 0 is exact synchronous
+        SGD, more is delayed mode (schedule.py). The head's does not wait, except in `bp`, where
+        gradients of different ages would not belong together (PipeDream-2BW, arXiv 2006.09503).
     skip_non_finite: if true, a batch whose loss or error is NaN or infinite changes no weights,
         and a layer whose own gradient is not finite skips the batch. If false, such a loss raises
         NonFiniteLoss.
@@ -32,6 +34,7 @@ class LearningRule:
     """
 
     seed: int = 0
+    method: Method = "dfa"
     microbatches: int = 1
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     feedback: FeedbackSpec = field(default_factory=FeedbackSpec)
@@ -41,6 +44,11 @@ class LearningRule:
     skip_non_finite: bool = False
     precision: Precision = "fp32"
     activations: Precision = "fp32"
+
+    @property
+    def head_staleness(self) -> int:
+        """Return how many steps later the head's optimizer uses a gradient."""
+        return self.staleness if self.method == "bp" else 0
 
     @property
     def narrow(self) -> bool:

@@ -150,7 +150,7 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
 def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
     workload, criterion = contender.workload, contender.criterion
     splits, epochs = contender.job.splits(), []
-    reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0), "bp")
+    reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0))
     engine = SingleProcess(reference, Prefetcher(_NoData(), 1, 1))
     with contender.workers() as (workers, _):
         for first, last in criterion.epochs():

@@ -52,17 +52,19 @@ class Job:
     def rule(self, steps_per_epoch: int) -> LearningRule:
         """Return the learning rule; the schedule ends with the last epoch."""
         settings, feedback = self.settings, self.settings.feedback
+        matrices = FeedbackSpec(
+            kind=feedback.kind,
+            distribution=feedback.distribution,
+            shared=feedback.shared,
+            scale=feedback.scale,
+            sent_as=ErrorFormat(feedback.sent_as, feedback.keep),
+        )
         return LearningRule(
             seed=settings.seed,
+            method=settings.method,
             microbatches=settings.microbatches,
             optimizer=self._optimizer(total_steps=settings.epochs * steps_per_epoch),
-            feedback=FeedbackSpec(
-                kind=feedback.kind,
-                distribution=feedback.distribution,
-                shared=feedback.shared,
-                scale=feedback.scale,
-                sent_as=ErrorFormat(feedback.sent_as, feedback.keep),
-            ),
+            feedback=matrices if settings.method == "dfa" else FeedbackSpec(),
             error_at=self.task.error_at,
             sample_dims=self.task.sample_dims,
             staleness=settings.staleness,

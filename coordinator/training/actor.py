@@ -209,7 +209,7 @@ class TrainingWork:
             loss = job.task.weighted_loss
             with waits.on("the layers", "to be tried"):
                 try_out(job.model, loss, rule, trials.each, device_here())
-            reference = Reference(job.model, loss, rule, job.method)
+            reference = Reference(job.model, loss, rule)
             reference.to(device_here())
             engine = SingleProcess(reference, prefetcher, waits)
             engine.settle_loss()

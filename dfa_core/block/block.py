@@ -1,14 +1,23 @@
 """A layer block and its local update: the learning rule, on one page."""
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dfa_core.activations import Activations, detached
+from dfa_core.block.given_gradients import with_gradients
 from dfa_core.block.layers_in_order import LayersInOrder, OnLayer, skip_if_non_finite
 from dfa_core.layer import Layer, LearnsBy
+from dfa_core.rule import Method
+
+
+def learns_by(method: Method) -> tuple[LearnsBy, ...]:
+    """Return which outputs of layers learn under a method that passes no gradients.
+
+    What the head adds to its output counts as a part of the head, also for `shallow`.
+    """
+    return ("error",) if method == "shallow" else ("feedback", "error")
 
 
 class Block(LayersInOrder):
@@ -30,7 +39,9 @@ class Block(LayersInOrder):
         """
         outputs = []
         for layer in self.layers:
-            x = layer.forward(detached(x), step, microbatch)
+            by = learns_by(layer.rule.method)
+            with torch.set_grad_enabled(layer.learns(by)):
+                x = layer.forward(detached(x), step, microbatch)
             outputs.append(x)
         self._waiting[step, microbatch] = outputs
         return detached(x)
@@ -64,53 +75,31 @@ def add_local_gradients(
     error: Tensor,
     step: int,
     microbatch: int,
-    by: Collection[LearnsBy] = ("feedback", "error"),
 ) -> None:
     """Add (∂h[i]/∂w_i)^T · (e·B_i) to the gradients of every layer.
 
     One call to autograd serves all layers, except those whose code may draw in its backward: these
     have seeds of their own.
 
-    outputs: h[i] of each layer, with its graph; error: e; by: see Layer.learning_signals.
+    outputs: h[i] of each layer, with its graph; error: e.
     """
     pairs = list(zip(layers, outputs, strict=True))
     together = [pair for pair in pairs if not pair[0].draws.backward]
-    backward(together, error, by)
+    backward(together, error)
     for layer, h in pairs:
         if layer.draws.backward:
             with layer.drawing_backward(step, microbatch):
-                backward([(layer, h)], error, by)
+                backward([(layer, h)], error)
 
 
-def backward(
-    pairs: Sequence[tuple[Layer, Activations]],
-    error: Tensor,
-    by: Collection[LearnsBy] = ("feedback", "error"),
-) -> None:
+def backward(pairs: Sequence[tuple[Layer, Activations]], error: Tensor) -> None:
     """Add the local gradients of these layers, given their outputs, in one call to autograd."""
     learning: list[Tensor] = []
     signals: list[Tensor] = []  # e·B_i, in place of dLoss/dh[i]
     for layer, h in pairs:
+        by = learns_by(layer.rule.method)
         tensors_of_layer, signals_of_layer = layer.learning_signals(error, h, by)
         learning += tensors_of_layer
         signals += signals_of_layer
     if learning:
-        scalar: Tensor = _GivenGradients.apply(signals, *learning)  # type: ignore[no-untyped-call]
-        torch.autograd.backward(scalar)
-
-
-class _GivenGradients(torch.autograd.Function):
-    """A scalar whose gradients with regard to the outputs are the given ones.
-
-    torch.autograd.backward(outputs, gradients) does the same, but its check of the shapes imports
-    a computer algebra system, which takes half a second in each process.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gradients: Sequence[Tensor], *outputs: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return outputs[0].new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.gradients
+        torch.autograd.backward(with_gradients(learning, signals))

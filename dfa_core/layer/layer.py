@@ -13,7 +13,6 @@ from dfa_core.feedback.matrix import Feedback
 from dfa_core.input_guard import InputGuard
 from dfa_core.layer.learned_matrices import LearnedMatrices
 from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
-from dfa_core.layer.open_weights import OpenWeights
 from dfa_core.layer.output_check import OutputCheck
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, passed_on
@@ -35,19 +34,15 @@ class Layer(TrainedModule):
 
         Raises JobError if the optimizer does not exist or refuses its options.
         """
-        super().__init__(f"layer-{index:04d}", module, rule, key=str(index))
+        delayed = rule.staleness > 0
+        super().__init__(f"layer-{index:04d}", module, rule, key=str(index), delayed=delayed)
         self.index = index
         self.label = f"layer {index} ({describe(module)})"
         self._output_check = OutputCheck(self.label)
         self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
         self._signals = LearningSignals(module, index, self.label, rule)
         self._learned = LearnedMatrices(self, self.feedback)
-        self._open = OpenWeights(self.parameters)
-        if rule.staleness and any(p._backward_hooks for p in self.parameters.values()):
-            raise JobError(
-                f"staleness: {self.label} has hooks on its weights, and delayed mode computes with "
-                f"copies of them; set it to 0, or let the forward do what the hooks do"
-            )
+        self.check_delay(self.label)
 
     @property
     def feedback(self) -> list[Feedback]:
@@ -64,7 +59,7 @@ class Layer(TrainedModule):
         self.save_buffers(step)
         with self.drawing(step, microbatch):
             try:
-                return self.compute(x, self._open.of(step) if self.rule.staleness else None)
+                return self.compute(x, self.weights_of(step))
             except JobError as error:
                 raise JobError(f"at step {step}, {error}") from error
 
@@ -131,19 +126,10 @@ class Layer(TrainedModule):
         """Return the trained weights of the module, without learned feedback matrices."""
         return self._learned.without(self.parameters)
 
-    def gradient_holders(self, step: int) -> list[Tensor]:
-        """Return the tensors that the gradients of batch `step` are summed in."""
-        return list((self._open.of(step) if self.rule.staleness else self.parameters).values())
-
-    def apply_gradients(self, step: int) -> None:
-        """Take the optimizer step with the gradients of batch `step`, and clear them."""
-        self._open.close(step)
-        super().apply_gradients(step)
-
     def state(self) -> tuple[TensorState, ScalarState]:
-        """Return copies: the module's, open gradients (`open/...`), matrices (`feedback/...`)."""
+        """Return copies: the module's, and learned feedback matrices (`feedback/...`)."""
         tensors, scalars = super().state()
-        return {**tensors, **self._open.state(), **self._learned.state()}, scalars
+        return {**tensors, **self._learned.state()}, scalars
 
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Take over a state made by `state`, bit for bit.
@@ -152,8 +138,6 @@ class Layer(TrainedModule):
         """
         self._learned.load_state(tensors)
         super().load_state(tensors, scalars)
-        if self.rule.staleness:
-            self._open.load_state(tensors)
 
 
 def build_layers(model: Model, first: int, last: int, rule: LearningRule) -> list[Layer]:

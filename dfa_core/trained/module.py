@@ -13,6 +13,7 @@ from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.trained.gradient_vector import gather_gradients, scatter_gradients
+from dfa_core.trained.open_weights import OpenWeights
 from dfa_core.trained.skipped_batches import SkippedBatches
 
 TensorState = dict[str, Tensor]
@@ -27,8 +28,12 @@ class TrainedModule:
     draws: what its code may draw from.
     """
 
-    def __init__(self, name: str, module: nn.Module, rule: LearningRule, key: str) -> None:
+    def __init__(
+        self, name: str, module: nn.Module, rule: LearningRule, key: str, delayed: bool
+    ) -> None:
         """name: of the module's state; key: its key in `optimizer.layer_options`.
+
+        delayed: its optimizer uses gradients that are rule.staleness steps old.
 
         Raises JobError if the optimizer does not exist or refuses its options.
         """
@@ -41,8 +46,24 @@ class TrainedModule:
         self.parameters: dict[str, Tensor] = {**trained}
         sparse = any(getattr(part, "sparse", False) is True for part in module.modules())
         self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values(), sparse)
+        self._open, self._delayed = OpenWeights(self.parameters), delayed
         self._skipped = SkippedBatches(module)
         self.draws = draws_of(module)
+
+    def check_delay(self, label: str) -> None:
+        """Raise JobError for a module that cannot compute with copies of its weights.
+
+        label: how messages name it.
+        """
+        if self._delayed and any(p._backward_hooks for p in self.parameters.values()):
+            raise JobError(
+                f"staleness: {label} has hooks on its weights, and delayed mode computes with "
+                f"copies of them; set it to 0, or let the forward do what the hooks do"
+            )
+
+    def weights_of(self, step: int) -> dict[str, Tensor] | None:
+        """Return the weights that all forwards of `step` use; None: the module's own."""
+        return self._open.of(step) if self._delayed else None
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -80,6 +101,7 @@ class TrainedModule:
         If the rule skips non-finite batches, and this one was marked or its gradient is not
         finite, nothing changes.
         """
+        self._open.close(step)
         if self.rule.skip_non_finite and not self._is_usable(step):
             self.clear_gradients()
             self._skipped.skip(step)
@@ -141,9 +163,9 @@ class TrainedModule:
         """Take a sum of such vectors, on any device, as the gradients of batch `step`."""
         scatter_gradients(vector, self.gradient_holders(step))
 
-    def gradient_holders(self, step: int) -> list[Tensor]:  # noqa: ARG002  # a layer's depend on it
+    def gradient_holders(self, step: int) -> list[Tensor]:
         """Return the tensors that the gradients of batch `step` are summed in."""
-        return list(self.parameters.values())
+        return list((self.weights_of(step) or self.parameters).values())
 
     def running_statistics(self) -> list[Tensor]:
         """Return the saved buffers that training changes without a gradient (BatchNorm's)."""
@@ -179,7 +201,10 @@ class TrainedModule:
         return None
 
     def state(self) -> tuple[TensorState, ScalarState]:
-        """Return CPU copies of weights (`weights/...`) and optimizer state (`optimizer/...`)."""
+        """Return CPU copies of weights, optimizer state and open gradients.
+
+        They are `weights/...`, `optimizer/...` and `open/...`.
+        """
         tensors: TensorState = {
             f"weights/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in self.module.state_dict().items()
@@ -192,7 +217,7 @@ class TrainedModule:
                         tensors[f"optimizer/{name}/{key}"] = value.detach().cpu().clone()
                     else:
                         scalars[f"optimizer/{name}/{key}"] = value
-        return tensors, scalars
+        return {**tensors, **self._open.state()}, scalars
 
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Take over a state made by `state`, bit for bit.
@@ -207,8 +232,14 @@ class TrainedModule:
             raise JobError(
                 f"{self.name}: the saved weights do not fit this model: {reason}"
             ) from error
-        if self.optimizer is None:
-            return
+        if self.optimizer is not None:
+            self._load_optimizer(self.optimizer, tensors, scalars)
+        if self._delayed:
+            self._open.load_state(tensors)
+
+    def _load_optimizer(
+        self, optimizer: Any, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
+    ) -> None:
         names = list(self.parameters)
         state: dict[int, dict[str, Any]] = {}
         # clone: tensors of a file are mapped at odd addresses, and alignment can change bits
@@ -216,8 +247,8 @@ class TrainedModule:
             if key.startswith("optimizer/"):
                 name, slot = key.removeprefix("optimizer/").rsplit("/", 1)
                 state.setdefault(names.index(name), {})[slot] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _check_state(name: str, module: nn.Module) -> None:

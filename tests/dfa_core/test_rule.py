@@ -1,5 +1,6 @@
 """The local gradient is the rule of DFA: by hand, and by finite differences."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_a_block_equals_the_reference_bit_for_bit(network: str, optimizer: str) 
 def test_shallow_trains_the_head_alone_and_bp_trains_everything() -> None:
     x, target = Noise().batch(0)
     for method, moves in (("shallow", False), ("bp", True), ("dfa", True)):
-        reference = Reference(NETWORKS["mlp"], LOSS, rule(), method)  # type: ignore[arg-type]
+        reference = Reference(NETWORKS["mlp"], LOSS, rule(method=method))  # type: ignore[arg-type]
         before = [trained.state()[0] for trained in reference.trained_modules()]
         reference.train_step(0, x, target)
         after = [trained.state()[0] for trained in reference.trained_modules()]
@@ -139,7 +140,7 @@ def test_shallow_trains_the_head_alone_and_bp_trains_everything() -> None:
 
 
 def test_bp_is_torchs_own_backward_pass() -> None:
-    reference = Reference(NETWORKS["conv"], LOSS, rule(), "bp")
+    reference = Reference(NETWORKS["conv"], LOSS, rule(method="bp"))
     x, target = Noise().batch(0)
     reference.add_gradients(0, x, target)
     whole = nn.Sequential(*(trained.module for trained in reference.trained_modules()))
@@ -154,7 +155,7 @@ def test_error_at_the_heads_input_with_the_identity_is_backpropagation_for_the_l
     x, target = Noise().batch(0)
     last = []
     for method in ("dfa", "bp"):
-        reference = Reference(model, LOSS, r, method)  # type: ignore[arg-type]
+        reference = Reference(model, LOSS, replace(r, method=method))  # type: ignore[arg-type]
         reference.add_gradients(0, x, target)
         last.append([p.grad for p in reference.layers[1].parameters.values()])
     assert all(torch.equal(a, b) for a, b in zip(*last, strict=True))

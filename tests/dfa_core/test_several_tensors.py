@@ -1,5 +1,6 @@
 """Layers that pass several tensors on: what each learns by, and how they travel."""
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -69,7 +70,7 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 
 
 def test_what_is_added_to_the_output_learns_exactly_and_the_rest_as_it_says() -> None:
-    one, exact = (Reference(MODEL, LOSS, RULE, method) for method in ("dfa", "bp"))
+    one, exact = (Reference(MODEL, LOSS, replace(RULE, method=method)) for method in ("dfa", "bp"))
     for reference in (one, exact):
         reference.add_gradients(0, *batch(0))
     ours, theirs = one.layers[0].module, exact.layers[0].module
@@ -81,7 +82,7 @@ def test_what_is_added_to_the_output_learns_exactly_and_the_rest_as_it_says() ->
 
 
 def test_shallow_trains_the_head_and_what_is_added_to_it() -> None:
-    reference = Reference(MODEL, LOSS, RULE, "shallow")
+    reference = Reference(MODEL, LOSS, replace(RULE, method="shallow"))
     before = {n: t.clone() for n, t in reference.layers[0].module.state_dict().items()}
     reference.train_step(0, *batch(0))
     after = reference.layers[0].module.state_dict()

@@ -45,7 +45,7 @@ def test_projected_targets_train_digits_better_than_the_head_alone() -> None:
         job = resolve("digits", {"feedback": {"kind": "target"}, "method": method})
         splits = job.task.splits()
         source = as_source(splits.train, 64, seed=0)
-        reference = Reference(job.model, LOSS, job.rule(source.steps_per_epoch), job.method)
+        reference = Reference(job.model, LOSS, job.rule(source.steps_per_epoch))
         for step in range(20 * source.steps_per_epoch):
             reference.train_step(step, *source.batch(step))
         x, target = pick(splits.test, torch.arange(360))

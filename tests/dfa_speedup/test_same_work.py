@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -47,7 +48,7 @@ def case_of(model: Model, r: LearningRule) -> Workload:
 
 def reference(workload: Workload, method: str, microbatches: int) -> list[float]:
     r = rule("sgd", microbatches)
-    trainer = Reference(workload.model, LOSS, r, method)  # type: ignore[arg-type]
+    trainer = Reference(workload.model, LOSS, replace(r, method=method))  # type: ignore[arg-type]
     return [trainer.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
 
 
@@ -141,7 +142,7 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
     sides: tuple[Workload, BenchWorkers, ErrorcastSide],
 ) -> None:
     workload, workers, _ = sides
-    trained = Reference(workload.model, LOSS, rule("sgd", M), "bp")
+    trained = Reference(workload.model, LOSS, rule("sgd", M, method="bp"))
     for step in range(STEPS):
         trained.train_step(step, *Noise().batch(step))
     for schedule in (*PIPELINES, DATA_PARALLEL, ONE_PROCESS):

@@ -62,7 +62,7 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
         viewer.event(Warned(warning))
     try_out(job.model, job.task.weighted_loss, rule, trials.each, torch.device("cpu"))
     trials.check_scores()
-    reference = Reference(job.model, job.task.weighted_loss, rule, job.method)
+    reference = Reference(job.model, job.task.weighted_loss, rule)
 
     def emit(one: Event | Progress) -> None:
         viewer.progress(one) if isinstance(one, Progress) else viewer.event(one)

@@ -16,7 +16,7 @@ def accuracy(task: str, **settings: Any) -> float:
     spec, splits = job.spec, job.task.splits()
     source = as_source(splits.train, spec.batch_size, spec.seed)
     rule = job.rule(source.steps_per_epoch)
-    reference = Reference(job.model, job.task.loss, rule, job.method)
+    reference = Reference(job.model, job.task.loss, rule)
     for step in range(spec.epochs * source.steps_per_epoch):
         reference.train_step(step, *source.batch(step))
     measure, test = job.task.metrics["accuracy"], splits.test

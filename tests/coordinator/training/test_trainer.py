@@ -66,7 +66,7 @@ class Story:
         self.splits = self.job.splits()
         self.source = as_source(self.splits.train, 16, 5)
         self.rule = self.job.rule(self.source.steps_per_epoch)
-        self.reference = Reference(self.job.model, self.job.task.loss, self.rule, "bp")
+        self.reference = Reference(self.job.model, self.job.task.loss, self.rule)
         self.engine = Breaking(self.reference, Prefetcher(self.source, 16, 1), at)
         self.folder, self.events = RunFolder(path), list[Event | Progress]()
         with self.folder.opened(self.job.spec, "either"):

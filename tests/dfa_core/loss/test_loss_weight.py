@@ -1,6 +1,7 @@
 """A mean that is cut into parts is the mean of the whole, as plain torch computes it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -98,7 +99,9 @@ def network(loss: Loss, microbatches: int, method: str = "bp") -> Reference:
     rule = LearningRule(
         microbatches=microbatches, optimizer=OptimizerSpec("sgd", 0.1), sample_dims=2
     )
-    return Reference(Model(layers, partial(nn.Linear, 6, CLASSES)), loss, rule, method)  # type: ignore[arg-type]
+    return Reference(
+        Model(layers, partial(nn.Linear, 6, CLASSES)), loss, replace(rule, method=method)
+    )  # type: ignore[arg-type]
 
 
 @settings(max_examples=40, deadline=None)

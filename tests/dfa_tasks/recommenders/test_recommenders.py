@@ -1,6 +1,7 @@
 """Recommenders: what of them learns exactly, and where the head may begin."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def first_gradient(model: Model, method: str, head_layers: int) -> torch.Tensor:
     rule = LearningRule(error_at="input" if head_layers else "output")
-    reference = Reference(model, click_loss, rule, method)  # type: ignore[arg-type]
+    reference = Reference(model, click_loss, replace(rule, method=method))  # type: ignore[arg-type]
     reference.add_gradients(0, *batch())
     gradient = reference.layers[0].parameters["linear.table.weight"].grad
     assert gradient is not None
