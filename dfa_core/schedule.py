@@ -55,7 +55,23 @@ class Step:
     step: int
 
 
-Action = Forward | Update | Step
+@dataclass(frozen=True)
+class InputGradients:
+    """Receive the gradient of a microbatch's output, send on that of its input (`bp` alone)."""
+
+    step: int
+    microbatch: int
+
+
+@dataclass(frozen=True)
+class WeightGradients:
+    """Add the weights' gradients of a microbatch whose input gradients were sent on."""
+
+    step: int
+    microbatch: int
+
+
+Action = Forward | Update | InputGradients | WeightGradients | Step
 
 
 def in_flight(blocks: int, microbatches: int, staleness: int = 0, away: float = 0.0) -> int:
@@ -122,3 +138,11 @@ def block_actions(
         else:
             yield Update(updated, updates % microbatches)
             updates += 1
+
+
+def forwards_only(microbatches: int, first: int, last: int) -> Iterator[Action]:
+    """Yield the actions of a block that learns nothing, for steps first..last-1."""
+    for step in range(first, last):
+        for microbatch in range(microbatches):
+            yield Forward(step, microbatch)
+        yield Step(step)

@@ -1,12 +1,14 @@
-"""What is broadcast to the blocks: the global error, or what a cheaper rule sends instead."""
+"""What blocks learn from: the global error, what a cheaper rule sends instead, or gradients."""
 
 from math import prod
 
 import torch
 from torch import Tensor
 
-from dfa_core.activations import TensorSpec
+from dfa_core.activations import Activations, ActivationSpec, TensorSpec
 from dfa_core.errors import JobError
+from dfa_core.head import Head
+from dfa_core.microbatch import Share
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import Draws, derive, drawing_from
 
@@ -14,6 +16,36 @@ from dfa_core.seeding import Draws, derive, drawing_from
 def known_before_forward(rule: LearningRule) -> bool:
     """Return whether the targets alone give the broadcast, so that no block waits for the head."""
     return rule.feedback.rule.broadcast == "target"
+
+
+def head_learns(
+    head: Head,
+    h: Activations,
+    target: Tensor,
+    step: int,
+    microbatch: int,
+    share: Share | None,
+    samples: int,
+    error: TensorSpec,
+) -> tuple[float, Tensor | None]:
+    """Let the head learn from a microbatch; return its loss and the message for the blocks.
+
+    h, target, share: as Head.error() has them. samples, error: what the message must be for.
+
+    There is no message where blocks know their signal without it, or have none.
+
+    Raises NonFiniteLoss and JobError as Head.error() does.
+    """
+    rule = head.rule
+    if rule.method == "bp":
+        loss, gradients = head.backward(h, target, step, microbatch, share)
+        sent = None if gradients is None else ActivationSpec.of(gradients).pack(gradients)
+        return loss, sent
+    loss, e = head.error(h, target, step, microbatch, share)
+    head.check_error(e, samples, error, step)
+    if known_before_forward(rule):
+        return loss, None
+    return loss, message(broadcast(e, target, rule), rule, step, microbatch)
 
 
 def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:

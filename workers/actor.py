@@ -11,6 +11,8 @@ import ray
 import torch
 
 from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layers
+from dfa_core.block import LayersInOrder
+from dfa_core.block.exact_block import ExactBlock
 from dfa_core.block.graphed_block import GraphedBlock
 from dfa_core.block.recomputing_block import RecomputingBlock
 from dfa_core.scoring import Metrics, PartReport
@@ -55,8 +57,8 @@ class BlockWorker:
         torch.set_num_threads(threads)
         self._threads = threads
         self._device = device_here()
-        self._blocks: type[Block] = Block
-        self._block = Block([])
+        self._blocks: type[LayersInOrder] = Block
+        self._block: LayersInOrder = Block([])
         self._tracer = Tracer()
         self._head: Head | None = None  # if this worker hosts it
         self._metrics: Metrics = {}
@@ -97,7 +99,7 @@ class BlockWorker:
         self._data = None if data is None else OwnData(data.get(), stage)
         for module in (*layers, *filter(None, [self._head])):
             module.to(self._device)
-        self._blocks = _BLOCKS[stage.kind]
+        self._blocks = ExactBlock if stage.rule.method == "bp" else _BLOCKS[stage.kind]
         self._block, self._step = self._blocks(layers), 0
         return self._take_warnings()
 

@@ -54,6 +54,9 @@ class Inbox:
             else:
                 self._posted.append(self._group.receive(into, self._source))
 
+    def finish(self) -> None:
+        """Do nothing: the last message was taken."""
+
 
 class Outbox:
     """Sends messages in order to one rank, or (the global error) from rank 0 to all."""

@@ -4,31 +4,26 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from dfa_core import (
-    Activations,
-    Block,
-    Forward,
-    Head,
-    Step,
-    TensorSpec,
-    Update,
-    block_actions,
-)
+from dfa_core import Activations, Forward, Head, Step, Update
+from dfa_core.block import LayersInOrder, OnLayer
+from dfa_core.schedule import InputGradients, WeightGradients
 from dfa_core.signals import known_before_forward
 from workers.heads.head_copy import HeadCopy
 from workers.heads.head_loop import scored
 from workers.heads.hosted_head import HostedHead
 from workers.heads.measured_outputs import MeasuredOutputs
-from workers.links import Inbox, InboxesInTurn, Outbox, OutboxesInTurn
+from workers.links import Inbox, Outbox, OutboxesInTurn
 from workers.memberships import Memberships
 from workers.reading.own_inputs import OwnData, OwnInputs
 from workers.replicas import ReplicaSum
+from workers.signals.global_error import GlobalErrors
+from workers.signals.passed_gradients import PassedGradients
 from workers.stage import StageContext
 from workers.trace import Tracer
 
 
 def train_segment(
-    block: Block,
+    block: LayersInOrder,
     head: Head | None,
     stage: StageContext,
     groups: Memberships,
@@ -42,45 +37,50 @@ def train_segment(
     head: if this worker hosts it. waiting: microbatches that may wait for their error.
     data: if the block reads its inputs itself.
     """
-    rule, microbatches, blocks = stage.rule, stage.microbatches, stage.grid.blocks
     arriving, replicas = stage.arriving, ReplicaSum(groups.copies) if groups.copies else None
 
     inputs = _inputs(stage, groups, data, steps, waiting)
     copy = head and HeadCopy(head, stage, groups, replicas, tracer, steps, waiting)
     hosted = HostedHead(copy) if copy else None
     outputs = hosted or _outputs(stage, groups, stage.heads_in_turn)
-    error_format = rule.feedback.sent_as
-    own = hosted if hosted and not known_before_forward(rule) else None
-    errors = own or _errors(stage, groups, error_format.message(stage.error), len(steps), waiting)
+    signals = _signals(stage, groups, hosted, len(steps), waiting)
 
-    first, last = steps.start, steps.stop
-    for action in block_actions(blocks, microbatches, first, last, rule.staleness, waiting):
+    def begin_sum(m: int) -> OnLayer | None:
+        return replicas.begin if replicas and m == stage.microbatches - 1 else None
+
+    for action in stage.actions(steps, waiting):
         match action:
             case Forward(step, m):
                 x = arriving.unpack(inputs.take())
                 with tracer.span("forward", step, stage.microbatch(m)):
                     h = block.forward(x, step, stage.microbatch(m))
                 outputs.send(_checked(block, stage, h, f"at step {step}"))
-            case Update(step, m):
-                e = error_format.decode(errors.take(), stage.error)
-                each = replicas.begin if replicas and m == microbatches - 1 else None
-                with tracer.span("update", step, stage.microbatch(m)):
-                    block.update(e, step, stage.microbatch(m), each)
-                errors.release()
+                if signals is None:
+                    inputs.release()
+                    outputs.keep(at_most=waiting)
+            case Update(step, m) | InputGradients(step, m) if signals is not None:
+                signal, microbatch = signals.take(), stage.microbatch(m)
+                with tracer.span("update", step, microbatch):
+                    if isinstance(action, Update):
+                        passed = block.update(signal, step, microbatch, begin_sum(m))
+                    else:
+                        passed = block.input_gradients(signal, step, microbatch)
+                signals.pass_on(passed)
                 inputs.release()
                 outputs.keep(at_most=waiting)
+            case WeightGradients(step, m):
+                with tracer.span("weights", step, stage.microbatch(m)):
+                    block.weight_gradients(step, stage.microbatch(m), begin_sum(m))
             case Step(step):
                 with tracer.span("optimizer", step):
                     block.step(step, replicas.end if replicas else None)
-    outputs.finish()
-    if isinstance(inputs, OwnInputs):
-        inputs.finish()
-    if replicas:
-        replicas.finish()
+    for end in (outputs, inputs, signals, replicas):
+        if end is not None:
+            end.finish()
 
 
 def evaluate_segment(
-    block: Block,
+    block: LayersInOrder,
     head: Head | None,
     stage: StageContext,
     groups: Memberships,
@@ -123,21 +123,19 @@ def _outputs(
     return Outbox(groups.of_blocks, stage.next_rank)
 
 
-def _errors(
-    stage: StageContext, groups: Memberships, spec: TensorSpec, steps: int, waiting: int
-) -> InboxesInTurn:
-    """Return where the errors come from: the coordinator, the last block, or heads in turn."""
-    sources, turns = groups.errors, stage.heads_in_turn
-    if not stage.errors_from_workers:
-        sources, turns = (groups.of_blocks,), [0] * stage.microbatches
-    boxes = [
-        Inbox(source, None, spec, [stage.samples] * (steps * turns.count(h)), slots=waiting)
-        for h, source in enumerate(sources)
-    ]
-    return InboxesInTurn(boxes, turns)
+def _signals(
+    stage: StageContext, groups: Memberships, hosted: HostedHead | None, steps: int, waiting: int
+) -> GlobalErrors | PassedGradients | None:
+    """Return where the block gets what it learns from; None where no block learns."""
+    if not stage.blocks_learn:
+        return None
+    if stage.rule.method == "bp":
+        return PassedGradients(stage, groups, hosted, steps, stage.waiting_here(waiting))
+    own = None if known_before_forward(stage.rule) else hosted
+    return GlobalErrors(stage, groups, own, steps, waiting)
 
 
-def _checked(block: Block, stage: StageContext, h: Activations, when: str) -> Tensor:
+def _checked(block: LayersInOrder, stage: StageContext, h: Activations, when: str) -> Tensor:
     """Return the message of what a block gave. Raises JobError when it has not the form agreed."""
     stage.leaving.check(h, f"{block.layers[-1].label} {when}")
     return stage.leaving.pack(h)

@@ -94,7 +94,8 @@ class _Joining:
         blocks, head = None, None
         if not stage.is_head:
             world = grid.blocks + 1
-            blocks = self._join(stage.block, world, replica_store(store, r), ring(world))
+            links = ring(world, both_ways=stage.rule.method == "bp")
+            blocks = self._join(stage.block, world, replica_store(store, r), links)
         errors = self._errors()
         if stage.hosts_head:
             head = self._join(1, 2, head_store(store, r, stage.head_number), ring(2))
@@ -117,10 +118,11 @@ class _Joining:
             if not stage.errors_from_workers:
                 return ()
             return (self._join(stage.block % blocks, blocks, error_store(self._store, r, 0)),)
-        rank, outputs = (0 if stage.is_head else stage.block), [(blocks, 0)]
+        rank = 0 if stage.is_head else stage.block
+        links = [(blocks, 0), *([(0, blocks)] if stage.rule.method == "bp" else [])]
         own = [stage.head_number] if stage.is_head else range(heads)
         stores = [error_store(self._store, r, h) for h in own]
-        return tuple(self._join(rank, blocks + 1, of_head, outputs) for of_head in stores)
+        return tuple(self._join(rank, blocks + 1, of_head, links) for of_head in stores)
 
     def _join(self, rank: int, world: int, store: Store, links: Sequence[RankPair] = ()) -> Group:
         group = join(self._transport, self._context, rank, world, store, links)

@@ -1,10 +1,12 @@
 """What one worker hosts, and its place in the pipeline."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from dfa_core import ActivationSpec, LearningRule, TensorSpec
-from dfa_core.schedule import head_of
+from dfa_core.exact_schedule import ExactSchedule, exact_actions, waiting_at
+from dfa_core.schedule import Action, block_actions, forwards_only, head_of
 from dfa_core.signals import known_before_forward
 from workers.grid import Grid, HeadPlace
 
@@ -26,6 +28,7 @@ class StageContext:
     head: where it is.
     kind: how blocks compute.
     readers: processes of each replica that read its share of the data; 0: the coordinator reads.
+    schedule: of backpropagation. blocks_learn: whether any layer of the model does.
     """
 
     first: int
@@ -42,6 +45,8 @@ class StageContext:
     head: HeadPlace
     kind: BlockKind = "plain"
     readers: int = 0
+    schedule: ExactSchedule = "1f1b"
+    blocks_learn: bool = True
 
     @property
     def block(self) -> int:
@@ -80,9 +85,11 @@ class StageContext:
 
     @property
     def errors_from_workers(self) -> bool:
-        """Return whether workers broadcast the errors to other ones, and not the coordinator."""
-        in_last_block = self.head == "block" and self.grid.blocks > 1
-        return (self.grid.heads > 0 or in_last_block) and not known_before_forward(self.rule)
+        """Return whether workers send errors or gradients to other ones, as a group of theirs."""
+        if not self.blocks_learn or known_before_forward(self.rule):
+            return False
+        broadcast = self.head == "block" and self.grid.blocks > 1 and self.rule.method != "bp"
+        return self.grid.heads > 0 or broadcast
 
     @property
     def microbatches(self) -> int:
@@ -95,6 +102,14 @@ class StageContext:
         return [head_of(m, self.grid.heads) for m in range(self.microbatches)]
 
     @property
+    def gradients_from(self) -> int | None:
+        """Return the rank that gradients of the outputs come from; None: by a broadcast.
+
+        One block gets its inputs from rank 0, too: these two must not mix.
+        """
+        return None if self.grid.blocks == 1 else self.next_rank
+
+    @property
     def next_rank(self) -> int:
         """Return the rank that the activations go to: the next block, or 0 after the last one."""
         return (self.block + 1) % (self.grid.blocks + 1)
@@ -102,3 +117,29 @@ class StageContext:
     def microbatch(self, of_replica: int) -> int:
         """Return the number in the whole batch of a microbatch of this replica."""
         return of_replica * self.grid.replicas + self.replica
+
+    def actions(self, steps: range, waiting: int) -> Iterator[Action]:
+        """Yield what the block does in these steps, in order.
+
+        waiting: microbatches that may wait for their error, or at the first block for gradients.
+        """
+        rule, blocks, first, last = self.rule, self.grid.blocks, steps.start, steps.stop
+        if not self.blocks_learn:
+            return forwards_only(self.microbatches, first, last)
+        if rule.method == "bp":
+            return exact_actions(
+                self.schedule,
+                self.block,
+                blocks,
+                self.microbatches,
+                first,
+                last,
+                rule.staleness,
+                waiting,
+                self.head != "block",
+            )
+        return block_actions(blocks, self.microbatches, first, last, rule.staleness, waiting)
+
+    def waiting_here(self, waiting: int) -> int:
+        """Return how many microbatches may wait at this block. waiting: as actions() has it."""
+        return waiting_at(self.block, waiting) if self.rule.method == "bp" else waiting

@@ -65,7 +65,7 @@ def evaluate_segment(
     """
     arriving, replicas = rank0.arriving, len(groups)
     ahead = groups[0].blocks.world + 1 + len(groups[0].heads)
-    all_links = [ReplicaLinks(group.blocks) for group in groups]
+    all_links = [ReplicaLinks(group.blocks, rank0.rule) for group in groups]
     inboxes = [
         outputs_of(group, arriving, sizes[r::replicas], slots=2) for r, group in enumerate(groups)
     ]
@@ -100,7 +100,7 @@ def feed_evaluation(
     sizes: samples of each part.
     """
     replicas, heads, ahead = len(groups), len(groups[0].heads), groups[0].blocks.world + 1
-    all_links = [ReplicaLinks(group.blocks) for group in groups]
+    all_links = [ReplicaLinks(group.blocks, rank0.rule) for group in groups]
     hosts = [Outbox(host, to=1) for h in range(heads) for host in (g.heads[h] for g in groups)]
     targets, sending = OutboxesInTurn(hosts, range(replicas * heads)), cycle(all_links)
     for _ in sizes:

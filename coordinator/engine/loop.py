@@ -7,7 +7,7 @@ from coordinator.engine.head_links import HeadLinks, outputs_of
 from coordinator.engine.rank0 import Feed, Rank0, ReplicaGroups, ReplicaLinks
 from dfa_core import Head
 from dfa_core.microbatch import Share, batch_mean
-from dfa_core.signals import broadcast, known_before_forward, message
+from dfa_core.signals import head_learns
 from workers.heads.target_message import pack_target
 from workers.links import under_way
 
@@ -27,7 +27,7 @@ def train_segment(
     rule, arriving, replicas = rank0.rule, rank0.arriving, len(groups)
     samples = rank0.prefetcher.samples
     sizes = [samples] * (len(steps) * rule.microbatches // replicas)
-    all_links = [ReplicaLinks(group.blocks) for group in groups]
+    all_links = [ReplicaLinks(group.blocks, rank0.rule) for group in groups]
     ahead = rank0.ahead
 
     feed, taking = Feed(rank0, groups, all_links, steps), cycle(all_links)
@@ -44,19 +44,21 @@ def train_segment(
             fed = feed.take()
             target = fed.target.to(head.device, non_blocking=True)
             with rank0.tracer.span("head", step, microbatch):
-                loss, e = head.error(h, target, step, microbatch, fed.share)
-                head.check_error(e, samples, rank0.error, step)
-            if not known_before_forward(rule):
-                links.errors.send(message(broadcast(e, target, rule), rule, step, microbatch))
+                loss, signal = head_learns(
+                    head, h, target, step, microbatch, fed.share, samples, rank0.error
+                )
+            if signal is not None and rank0.blocks_learn:
+                links.signals.send(signal)
             inbox.release()
             losses.append((loss, fed.share))
             links.inputs.keep(at_most=ahead + 1)
-            links.errors.keep(at_most=slots)
-        head.apply_gradients(step)
+            links.signals.keep(at_most=slots)
+        if step >= rule.head_staleness:
+            head.apply_gradients(step - rule.head_staleness)
         on_step(step, batch_mean(losses))
     for links in all_links:
         links.inputs.finish()
-        links.errors.finish()
+        links.signals.finish()
 
 
 def feed_segment(
@@ -70,7 +72,7 @@ def feed_segment(
     """
     microbatches, replicas = rank0.rule.microbatches, len(groups)
     ahead = rank0.ahead
-    all_links = [ReplicaLinks(group.blocks) for group in groups]
+    all_links = [ReplicaLinks(group.blocks, rank0.rule) for group in groups]
     heads = HeadLinks(groups, rank0.rule.microbatches, len(steps))
 
     feed, sending = Feed(rank0, groups, all_links, steps), cycle(all_links)
@@ -80,7 +82,7 @@ def feed_segment(
         if sent is not None:
             links = next(sending)
             heads.targets.send(pack_target(sent.target, sent.share))
-            for sent_on in (links.inputs, links.errors, heads.targets):
+            for sent_on in (links.inputs, links.signals, heads.targets):
                 sent_on.keep(at_most=ahead + 1)
 
     for _ in range(ahead * replicas):
@@ -91,5 +93,5 @@ def feed_segment(
         on_step(step, batch_mean([(loss, feed.take().share) for loss in heads.losses()]))
     for links in all_links:
         links.inputs.finish()
-        links.errors.finish()
+        links.signals.finish()
     heads.targets.finish()

@@ -1,4 +1,4 @@
-"""The engine of the method `dfa`: a block in each Ray actor, and this process as rank 0."""
+"""The engine: a block in each Ray actor, and this process as rank 0."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -38,14 +38,14 @@ from workers.placement import Placement, Worker
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
-from workers.trace import Span, Tracer
+from workers.trace import Span
 
 
 class Pipeline:
     """R x (K + H) workers; the head is here, in the last block's, or in H workers of its own.
 
-    Activations and the global error travel between the blocks of a replica, gradients between the
-    replicas of a block, and nothing else does.
+    Activations and the global error (gradients, for `bp`) travel between the blocks of a replica,
+    gradients between the replicas of a block, and nothing else does.
     """
 
     def __init__(
@@ -87,22 +87,11 @@ class Pipeline:
         self._placement, self._far = placement, far
         self._blueprint = Blueprint.put(model, head, metrics, data)
         here = head if isinstance(head, Head) else None
-        profile = plan.profile
-        self._rank0 = Rank0(
-            here,
-            plan.rule,
-            profile.loss,
-            prefetcher,
-            profile.between[-1],
-            profile.error,
-            Tracer(),
-            self._waits,
-            plan.waiting(),
-            profile.target if plan.readers else None,
-        )
+        self._rank0 = Rank0.of(plan, here, prefetcher, self._waits)
         own = device_here() if transport == "nccl" else torch.device("cpu")
         device = here.device if here else own
-        of_workers = plan.heads or int(plan.head == "block"), plan.readers > 0
+        backwards = plan.rule.method == "bp"
+        of_workers = plan.heads or int(plan.head == "block"), plan.readers > 0, backwards
         self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, *of_workers)
         self._built: set[int] = set()
         self._warn = warn

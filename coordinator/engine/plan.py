@@ -19,6 +19,7 @@ from dfa_core import (
     split,
 )
 from dfa_core.balance.trial import Trial
+from dfa_core.exact_schedule import ExactSchedule, first_waiting
 from dfa_core.loss import Loss
 from dfa_core.schedule import away
 from workers.grid import Grid, HeadPlace
@@ -48,6 +49,7 @@ class Plan:
     kind: how blocks compute.
     readers: processes with which the first block of each replica reads its share of the data; 0:
         the coordinator reads.
+    schedule: of backpropagation.
     """
 
     profile: ModelProfile
@@ -61,6 +63,7 @@ class Plan:
     most_waiting: int = UNBOUNDED
     kind: BlockKind = "plain"
     readers: int = 0
+    schedule: ExactSchedule = "1f1b"
 
     @property
     def microbatches(self) -> int:
@@ -69,8 +72,14 @@ class Plan:
 
     @property
     def least_waiting(self) -> int:
-        """Return how many microbatches wait for their error, also where memory is short."""
-        return in_flight(len(self.ranges), self.microbatches, self.rule.staleness)
+        """Return how many microbatches wait for their error, also where memory is short.
+
+        With `bp` it is the number at the first block; those after it let fewer wait.
+        """
+        blocks, most = len(self.ranges), self.microbatches * (self.rule.staleness + 1)
+        if self.rule.method == "bp":
+            return min(most, first_waiting(self.schedule, blocks, self.head != "block"))
+        return in_flight(blocks, self.microbatches, self.rule.staleness)
 
     def waiting(self, hop_s: float = 0.0) -> int:
         """Return how many microbatches may wait for their error at a block.
@@ -79,6 +88,8 @@ class Plan:
         """
         blocks, measured = len(self.ranges), self.profile
         of_block = sum(layer.seconds for layer in measured.layers) / blocks
+        if self.rule.method == "bp" and not hop_s:
+            return self.least_waiting
         turns = self.replicas if self.head == "coordinator" else 1
         share = self.samples / measured.samples
         time = away(blocks, hop_s, turns * share * measured.head_seconds, share * of_block)
@@ -121,6 +132,8 @@ class Plan:
             head=self.head,
             kind=self.kind,
             readers=self.readers,
+            schedule=self.schedule,
+            blocks_learn=self.profile.learns,
         )
 
     def ends(self, worker: int, forms: Forms) -> tuple[ActivationSpec, ActivationSpec, TensorSpec]:

@@ -7,6 +7,7 @@ from itertools import cycle
 
 from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.data.read_by_blocks import read_by_blocks
+from coordinator.engine.plan import Plan
 from coordinator.engine.waits import Waits
 from dfa_core import ActivationSpec, Head, LearningRule, TensorSpec
 from dfa_core.loss import WeightedLoss
@@ -30,6 +31,7 @@ class Rank0:
     waits: reports when data are slow.
     waiting: microbatches that may wait for their error at a block.
     target: of a sample, where the first block of each replica reads the data.
+    blocks_learn: whether any layer does.
     """
 
     head: Head | None
@@ -42,6 +44,25 @@ class Rank0:
     waits: Waits
     waiting: int
     target: TensorSpec | None = None
+    blocks_learn: bool = True
+
+    @classmethod
+    def of(cls, plan: Plan, head: Head | None, prefetcher: Prefetcher, waits: Waits) -> "Rank0":
+        """Return rank 0's part of a plan."""
+        profile = plan.profile
+        return cls(
+            head=head,
+            rule=plan.rule,
+            loss=profile.loss,
+            prefetcher=prefetcher,
+            arriving=profile.between[-1],
+            error=profile.error,
+            tracer=Tracer(),
+            waits=waits,
+            waiting=plan.waiting(),
+            target=profile.target if plan.readers else None,
+            blocks_learn=profile.learns,
+        )
 
     @property
     def ahead(self) -> int:
@@ -64,9 +85,11 @@ class ReplicaGroups:
 class ReplicaLinks:
     """Rank 0's links with the blocks of one replica."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, rule: LearningRule) -> None:
         self.inputs = Outbox(group, to=1)
-        self.errors = Outbox(group, to=None)
+        # a single block gets inputs from here, too: these and gradients must not mix
+        last = group.world - 1 if rule.method == "bp" and group.world > 2 else None
+        self.signals = Outbox(group, to=last)
 
 
 class Feed:
@@ -110,7 +133,7 @@ class Feed:
         self._sent.append(coming)
         if known_before_forward(self._rule):
             signal = of_target(coming.target, self._error, self._rule)
-            links.errors.send(message(signal, self._rule, step, microbatch))
+            links.signals.send(message(signal, self._rule, step, microbatch))
         return coming
 
     def take(self) -> Microbatch:

@@ -58,16 +58,18 @@ class WorkerGroup:
         device: torch.device,
         hosts_of_head: int = 0,
         blocks_read: bool = False,
+        both_ways: bool = False,
     ) -> None:
         """timeout_s: silence after which a worker counts as hung; device: where rank 0 computes.
 
         hosts_of_head: workers of each replica that compute the head; 0 where rank 0 does.
         blocks_read: whether the first block of each replica reads the data.
+        both_ways: whether blocks send gradients back.
         """
         self.all, self.generation = list(workers), 0
         self._grid, self._timeout_s, self._transport = grid, timeout_s, transport
         self._device, self._hosts_of_head = device, hosts_of_head
-        self._blocks_read = blocks_read
+        self._blocks_read, self._both_ways = blocks_read, both_ways
         self._groups: list[ReplicaGroups] = []  # one a replica, once all are joined
         self._open: list[Group] = []  # joined and not left
         self._left = 0  # the newest generation that this process has left
@@ -115,9 +117,8 @@ class WorkerGroup:
             joined = []
             for r in range(self._grid.replicas):
                 of_replica = replica_store(store, r)
-                blocks = self._kept(
-                    join(self._transport, context, 0, ranks, of_replica, ring(ranks))
-                )
+                links = ring(ranks, self._both_ways)
+                blocks = self._kept(join(self._transport, context, 0, ranks, of_replica, links))
                 pairs = [head_store(store, r, h) for h in range(self._hosts_of_head)]
                 pairs += [data_store(store, r)] if self._blocks_read else []
                 met = [

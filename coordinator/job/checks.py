@@ -21,6 +21,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_heads(settings)
     _check_delayed(settings)
     _check_graphs(settings)
+    _check_backward(settings)
     _check_recompute(settings)
     _check_reading(settings)
 
@@ -96,12 +97,11 @@ def _check_heads(settings: JobSettings) -> None:
 
 
 def _check_delayed(settings: JobSettings) -> None:
-    if settings.staleness and settings.method != "dfa":
+    if settings.staleness and settings.method == "shallow":
         raise JobError(
-            f"staleness: method {settings.method} has no delayed mode; set it to 0, or use method "
-            f"dfa"
+            "staleness: method shallow has no delayed mode; set it to 0, or use method dfa or bp"
         )
-    if settings.staleness and settings.feedback.kind == "learned":
+    if settings.staleness and (settings.method, settings.feedback.kind) == ("dfa", "learned"):
         raise JobError(
             "staleness: delayed mode needs feedback matrices that do not change, and "
             "feedback.kind=learned changes them; set it to 0, or use random"
@@ -117,6 +117,21 @@ def _check_graphs(settings: JobSettings) -> None:
         raise JobError(
             "resources.cuda_graphs: delayed mode computes with other weights at each step, which a "
             "captured graph cannot do; set cuda_graphs to false, or staleness to 0"
+        )
+
+
+def _check_backward(settings: JobSettings) -> None:
+    resources = settings.resources
+    for name, asked in (("cuda_graphs", resources.cuda_graphs), ("recompute", resources.recompute)):
+        if asked and settings.method == "bp":
+            raise JobError(
+                f"resources.{name}: method bp computes its blocks in no such way; set it to false, "
+                f"or use method dfa"
+            )
+    if resources.backward_schedule != "1f1b" and settings.method != "bp":
+        raise JobError(
+            f"resources.backward_schedule: method {settings.method} has no backward pass through "
+            f"the blocks; set it to 1f1b, or use method bp"
         )
 
 
@@ -143,11 +158,6 @@ def _check_reading(settings: JobSettings) -> None:
             "resources.sharded_reading: the first block of each replica reads in processes; set "
             "resources.data_workers to 1 or more, or sharded_reading to false"
         )
-    if settings.method != "dfa":
-        raise JobError(
-            f"resources.sharded_reading: method {settings.method} has no blocks that could read; "
-            f"set it to false"
-        )
 
 
 def check_with_task(settings: JobSettings, task: Task, layers: int) -> None:
@@ -165,7 +175,7 @@ def check_with_task(settings: JobSettings, task: Task, layers: int) -> None:
         hint = nearest(settings.stopping.metric, known[1:])
         raise JobError(f"stopping.metric: unknown '{settings.stopping.metric}'; {hint}")
     _check_feedback(settings, task)
-    if not 1 <= settings.blocks <= layers and settings.method == "dfa":
+    if not 1 <= settings.blocks <= layers:
         raise JobError(
             f"blocks: {settings.blocks} is not between 1 and the model's {layers} layer(s)"
         )

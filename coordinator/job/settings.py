@@ -15,6 +15,7 @@ from errorcast.v1.job_pb2 import JobSpec
 from coordinator.job.spec import Settings, to_settings
 
 if TYPE_CHECKING:  # types only: a client reads settings without torch or Ray
+    from dfa_core.exact_schedule import ExactSchedule
     from dfa_core.feedback.error_format import ErrorKind
     from dfa_core.feedback.matrix import Distribution
     from dfa_core.feedback.rules import FeedbackKind
@@ -92,6 +93,7 @@ class ResourceSettings:
     head: which process computes head and loss where no worker is for it alone; auto chooses the
         faster one.
     data_workers: processes that read the batches; 0 reads them in a thread of the coordinator.
+    backward_schedule: the order of forwards and backward passes of method bp.
     sharded_reading: the first block of each replica reads its share, in data_workers processes.
     recompute: blocks keep the inputs alone of what waits, and compute its forwards again.
     """
@@ -108,6 +110,7 @@ class ResourceSettings:
     data_workers: int = 0
     recompute: bool = False
     sharded_reading: bool = False
+    backward_schedule: ExactSchedule = "1f1b"
 
     @property
     def kind(self) -> BlockKind:

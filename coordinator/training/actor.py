@@ -14,11 +14,9 @@ import torch
 from errorcast.v1.job_pb2 import JobSpec
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from coordinator.engine.base import Engine
 from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import check_parts
 from coordinator.engine.pipeline import Pipeline
-from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
 from coordinator.engine.waits import Waits
 from coordinator.job.resolve import Job, resolve_spec
@@ -44,8 +42,7 @@ from coordinator.training.events import (
 )
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
-from dfa_core import Head, JobError, LearningRule, Reference, TrainingFailed
-from dfa_core.balance.trial import try_out
+from dfa_core import Head, JobError, LearningRule, TrainingFailed
 from dfa_tasks.stream import Stream
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
@@ -132,7 +129,7 @@ class TrainingWork:
             job.task.fetch()
         return job
 
-    def _place(self, at_end: ExitStack) -> Placement | None:
+    def _place(self, at_end: ExitStack) -> Placement:
         """Start the workers first: they come up while the data is loaded and the plan is made."""
         settings = decode(self._spec)
         resources = settings.resources
@@ -142,8 +139,6 @@ class TrainingWork:
                 f"the coordinator's node has {gpus_of_this_node():g} GPU; set it to 0, or start "
                 f"the job on a node with a GPU"
             )
-        if settings.method != "dfa":
-            return None
         worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
         grid = Grid(settings.blocks, settings.replicas, settings.heads)
         owner = str(self._folder.path)
@@ -151,7 +146,7 @@ class TrainingWork:
         at_end.callback(placement.release)
         return placement
 
-    def _run(self, job: Job, placement: Placement | None, at_end: ExitStack) -> dict[str, Any]:
+    def _run(self, job: Job, placement: Placement, at_end: ExitStack) -> dict[str, Any]:
         waits = Waits(lambda what, seconds: self._emit(Waiting(what, seconds)))
         at_end.callback(waits.close)
         with waits.on("the task's data"):
@@ -194,28 +189,17 @@ class TrainingWork:
         job: Job,
         rule: LearningRule,
         prefetcher: Prefetcher,
-        placement: Placement | None,
+        placement: Placement,
         waits: Waits,
         trials: DataTrials,
         at_end: ExitStack,
         shares: PickledPayload | None,
-    ) -> Engine:
-        engine: Engine
-        if placement is not None:
-            pipeline = self._pipeline(job, rule, prefetcher, placement, waits, trials, shares)
-            at_end.callback(pipeline.close)
-            engine = pipeline
-        else:
-            loss = job.task.weighted_loss
-            with waits.on("the layers", "to be tried"):
-                try_out(job.model, loss, rule, trials.each, device_here())
-            reference = Reference(job.model, loss, rule)
-            reference.to(device_here())
-            engine = SingleProcess(reference, prefetcher, waits)
-            engine.settle_loss()
+    ) -> Pipeline:
+        pipeline = self._pipeline(job, rule, prefetcher, placement, waits, trials, shares)
+        at_end.callback(pipeline.close)
         for warning in trials.check_scores():
             self._emit(Warned(warning))
-        return engine
+        return pipeline
 
     def _pipeline(
         self,

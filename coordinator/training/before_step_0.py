@@ -92,7 +92,8 @@ def plan_for(job: Job, rule: LearningRule, trials: DataTrials, workers: Sequence
     )
     plan = plan.on(speeds(workers, grid))
     readers = resources.data_workers if resources.sharded_reading else 0
-    plan = replace(plan, kind=resources.kind, readers=readers)
+    schedule = resources.backward_schedule
+    plan = replace(plan, kind=resources.kind, readers=readers, schedule=schedule)
     room = room_of_nodes()
     check_memory(plan, workers, room)
     return replace(plan, most_waiting=most_waiting(plan, workers, room))

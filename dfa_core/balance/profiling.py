@@ -9,6 +9,7 @@ from torch import Tensor
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
 from dfa_core.balance.timing import error_of, time_head, time_layer
 from dfa_core.balance.trial import Trial, one_by_one, try_out
+from dfa_core.block.block import learns_by
 from dfa_core.errors import JobError, reason
 from dfa_core.layer import Layer
 from dfa_core.loss import Loss, WeightedLoss, settled
@@ -47,6 +48,7 @@ class ModelProfile:
     target, output: of a sample: what the loss takes, and what the head gives.
     head_label: names the head in messages. head_seconds: per microbatch.
     loss: with the weight of its mean, as the samples show it.
+    learns: whether any layer does, or must hear of batches that are to change nothing.
     """
 
     samples: int
@@ -59,6 +61,7 @@ class ModelProfile:
     head_parameters: int
     head_seconds: float
     loss: WeightedLoss
+    learns: bool = True
 
     @property
     def parameters(self) -> int:
@@ -92,10 +95,11 @@ def profile(
     head.loss = settled(loss, evaluated.output.to(x.device), parts or [target])
     error = error_of(head, measured.h, target)
     head_seconds = time_head(head, measured.h, target)
-    layers, kinds = [], []
+    layers, kinds, learns = [], [], rule.method == "bp" or rule.skip_non_finite
     h: Activations = x
     fastest: dict[LayerKind, float] = {}
     for layer in one_by_one(model, rule, x.device):
+        learns = learns or layer.learns(learns_by(rule.method))
         kind = _kind(layer, between[layer.index])
         before, h = h, detached(layer.forward(detached(h), 0, 0))
         seconds = _seconds(layer, before, error)
@@ -115,6 +119,7 @@ def profile(
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=head_seconds,
         loss=head.loss,
+        learns=learns,
     )
 
 

@@ -42,6 +42,14 @@ class LayersInOrder:
         """
         raise NotImplementedError
 
+    def input_gradients(self, signal: Any, step: int, microbatch: int) -> Activations | None:
+        """Return what the block before learns from; weight_gradients() is to follow (`bp`)."""
+        raise NotImplementedError
+
+    def weight_gradients(self, step: int, microbatch: int, each: OnLayer | None = None) -> None:
+        """Add the gradients of one microbatch, after input_gradients(); each: as in update()."""
+        raise NotImplementedError
+
     def step(self, step: int, before: OnLayer | None = None) -> None:
         """Let every layer's optimizer take its step with the gradients of batch `step`.
 

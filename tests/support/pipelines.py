@@ -16,6 +16,7 @@ from coordinator.job.user_code import own_folders
 from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from coordinator.runs.state import RunState
 from dfa_core import Head, LearningRule, Model, Reference
+from dfa_core.exact_schedule import ExactSchedule
 from dfa_core.feedback.rules import FeedbackKind
 from dfa_core.loss import Loss
 from dfa_core.scoring import Metrics
@@ -59,6 +60,7 @@ def pipeline(
     metrics: Metrics | None = None,
     kind: BlockKind = "plain",
     readers: int = 0,
+    schedule: ExactSchedule = "1f1b",
 ) -> Iterator[Pipeline]:
     """A pipeline with a fixed cut, so that a test does not depend on what the machine measured.
 
@@ -72,7 +74,7 @@ def pipeline(
     samples, cut = SAMPLES // r.microbatches, CUTS[blocks] if isinstance(blocks, int) else blocks
     plan = Plan(
         measured.profile, tuple(cut), samples, r, replicas,
-        head=head, heads=heads, kind=kind, readers=readers,
+        head=head, heads=heads, kind=kind, readers=readers, schedule=schedule,
     )  # fmt: skip
     prefetcher = Prefetcher(source or Noise(), SAMPLES, r.microbatches)
     settled = measured.profile.loss

@@ -28,9 +28,13 @@ def nccl(store: Store, rank: int, world: int) -> Backend:
     return kind(store, rank, world, options)
 
 
-def ring(world: int) -> list[RankPair]:
-    """Return the links of the activations: from the coordinator through the blocks and back."""
-    return [(rank, (rank + 1) % world) for rank in range(world)]
+def ring(world: int, both_ways: bool = False) -> list[RankPair]:
+    """Return the links of the activations: from the coordinator through the blocks and back.
+
+    both_ways: gradients travel the other way round.
+    """
+    onwards = [(rank, (rank + 1) % world) for rank in range(world)]
+    return onwards + [(b, a) for a, b in onwards if both_ways and (b, a) not in onwards]
 
 
 class NcclGroup:

@@ -1,10 +1,10 @@
-"""A copy of the head in a worker: it learns from outputs, and broadcasts their errors."""
+"""A copy of the head in a worker: it learns from outputs, and sends what blocks learn from."""
 
 import torch
 from torch import Tensor
 
 from dfa_core import Head
-from dfa_core.signals import broadcast, known_before_forward, message
+from dfa_core.signals import head_learns
 from workers.heads.target_message import LOSS, target_message, unpack_target
 from workers.links import Inbox, Outbox, under_way
 from workers.memberships import Memberships
@@ -43,14 +43,15 @@ class HeadCopy:
         self._targets = Inbox(rank0, 0, spec, sizes, slots)
         self._losses = Outbox(rank0, to=0)
         sends = groups.errors if stage.errors_from_workers else ()
-        self._errors = [Outbox(group, to=None) for group in sends]
+        to = stage.grid.blocks if stage.rule.method == "bp" else None
+        self._signals = [Outbox(group, to) for group in sends]
         self._of_step: list[float] = []
-        self._summing: int | None = None  # the step whose gradients the copies sum
+        self._summing: int | None = None  # the step whose optimizer step waits for the copies' sum
 
     def learn(self, output: Tensor) -> Tensor | None:
-        """Learn from the message of the next output, and broadcast its error.
+        """Learn from the message of the next output, and send the blocks what they learn from.
 
-        Returns the error's message; None where blocks learn from the target alone.
+        Returns that message; None where they need none.
 
         Raises NonFiniteLoss and JobError as Head.error() does.
         """
@@ -60,12 +61,13 @@ class HeadCopy:
         self._targets.release()
         self._apply_sum()
         with self._tracer.span("head", step, microbatch):
-            loss, e = head.error(stage.leaving.unpack(output), target, step, microbatch, share)
-            head.check_error(e, stage.samples, stage.error, step)
-        signal = None
-        if not known_before_forward(stage.rule):
-            signal = message(broadcast(e, target, stage.rule), stage.rule, step, microbatch)
-            for outbox in self._errors:
+            h = stage.leaving.unpack(output)
+            loss, signal = head_learns(
+                head, h, target, step, microbatch, share, stage.samples, stage.error
+            )
+        signal = signal if stage.blocks_learn else None
+        if signal is not None:
+            for outbox in self._signals:
                 outbox.send(signal)
         self._of_step.append(loss)
         if m == self._last:
@@ -76,13 +78,17 @@ class HeadCopy:
         """Take the optimizer step, now or, among copies, when their gradients are summed."""
         self._losses.send(torch.tensor(self._of_step, dtype=LOSS.dtype))
         self._of_step.clear()
+        due = step - self._stage.rule.head_staleness
+        if self._copies is not None:
+            self._copies.begin(self._head, step)
+        if due < 0:
+            return
         if self._copies is None:
-            self._head.apply_gradients(step)
+            self._head.apply_gradients(due)
         else:
             # now: another copy may wait for this one's statistics before this one gets an output
-            self._copies.begin(self._head, step)
             self._copies.begin_statistics(self._head)
-            self._summing = step
+            self._summing = due
 
     def _apply_sum(self) -> None:
         if self._copies is not None and self._summing is not None:
@@ -91,8 +97,8 @@ class HeadCopy:
             self._summing = None
 
     def keep(self, at_most: int) -> None:
-        """Wait until at most this many errors are on their way to the blocks."""
-        for outbox in self._errors:
+        """Wait until at most this many signals are on their way to the blocks."""
+        for outbox in self._signals:
             outbox.keep(at_most)
 
     def finish(self) -> None:

@@ -39,6 +39,8 @@ def train_segment(
         outputs.release()
         copy.keep(at_most=waiting)
     copy.finish()
+    if copies:
+        copies.finish()
 
 
 def evaluate_segment(

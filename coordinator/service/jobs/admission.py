@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from errorcast.v1.job_pb2 import METHOD_DFA
-
 from coordinator.service.jobs.record import Record, workers_of
 from coordinator.service.processes.capacity import Capacity, Waiting
 
@@ -18,7 +16,7 @@ def waiting_job(record: Record) -> Waiting:
         number=record.number,
         priority=job.priority,
         submitted=job.submitted.ToNanoseconds() / 1e9,
-        workers=workers_of(job.spec) if job.spec.method == METHOD_DFA else 1,
+        workers=workers_of(job.spec),
         cpus=resources.cpus,
         gpus=resources.gpus,
         coordinator_gpus=resources.coordinator_gpus,

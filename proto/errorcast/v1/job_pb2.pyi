@@ -287,6 +287,32 @@ HEAD_PLACE_BLOCK: HeadPlace.ValueType  # 3
 """The worker of the last block, which then gets fewer layers. Each replica has a copy."""
 Global___HeadPlace: _TypeAlias = HeadPlace  # noqa: Y015
 
+class _BackwardSchedule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BackwardScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BackwardSchedule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BACKWARD_SCHEDULE_UNSPECIFIED: _BackwardSchedule.ValueType  # 0
+    BACKWARD_SCHEDULE_1F1B: _BackwardSchedule.ValueType  # 1
+    """One forward, one backward (1F1B): a block waits at the start and at the end of each step."""
+    BACKWARD_SCHEDULE_ZERO_BUBBLE: _BackwardSchedule.ValueType  # 2
+    """A block does the gradients of weights where it would wait: less time, and up to twice the
+    memory for activations.
+    """
+
+class BackwardSchedule(_BackwardSchedule, metaclass=_BackwardScheduleEnumTypeWrapper):
+    """The order in which blocks do forwards and backward passes of METHOD_BP."""
+
+BACKWARD_SCHEDULE_UNSPECIFIED: BackwardSchedule.ValueType  # 0
+BACKWARD_SCHEDULE_1F1B: BackwardSchedule.ValueType  # 1
+"""One forward, one backward (1F1B): a block waits at the start and at the end of each step."""
+BACKWARD_SCHEDULE_ZERO_BUBBLE: BackwardSchedule.ValueType  # 2
+"""A block does the gradients of weights where it would wait: less time, and up to twice the
+memory for activations.
+"""
+Global___BackwardSchedule: _TypeAlias = BackwardSchedule  # noqa: Y015
+
 class _NonFinite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -503,6 +529,7 @@ class ResourceSpec(_message.Message):
     DATA_WORKERS_FIELD_NUMBER: _builtins.int
     RECOMPUTE_FIELD_NUMBER: _builtins.int
     SHARDED_READING_FIELD_NUMBER: _builtins.int
+    BACKWARD_SCHEDULE_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     """CPUs of a worker, whole or a fraction."""
     gpus: _builtins.float
@@ -545,6 +572,8 @@ class ResourceSpec(_message.Message):
     processes of its own on its node. The coordinator then sends no inputs and gets the targets. The
     batches are the same.
     """
+    backward_schedule: Global___BackwardSchedule.ValueType
+    """The order of forwards and backward passes of METHOD_BP. The bits are the same."""
     def __init__(
         self,
         *,
@@ -560,10 +589,11 @@ class ResourceSpec(_message.Message):
         data_workers: _builtins.int | None = ...,
         recompute: _builtins.bool | None = ...,
         sharded_reading: _builtins.bool | None = ...,
+        backward_schedule: Global___BackwardSchedule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_sharded_reading", b"_sharded_reading", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "recompute", b"recompute", "sharded_reading", b"sharded_reading", "threads", b"threads", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_sharded_reading", b"_sharded_reading", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "recompute", b"recompute", "sharded_reading", b"sharded_reading", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus", "_cpus", b"_cpus", "_cuda_graphs", b"_cuda_graphs", "_data_workers", b"_data_workers", "_gpus", b"_gpus", "_recompute", b"_recompute", "_sharded_reading", b"_sharded_reading", "_threads", b"_threads", "_timeout_s", b"_timeout_s", "backward_schedule", b"backward_schedule", "coordinator_gpus", b"coordinator_gpus", "cpus", b"cpus", "cuda_graphs", b"cuda_graphs", "data_workers", b"data_workers", "gpus", b"gpus", "head", b"head", "placement", b"placement", "recompute", b"recompute", "sharded_reading", b"sharded_reading", "threads", b"threads", "timeout_s", b"timeout_s", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coordinator_gpus: _TypeAlias = _typing.Literal["coordinator_gpus"]  # noqa: Y015
     _WhichOneofArgType__coordinator_gpus: _TypeAlias = _typing.Literal["_coordinator_gpus", b"_coordinator_gpus"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Where a block gets what it learns from: the global error, or gradients of its outputs."""
