@@ -23,6 +23,8 @@ from dfa_speedup.peers import (
     LIMIT_DFA_LOADED,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
+    OWN,
+    OWN_BACKWARD,
     PEERS,
     PIPELINES,
     bytes_per_step,
@@ -57,11 +59,11 @@ class Trial:
 class Errorcast(Protocol):
     """errorcast's own side, on the same workers."""
 
-    def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
+    def trial(self, workers: BenchWorkers, configuration: Configuration, steps: int) -> Trial:
         """Train `steps` steps. Raises PeerFailed."""
 
     def first_trial(
-        self, workers: BenchWorkers, microbatches: int, steps: int
+        self, workers: BenchWorkers, configuration: Configuration, steps: int
     ) -> tuple[Trial, float]:
         """Train `steps` steps; return also the largest worker's peak memory, MB."""
 
@@ -108,7 +110,7 @@ class Comparison:
         self.workers = len(workers.all)
         self.measured = [
             Measured(Configuration(schedule, m))
-            for schedule in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
+            for schedule in (*OWN, *PEERS, ONE_PROCESS_DFA)
             for m in _microbatches_of(schedule, microbatches)
         ]
         self.limits = _limits(min(microbatches))
@@ -144,7 +146,7 @@ class Comparison:
             self._try(side, steps)
         ours = self.best(ERRORCAST)
         self.limits = _limits(ours.configuration.microbatches)
-        peers = [self.best(name) for name in (*PEERS, ONE_PROCESS_DFA)]
+        peers = [self.best(name) for name in (*OWN_BACKWARD, *PEERS, ONE_PROCESS_DFA)]
         self._trial(ours, steps)
         for number in range(rounds):
             for side in (*peers, *self.limits.values()):
@@ -178,9 +180,8 @@ class Comparison:
         if side.reason:
             return
         try:
-            if configuration.schedule == ERRORCAST:
-                cut = configuration.microbatches
-                trial, peak = self._errorcast.first_trial(self._workers, cut, steps + 1)
+            if configuration.schedule in OWN:
+                trial, peak = self._errorcast.first_trial(self._workers, configuration, steps + 1)
                 side.bytes_per_step, side.shape = trial.bytes_per_step, trial.shape
                 side.tried, spans = trial.seconds, trial.spans
             else:
@@ -199,8 +200,8 @@ class Comparison:
         """Train a few steps; the first does not count: another side's data is in the caches."""
         configuration, first = side.configuration, len(side.rounds) * (steps + 1)
         try:
-            if configuration.schedule == ERRORCAST:
-                trial = self._errorcast.trial(self._workers, configuration.microbatches, steps + 1)
+            if configuration.schedule in OWN:
+                trial = self._errorcast.trial(self._workers, configuration, steps + 1)
                 side.rounds.append(trial.seconds)
                 self._keep_spans(side, trial.spans)
                 return
@@ -217,7 +218,7 @@ class Comparison:
             side.ratios.append(median(side.rounds[-1]) / ((before + after) / 2))
 
     def _keep_spans(self, side: Measured, spans: list[list[Span]]) -> None:
-        if side.configuration.schedule in (ERRORCAST, *PIPELINES):
+        if side.configuration.schedule in (*OWN, *PIPELINES):
             side.bubbles.append(bubble(spans))
             self.spans[side.configuration] = spans
 

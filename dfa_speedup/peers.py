@@ -1,5 +1,7 @@
 """What errorcast is measured against: torch's pipeline schedules, and runs without a pipeline.
 
+Backpropagation on errorcast's own blocks stands beside them: who trains by it here loses nothing.
+
 torch calls consecutive layers on one worker a stage. A worker hosts one stage, or two: either every
 K-th (`loop`), or folded so that the first worker has the first and the last (`v`).
 """
@@ -19,6 +21,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from dfa_core import partition
+from dfa_core.exact_schedule import ExactSchedule
 from dfa_speedup.workload import Configuration, Workload
 
 Order = Literal["loop", "v"]
@@ -68,6 +71,22 @@ PIPELINES = {
 DATA_PARALLEL = "DistributedDataParallel"
 ONE_PROCESS = "one process"
 ERRORCAST = "errorcast"
+
+
+@dataclass(frozen=True)
+class OwnBackward:
+    """Backpropagation on errorcast's own blocks and links; see LearningRule for staleness."""
+
+    schedule: ExactSchedule
+    staleness: int = 0
+
+
+OWN_BACKWARD = {
+    "errorcast bp, 1F1B": OwnBackward("1f1b"),
+    "errorcast bp, zero bubble": OwnBackward("zero_bubble"),
+    "errorcast bp, delayed": OwnBackward("1f1b", staleness=1),
+}
+OWN: Sequence[str] = (ERRORCAST, *OWN_BACKWARD)
 PEERS: Sequence[str] = (*PIPELINES, DATA_PARALLEL, ONE_PROCESS)
 
 # also measured: a DFA step without a pipeline, and the compute alone by either method

@@ -15,11 +15,12 @@ from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
 from coordinator.job.settings import ResourceSettings
-from dfa_core import Head, JobError, TrainingFailed, partition
+from dfa_core import FeedbackSpec, Head, JobError, TrainingFailed, partition
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.comparison import Trial
+from dfa_speedup.peers import OWN_BACKWARD
 from dfa_speedup.simulation.shape import Shape
-from dfa_speedup.workload import Workload
+from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
 from workers.life.monitor import Monitor
 from workers.life.sign import Sign
@@ -56,7 +57,7 @@ class Rank0:
         self._workload: Workload = workload.unpack()
         self._joined_pipeline: JoinedPipeline | None = None
 
-    def trial(self, workers: list[Worker], microbatches: int, steps: int) -> Trial:
+    def trial(self, workers: list[Worker], side: Configuration, steps: int) -> Trial:
         """Train the next `steps` steps; the seconds do not include the first of them."""
         marks: list[float] = []
         losses: list[float] = []
@@ -65,7 +66,7 @@ class Rank0:
             marks.append(perf_counter())
             losses.append(loss)
 
-        joined = self._join(workers, microbatches)
+        joined = self._join(workers, side)
         sent = joined.bytes_sent()
         joined.pipeline.trace()
         joined.pipeline.train(joined.step, joined.step + steps, on_step)
@@ -76,13 +77,13 @@ class Rank0:
         return Trial(seconds, losses, spans, each, joined.shape)
 
     def time_to_target(
-        self, workers: list[Worker], microbatches: int, criterion: PickledPayload
+        self, workers: list[Worker], side: Configuration, criterion: PickledPayload
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target or the last epoch; return seconds of training and scores of each."""
         stop: StopCriterion = criterion.unpack()
         seed = self._workload.rule.seed
         splits, epochs = stop.task.splits(seed), []
-        pipeline = self._join(workers, microbatches).pipeline
+        pipeline = self._join(workers, side).pipeline
         for first, last in stop.epochs():
             start = perf_counter()
             pipeline.train(first, last, lambda *_: None)
@@ -108,17 +109,23 @@ class Rank0:
             self._joined_pipeline.prefetcher.close()
             self._joined_pipeline = None
 
-    def _join(self, workers: list[Worker], microbatches: int) -> "JoinedPipeline":
-        """Return the pipeline for this number of microbatches on these workers, built once."""
-        key = (microbatches, *(worker.process for worker in workers))
+    def _join(self, workers: list[Worker], side: Configuration) -> "JoinedPipeline":
+        """Return the pipeline of a configuration on these workers, built once."""
+        key = (side, *(worker.process for worker in workers))
         if self._joined_pipeline is None or self._joined_pipeline.key != key:
             self.forget()
             torch.set_num_threads(self._resources.threads)
-            workload, m = self._workload, microbatches
-            rule = replace(workload.rule, microbatches=m)
+            workload, m = self._workload, side.microbatches
+            rule, backward = replace(workload.rule, microbatches=m), OWN_BACKWARD.get(side.schedule)
+            if backward is not None:
+                rule = replace(
+                    rule, method="bp", staleness=backward.staleness, feedback=FeedbackSpec()
+                )
             ranges = tuple(partition(workload.costs, len(workers) - self._heads))
             samples, kind = workload.batch_size // m, self._resources.kind
             plan = Plan(workload.profile, ranges, samples, rule, kind=kind)
+            if backward is not None:
+                plan = replace(plan, schedule=backward.schedule)
             node = ray.get_runtime_context().get_node_id()
             plan = with_head_placed(plan, self._resources.head, self._heads, workers, node, 0.0)
             prefetcher = cast(Prefetcher, workload.batches(m))
@@ -141,7 +148,7 @@ class Rank0:
 class JoinedPipeline:
     """A pipeline that stays joined between trials, and its next step."""
 
-    key: tuple[int, ...]
+    key: tuple[object, ...]
     pipeline: Pipeline
     prefetcher: Prefetcher
     shape: Shape
@@ -162,17 +169,17 @@ class ErrorcastSide:
         self._timeout_s, self._heads = resources.timeout_s, heads
         self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 
-    def trial(self, workers: BenchWorkers, microbatches: int, steps: int) -> Trial:
+    def trial(self, workers: BenchWorkers, side: Configuration, steps: int) -> Trial:
         """Train `steps` steps. Raises PeerFailed."""
-        trial: Trial = self._call("trial", workers, microbatches, steps)
+        trial: Trial = self._call("trial", workers, side, steps)
         return trial
 
     def time_to_target(
-        self, workers: BenchWorkers, microbatches: int, criterion: PickledPayload
+        self, workers: BenchWorkers, side: Configuration, criterion: PickledPayload
     ) -> list[tuple[float, dict[str, float]]]:
         """Train to the target; return seconds and scores of each epoch. Raises PeerFailed."""
         epochs: list[tuple[float, dict[str, float]]] = self._call(
-            "time_to_target", workers, microbatches, criterion
+            "time_to_target", workers, side, criterion
         )
         return epochs
 
@@ -186,13 +193,13 @@ class ErrorcastSide:
         return _got(call)
 
     def first_trial(
-        self, workers: BenchWorkers, microbatches: int, steps: int
+        self, workers: BenchWorkers, side: Configuration, steps: int
     ) -> tuple[Trial, float]:
         """Train `steps` steps; return also the largest growth of a worker's peak memory, MB."""
-        if microbatches < self._heads:
+        if side.microbatches < self._heads:
             raise PeerFailed(f"needs at least {self._heads} microbatches, one a head")
         before = _got([w.actor.reset_peak_memory.remote() for w in workers.all])
-        trial = self.trial(workers, microbatches, steps)
+        trial = self.trial(workers, side, steps)
         peaks = _got([w.actor.peak_memory_mb.remote() for w in workers.all])
         _got(self._rank0.forget.remote())
         return trial, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))

@@ -131,7 +131,7 @@ def time_to_target(
     with ray_for(len(job.grid), job.settings.resources.cpus, ray_address):
         epochs, peer_epochs = _errorcast(contender, ours), _peer(other, pipeline)
     return [
-        _row(Configuration("errorcast", ours), epochs, contender.criterion),
+        _row(Configuration(ERRORCAST, ours), epochs, contender.criterion),
         _row(pipeline, peer_epochs, other.criterion),
     ]
 
@@ -142,7 +142,8 @@ def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dic
         folder = contender.job.settings.working_dir
         side = ErrorcastSide(payload, resources, contender.job.settings.heads)
         try:
-            return side.time_to_target(workers, microbatches, pack(contender.criterion, folder))
+            ours, criterion = Configuration(ERRORCAST, microbatches), contender.criterion
+            return side.time_to_target(workers, ours, pack(criterion, folder))
         finally:
             side.stop()
 

@@ -14,6 +14,7 @@ from dfa_speedup.peers import (
     LIMIT_DFA_LOADED,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
+    OWN,
     PEERS,
 )
 from dfa_speedup.simulation.link import Link
@@ -29,7 +30,7 @@ def rows(workload: Workload, comparison: Comparison) -> list[dict[str, Any]]:
     return [
         _row(workload, comparison, side)
         | {"best": side is comparison.best(name), "predicted_ms": _predicted(comparison, side)}
-        for name in (ERRORCAST, *PEERS, ONE_PROCESS_DFA)
+        for name in (*OWN, *PEERS, ONE_PROCESS_DFA)
         for side in comparison.measured
         if side.configuration.schedule == name
     ]

@@ -77,13 +77,12 @@ class Sides:
     def forget(self) -> None:
         pass
 
-    def trial(self, _: Any, microbatches: int, steps: int) -> Trial:
-        del microbatches
-        self._calls(ERRORCAST)
+    def trial(self, _: Any, side: Configuration, steps: int) -> Trial:
+        self._calls(side.schedule)
         return Trial([0.01] * (steps - 1), [], [t.spans for t in self._trained(steps)], 0, SHAPE)
 
-    def first_trial(self, _: Any, microbatches: int, steps: int) -> tuple[Trial, float]:
-        return self.trial(_, microbatches, steps), 1.0
+    def first_trial(self, _: Any, side: Configuration, steps: int) -> tuple[Trial, float]:
+        return self.trial(_, side, steps), 1.0
 
 
 def compared(trouble: Trouble) -> tuple[Comparison, dict[str, Any]]:

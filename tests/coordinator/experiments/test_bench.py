@@ -11,7 +11,7 @@ from coordinator.experiments.time_to_target import Contender, time_to_target
 from coordinator.job.resolve import resolve
 from coordinator.planning.workload import timing_workload
 from dfa_core import JobError
-from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, PEERS
+from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, OWN, PEERS
 from dfa_speedup.workload import Configuration
 
 SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
@@ -24,7 +24,7 @@ def test_bench_measures_every_side_and_writes_what_it_found(a_ray: None, tmp_pat
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     rows = found["rows"]
-    assert [row["schedule"] for row in rows if row["best"]] == [ERRORCAST, *PEERS, ONE_PROCESS_DFA]
+    assert [row["schedule"] for row in rows if row["best"]] == [*OWN, *PEERS, ONE_PROCESS_DFA]
     for row in rows:
         figures = [row[k] for k in ("step_ms", "speedup", "efficiency", "peak_memory_mb")]
         if row["reason"]:
