@@ -1,15 +1,15 @@
 """Schedules of backpropagation on blocks, as pure functions: 1F1B, and one without most bubbles.
 
 1F1B (one forward, one backward; Narayanan et al. 2019) with K = 2 blocks and M = 4 microbatches. F
-is a forward, U a whole backward pass (twice as long), S an optimizer step:
+is a forward, S an optimizer step. A backward pass has two parts: B, the gradients of the input, for
+which the block before waits, and W, those of the weights, for which nobody waits:
 
-    block 1   F0 F1 .. U0 U0 F2 U1 U1 F3 U2 U2 .. U3 U3 S  F0
-    block 2      F0 U0 U0 F1 U1 U1 F2 U2 U2 F3 U3 U3 S  .. .. ..
+    block 1   F0 F1 B0 W0 F2 B1 W1 F3 B2 W2 .. B3 W3 S  F0
+    block 2      F0 B0 W0 F1 B1 W1 F2 B2 W2 F3 B3 W3 S  .. ..
 
-Zero bubble (Qi et al. 2023, arXiv 2401.10241) takes a backward pass apart: B, the gradient of the
-input, for which the block before waits, and W, those of the weights, for which nobody waits. W is
-done where a block would wait otherwise. With 2K - 1 microbatches between F and B at the first block
-(1F1B has K), hardly a bubble is left once M >= 2K:
+Zero bubble (Qi et al. 2023, arXiv 2401.10241) does W where a block would wait otherwise. With 2K -
+1 microbatches between F and B at the first block (1F1B has K), hardly a bubble is left once M is 2K
+or more:
 
     block 1   F0 F1 F2 B0 F3 B1 W0 B2 W1 B3 W2 W3 S  F0
     block 2      F0 B0 F1 B1 F2 B2 F3 B3 W0 W1 W2 W3 S  F0
@@ -28,6 +28,7 @@ from dfa_core.schedule import (
     Forward,
     InputGradients,
     Step,
+    Update,
     WeightGradients,
     block_actions,
 )
@@ -62,7 +63,12 @@ def exact_actions(
     """
     if schedule == "1f1b":
         own = waiting_at(block, waiting)
-        yield from block_actions(blocks, microbatches, first, last, staleness, own)
+        for action in block_actions(blocks, microbatches, first, last, staleness, own):
+            if isinstance(action, Update) and block > 1:  # somebody waits for a part of it
+                yield InputGradients(action.step, action.microbatch)
+                yield WeightGradients(action.step, action.microbatch)
+            else:
+                yield action
         return
     # the order in a segment depends on its length alone, and on whether older steps are open
     opened = min(first, staleness)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 _PREFIX = "open/"  # in a state, before the step and the name of the parameter
@@ -19,20 +20,33 @@ class OpenWeights:
         """parameters: the layer's trained parameters by name; this mapping stays unchanged."""
         self._parameters = parameters
         self._weights: dict[int, dict[str, Tensor]] = {}
+        self._spare: list[dict[str, Tensor]] = []  # memory that is not in use: new pages are slow
 
     def of(self, step: int) -> dict[str, Tensor]:
         """Return the weights of `step` by name; the first call copies the parameters."""
         if step not in self._weights:
-            self._weights[step] = {
-                name: parameter.detach().clone().requires_grad_()
+            self._weights[step] = self._copies()
+        return self._weights[step]
+
+    def _copies(self) -> dict[str, Tensor]:
+        spare = self._spare.pop() if self._spare else {}
+        if spare.keys() != self._parameters.keys():
+            spare = {
+                name: torch.empty_like(parameter).requires_grad_()
                 for name, parameter in self._parameters.items()
             }
-        return self._weights[step]
+        for name, parameter in self._parameters.items():
+            spare[name].data.copy_(parameter.detach())
+        return spare
 
     def close(self, step: int) -> None:
         """Hand the gradients of `step` to the parameters and drop its copies, if there are any."""
-        for name, weight in self._weights.pop(step, {}).items():
-            self._parameters[name].grad = weight.grad
+        copies = self._weights.pop(step, None)
+        if copies is None:
+            return
+        for name, weight in copies.items():
+            self._parameters[name].grad, weight.grad = weight.grad, None
+        self._spare.append(copies)
 
     def state(self) -> dict[str, Tensor]:
         """Return CPU copies of all open gradients, as `open/{step}/{name}`."""
