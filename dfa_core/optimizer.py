@@ -8,9 +8,10 @@ from math import cos, pi, sqrt
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfa_core.errors import JobError
+from dfa_core.muon import MuonAndAdamW
 from dfa_core.names import nearest
 
 Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt", "exponential", "plateau"]
@@ -24,7 +25,8 @@ _UNUSABLE = {"Optimizer", "LBFGS", "SparseAdam"}
 class OptimizerSpec:
     """The optimizer that each layer and the head have a copy of, and its learning rate.
 
-    name: a class of torch.optim, in upper or lower case ("adam", "SGD").
+    name: a class of torch.optim, in upper or lower case ("adam", "SGD"); "Muon" is MuonAndAdamW
+        (muon.py).
     lr: the learning rate before the schedule.
     options: the other arguments of the class, e.g. {"momentum": 0.9}.
     layer_options: arguments for single layers ("0", "1"...) or the "head"; they override `options`.
@@ -55,7 +57,9 @@ class OptimizerSpec:
 
     def for_module(self, key: str) -> "OptimizerSpec":
         """Return the spec of one layer ("0", "1"...) or of the "head"."""
-        return replace(self, options={**self.options, **self.layer_options.get(key, {})})
+        of_head = {"matrices": False} if (self.name.lower(), key) == ("muon", "head") else {}
+        own = self.layer_options.get(key, {})
+        return replace(self, options={**of_head, **self.options, **own})
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step` (the first is 0)."""
@@ -75,19 +79,24 @@ class OptimizerSpec:
 
 def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
     """Return the optimizers of torch that a job can use, by class name."""
-    return {
+    found = {
         name: cls
         for name, cls in vars(torch.optim).items()
         if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and name not in _UNUSABLE
     }
+    return {**found, "Muon": MuonAndAdamW}
 
 
 def build_optimizer(
-    spec: OptimizerSpec, parameters: Iterable[nn.Parameter], sparse: bool = False
+    spec: OptimizerSpec,
+    parameters: Iterable[nn.Parameter],
+    sparse: bool = False,
+    embeddings: Iterable[Tensor] = (),
 ) -> torch.optim.Optimizer | None:
     """Build the optimizer of one layer, or None if the layer has nothing to train.
 
-    sparse: some gradients are sparse, which no fused implementation takes.
+    sparse: some gradients are sparse, which no fused implementation takes. embeddings: those of the
+        parameters that are tables of vectors, and no matrices that multiply.
 
     The fused implementation is used if torch has one, unless the options say otherwise: on a CPU
     a step of Adam then takes a quarter of the time.
@@ -100,7 +109,8 @@ def build_optimizer(
     cls = by_lower.get(spec.name.lower())
     if cls is None:
         raise JobError(f"optimizer.name: unknown '{spec.name}'; {nearest(spec.name, classes)}")
-    known = [n for n in inspect.signature(cls).parameters if n not in ("params", "lr")]
+    hidden = ("params", "lr", "others", "classes")
+    known = [n for n in inspect.signature(cls).parameters if n not in hidden]
     for option in spec.options:
         if option not in known:
             raise JobError(
@@ -114,6 +124,9 @@ def build_optimizer(
         # differ (torch 2.13); autograd gives gradients the strides of contiguous weights
         fits = all(p.is_contiguous() and p.is_floating_point() for p in trained)
         options.setdefault("fused", fits and not sparse)
+    if cls is MuonAndAdamW:
+        parts = tuple(map(_without_compiler, (torch.optim.Muon, torch.optim.AdamW)))
+        options.update(others=list(embeddings), classes=parts)
     try:
         optimizer: torch.optim.Optimizer = _without_compiler(cls)(trained, lr=spec.lr, **options)
         return optimizer

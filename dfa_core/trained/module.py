@@ -45,7 +45,10 @@ class TrainedModule:
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.parameters: dict[str, Tensor] = {**trained}
         sparse = any(getattr(part, "sparse", False) is True for part in module.modules())
-        self.optimizer = build_optimizer(rule.optimizer.for_module(key), trained.values(), sparse)
+        tables = (nn.Embedding, nn.EmbeddingBag)
+        embeddings = [part.weight for part in module.modules() if isinstance(part, tables)]
+        spec = rule.optimizer.for_module(key)
+        self.optimizer = build_optimizer(spec, trained.values(), sparse, embeddings)
         self._open, self._delayed = OpenWeights(self.parameters), delayed
         self._skipped = SkippedBatches(module)
         self.draws = draws_of(module)
