@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 # without its wrapper for torch.compile, which imports the compiler
 _add_group: Any = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 

@@ -14,6 +14,7 @@ from dfa_core.activations import Activations, TensorSpec, detached
 from dfa_core.block import add_local_gradients, skip_if_non_finite
 from dfa_core.block.block import learns_by
 from dfa_core.block.exact_block import ExactBlock
+from dfa_core.block.hopping_block import HoppingBlock
 from dfa_core.head import Head
 from dfa_core.layer import Layer, build_layers
 from dfa_core.loss import Loss, settled
@@ -91,8 +92,11 @@ class Reference:
         method: whose gradients; by default the rule's.
         """
         batch = cut(x, target, self.rule.microbatches, self.head.loss)
-        exact = (method or self.rule.method) == "bp"
-        add = self._add_exact if exact else self._add_local
+        add = self._add_local
+        if (method or self.rule.method) == "bp":
+            add = self._add_exact
+        elif self.rule.feedback.hops:
+            add = self._add_hopping
         return batch_mean(
             [(add(step, i, one.x, one.target, one.share), one.share) for i, one in enumerate(batch)]
         )
@@ -132,6 +136,16 @@ class Reference:
         h = block.forward(x, step, microbatch)
         loss, gradients = head.backward(h, target, step, microbatch, share)
         block.update(gradients, step, microbatch)
+        return loss
+
+    def _add_hopping(
+        self, step: int, microbatch: int, x: Activations, target: Tensor, share: Share
+    ) -> float:
+        layers, head = self._copies_for(microbatch)
+        block = HoppingBlock(layers)
+        h = block.forward(x, step, microbatch)
+        loss, error = head.error(h, target, step, microbatch, share)
+        block.update(self._received(error, target, step, microbatch), step, microbatch)
         return loss
 
     @torch.no_grad()

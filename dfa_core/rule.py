@@ -51,6 +51,11 @@ class LearningRule:
         return self.staleness if self.method == "bp" else 0
 
     @property
+    def passes_back(self) -> bool:
+        """Return whether blocks send something to the block before them."""
+        return self.method == "bp" or self.feedback.hops > 0
+
+    @property
     def narrow(self) -> bool:
         """Return whether activations travel in half the bytes."""
         return self.activations == "bf16"

@@ -14,6 +14,7 @@ from dfa_core import ActivationSpec, Block, Head, Layer, TensorSpec, build_layer
 from dfa_core.block import LayersInOrder
 from dfa_core.block.exact_block import ExactBlock
 from dfa_core.block.graphed_block import GraphedBlock
+from dfa_core.block.hopping_block import HoppingBlock
 from dfa_core.block.recomputing_block import RecomputingBlock
 from dfa_core.scoring import Metrics, PartReport
 from dfa_core.seeding import restored_once
@@ -33,15 +34,17 @@ from workers.meter import Meter, SegmentStats
 from workers.payload import PickledPayload
 from workers.reading.own_inputs import OwnData
 from workers.snapshots import ModuleState, pack, restore
-from workers.stage import BlockKind, StageContext
+from workers.stage import StageContext
 from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import Folder
 from workers.trace import Span, Tracer
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15  # of the matrices; of the products
 
-_BLOCKS: dict[BlockKind, type[Block]] = {
+_BLOCKS: dict[str, type[LayersInOrder]] = {
     "plain": Block,
+    "exact": ExactBlock,
+    "hopping": HoppingBlock,
     "graphed": GraphedBlock,
     "recomputing": RecomputingBlock,
 }
@@ -99,7 +102,7 @@ class BlockWorker:
         self._data = None if data is None else OwnData(data.get(), stage)
         for module in (*layers, *filter(None, [self._head])):
             module.to(self._device)
-        self._blocks = ExactBlock if stage.rule.method == "bp" else _BLOCKS[stage.kind]
+        self._blocks = _BLOCKS[stage.block_kind]
         self._block, self._step = self._blocks(layers), 0
         return self._take_warnings()
 

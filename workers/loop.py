@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dfa_core import Activations, Forward, Head, Step, Update
 from dfa_core.block import LayersInOrder, OnLayer
+from dfa_core.block.hopping_block import HoppingBlock
 from dfa_core.schedule import InputGradients, WeightGradients
 from dfa_core.signals import known_before_forward
 from workers.heads.head_copy import HeadCopy
@@ -17,6 +18,7 @@ from workers.memberships import Memberships
 from workers.reading.own_inputs import OwnData, OwnInputs
 from workers.replicas import ReplicaSum
 from workers.signals.global_error import GlobalErrors
+from workers.signals.later_sums import PassedSums
 from workers.signals.passed_gradients import PassedGradients
 from workers.stage import StageContext
 from workers.trace import Tracer
@@ -44,6 +46,9 @@ def train_segment(
     hosted = HostedHead(copy) if copy else None
     outputs = hosted or _outputs(stage, groups, stage.heads_in_turn)
     signals = _signals(stage, groups, hosted, len(steps), waiting)
+    later = PassedSums(stage, groups, len(steps)) if isinstance(block, HoppingBlock) else None
+    if isinstance(block, HoppingBlock) and later:
+        block.later = later
 
     def begin_sum(m: int) -> OnLayer | None:
         return replicas.begin if replicas and m == stage.microbatches - 1 else None
@@ -74,7 +79,7 @@ def train_segment(
             case Step(step):
                 with tracer.span("optimizer", step):
                     block.step(step, replicas.end if replicas else None)
-    for end in (outputs, inputs, signals, replicas):
+    for end in (outputs, inputs, signals, later, replicas):
         if end is not None:
             end.finish()
 

@@ -94,7 +94,7 @@ class _Joining:
         blocks, head = None, None
         if not stage.is_head:
             world = grid.blocks + 1
-            links = ring(world, both_ways=stage.rule.method == "bp")
+            links = ring(world, both_ways=stage.rule.passes_back)
             blocks = self._join(stage.block, world, replica_store(store, r), links)
         errors = self._errors()
         if stage.hosts_head:

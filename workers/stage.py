@@ -49,6 +49,13 @@ class StageContext:
     blocks_learn: bool = True
 
     @property
+    def block_kind(self) -> str:
+        """Return how this worker's block computes: as the rule asks, or else as `kind` does."""
+        if self.rule.method == "bp":
+            return "exact"
+        return "hopping" if self.rule.feedback.hops else self.kind
+
+    @property
     def block(self) -> int:
         """Return k of K, from 1, which is also its rank; above K where the head is alone."""
         return self.grid.seat_of(self.number)

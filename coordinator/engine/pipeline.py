@@ -90,7 +90,7 @@ class Pipeline:
         self._rank0 = Rank0.of(plan, here, prefetcher, self._waits)
         own = device_here() if transport == "nccl" else torch.device("cpu")
         device = here.device if here else own
-        backwards = plan.rule.method == "bp"
+        backwards = plan.rule.passes_back
         of_workers = plan.heads or int(plan.head == "block"), plan.readers > 0, backwards
         self._workers = WorkerGroup(workers, plan.grid, timeout_s, transport, device, *of_workers)
         self._built: set[int] = set()

@@ -22,6 +22,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_delayed(settings)
     _check_graphs(settings)
     _check_backward(settings)
+    _check_hops(settings)
     _check_recompute(settings)
     _check_reading(settings)
 
@@ -117,6 +118,25 @@ def _check_graphs(settings: JobSettings) -> None:
         raise JobError(
             "resources.cuda_graphs: delayed mode computes with other weights at each step, which a "
             "captured graph cannot do; set cuda_graphs to false, or staleness to 0"
+        )
+
+
+def _check_hops(settings: JobSettings) -> None:
+    feedback, resources = settings.feedback, settings.resources
+    _require(
+        {"feedback.damping": (feedback.damping, 0 <= feedback.damping < 1)}, "from 0 to below 1"
+    )
+    if not feedback.hops:
+        return
+    if settings.method == "dfa" and feedback.kind != "identity":
+        raise JobError(
+            f"feedback.hops: {feedback.hops} are hops through residual layers, for "
+            f"feedback.kind=identity; this is {feedback.kind}: set hops to 0, or use identity"
+        )
+    if resources.recompute or resources.cuda_graphs:
+        raise JobError(
+            "feedback.hops: hops run through a block's graph again and again; set "
+            "resources.recompute and resources.cuda_graphs to false"
         )
 
 

@@ -58,6 +58,8 @@ class Job:
             shared=feedback.shared,
             scale=feedback.scale,
             sent_as=ErrorFormat(feedback.sent_as, feedback.keep),
+            hops=feedback.hops,
+            damping=feedback.damping,
         )
         return LearningRule(
             seed=settings.seed,

@@ -66,6 +66,8 @@ class FeedbackSettings:
     scale: multiplies all entries, above 0.
     sent_as: number format of the error on the wire.
     keep: share of a row that sent_as=topk sends, above 0 and at most 1; rounded up.
+    hops: later layers that the gradient of kind=identity also comes through.
+    damping: what comes through a layer is multiplied by 1 - damping; from 0 to below 1.
     """
 
     kind: FeedbackKind = "random"
@@ -73,6 +75,8 @@ class FeedbackSettings:
     shared: bool = False
     scale: float = 1.0
     sent_as: ErrorKind = "fp32"
+    hops: int = 0
+    damping: float = 0.0
     keep: float = 0.1
 
 

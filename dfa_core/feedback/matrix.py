@@ -28,6 +28,9 @@ class FeedbackSpec:
         this is torch's initialisation of a linear head of that width. For `identity` the error is
         multiplied by scale.
     sent_as: how the error travels.
+    hops: for `identity`, how many later layers the gradient comes through beside the identity
+        (arXiv 2501.17086: k, and `identity` itself is its k = 0).
+    damping: gamma there: what comes through a layer is multiplied by 1 - damping.
     """
 
     kind: FeedbackKind = "random"
@@ -35,6 +38,8 @@ class FeedbackSpec:
     shared: bool = False
     scale: float = 1.0
     sent_as: ErrorFormat = field(default_factory=ErrorFormat)
+    hops: int = 0
+    damping: float = 0.0
 
     @property
     def rule(self) -> FeedbackRule:

@@ -30,7 +30,7 @@ class FeedbackRule:
 
 FEEDBACK_RULES: Mapping[FeedbackKind, FeedbackRule] = {
     "random": FeedbackRule("error", "random", "DFA: Nøkland 2016, eq. 7; arXiv 2006.12878"),
-    "identity": FeedbackRule("error", "identity", "for residual streams: Nøkland 2016, eq. 7, B=I"),
+    "identity": FeedbackRule("error", "identity", "B=I; arXiv 2501.17086, k=0"),
     "sign": FeedbackRule("sign", "random", "error-sign DFA: Frenkel 2021, eq. 6"),
     "target": FeedbackRule("target", "random", "DRTP: Frenkel 2021, eq. 9"),
     "learned": FeedbackRule("error", "learned", "DKP: Webster 2021, after Kolen and Pollack 1994"),

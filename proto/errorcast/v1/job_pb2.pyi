@@ -470,6 +470,8 @@ class FeedbackSpec(_message.Message):
     SCALE_FIELD_NUMBER: _builtins.int
     SENT_AS_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    HOPS_FIELD_NUMBER: _builtins.int
+    DAMPING_FIELD_NUMBER: _builtins.int
     kind: Global___FeedbackKind.ValueType
     """Which matrix, and what it projects."""
     distribution: Global___Distribution.ValueType
@@ -482,6 +484,13 @@ class FeedbackSpec(_message.Message):
     """Number format in which the error travels."""
     keep: _builtins.float
     """Share of a row that sent_as=topk sends, above 0 and at most 1; rounded up."""
+    hops: _builtins.int
+    """For FEEDBACK_KIND_IDENTITY: the number of later layers that the gradient also comes through
+    (Highway backpropagation, arXiv 2501.17086). 0 is identity feedback; each hop brings a layer's
+    gradient closer to the exact one, for one more backward pass through all layers at once.
+    """
+    damping: _builtins.float
+    """What comes through a layer is multiplied by 1 - damping. From 0 to below 1."""
     def __init__(
         self,
         *,
@@ -491,17 +500,27 @@ class FeedbackSpec(_message.Message):
         scale: _builtins.float | None = ...,
         sent_as: Global___ErrorFormat.ValueType = ...,
         keep: _builtins.float | None = ...,
+        hops: _builtins.int | None = ...,
+        damping: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep", b"_keep", "_scale", b"_scale", "_shared", b"_shared", "keep", b"keep", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_damping", b"_damping", "_hops", b"_hops", "_keep", b"_keep", "_scale", b"_scale", "_shared", b"_shared", "damping", b"damping", "hops", b"hops", "keep", b"keep", "scale", b"scale", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep", b"_keep", "_scale", b"_scale", "_shared", b"_shared", "distribution", b"distribution", "keep", b"keep", "kind", b"kind", "scale", b"scale", "sent_as", b"sent_as", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_damping", b"_damping", "_hops", b"_hops", "_keep", b"_keep", "_scale", b"_scale", "_shared", b"_shared", "damping", b"damping", "distribution", b"distribution", "hops", b"hops", "keep", b"keep", "kind", b"kind", "scale", b"scale", "sent_as", b"sent_as", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__damping: _TypeAlias = _typing.Literal["damping"]  # noqa: Y015
+    _WhichOneofArgType__damping: _TypeAlias = _typing.Literal["_damping", b"_damping"]  # noqa: Y015
+    _WhichOneofReturnType__hops: _TypeAlias = _typing.Literal["hops"]  # noqa: Y015
+    _WhichOneofArgType__hops: _TypeAlias = _typing.Literal["_hops", b"_hops"]  # noqa: Y015
     _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
     _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
     _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
     _WhichOneofReturnType__shared: _TypeAlias = _typing.Literal["shared"]  # noqa: Y015
     _WhichOneofArgType__shared: _TypeAlias = _typing.Literal["_shared", b"_shared"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__damping) -> _WhichOneofReturnType__damping | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hops) -> _WhichOneofReturnType__hops | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
     @_typing.overload
