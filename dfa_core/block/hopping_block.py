@@ -21,7 +21,7 @@ from dfa_core.block.block import backward
 from dfa_core.block.given_gradients import with_gradients
 from dfa_core.block.layers_in_order import LayersInOrder, OnLayer, skip_if_non_finite
 from dfa_core.errors import JobError
-from dfa_core.layer import Layer
+from dfa_core.layer import Layer, LearnsBy
 from dfa_core.passed_gradients import gradients_of, leaves
 
 
@@ -56,8 +56,9 @@ class HoppingBlock(LayersInOrder):
     def __init__(self, layers: Sequence[Layer]) -> None:
         """Raises JobError for a layer that learns by something else than its feedback."""
         super().__init__(layers)
+        by_error: tuple[LearnsBy, ...] = ("error",)
         for layer in layers:
-            if layer.learns(("error",)):
+            if layer.learns(by_error):
                 raise JobError(
                     f"feedback.hops: an output of {layer.label} learns by the error itself; hops "
                     f"are for residual streams: set feedback.hops to 0"

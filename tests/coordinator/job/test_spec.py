@@ -81,8 +81,17 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
             "sharded_reading: .* set resources.data_workers",
         ),
         (
-            {"resources": {"sharded_reading": True, "data_workers": 1}, "method": "bp"},
-            "sharded_reading: method bp has no blocks",
+            {"resources": {"backward_schedule": "zero_bubble"}},
+            "backward_schedule: method dfa has no",
+        ),
+        ({"resources": {"backward_schedule": "gpipe"}}, "backward_schedule: unknown 'gpipe'"),
+        ({"resources": {"recompute": True}, "method": "bp"}, "recompute: method bp"),
+        ({"method": "shallow", "staleness": 1}, "staleness: method shallow has no delayed mode"),
+        ({"feedback": {"hops": 1}}, "feedback.hops: 1 .* this is random"),
+        ({"feedback": {"kind": "identity", "damping": 1}}, "feedback.damping: 1 must be from 0"),
+        (
+            {"feedback": {"kind": "identity", "hops": 1}, "resources": {"recompute": True}},
+            "feedback.hops: hops run through",
         ),
         (
             {"resources": {"recompute": True, "cuda_graphs": True, "gpus": 1}},
