@@ -14,7 +14,11 @@ Option = typer.Option
 def compare(
     task: TaskName,
     methods: Annotated[
-        str, Option(help="Any of: bp, dfa, dfa-identity, dfa-sign, dkp, drtp, shallow.")
+        str,
+        Option(
+            help="Any of: bp, bp-delayed, dfa, dfa-identity, dfa-hops1, dfa-hops2, dfa-sign, dkp, "
+            "drtp, shallow."
+        ),
     ] = "bp,dfa,shallow",
     seeds: Annotated[
         int, Option(help="Number of runs of each method, each with another seed.", min=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from torch import Tensor
@@ -74,11 +75,11 @@ class Plan:
     def least_waiting(self) -> int:
         """Return how many microbatches wait for their error, also where memory is short.
 
-        With `bp` it is the number at the first block; those after it let fewer wait.
+        With `bp` it is the number at the first block, whatever M is; later ones let fewer wait.
         """
-        blocks, most = len(self.ranges), self.microbatches * (self.rule.staleness + 1)
+        blocks = len(self.ranges)
         if self.rule.method == "bp":
-            return min(most, first_waiting(self.schedule, blocks, self.head != "block"))
+            return first_waiting(self.schedule, blocks, self.head != "block")
         return in_flight(blocks, self.microbatches, self.rule.staleness)
 
     def waiting(self, hop_s: float = 0.0) -> int:
@@ -88,12 +89,12 @@ class Plan:
         """
         blocks, measured = len(self.ranges), self.profile
         of_block = sum(layer.seconds for layer in measured.layers) / blocks
-        if self.rule.method == "bp" and not hop_s:
-            return self.least_waiting
         turns = self.replicas if self.head == "coordinator" else 1
         share = self.samples / measured.samples
         time = away(blocks, hop_s, turns * share * measured.head_seconds, share * of_block)
         wanted = in_flight(blocks, self.microbatches, self.rule.staleness, time)
+        if self.rule.method == "bp":  # the head's time is in the schedule
+            wanted = self.least_waiting + (ceil(time) if hop_s else 0)
         return min(wanted, max(self.most_waiting, self.least_waiting))
 
     @property

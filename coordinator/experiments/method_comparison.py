@@ -20,8 +20,11 @@ from dfa_tasks.source import as_source
 # the settings of each name; `dfa` is the paper's, whatever feedback the task has by default
 METHODS: Mapping[str, Settings] = {
     "bp": {"method": "bp"},
+    "bp-delayed": {"method": "bp", "staleness": 1},
     "dfa": {"method": "dfa", "feedback": {"kind": "random"}},
     "dfa-identity": {"method": "dfa", "feedback": {"kind": "identity"}},
+    "dfa-hops1": {"method": "dfa", "feedback": {"kind": "identity", "hops": 1}},
+    "dfa-hops2": {"method": "dfa", "feedback": {"kind": "identity", "hops": 2}},
     "dfa-sign": {"method": "dfa", "feedback": {"kind": "sign"}},
     "dkp": {"method": "dfa", "feedback": {"kind": "learned"}},
     "drtp": {"method": "dfa", "feedback": {"kind": "target"}},

@@ -52,8 +52,13 @@ def one_pipeline_of(workers: int, task: str, settings: Settings) -> dict[str, An
 
 
 def _with_data(task: str, settings: Settings) -> Job:
-    """Return the job, once its data are here."""
+    """Return the job, once its data are here. Raises JobError where its method is not predicted."""
     job = resolve(task, settings)
+    if job.method != "dfa":
+        raise JobError(
+            f"workers: the fastest shape is predicted for method dfa, and the job's is "
+            f"{job.method}; give blocks, replicas and heads"
+        )
     if job.task.fetch is not None:
         job.task.fetch()
     return job

@@ -13,9 +13,18 @@ from functools import partial
 from math import ceil, log2
 
 from dfa_core import partition
-from dfa_speedup.peers import DATA_PARALLEL, ERRORCAST, PIPELINES, refusal, stage_ranges
+from dfa_speedup.peers import (
+    DATA_PARALLEL,
+    ERRORCAST,
+    OWN_BACKWARD,
+    PIPELINES,
+    OwnBackward,
+    refusal,
+    stage_ranges,
+)
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, total
 from dfa_speedup.simulation.link import Link, exposed, ordered_sum, ring
+from dfa_speedup.simulation.own_backward import OwnBackwardStep
 from dfa_speedup.simulation.sending import pipeline_sending, sending
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.simulation.steps import Sizes, data_parallel_step, errorcast_step, pipeline_step
@@ -44,6 +53,8 @@ class Predictor:
         samples, workers = self.workload.batch_size // m, shape.in_replica
         if name == ERRORCAST:
             return self.errorcast(shape, samples, m)
+        if name in OWN_BACKWARD:
+            return self.own_backward(OWN_BACKWARD[name], shape, samples, m)
         if name in PIPELINES:
             return self.pipeline(name, workers, samples, m)
         if name == DATA_PARALLEL and m == 1:
@@ -77,6 +88,23 @@ class Predictor:
         if shape.head == "coordinator":  # one for all replicas
             found = max(found, replicas * m * head.update + head.optimizer)
         return max(sent, tail + found)
+
+    def own_backward(
+        self, backward: OwnBackward, shape: Shape, samples: int, m: int
+    ) -> float | None:
+        """Return the seconds of a step of backpropagation on our own blocks, in one replica.
+
+        samples, m: as errorcast() has them. None where heads have workers of their own, or workers
+        are more than are simulated.
+        """
+        if shape.heads > 1 or shape.in_replica > self.simulated:
+            return None
+        costs, ranges = self.costs.scaled(samples), self.ranges(shape)
+        each = [total(costs.layers[a:b]) for a, b in ranges]
+        between = max(self.workload.profile.between[last].message.bytes for _, last in ranges)
+        hop = self.link.seconds(samples * between)
+        in_block = shape.head == "block"
+        return OwnBackwardStep(backward, each, costs.head, m, hop, in_block).seconds()
 
     def _extrapolated(
         self,
