@@ -6,11 +6,7 @@ from pathlib import Path
 import pytest
 from support.networks import NETWORKS, rule
 from support.pairwise import combinations
-from support.pipelines import (
-    LOSS,
-    assert_like,
-    pipeline,
-)
+from support.pipelines import LOSS, assert_like, pipeline, train
 
 from dfa_core import Reference
 from workers.placement import Worker
@@ -67,4 +63,44 @@ def test_few_microbatches(
     r = rule("adam", microbatches, method="bp", staleness=staleness)
     reference = partial(Reference, NETWORKS["norm-dropout"], LOSS, r)
     with pipeline(four_workers, "norm-dropout", r, 3, schedule=schedule) as engine:
+        assert_like(reference, engine, tmp_path, 8)
+
+
+@pytest.mark.parametrize(
+    ("network", "blocks", "replicas", "head", "skips"),
+    [
+        ("mlp", 3, 1, "coordinator", False),
+        ("several-tensors", 2, 1, "block", False),
+        ("batch-norm", 2, 2, "coordinator", False),
+        ("batch-norm", 3, 1, "workers", True),
+        ("several-tensors", 1, 2, "workers", False),
+    ],
+)
+def test_shallow_learning_gives_the_references_bits(
+    four_workers: list[Worker],
+    tmp_path: Path,
+    network: str,
+    blocks: int,
+    replicas: int,
+    head: str,
+    skips: bool,
+) -> None:
+    """The head learns, and what it adds to its output; elsewhere blocks do forwards alone."""
+    r, heads = rule("adam", 4, method="shallow", skip_non_finite=skips), int(head == "workers")
+    reference = partial(
+        Reference,
+        NETWORKS[network],
+        LOSS,
+        r,
+        replicas=replicas,
+        heads=heads or int(head == "block"),
+    )
+    settings = {"replicas": replicas, "head": head, "heads": heads}
+    with pipeline(four_workers, network, r, blocks, **settings) as engine:
+        engine.start(None)
+        engine.trace()
+        train(engine, 0, 1)
+        learns = network == "several-tensors" or skips
+        assert any(s.what == "update" for s in engine.spans()[0]) == learns
+    with pipeline(four_workers, network, r, blocks, **settings) as engine:
         assert_like(reference, engine, tmp_path, 8)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,13 +78,21 @@ END = STEPS + 4  # past the end of the first epoch
 
 
 @pytest.mark.parametrize(
-    "steps", [(0, 1, 7, 19, 20, 23), pytest.param(range(END), marks=pytest.mark.endurance)]
+    ("learning", "steps"),
+    [
+        ({}, (0, 1, 7, 19, 20, 23)),
+        ({"method": "bp"}, (0, 1, 19)),
+        ({"method": "bp", "staleness": 1}, (0, 1, 20)),
+        pytest.param({}, range(END), marks=pytest.mark.endurance),
+        pytest.param({"method": "bp"}, range(END), marks=pytest.mark.endurance),
+        pytest.param({"method": "bp", "staleness": 1}, range(END), marks=pytest.mark.endurance),
+    ],
 )
 def test_a_resume_at_any_step_on_other_blocks_gives_the_same_bits(
-    four_workers: list[Worker], tmp_path: Path, steps: Sequence[int]
+    four_workers: list[Worker], tmp_path: Path, learning: dict[str, Any], steps: Sequence[int]
 ) -> None:
     """One run saves at each of these steps; from each, another number of blocks continues."""
-    r = rule("adam", 2)
+    r = rule("adam", 2, **learning)
     reference = Reference(NETWORKS["norm-dropout"], LOSS, r)
     expected = train(reference, 0, END)
     with pipeline(four_workers, "norm-dropout", r, 2) as engine:

@@ -69,13 +69,16 @@ def test_whatever_a_task_draws_twenty_seeds_give_the_same_bits(
     assert struck >= 10  # some runs are over before the moment of their fault
 
 
+DELAYED: dict[str, Any] = {"staleness": 1, "resources": {"backward_schedule": "zero_bubble"}}
+
+
 @pytest.mark.endurance
 @pytest.mark.timeout(400)
-def test_ten_kills_and_the_same_bits(a_ray: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [{}, {"method": "bp"}, {"method": "bp", **DELAYED}])
+def test_ten_kills_and_the_same_bits(a_ray: None, tmp_path: Path, method: dict[str, Any]) -> None:
     """Workers and the coordinator's process of a job on three blocks."""
-    found = under_faults(
-        tmp_path, "digits", kills=10, stops=0, seed=3, blocks=3, epochs=60, options={"width": 64}
-    )
+    small: dict[str, Any] = {"blocks": 3, "epochs": 60, "options": {"width": 64}, **method}
+    found = under_faults(tmp_path, "digits", kills=10, stops=0, seed=3, **small)
     sums = all_recovered(found)
     assert {s.victim for s in found.faults} >= {COORDINATOR, 1, 2}
     assert sums["recovery_s"]["longest"] < 60  # a bound against hanging; the figures are measured
