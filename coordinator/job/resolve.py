@@ -108,9 +108,11 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
     place(spec, own_code)
     resources = spec.resources
     resources.threads = resources.threads or max(1, int(resources.cpus))
+    layers = len(as_model(made.model).layers)
+    if "blocks" not in settings and "blocks" not in made.defaults:
+        spec.blocks = min(spec.blocks, max(1, layers))
     job = Job(spec, made)
     check_settings(job.settings)
-    layers = len(job.model.layers)
     check_optimizer(job.rule(steps_per_epoch=1).optimizer, layers)
     check_with_task(job.settings, made, layers)
     return job

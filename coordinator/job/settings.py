@@ -75,9 +75,9 @@ class FeedbackSettings:
     shared: bool = False
     scale: float = 1.0
     sent_as: ErrorKind = "fp32"
+    keep: float = 0.1
     hops: int = 0
     damping: float = 0.0
-    keep: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,13 @@ from dfa_speedup.bench_worker import BenchWorker
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.peers import (
     DATA_PARALLEL,
+    ERRORCAST,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
+    OWN_BACKWARD,
     PEERS,
     PIPELINES,
+    OwnBackward,
     refusal,
 )
 from dfa_speedup.workload import Configuration, Workload
@@ -156,11 +159,23 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
                 torch.testing.assert_close(ours, tensor, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "backward"), OWN_BACKWARD.items())
+def test_errorcasts_own_backpropagation_has_the_bits_of_the_reference(
+    sides: tuple[Workload, BenchWorkers, ErrorcastSide], name: str, backward: OwnBackward
+) -> None:
+    workload, workers, ours = sides
+    trial, _ = ours.first_trial(workers, Configuration(name, M), STEPS)
+    r = rule("sgd", M, method="bp", staleness=backward.staleness)
+    trained = Reference(workload.model, LOSS, r)
+    expected = [trained.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
+    assert trial.losses == expected
+
+
 def test_errorcasts_side_has_the_bits_of_the_dfa_reference(
     sides: tuple[Workload, BenchWorkers, ErrorcastSide],
 ) -> None:
     workload, workers, ours = sides
-    trial, _ = ours.first_trial(workers, M, STEPS)
+    trial, _ = ours.first_trial(workers, Configuration(ERRORCAST, M), STEPS)
     assert trial.losses == reference(workload, "dfa", M)
     kinds = [[span.what for span in row] for row in trial.spans]
     assert [row.count("forward") for row in kinds] == [STEPS * M, STEPS * M, 0]
@@ -216,7 +231,7 @@ def test_a_peer_that_fails_says_why_and_the_next_one_runs(a_ray: None) -> None:
     try:
         with pytest.raises(PeerFailed, match="out of memory"):
             workers.train(Configuration("1F1B", M), 0, 1)
-        assert len(ours.trial(workers, M, 2).seconds) == 1
+        assert len(ours.trial(workers, Configuration(ERRORCAST, M), 2).seconds) == 1
     finally:
         ours.stop()
         workers.stop()

@@ -17,7 +17,7 @@ def test_a_state_file_gives_the_bits_back_and_holds_no_pickle(tmp_path: Path) ->
     def make() -> TrainedModule:
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-        return TrainedModule("layer-0000", module, rule, key="0")
+        return TrainedModule("layer-0000", module, rule, key="0", delayed=False)
 
     one, other = make(), make()
     for _ in range(2):

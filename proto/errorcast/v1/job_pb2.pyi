@@ -31,9 +31,9 @@ class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Method.ValueTy
     METHOD_DFA: _Method.ValueType  # 1
     """Direct Feedback Alignment, one block in each worker."""
     METHOD_BP: _Method.ValueType  # 2
-    """Exact backpropagation in one process: the reference."""
+    """Backpropagation: each block sends the gradient of its input to the block before it."""
     METHOD_SHALLOW: _Method.ValueType  # 3
-    """Only the head learns, in one process: the control experiment."""
+    """Only the head learns: the control experiment."""
 
 class Method(_Method, metaclass=_MethodEnumTypeWrapper):
     """How the model learns."""
@@ -42,9 +42,9 @@ METHOD_UNSPECIFIED: Method.ValueType  # 0
 METHOD_DFA: Method.ValueType  # 1
 """Direct Feedback Alignment, one block in each worker."""
 METHOD_BP: Method.ValueType  # 2
-"""Exact backpropagation in one process: the reference."""
+"""Backpropagation: each block sends the gradient of its input to the block before it."""
 METHOD_SHALLOW: Method.ValueType  # 3
-"""Only the head learns, in one process: the control experiment."""
+"""Only the head learns: the control experiment."""
 Global___Method: _TypeAlias = Method  # noqa: Y015
 
 class _FeedbackKind:
@@ -400,7 +400,9 @@ class OptimizerSpec(_message.Message):
     LAYER_OPTIONS_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """A class of torch.optim, in any case: "adam", "SGD"."""
+    """A class of torch.optim, in any case: "adam", "SGD". "muon" trains matrices by Muon, and
+    embeddings, vectors and the head by AdamW.
+    """
     lr: _builtins.float
     """Learning rate before the schedule. Above 0."""
     clip_norm: _builtins.float
@@ -564,8 +566,8 @@ class ResourceSpec(_message.Message):
     placement: Global___Placement.ValueType
     """How the workers are distributed over the nodes."""
     coordinator_gpus: _builtins.float
-    """GPUs of the coordinator, whole or a fraction, for the head if that is there, or for everything
-    if the method runs in one process; 0 computes on the CPU.
+    """GPUs of the coordinator, whole or a fraction, for the head if that is there; 0 computes on the
+    CPU.
     """
     transport: Global___Transport.ValueType
     """How tensors travel between workers."""
@@ -843,7 +845,8 @@ class JobSpec(_message.Message):
     """Number of steps between logged losses."""
     staleness: _builtins.int
     """Number of steps by which the layers' optimizers lag; 0 is exact. Above 0 it is another
-    algorithm, for batches that cannot be split into more microbatches than there are blocks.
+    algorithm, for batches that cannot be split into more microbatches than there are blocks. With
+    METHOD_BP the head's optimizer lags too, and 1 is PipeDream-2BW (arXiv 2006.09503).
     """
     precision: Global___Precision.ValueType
     """Number format in which layers compute."""

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import Descriptor
 from coordinator.job.resolve import resolve
 from coordinator.job.settings import DEFAULTS, JobSettings, decode
 from coordinator.job.spec import enum_names, fields_of, parse
+from dfa_core.exact_schedule import ExactSchedule
 from dfa_core.feedback.error_format import ErrorKind
 from dfa_core.feedback.matrix import Distribution
 from dfa_core.feedback.rules import FeedbackKind
@@ -21,6 +22,7 @@ from workers.placement import Strategy
 
 TYPES: dict[str, Any] = {
     "ErrorKind": ErrorKind,
+    "ExactSchedule": ExactSchedule,
     "Distribution": Distribution,
     "FeedbackKind": FeedbackKind,
     "Schedule": Schedule,

@@ -185,7 +185,7 @@ def test_a_changed_file_is_a_warning_on_resume(file: Path, tmp_path: Path) -> No
         torch.randn(3).bfloat16(), torch.empty(0, 3), torch.tensor([float("nan"), 1.0]),
         torch.randn(2, dtype=torch.complex64), torch.randn(2_000_000),
     ],
-    ids=str,
+    ids=lambda tensor: f"{tuple(tensor.shape)} {tensor.dtype}",
 )  # fmt: skip
 def test_any_tensor_has_a_sketch_that_json_keeps(tensor: torch.Tensor) -> None:
     found = sketch(tensor)
