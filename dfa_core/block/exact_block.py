@@ -5,17 +5,16 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, detached, tensors
+from dfa_core.activations import Activations, tensors
 from dfa_core.block.given_gradients import with_gradients
-from dfa_core.block.layers_in_order import LayersInOrder, OnLayer
+from dfa_core.block.inputs_kept import InputsKept, Key
+from dfa_core.block.layers_in_order import OnLayer
 from dfa_core.block.taken_apart import TakenApart
 from dfa_core.layer import Layer
-from dfa_core.passed_gradients import all_nan, are_finite, gradients_of, leaves
-
-Key = tuple[int, int]  # step and microbatch
+from dfa_core.passed_gradients import all_nan, are_finite, gradients_of
 
 
-class ExactBlock(LayersInOrder):
+class ExactBlock(InputsKept):
     """Consecutive layers that learn from the gradient of their outputs.
 
     Each layer has a graph of its own, between its input and its output. So the bits do not depend
@@ -28,20 +27,7 @@ class ExactBlock(LayersInOrder):
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__(layers)
-        self._inputs: dict[Key, list[Activations]] = {}  # of each layer
         self._apart: dict[Key, list[TakenApart | None]] = {}  # in the order of the backward pass
-
-    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
-        """Run one microbatch through all layers; arguments and errors are LayersInOrder's."""
-        inputs, outputs = [], []
-        for layer in self.layers:
-            # the data learn nothing
-            x = leaves(x) if layer.index else detached(x)
-            inputs.append(x)
-            x = layer.forward(x, step, microbatch)
-            outputs.append(x)
-        self._inputs[step, microbatch], self._waiting[step, microbatch] = inputs, outputs
-        return detached(x)
 
     def update(
         self, gradients: Activations | None, step: int, microbatch: int, each: OnLayer | None = None

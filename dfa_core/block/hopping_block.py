@@ -16,13 +16,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dfa_core.activations import Activations, detached, tensors
+from dfa_core.activations import Activations, tensors
 from dfa_core.block.block import backward
 from dfa_core.block.given_gradients import with_gradients
-from dfa_core.block.layers_in_order import LayersInOrder, OnLayer, skip_if_non_finite
+from dfa_core.block.inputs_kept import InputsKept
+from dfa_core.block.layers_in_order import OnLayer, skip_if_non_finite
 from dfa_core.errors import JobError
 from dfa_core.layer import Layer, LearnsBy
-from dfa_core.passed_gradients import gradients_of, leaves
+from dfa_core.passed_gradients import gradients_of
 
 
 class LaterSums(Protocol):
@@ -46,7 +47,7 @@ class NoLaterBlocks:
         """Do nothing: there is no block before."""
 
 
-class HoppingBlock(LayersInOrder):
+class HoppingBlock(InputsKept):
     """Residual layers that learn from e and from hops; see LearningRule.feedback.hops.
 
     The sums run from the last layer of the model to the first, one layer after another, so the bits
@@ -64,18 +65,6 @@ class HoppingBlock(LayersInOrder):
                     f"are for residual streams: set feedback.hops to 0"
                 )
         self.later: LaterSums = NoLaterBlocks()
-        self._inputs: dict[tuple[int, int], list[Activations]] = {}
-
-    def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
-        """Run one microbatch through all layers; arguments and errors are LayersInOrder's."""
-        inputs, outputs = [], []
-        for layer in self.layers:
-            x = leaves(x) if layer.index else detached(x)
-            inputs.append(x)
-            x = layer.forward(x, step, microbatch)
-            outputs.append(x)
-        self._inputs[step, microbatch], self._waiting[step, microbatch] = inputs, outputs
-        return detached(x)
 
     def update(
         self, error: Tensor, step: int, microbatch: int, each: OnLayer | None = None
