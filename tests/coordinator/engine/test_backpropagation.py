@@ -54,9 +54,10 @@ def test_it_gives_the_references_bits(
         assert_like(reference, engine, tmp_path, 8)
 
 
-@pytest.mark.parametrize("microbatches", [1, 2])
-@pytest.mark.parametrize("staleness", [0, 1, 2])
-@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble"])
+@pytest.mark.parametrize(
+    ("microbatches", "staleness", "schedule"),
+    combinations((1, 2), (0, 1, 2), ("1f1b", "zero_bubble")),
+)
 def test_few_microbatches(
     four_workers: list[Worker], tmp_path: Path, microbatches: int, staleness: int, schedule: str
 ) -> None:
