@@ -16,7 +16,7 @@ def compare(
     methods: Annotated[
         str,
         Option(
-            help="Any of: bp, bp-delayed, dfa, dfa-identity, dfa-hops1, dfa-hops2, dfa-sign, dkp, "
+            help="Any of: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, dfa-identity, dfa-sign, dkp, "
             "drtp, shallow."
         ),
     ] = "bp,dfa,shallow",

@@ -88,7 +88,7 @@ def test_workers_and_blocks_are_not_given_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["bp", "shallow"])
-def test_other_methods_run_the_reference(a_ray: None, tmp_path: Path, method: str) -> None:
+def test_other_methods_train_on_blocks_too(a_ray: None, tmp_path: Path, method: str) -> None:
     done = run_errorcast("train", "digits", "--method", method, *QUICK, cwd=tmp_path)
     assert done.code == 0, done.err
     assert "test loss" in done.out

@@ -130,14 +130,21 @@ def test_a_folder_has_one_run(a_ray: None, tmp_path: Path) -> None:
         pytest.raises(JobError, match="another run is using"),
     ):
         train("digits", epochs=1, run_dir=tmp_path / "run")
-    train("digits", method="bp", epochs=1, options={"width": 32}, run_dir=tmp_path / "run")
+    train(
+        "digits", method="bp", blocks=1, epochs=1, options={"width": 32}, run_dir=tmp_path / "run"
+    )
 
 
 def test_seeds_that_are_started_together_are_runs_of_their_own(
     a_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings: dict[str, Any] = {"method": "shallow", "epochs": 1, "options": {"width": 16}}
+    settings: dict[str, Any] = {
+        "method": "shallow",
+        "blocks": 1,
+        "epochs": 1,
+        "options": {"width": 16},
+    }
     with ThreadPoolExecutor(3) as threads:
         runs = list(threads.map(lambda seed: train("digits", seed=seed, **settings), range(3)))
     assert len({run.folder for run in runs}) == 3

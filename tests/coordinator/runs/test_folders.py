@@ -23,7 +23,7 @@ from dfa_core import JobError
 
 pytestmark = pytest.mark.unit
 
-SMALL: dict[str, Any] = {"method": "shallow", "epochs": 1, "options": {"width": 16}}
+SMALL: dict[str, Any] = {"method": "shallow", "epochs": 1, "blocks": 1, "options": {"width": 16}}
 
 
 def job(**settings: Any) -> JobSpec:
@@ -197,7 +197,7 @@ def test_a_comparison_takes_over_only_results_on_the_same_data(
     monkeypatch.setattr(method_comparison, "ray_for", lambda *_: nullcontext())
     (tmp_path / "mine.py").write_text(OF_A_FILE)
     torch.save(torch.randn(64, 4), "rows.pt")
-    settings = {"method": "shallow", "epochs": 1}
+    settings = {"method": "shallow", "epochs": 1, "blocks": 1}
     train_here("mine.py:make", tmp_path / "out" / "shallow-0", **settings)
     both = "mine.py:make", ["shallow"], 1, settings, tmp_path / "out", False, lambda _: None
     (row,) = compare_methods(*both)

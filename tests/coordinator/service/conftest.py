@@ -37,7 +37,7 @@ def make_failing():
 def make_wide():
     model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2000))
     return Task(model=model, loss=nn.functional.cross_entropy, data=data,
-                defaults={"batch_size": 16, "method": "shallow", "epochs": 1})
+                defaults={"batch_size": 16, "method": "shallow", "epochs": 1, "blocks": 1})
 
 def make_hanging():
     while True:

@@ -23,7 +23,7 @@ from coordinator.service.settings import Limits
 
 pytestmark = pytest.mark.unit
 
-DIGITS: dict[str, Any] = {"method": "shallow", "options": {"width": 16}, "epochs": 2}
+DIGITS: dict[str, Any] = {"method": "shallow", "blocks": 1, "options": {"width": 16}, "epochs": 2}
 OUTPUT = 4 * 10  # bytes of a sample's output
 
 
