@@ -21,7 +21,9 @@ def needs_of(plan: Plan) -> list[MemoryNeed]:
     """Return what each block of a plan needs at least, and then each head of its own."""
     profile, in_block, m = plan.profile, plan.head == "block", plan.microbatches
     again = plan.kind == "recomputing"
-    needs = memory_needs(profile, plan.ranges, plan.rule, plan.samples, m, in_block, again)
+    needs = memory_needs(
+        profile, plan.ranges, plan.rule, plan.samples, m, in_block, again, plan.waiting_of_blocks
+    )
     return [*needs, *[head_need(profile, plan.rule, plan.samples)] * plan.heads]
 
 

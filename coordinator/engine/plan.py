@@ -20,7 +20,7 @@ from dfa_core import (
     split,
 )
 from dfa_core.balance.trial import Trial
-from dfa_core.exact_schedule import ExactSchedule, first_waiting
+from dfa_core.exact_schedule import ExactSchedule, first_waiting, waiting_at
 from dfa_core.loss import Loss
 from dfa_core.schedule import away
 from workers.grid import Grid, HeadPlace
@@ -96,6 +96,18 @@ class Plan:
         if self.rule.method == "bp":  # the head's time is in the schedule
             wanted = self.least_waiting + (ceil(time) if hop_s else 0)
         return min(wanted, max(self.most_waiting, self.least_waiting))
+
+    @property
+    def waiting_of_blocks(self) -> list[int]:
+        """Return how many microbatches wait for their error at each block, at least."""
+        blocks = range(1, len(self.ranges) + 1)
+        if not self.profile.learns:
+            return [1 for _ in blocks]
+        if self.rule.method != "bp":
+            return [self.least_waiting for _ in blocks]
+        most = self.microbatches * (self.rule.staleness + 1)
+        first = first_waiting("1f1b", len(blocks), self.head != "block")  # no schedule has less
+        return [min(most, waiting_at(k, first)) for k in blocks]
 
     @property
     def grid(self) -> Grid:

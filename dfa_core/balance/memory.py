@@ -36,21 +36,24 @@ def memory_needs(
     microbatches: int,
     with_head: bool = False,
     recompute: bool = False,
+    waiting: Sequence[int] | None = None,
 ) -> list[MemoryNeed]:
     """Return what each block needs at least.
 
     ranges: each block's layers (first, last + 1). samples: of a microbatch. microbatches: those of
     one replica, whatever the rule says of the whole batch. with_head: the last block has the head,
     and one microbatch's output of it, with its gradient. recompute: blocks keep the inputs alone of
-    what waits (recomputing_block.py).
+    what waits (block/recomputing_block.py). waiting: microbatches that wait at each block, where
+    the schedule is not that of schedule.py.
     """
-    waiting = in_flight(len(ranges), microbatches, rule.staleness)
+    same = in_flight(len(ranges), microbatches, rule.staleness)
+    waits = [same] * len(ranges) if waiting is None else waiting
     numbers = 2 + state_per_weight(rule.optimizer)  # of each weight: itself, its gradient, state
     needs = []
-    for first, last in ranges:
+    for (first, last), microbatches_kept in zip(ranges, waits, strict=True):
         weights = 4 * sum(layer.parameters for layer in profile.layers[first:last])
         passed = sum(spec.bytes for spec in profile.between[first : last + 1])
-        kept = waiting * (profile.between[first].bytes if recompute else passed)
+        kept = microbatches_kept * (profile.between[first].bytes if recompute else passed)
         if recompute:  # and the largest layer's input and output
             pairs = pairwise(profile.between[first : last + 1])
             kept += max(a.bytes + b.bytes for a, b in pairs)

@@ -53,6 +53,18 @@ def test_steps_in_flight_keep_their_activations() -> None:
     assert needs_of(plan(microbatches=1, staleness=1))[0].activations == 2 * uncut
 
 
+def test_backpropagation_keeps_fewer_towards_the_end_and_shallow_learning_keeps_none() -> None:
+    made = plan()
+    backward = replace(made, rule=replace(made.rule, method="bp"), head="block")
+    first, second = needs_of(backward)
+    assert first.activations == 4 * (64 + 128) * 12 * 2
+    assert second.activations == 4 * (128 + 32) * 12 * 1 + 2 * 4 * 10 * 12  # and the head's output
+    zero_bubble = replace(backward, schedule="zero_bubble")
+    assert [need.bytes for need in needs_of(zero_bubble)] == [first.bytes, second.bytes]
+    shallow = replace(made, profile=replace(made.profile, learns=False))
+    assert needs_of(shallow)[0].activations == 4 * (64 + 128) * 12
+
+
 def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
     made = plan(replicas=2)
     there = [Worker(None, 1, node) for node in ("one", "one", "two", "two")]
