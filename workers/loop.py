@@ -46,9 +46,7 @@ def train_segment(
     hosted = HostedHead(copy) if copy else None
     outputs = hosted or _outputs(stage, groups, stage.heads_in_turn)
     signals = _signals(stage, groups, hosted, len(steps), waiting)
-    later = PassedSums(stage, groups, len(steps)) if isinstance(block, HoppingBlock) else None
-    if isinstance(block, HoppingBlock) and later:
-        block.later = later
+    later = _later_sums(block, stage, groups, len(steps))
 
     def begin_sum(m: int) -> OnLayer | None:
         return replicas.begin if replicas and m == stage.microbatches - 1 else None
@@ -138,6 +136,16 @@ def _signals(
         return PassedGradients(stage, groups, hosted, steps, stage.waiting_here(waiting))
     own = None if known_before_forward(stage.rule) else hosted
     return GlobalErrors(stage, groups, own, steps, waiting)
+
+
+def _later_sums(
+    block: LayersInOrder, stage: StageContext, groups: Memberships, steps: int
+) -> PassedSums | None:
+    """Give a block whose feedback hops its link with later blocks, and return that."""
+    if not isinstance(block, HoppingBlock):
+        return None
+    block.later = passed = PassedSums(stage, groups, steps)
+    return passed
 
 
 def _checked(block: LayersInOrder, stage: StageContext, h: Activations, when: str) -> Tensor:

@@ -24,7 +24,7 @@ def train(
         ),
     ] = "",
     method: Annotated[
-        str | None, Option(help="dfa; or bp or shallow, which run in one process.")
+        str | None, Option(help="dfa; bp, which is backpropagation; or shallow: the head alone.")
     ] = None,
     blocks: Blocks = None,
     replicas: Annotated[str | None, Option(help="Number of copies of every block.")] = None,

@@ -254,7 +254,7 @@ def _stem(task: str | Task) -> str:
 
 def _title(job: Job) -> str:
     settings = job.settings
-    each = f"{settings.blocks} blocks"
+    each = f"{settings.blocks} block{'s' * (settings.blocks > 1)}"
     each += f" + {settings.heads} heads" if settings.heads else ""
     if settings.replicas > 1:
         each = (
