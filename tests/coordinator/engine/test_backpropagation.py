@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.networks import NETWORKS, rule
 from support.pairwise import combinations
-from support.pipelines import LOSS, assert_like, pipeline, train
+from support.pipelines import LOSS, STEPS, assert_like, pipeline, train
 
 from dfa_core import Reference
 from workers.placement import Worker
@@ -65,6 +65,18 @@ def test_few_microbatches(
     reference = partial(Reference, NETWORKS["norm-dropout"], LOSS, r)
     with pipeline(four_workers, "norm-dropout", r, 3, schedule=schedule) as engine:
         assert_like(reference, engine, tmp_path, 8)
+
+
+@pytest.mark.parametrize("heads", [0, 1])
+def test_copies_learn_with_a_delay_too(four_workers: list[Worker], heads: int) -> None:
+    """Their sums are open for a step; batch norm's statistics are those of the first copy."""
+    blocks = 2 - heads
+    r = rule("adam", 4, method="bp", staleness=1)
+    reference = Reference(NETWORKS["batch-norm"], LOSS, r, replicas=2, heads=heads)
+    with pipeline(four_workers, "batch-norm", r, blocks, replicas=2, heads=heads) as engine:
+        engine.start(None)
+        losses = train(engine, 0, 7) + train(engine, 7, STEPS)
+    assert losses == train(reference, 0, STEPS)
 
 
 @pytest.mark.parametrize(
