@@ -1,6 +1,7 @@
 """The paper's families on blocks in Ray actors: the bits of the single-process reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -73,13 +74,31 @@ def assert_any_blocks_give_the_references_bits(
     rule: LearningRule,
     source: BatchSource,
 ) -> None:
+    """By the rule on one to three blocks, and by backpropagation on as many as there can be."""
+    blocks = range(1, min(3, len(model.layers)) + 1)
+    assert_bits(workers, tmp_path / "dfa", model, loss, rule, source, blocks)
+    exact = replace(rule, method="bp", feedback=FeedbackSpec())
+    assert_bits(workers, tmp_path / "bp", model, loss, exact, source, blocks[-1:])
+
+
+def assert_bits(
+    workers: list[Worker],
+    tmp_path: Path,
+    model: Model,
+    loss: Loss,
+    rule: LearningRule,
+    source: BatchSource,
+    each: Sequence[int],
+) -> None:
+    """each: numbers of blocks."""
     reference = Reference(model, loss, rule)
     reference.settle_loss(*source.batch(0))
     expected = [reference.train_step(step, *source.batch(step)) for step in range(STEPS)]
     assert expected[-1] != expected[0]
     samples = len(source.batch(0)[0])
-    for blocks in range(1, min(3, len(model.layers)) + 1):
+    for blocks in each:
         plan = make_plan(model, loss, rule, source.batch(0), blocks)
+        plan = replace(plan, schedule="zero_bubble" if rule.method == "bp" else plan.schedule)
         prefetcher = Prefetcher(source, samples, rule.microbatches)
         head = Head(model, plan.profile.loss, rule)
         shipped = PickledPayload.pack(model)
