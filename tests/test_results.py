@@ -7,7 +7,7 @@ import pytest
 from support.documents import RESULTS, Command, commands
 
 COMPARED = [words for words in commands(RESULTS, "errorcast") if words[1] == "compare"]
-HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf")
+HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf", "fashion")
 
 
 @pytest.mark.parametrize("words", COMPARED, ids=shlex.join)
