@@ -16,13 +16,13 @@ class LearningRule:
     """How a model learns. Every TrainedModule holds it as `rule`.
 
     seed: of the job; weights, feedback matrices and dropout all come from it.
+    method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
     microbatches: M, how many equal microbatches a batch is cut into; gradients are those of the
         mean over the whole batch.
     optimizer: of each layer and the head.
     feedback: how the global error reaches the layers.
     error_at: the global error is dLoss/d(head output) or dLoss/d(head input).
     sample_dims: how many leading dimensions of the error count samples (2 if tokens are samples).
-    method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
     staleness: s, how many steps later the layers' optimizers use a gradient. 0 is exact synchronous
         SGD, more is delayed mode (schedule.py). The head's does not wait, except in `bp`, where
         gradients of different ages would not belong together (PipeDream-2BW, arXiv 2006.09503).

@@ -115,7 +115,7 @@ class _Joining:
         stage, r = self._stage, self._stage.replica
         blocks, heads = stage.grid.blocks, stage.grid.heads
         if not heads:
-            if not stage.errors_from_workers:
+            if not stage.signals_from_workers:
                 return ()
             return (self._join(stage.block % blocks, blocks, error_store(self._store, r, 0)),)
         rank = 0 if stage.is_head else stage.block

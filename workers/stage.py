@@ -91,7 +91,7 @@ class StageContext:
         return self.is_head or (self.head == "block" and self.is_last)
 
     @property
-    def errors_from_workers(self) -> bool:
+    def signals_from_workers(self) -> bool:
         """Return whether workers send errors or gradients to other ones, as a group of theirs."""
         if not self.blocks_learn or known_before_forward(self.rule):
             return False

@@ -145,8 +145,7 @@ def _check_backward(settings: JobSettings) -> None:
     for name, asked in (("cuda_graphs", resources.cuda_graphs), ("recompute", resources.recompute)):
         if asked and settings.method == "bp":
             raise JobError(
-                f"resources.{name}: method bp computes its blocks in no such way; set it to false, "
-                f"or use method dfa"
+                f"resources.{name}: method bp cannot do this; set it to false, or use method dfa"
             )
     if resources.backward_schedule != "1f1b" and settings.method != "bp":
         raise JobError(

@@ -42,7 +42,7 @@ class HeadCopy:
         slots = under_way(stage.grid.blocks, waiting)
         self._targets = Inbox(rank0, 0, spec, sizes, slots)
         self._losses = Outbox(rank0, to=0)
-        sends = groups.errors if stage.errors_from_workers else ()
+        sends = groups.errors if stage.signals_from_workers else ()
         to = stage.grid.blocks if stage.rule.method == "bp" else None
         self._signals = [Outbox(group, to) for group in sends]
         self._of_step: list[float] = []

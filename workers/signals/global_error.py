@@ -47,7 +47,7 @@ def _broadcasts(
 ) -> InboxesInTurn:
     """Return where the errors come from: the coordinator, the last block, or heads in turn."""
     sources, turns = groups.errors, stage.heads_in_turn
-    if not stage.errors_from_workers:
+    if not stage.signals_from_workers:
         sources, turns = (groups.of_blocks,), [0] * stage.microbatches
     boxes = [
         Inbox(source, None, spec, [stage.samples] * (steps * turns.count(h)), slots=waiting)
