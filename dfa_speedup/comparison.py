@@ -1,9 +1,10 @@
 """The comparison: every side runs on the same workers, each peer between two trials of errorcast.
 
-First every side runs at every number of microbatches; its best is the number with its fastest step,
-because other work on the machine can only make a step slower. Then the bests run in rounds: each
-peer has a trial between two trials of errorcast, and its step is divided by the mean of theirs,
-because a machine's speed drifts from minute to minute. The median of those ratios is reported.
+First every side runs at every number of microbatches, and of stages a worker; its best is what has
+its fastest step, because other work on the machine can only make a step slower. Then the bests run
+in rounds: each peer has a trial between two trials of errorcast, and its step is divided by the
+mean of theirs, because a machine's speed drifts from minute to minute. The median of those ratios
+is reported.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,18 +17,17 @@ from dfa_core import JobError, TrainingFailed
 from dfa_speedup.bench_worker import Trained
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.peers import (
-    DATA_PARALLEL,
     ERRORCAST,
     LIMIT_BP,
     LIMIT_DFA,
     LIMIT_DFA_LOADED,
-    ONE_PROCESS,
     ONE_PROCESS_DFA,
     OWN,
     OWN_BACKWARD,
     PEERS,
     PIPELINES,
     bytes_per_step,
+    configurations,
     refusal,
 )
 from dfa_speedup.simulation.costs import Costs, mean_costs
@@ -109,9 +109,9 @@ class Comparison:
         self._progress = progress
         self.workers = len(workers.all)
         self.measured = [
-            Measured(Configuration(schedule, m))
+            Measured(configuration)
             for schedule in (*OWN, *PEERS, ONE_PROCESS_DFA)
-            for m in _microbatches_of(schedule, microbatches)
+            for configuration in configurations(schedule, workload, self.workers, microbatches)
         ]
         self.limits = _limits(min(microbatches))
         self.stopped: KeyboardInterrupt | TrainingFailed | None = None
@@ -223,7 +223,7 @@ class Comparison:
             self.spans[side.configuration] = spans
 
     def best(self, schedule: str) -> Measured:
-        """Return a side at its best number of microbatches, or one with a reason why not."""
+        """Return a side at its best microbatches and stages, or one with a reason why not."""
         sides = [side for side in self.measured if side.configuration.schedule == schedule]
         ran = [side for side in sides if side.tried and not side.reason]
         return min(ran, key=lambda side: min(side.tried), default=sides[0])
@@ -238,12 +238,6 @@ class Comparison:
 def _limits(microbatches: int) -> dict[str, Measured]:
     names = (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP)
     return {name: Measured(Configuration(name, microbatches)) for name in names}
-
-
-def _microbatches_of(schedule: str, asked: Sequence[int]) -> Sequence[int]:
-    # these need no microbatches: they are slower with more, unless memory is short
-    uncut = schedule in (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
-    return sorted({1, min(asked)}) if uncut else asked
 
 
 def period(done: Sequence[Trained]) -> list[float]:

@@ -2,8 +2,9 @@
 
 Backpropagation on errorcast's own blocks stands beside them: who trains by it here loses nothing.
 
-torch calls consecutive layers on one worker a stage. A worker hosts one stage, or two: either every
-K-th (`loop`), or folded so that the first worker has the first and the last (`v`).
+torch calls consecutive layers on one worker a stage. A worker hosts one stage (`one`), two that are
+folded so that the first worker has the first and the last (`v`), or two and more, every K-th
+(`loop`): the more there are, the shorter the bubble and the more messages.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch.distributed.pipelining.schedules import (
     ScheduleGPipe,
     ScheduleInterleaved1F1B,
     ScheduleInterleavedZeroBubble,
+    ScheduleLoopedBFS,
     ScheduleZBVZeroBubble,
     _PipelineSchedule,
 )
@@ -24,7 +26,7 @@ from dfa_core import partition
 from dfa_core.exact_schedule import ExactSchedule
 from dfa_speedup.workload import Configuration, Workload
 
-Order = Literal["loop", "v"]
+Order = Literal["one", "v", "loop"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,19 @@ class PipelinePeer:
     """One of torch.distributed.pipelining's schedules, as torch runs it."""
 
     schedule: type[_PipelineSchedule]
-    stages_a_worker: int = 1
-    order: Order = "loop"
+    order: Order = "one"
 
-    def stages_of(self, worker: int, workers: int) -> list[int]:
+    def virtual_stages(self, layers: int, workers: int) -> Sequence[int]:
+        """Return the numbers of stages a worker to try: the fewest, and as many as layers allow."""
+        if self.order == "loop":
+            return sorted({2, max(2, (layers + 1) // workers)})  # the head may be a stage
+        return [1 if self.order == "one" else 2]
+
+    def stages_of(self, worker: int, workers: int, virtual_stages: int) -> list[int]:
         """Return the stages that worker 0..K-1 hosts."""
         if self.order == "v":
             return [worker, 2 * workers - 1 - worker]
-        return [worker + i * workers for i in range(self.stages_a_worker)]
+        return [worker + i * workers for i in range(virtual_stages)]
 
     def worker_of(self, stage: int, workers: int) -> int:
         """Return the worker that hosts a stage."""
@@ -47,26 +54,31 @@ class PipelinePeer:
             return 2 * workers - 1 - stage
         return stage % workers
 
-    def refusal(self, layers: int, workers: int, microbatches: int) -> str | None:
+    def refusal(
+        self, layers: int, workers: int, microbatches: int, virtual_stages: int
+    ) -> str | None:
         """Return why this peer cannot run a configuration, or None."""
-        stages = workers * self.stages_a_worker
+        stages = workers * virtual_stages
         if layers + 1 < stages:  # the head may be a stage of its own
             return f"needs {stages} stages, the model has {layers} layers and a head"
         if self.schedule is ScheduleDualPipeV and microbatches < stages:
             return f"needs at least {stages} microbatches"
         rounds = max(1, microbatches // workers)
-        if self.stages_a_worker > 1 and self.order == "loop" and microbatches % rounds:
+        if self.schedule in _IN_ROUNDS and microbatches % rounds:
             return f"needs microbatches in equal rounds of about {workers}"
         return None
 
 
+_IN_ROUNDS = (ScheduleInterleaved1F1B, ScheduleInterleavedZeroBubble)
+
 PIPELINES = {
     "GPipe": PipelinePeer(ScheduleGPipe),
     "1F1B": PipelinePeer(Schedule1F1B),
-    "interleaved 1F1B": PipelinePeer(ScheduleInterleaved1F1B, 2),
-    "interleaved zero bubble": PipelinePeer(ScheduleInterleavedZeroBubble, 2),
-    "ZBV zero bubble": PipelinePeer(ScheduleZBVZeroBubble, 2, "v"),
-    "DualPipeV": PipelinePeer(ScheduleDualPipeV, 2, "v"),
+    "looped BFS": PipelinePeer(ScheduleLoopedBFS, "loop"),
+    "interleaved 1F1B": PipelinePeer(ScheduleInterleaved1F1B, "loop"),
+    "interleaved zero bubble": PipelinePeer(ScheduleInterleavedZeroBubble, "loop"),
+    "ZBV zero bubble": PipelinePeer(ScheduleZBVZeroBubble, "v"),
+    "DualPipeV": PipelinePeer(ScheduleDualPipeV, "v"),
 }
 DATA_PARALLEL = "DistributedDataParallel"
 ONE_PROCESS = "one process"
@@ -94,6 +106,18 @@ ONE_PROCESS_DFA = "one process, DFA"
 LIMIT_DFA = "limit, DFA"
 LIMIT_DFA_LOADED = "limit, DFA, on every worker at once"
 LIMIT_BP = "limit, backpropagation"
+_UNCUT = (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
+
+
+def configurations(
+    schedule: str, workload: Workload, workers: int, microbatches: Sequence[int]
+) -> list[Configuration]:
+    """Return what a side tries, to continue with the fastest: each M with each number of stages."""
+    if schedule in _UNCUT:  # these are slower with more, unless memory is short
+        return [Configuration(schedule, m) for m in sorted({1, min(microbatches)})]
+    peer, layers = PIPELINES.get(schedule), len(workload.model.layers)
+    stages = [1] if peer is None else peer.virtual_stages(layers, workers)
+    return [Configuration(schedule, m, v) for m in microbatches for v in stages]
 
 
 def refusal(workload: Workload, configuration: Configuration, blocks: int) -> str | None:
@@ -103,7 +127,9 @@ def refusal(workload: Workload, configuration: Configuration, blocks: int) -> st
         return f"{m} microbatches do not divide the batch of {workload.batch_size}"
     peer = PIPELINES.get(configuration.schedule)
     if peer is not None:
-        return "a pipeline needs 2 workers" if blocks == 1 else peer.refusal(layers, blocks, m)
+        if blocks == 1:
+            return "a pipeline needs 2 workers"
+        return peer.refusal(layers, blocks, m, configuration.virtual_stages)
     if configuration.schedule == DATA_PARALLEL:
         if blocks == 1:
             return "needs 2 workers"
@@ -120,7 +146,7 @@ def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int
     """
     peer = PIPELINES.get(configuration.schedule)
     if peer is not None:
-        stages = blocks * peer.stages_a_worker
+        stages = blocks * configuration.virtual_stages
         between = 0
         for stage, (_, last) in enumerate(stage_ranges(workload, stages)[:-1]):
             if peer.worker_of(stage, blocks) != peer.worker_of(stage + 1, blocks):

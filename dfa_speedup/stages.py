@@ -71,8 +71,9 @@ class Stages:
         shared: builds the layers, or returns those that it has built before.
         """
         peer, m = PIPELINES[configuration.schedule], configuration.microbatches
-        ranges = stage_ranges(workload, peer.stages_a_worker * world)
-        hosted = peer.stages_of(rank, world)
+        virtual = configuration.virtual_stages
+        ranges = stage_ranges(workload, virtual * world)
+        hosted = peer.stages_of(rank, world, virtual)
         self.modules: Sequence[TrainedModule] = []
         self._tracer = tracer
         self._batches = workload.batches(1)
@@ -97,7 +98,7 @@ class Stages:
         # scaled here: torch would scale all gradients afterwards, with one more pass over them
         make: Any = peer.schedule  # single and multi-stage schedules take different arguments
         self._schedule: Any = make(
-            stages if peer.stages_a_worker > 1 else stages[0],
+            stages[0] if peer.order == "one" else stages,
             m,
             share_of_the_mean,
             scale_grads=False,

@@ -53,7 +53,17 @@ class Workload:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A side of the comparison, by its name in peers.py, at one number of microbatches."""
+    """A side of the comparison, by its name in peers.py, at one number of microbatches.
+
+    virtual_stages: those that each worker of a pipeline hosts.
+    """
 
     schedule: str
     microbatches: int
+    virtual_stages: int = 1
+
+    @property
+    def label(self) -> str:
+        """Return the name that tables have, with the stages a worker where several are hosted."""
+        stages = f" x{self.virtual_stages}" if self.virtual_stages > 1 else ""
+        return f"{self.schedule}{stages}"

@@ -71,7 +71,7 @@ def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -
     """Write bench.json, timeline.json, both pictures and report.html into the folder."""
     best = [row for row in found["rows"] if row["best"]]
     spans = {
-        f"{side.configuration.schedule}, M {side.configuration.microbatches}": comparison.spans[
+        f"{side.configuration.label}, M {side.configuration.microbatches}": comparison.spans[
             side.configuration
         ]
         for side in (comparison.best(ERRORCAST), comparison.best("1F1B"))

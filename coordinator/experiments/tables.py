@@ -37,7 +37,7 @@ def _reported_rows(rows: Sequence[Mapping[str, Any]], every: bool) -> list[Mappi
 
 
 def _bench_row(row: Mapping[str, Any]) -> list[str]:
-    start = [row["schedule"], str(row["microbatches"])]
+    start = [row["label"], str(row["microbatches"])]
     if row["reason"]:
         return [*start, row["reason"], *[""] * 7]
 
@@ -118,12 +118,12 @@ def bench_table(found: Mapping[str, Any], every: bool) -> WideTable:
         second=_BENCH_SECOND,
         rows=[_bench_row(row) for row in reported if not row["reason"]],
         notes=[
-            f"{row['schedule']}, M {row['microbatches']}: {row['reason']}"
+            f"{row['label']}, M {row['microbatches']}: {row['reason']}"
             for row in reported
             if row["reason"]
         ]
         + [
-            f"{row['schedule']}, M {row['microbatches']}, in a later round: {row['failed']}"
+            f"{row['label']}, M {row['microbatches']}, in a later round: {row['failed']}"
             for row in found["rows"]
             if row.get("failed")
         ],

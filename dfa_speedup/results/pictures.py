@@ -27,7 +27,7 @@ def draw_speedups(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> 
     ran = [row for row in rows if row["speedup"] is not None and row["schedule"] != "errorcast"]
     figure = _figure(8, 0.45 * len(ran) + 1.4)
     axes = figure.subplots()
-    names = [f"{row['schedule']} (M {row['microbatches']})" for row in ran]
+    names = [f"{row['label']} (M {row['microbatches']})" for row in ran]
     bars = axes.barh(names, [row["speedup"] for row in ran], color="#6ea6d8")
     axes.bar_label(bars, fmt="%.2fx", padding=3)
     axes.axvline(1, color="#555555", linewidth=0.8)

@@ -41,6 +41,8 @@ def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str
     found: dict[str, Any] = {
         "schedule": name,
         "microbatches": side.configuration.microbatches,
+        "virtual_stages": side.configuration.virtual_stages,
+        "label": side.configuration.label,
         "reason": side.reason or None,
         "failed": side.failed or None,
     }
@@ -103,7 +105,7 @@ def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
         "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], workers),
         "efficiency": _efficiency(limits[LIMIT_DFA], workers),
         "efficiency_loaded": _efficiency(limits[LIMIT_DFA_LOADED], workers),
-        "best_pipeline": best.configuration.schedule if best else None,
+        "best_pipeline": best.configuration.label if best else None,
         "speedup_over_best_pipeline": round(median(best.ratios), 4) if best else None,
         "speedup_of_dfa_in_one_process": (
             None

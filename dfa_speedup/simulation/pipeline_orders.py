@@ -5,7 +5,8 @@ from functools import cache
 
 from torch.distributed.pipelining._schedule_visualizer import get_schedule_ops
 
-from dfa_speedup.peers import PipelinePeer
+from dfa_speedup.peers import PIPELINES
+from dfa_speedup.workload import Configuration
 
 PipelineAction = tuple[str, int, int]  # (F | B | I | W, stage, microbatch)
 
@@ -15,14 +16,18 @@ _KINDS = {"FORWARD": "F", "FULL_BACKWARD": "B", "BACKWARD_INPUT": "I", "BACKWARD
 
 @cache
 def pipeline_order(
-    peer: PipelinePeer, name: str, workers: int, m: int
+    configuration: Configuration, workers: int
 ) -> Sequence[Sequence[PipelineAction]]:
-    """Return each worker's actions for M microbatches."""
-    if peer.stages_a_worker == 1:
-        ahead = {k: m if name == "GPipe" else min(m, workers - k) for k in range(workers)}
+    """Return each worker's actions for the microbatches of a step."""
+    peer, m = PIPELINES[configuration.schedule], configuration.microbatches
+    if peer.order == "one":
+        ahead = {
+            k: m if configuration.schedule == "GPipe" else min(m, workers - k)
+            for k in range(workers)
+        }
         return [_one_stage(k, m, ahead[k]) for k in range(workers)]
     orders = []
-    for rank in get_schedule_ops(peer.schedule, workers, m, peer.stages_a_worker):
+    for rank in get_schedule_ops(peer.schedule, workers, m, configuration.virtual_stages):
         single = [one for action in rank if action for one in action.sub_actions or (action,)]
         orders.append(
             [

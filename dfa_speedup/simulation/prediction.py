@@ -56,7 +56,7 @@ class Predictor:
         if name in OWN_BACKWARD:
             return self.own_backward(OWN_BACKWARD[name], shape, samples, m)
         if name in PIPELINES:
-            return self.pipeline(name, workers, samples, m)
+            return self.pipeline(configuration, workers, samples)
         if name == DATA_PARALLEL and m == 1:
             share, weights = samples // workers, 4 * self.workload.profile.parameters
             return data_parallel_step(self.costs, workers, share, weights, self.link)
@@ -141,15 +141,16 @@ class Predictor:
         return partition(costs, shape.blocks)
 
     def pipeline(
-        self, name: str, workers: int, samples: int, m: int, replicas: int = 1
+        self, configuration: Configuration, workers: int, samples: int, replicas: int = 1
     ) -> float | None:
         """Return the seconds of a step of one of torch's schedules, or None where it cannot run.
 
-        samples: of a microbatch. m: microbatches of each replica.
+        configuration: with the microbatches of each replica. samples: of a microbatch.
         """
-        if refusal(self.workload, Configuration(name, m), workers) is not None:
+        if refusal(self.workload, configuration, workers) is not None:
             return None
-        costs, a_worker = self.costs.scaled(samples), PIPELINES[name].stages_a_worker
+        costs, a_worker = self.costs.scaled(samples), configuration.virtual_stages
+        m = configuration.microbatches
         each = [*costs.layers, costs.head]
         ranges = stage_ranges(self.workload, workers * a_worker)
         stages = [total(each[a:b]) for a, b in ranges]
@@ -157,13 +158,16 @@ class Predictor:
         weights = 4 * self.workload.profile.parameters / workers
         # hidden as far as the last microbatch's backward pass goes, as ours by the last update
         tail = max(0.0, ring(replicas, weights, self.link) - total(stages).backward / workers)
-        sent = pipeline_sending(name, samples * m, hop, self.link) if workers > 1 else 0.0
+        sent = pipeline_sending(a_worker, samples * m, hop, self.link) if workers > 1 else 0.0
         if workers <= self.simulated:
-            found = pipeline_step(name, stages, workers, samples, m, hop, self.link)
+            found = pipeline_step(configuration, stages, workers, samples, hop, self.link)
             return max(sent, tail + found)
         mean, fewer = self._mean(stages), self._fewer(m, workers)
-        same = [mean] * (self.simulated * a_worker)
-        found = pipeline_step(name, same, self.simulated, samples, fewer, hop, self.link)
+        same, less = (
+            [mean] * (self.simulated * a_worker),
+            replace(configuration, microbatches=fewer),
+        )
+        found = pipeline_step(less, same, self.simulated, samples, hop, self.link)
         microbatch = mean.forward + mean.backward
         return max(sent, tail + found * _work_ratio(mean, microbatch, m, fewer))
 

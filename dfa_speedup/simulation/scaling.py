@@ -15,7 +15,7 @@ from dfa_speedup.simulation.costs import total
 from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.simulation.sending import sending
 from dfa_speedup.simulation.shape import Shape
-from dfa_speedup.workload import Workload
+from dfa_speedup.workload import Configuration, Workload
 
 Ranges = list[tuple[int, int]]
 _MOST = 4  # microbatches a block that are tried
@@ -168,9 +168,10 @@ def _prediction(
     speedups: dict[str, float | None] = {}
     for name in PIPELINES:
         times = [
-            predictor.pipeline(name, k, workload.batch_size // r // cut, cut, r)
+            predictor.pipeline(Configuration(name, cut, v), k, workload.batch_size // r // cut, r)
             for k, r in stages
             for cut in _cuts(workload, k, workload.batch_size // r)
+            for v in PIPELINES[name].virtual_stages(len(workload.model.layers), k)
         ]
         speedups[name] = min((t / seconds for t in times if t is not None), default=None)
     batch = workload.batch_size // replicas

@@ -7,7 +7,6 @@ its root. Sums over copies are counted elsewhere (link.py).
 from collections.abc import Sequence
 from math import ceil, log2
 
-from dfa_speedup.peers import PIPELINES
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
@@ -36,10 +35,10 @@ def sending(workload: Workload, shape: Shape, ranges: Ranges, link: Link) -> dic
     return {name: size / link.bytes_per_s for name, size in sent.items()}
 
 
-def pipeline_sending(name: str, batch: int, hop_bytes: float, link: Link) -> float:
+def pipeline_sending(virtual_stages: int, batch: int, hop_bytes: float, link: Link) -> float:
     """Return the seconds in which a worker of one of torch's schedules sends.
 
-    batch: samples of a replica. hop_bytes: of one sample between two stages, which goes on, and
-    whose gradient comes back.
+    virtual_stages: of each worker. batch: samples of a replica. hop_bytes: of one sample between
+    two stages, which goes on, and whose gradient comes back.
     """
-    return 2 * PIPELINES[name].stages_a_worker * batch * hop_bytes / link.bytes_per_s
+    return 2 * virtual_stages * batch * hop_bytes / link.bytes_per_s

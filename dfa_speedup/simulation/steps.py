@@ -20,6 +20,7 @@ from dfa_speedup.simulation.events import TimedAction, run
 from dfa_speedup.simulation.link import Link, exposed, ring
 from dfa_speedup.simulation.pipeline_orders import PipelineAction, pipeline_order
 from dfa_speedup.simulation.shape import Shape
+from dfa_speedup.workload import Configuration
 
 _PIPELINE_STEPS = 3
 
@@ -164,20 +165,20 @@ def errorcast_step(
 
 
 def pipeline_step(
-    name: str,
+    configuration: Configuration,
     stages: Sequence[LayerCost],
     workers: int,
     samples: int,
-    m: int,
     hop_bytes: float,
     link: Link,
 ) -> float:
     """Return the seconds of a step of one of torch's schedules.
 
-    stages: the head is in the last one. samples: of a microbatch. hop_bytes: of one sample between
+    configuration: with the microbatches of a replica. stages: the head is in the last one.
+    samples: of a microbatch. hop_bytes: of one sample between
     two stages.
     """
-    peer, hop = PIPELINES[name], link.seconds(samples * hop_bytes)
+    peer, hop = PIPELINES[configuration.schedule], link.seconds(samples * hop_bytes)
 
     def arrival(kind: str, stage: int, to: int, step: int, i: int) -> tuple[tuple[object, float]]:
         """Return what a stage needs from a neighbour, and the delay between their workers."""
@@ -198,10 +199,10 @@ def pipeline_step(
                     needs = arrival("B", stage + 1, stage, step, i) if back else ()
                     seconds = cost.backward if kind == "B" else cost.inputs
                     yield TimedAction(("B", stage, step, i), seconds, needs)
-            hosted = peer.stages_of(k, workers)
+            hosted = peer.stages_of(k, workers, configuration.virtual_stages)
             yield TimedAction(("step", k, step), sum(stages[s].optimizer for s in hosted))
 
-    orders = pipeline_order(peer, name, workers, m)
+    orders = pipeline_order(configuration, workers)
     at = run([actions(k, order) for k, order in enumerate(orders)])
     last = _PIPELINE_STEPS - 1
     return max(at["step", k, last] - at["step", k, last - 1] for k in range(workers))

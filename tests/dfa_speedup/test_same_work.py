@@ -28,6 +28,8 @@ from dfa_speedup.peers import (
     PEERS,
     PIPELINES,
     OwnBackward,
+    bytes_per_step,
+    configurations,
     refusal,
 )
 from dfa_speedup.workload import Configuration, Workload
@@ -55,6 +57,11 @@ def reference(workload: Workload, method: str, microbatches: int) -> list[float]
     return [trainer.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
 
 
+def of_fewest_stages(schedule: str) -> Configuration:
+    peer = PIPELINES.get(schedule)
+    return Configuration(schedule, M, peer.virtual_stages(4, 2)[0] if peer else 1)
+
+
 @pytest.fixture(scope="module")
 def sides(a_ray: None) -> Iterator[tuple[Workload, BenchWorkers, ErrorcastSide]]:
     workload = case_of(NETWORKS["mlp"], rule("sgd", M))
@@ -73,7 +80,7 @@ def test_three_steps_have_the_references_losses(
 ) -> None:
     workload, workers, _ = sides
     workers.forget()
-    configuration = Configuration(schedule, M)
+    configuration = of_fewest_stages(schedule)
     assert refusal(workload, configuration, 2) is None
     done = workers.train(configuration, 0, STEPS)
     reported = [worker.losses for worker in done if worker.losses]
@@ -135,7 +142,7 @@ def test_pipelines_carry_gradients_that_are_parts_of_others(
 ) -> None:
     workload, workers = forking
     workers.forget()
-    done = workers.train(Configuration(schedule, M), 0, STEPS)
+    done = workers.train(of_fewest_stages(schedule), 0, STEPS)
     reported = [worker.losses for worker in done if worker.losses]
     losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
     assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)
@@ -150,13 +157,32 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
         trained.train_step(step, *Noise().batch(step))
     for schedule in (*PIPELINES, DATA_PARALLEL, ONE_PROCESS):
         workers.forget()
-        configuration = Configuration(schedule, M)
+        configuration = of_fewest_stages(schedule)
         workers.train(configuration, 0, STEPS)
         states = workers.states(configuration)
         for module in trained.trained_modules():
             for name, tensor in module.state()[0].items():
                 ours = states[module.name][0][name]
                 torch.testing.assert_close(ours, tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_pipeline_may_have_a_stage_for_every_layer(a_ray: None) -> None:
+    """Its most virtual stages: five layers and the head on two workers make three each."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    layers = (dense(64, 16), *[dense(16, 16)] * 4)
+    workload = case_of(Model(layers, partial(nn.Linear, 16, 10)), rule("sgd", M))
+    workers = BenchWorkers(PickledPayload.pack(workload), 2, WorkerResources(), timeout_s=60)
+    loops = [name for name, peer in PIPELINES.items() if peer.order == "loop"]
+    try:
+        for name in loops:
+            tried = configurations(name, workload, 2, [M])
+            assert [c.virtual_stages for c in tried] == [2, 3]
+            done = workers.train(tried[-1], 0, STEPS)
+            losses = [step for worker in done for step in worker.losses]
+            assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6), name
+            assert bytes_per_step(workload, tried[-1], 2) == 2 * 5 * 4 * 16 * SAMPLES
+    finally:
+        workers.stop()
 
 
 @pytest.mark.parametrize(("name", "backward"), OWN_BACKWARD.items())
@@ -270,6 +296,8 @@ def test_what_a_peer_cannot_run_is_said(
     schedule: str, blocks: int, microbatches: int, why: str
 ) -> None:
     workload = case_of(NETWORKS["mlp"], rule("sgd", M))
-    found = refusal(workload, Configuration(schedule, microbatches), blocks)
+    peer = PIPELINES.get(schedule)
+    stages = peer.virtual_stages(4, blocks)[0] if peer else 1
+    found = refusal(workload, Configuration(schedule, microbatches, stages), blocks)
     assert found is not None
     assert why in found

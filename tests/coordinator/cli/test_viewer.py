@@ -12,8 +12,8 @@ def row(schedule: str, microbatches: int, reason: str | None, best: bool = False
     figures = ("step_ms", "step_ms_low", "step_ms_high", "predicted_ms", "samples_per_s", "speedup")
     more = ("efficiency", "bubble", "bytes_per_step", "peak_memory_mb")
     values = dict.fromkeys((*figures, *more), None if reason else 1.0)
-    known = {"schedule": schedule, "microbatches": microbatches, "reason": reason, "best": best}
-    return {**known, **values}
+    known = {"schedule": schedule, "label": schedule, "microbatches": microbatches}
+    return {**known, "reason": reason, "best": best, **values}
 
 
 def test_what_a_side_cannot_do_is_said_once() -> None:

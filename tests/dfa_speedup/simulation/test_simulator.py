@@ -18,6 +18,7 @@ from dfa_speedup.simulation.steps import (
     errorcast_step,
     pipeline_step,
 )
+from dfa_speedup.workload import Configuration
 
 # forward 1, update 1, backward 2 (inputs 1, weights 1), as in DESIGN's account of the step
 UNIT = LayerCost(forward=1, update=1, backward=2, inputs=1, weights=1, optimizer=0)
@@ -67,27 +68,34 @@ def test_enough_staleness_fills_an_uncut_batch(blocks: int, more: int) -> None:
 def test_1f1b_and_gpipe_cost_what_the_literature_says(size: tuple[int, int]) -> None:
     workers, m = size
     for name in ("1F1B", "GPipe"):
-        step = pipeline_step(name, [UNIT] * workers, workers, 1, m, 0, NO_LINK)
+        step = pipeline_step(Configuration(name, m), [UNIT] * workers, workers, 1, 0, NO_LINK)
         assert step == pytest.approx((m + workers - 1) * 3)
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.sampled_from(sorted(PIPELINES)), st.sampled_from([2, 3, 4]), st.sampled_from([1, 2]))
+@given(
+    st.sampled_from(sorted(PIPELINES)),
+    st.sampled_from([2, 3, 4]),
+    st.sampled_from([1, 2]),
+    st.sampled_from([2, 3, 4]),
+)
 def test_each_order_is_complete_and_no_better_than_its_limit(
-    name: str, workers: int, times: int
+    name: str, workers: int, times: int, most: int
 ) -> None:
     peer, m = PIPELINES[name], 2 * workers * times
-    half = UNIT * (1 / peer.stages_a_worker)
-    stages = [half] * (workers * peer.stages_a_worker)
-    orders = pipeline_order(peer, name, workers, m)
+    virtual = peer.virtual_stages(most * workers, workers)[-1]
+    assert virtual == {"one": 1, "v": 2, "loop": most}[peer.order]
+    stages = [UNIT * (1 / virtual)] * (workers * virtual)
+    configuration = Configuration(name, m, virtual)
+    orders = pipeline_order(configuration, workers)
     for worker, order in enumerate(orders):
-        hosted = peer.stages_of(worker, workers)
+        hosted = peer.stages_of(worker, workers, virtual)
         for stage in hosted:
             done = [(kind, i) for kind, s, i in order if s == stage]
             assert sorted(i for kind, i in done if kind == "F") == list(range(m))
             assert sorted(i for kind, i in done if kind in "BI") == list(range(m))
             assert sorted(i for kind, i in done if kind in "BW") == list(range(m))
-    step = pipeline_step(name, stages, workers, 1, m, 0, NO_LINK)
+    step = pipeline_step(configuration, stages, workers, 1, 0, NO_LINK)
     assert 3 * m <= step + 1e-9
     assert step <= (m + workers - 1) * 3 + 1e-9  # and no worse than 1F1B
 
