@@ -177,6 +177,7 @@ def test_a_pipeline_may_have_a_stage_for_every_layer(a_ray: None) -> None:
         for name in loops:
             tried = configurations(name, workload, 2, [M])
             assert [c.virtual_stages for c in tried] == [2, 3]
+            workers.forget()
             done = workers.train(tried[-1], 0, STEPS)
             losses = [step for worker in done for step in worker.losses]
             assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6), name

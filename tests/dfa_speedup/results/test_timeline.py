@@ -39,9 +39,9 @@ def test_the_trace_has_a_row_a_worker_with_its_waits_and_broadcasts() -> None:
 
 def test_the_pictures_are_pictures(tmp_path: Path) -> None:
     rows = [
-        {"schedule": "errorcast", "microbatches": 2, "speedup": 1.0},
-        {"schedule": "1F1B", "microbatches": 4, "speedup": 1.9},
-        {"schedule": "DualPipeV", "microbatches": 2, "speedup": None},
+        {"label": "errorcast", "schedule": "errorcast", "microbatches": 2, "speedup": 1.0},
+        {"label": "1F1B", "schedule": "1F1B", "microbatches": 4, "speedup": 1.9},
+        {"label": "DualPipeV", "schedule": "DualPipeV", "microbatches": 2, "speedup": None},
     ]
     draw_speedups(rows, tmp_path / "bars.png", "title")
     draw_timelines({"errorcast": [BLOCK, HEAD], "1F1B": [BLOCK]}, tmp_path / "lines.png")
