@@ -65,7 +65,7 @@ def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         scores = "  ".join(f"{name} {value:.4f}" for name, value in row["scores"][-1].items())
         reached = "yes" if row["reached"] else "no"
-        start = (row["schedule"], str(row["microbatches"]), f"{row['seconds']:.1f}")
+        start = (row["label"], str(row["microbatches"]), f"{row['seconds']:.1f}")
         table.add_row(*start, str(row["epochs"]), reached, scores)
     return table
 

@@ -183,6 +183,7 @@ def _row(
 ) -> dict[str, Any]:
     return {
         "schedule": configuration.schedule,
+        "label": configuration.label,
         "microbatches": configuration.microbatches,
         "epochs": len(epochs),
         "seconds": round(sum(seconds for seconds, _ in epochs), 3),

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
-
-_UNLIMITED = 10_000
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,18 @@ class WideTable:
         """Yield one table where it fits, otherwise two."""
         keys, first = len(self.keys), len(self.first)
         every = range(keys + first + len(self.second))
-        whole = self._table(every, self.title)
-        needed = console.measure(whole, options=options.update(max_width=_UNLIMITED)).maximum
+        needed = sum(self._width(index) + 1 for index in every) + 2  # a space after each; two edges
         if needed <= options.max_width:
-            yield whole
+            yield self._table(every, self.title)
         else:
             yield self._table(every[: keys + first], self.title)
             yield self._table([*every[:keys], *every[keys + first :]], "")
         yield from self.notes
+
+    def _width(self, index: int) -> int:
+        """Return the width of a column in which its name may wrap, but neither words nor cells."""
+        words = [*self.keys, *self.first, *self.second][index].split()
+        return max(map(len, [*words, *(row[index] for row in self.rows)]))
 
     def _table(self, chosen: Sequence[int], title: str) -> Table:
         table = Table(title=title or None, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -44,7 +47,10 @@ class WideTable:
         for index in chosen:
             text = index == 0 and not all(row[0].isdecimal() for row in self.rows)
             table.add_column(
-                names[index], justify="left" if text else "right", overflow="fold", no_wrap=text
+                "\n".join(wrap(names[index], self._width(index), break_long_words=False)),
+                justify="left" if text else "right",
+                overflow="fold",
+                no_wrap=text,
             )
         for row in self.rows:
             table.add_row(*(row[index] for index in chosen))

@@ -62,7 +62,7 @@ def test_time_to_accuracy_trains_both_sides_to_it(a_ray: None, tmp_path: Path) -
     found = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     ours, theirs = found["race"]
     assert ours["schedule"] == ERRORCAST
-    assert theirs["schedule"] == found["summary"]["best_pipeline"]
+    assert theirs["label"] == found["summary"]["best_pipeline"]
     for side in (ours, theirs):
         assert side["reached"]
         assert side["seconds"] > 0
