@@ -55,7 +55,7 @@ class Workload:
 class Configuration:
     """A side of the comparison, by its name in peers.py, at one number of microbatches.
 
-    virtual_stages: those that each worker of a pipeline hosts.
+    virtual_stages: how many stages each worker of a pipeline hosts.
     """
 
     schedule: str
@@ -64,6 +64,6 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Return the name that tables have, with the stages a worker where several are hosted."""
+        """Return the name that tables show: of a worker with several stages, with their number."""
         stages = f" x{self.virtual_stages}" if self.virtual_stages > 1 else ""
         return f"{self.schedule}{stages}"

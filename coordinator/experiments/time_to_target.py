@@ -119,7 +119,7 @@ def time_to_target(
     ours: errorcast's number of microbatches. peer: the job of the pipeline: the same task, perhaps
     with other settings that suit it better.
 
-    Returns a row a side: schedule, microbatches, epochs, seconds, reached, the last scores.
+    Returns a row a side: schedule, label, microbatches, epochs, seconds, reached, the last scores.
     Raises JobError for a score that the task does not have, and where the layers differ in number.
     """
     if len(job.model.layers) != len(peer.model.layers):

@@ -163,11 +163,11 @@ class Predictor:
             found = pipeline_step(configuration, stages, workers, samples, hop, self.link)
             return max(sent, tail + found)
         mean, fewer = self._mean(stages), self._fewer(m, workers)
-        same, less = (
+        same, smaller = (
             [mean] * (self.simulated * a_worker),
             replace(configuration, microbatches=fewer),
         )
-        found = pipeline_step(less, same, self.simulated, samples, hop, self.link)
+        found = pipeline_step(smaller, same, self.simulated, samples, hop, self.link)
         microbatch = mean.forward + mean.backward
         return max(sent, tail + found * _work_ratio(mean, microbatch, m, fewer))
 

@@ -175,8 +175,7 @@ def pipeline_step(
     """Return the seconds of a step of one of torch's schedules.
 
     configuration: with the microbatches of a replica. stages: the head is in the last one.
-    samples: of a microbatch. hop_bytes: of one sample between
-    two stages.
+    samples: of a microbatch. hop_bytes: of one sample between two stages.
     """
     peer, hop = PIPELINES[configuration.schedule], link.seconds(samples * hop_bytes)
 

@@ -57,9 +57,9 @@ def reference(workload: Workload, method: str, microbatches: int) -> list[float]
     return [trainer.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
 
 
-def of_fewest_stages(schedule: str) -> Configuration:
+def of_fewest_stages(schedule: str, microbatches: int = M, blocks: int = 2) -> Configuration:
     peer = PIPELINES.get(schedule)
-    return Configuration(schedule, M, peer.virtual_stages(4, 2)[0] if peer else 1)
+    return Configuration(schedule, microbatches, peer.virtual_stages(4, blocks)[0] if peer else 1)
 
 
 @pytest.fixture(scope="module")
@@ -297,8 +297,6 @@ def test_what_a_peer_cannot_run_is_said(
     schedule: str, blocks: int, microbatches: int, why: str
 ) -> None:
     workload = case_of(NETWORKS["mlp"], rule("sgd", M))
-    peer = PIPELINES.get(schedule)
-    stages = peer.virtual_stages(4, blocks)[0] if peer else 1
-    found = refusal(workload, Configuration(schedule, microbatches, stages), blocks)
+    found = refusal(workload, of_fewest_stages(schedule, microbatches, blocks), blocks)
     assert found is not None
     assert why in found
