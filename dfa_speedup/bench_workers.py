@@ -24,6 +24,10 @@ class PeerFailed(TrainingFailed):
     """A configuration could not run; the comparison continues without it."""
 
 
+class WorkersLost(PeerFailed):
+    """It could not run because a worker died or hung, which may not have been its fault."""
+
+
 class BenchWorkers:
     """K workers that run one side after another."""
 
@@ -88,6 +92,14 @@ class BenchWorkers:
         """Drop what all workers have built."""
         self._call("forget", self.all)
 
+    def renewed(self) -> bool:
+        """Start new workers if one has died or hangs; return whether that was so."""
+        try:
+            self.forget()
+        except WorkersLost:
+            return True
+        return False
+
     def stop(self) -> None:
         """Give the workers back."""
         self._placement.release()
@@ -109,20 +121,21 @@ class BenchWorkers:
         try:
             self._results(self.all, calls)
         except RayError as error:
-            raise TrainingFailed(f"the workers could not start: {_cause(error)}") from error
+            raise TrainingFailed(f"the workers could not start: {cause_of(error)}") from error
 
     def _call(self, method: str, workers: Sequence[Worker], *arguments: Any) -> list[Any]:
         calls = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
         try:
             return self._results(workers, calls)
         except (RayError, JobError, TrainingFailed) as error:
-            why = _cause(error)
+            why = cause_of(error)
             self.stop()
             try:
                 self._start()
             except JobError as another:  # not of the job: they have run before
                 raise TrainingFailed(f"{why}; no new workers: {another}") from error
-            raise PeerFailed(why) from error
+            lost = isinstance(error, RayActorError | WorkersLost)
+            raise (WorkersLost if lost else PeerFailed)(why) from error
 
     def _results(self, workers: Sequence[Worker], calls: list[Any]) -> list[Any]:
         """Return the results of one call a worker, however long the workers compute.
@@ -137,7 +150,7 @@ class BenchWorkers:
             monitor.look()
             hung = monitor.hung()
             if hung:
-                raise TrainingFailed(f"worker {hung[0]} hangs: no sign of life for {self._limit}")
+                raise WorkersLost(f"worker {hung[0]} hangs: no sign of life for {self._limit}")
             if monitor.still(lambda sign: sign.moved if sign.waits else None):
                 raise TrainingFailed(f"every worker has waited for another one for {self._limit}")
         results: list[Any] = ray.get(calls)
@@ -148,8 +161,10 @@ class BenchWorkers:
         return f"{self._timeout_s:g} s"
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """Return why a call of a worker failed, in one line."""
     if isinstance(error, RayActorError):
         return "a worker's process died (out of memory?)"
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
+    ours = isinstance(cause, JobError | TrainingFailed)
+    return " ".join((str(cause) if ours else f"{type(cause).__name__}: {cause}").split())[:300]

@@ -9,18 +9,17 @@ is reported.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dfa_core import JobError, TrainingFailed
 from dfa_speedup.bench_worker import Trained
-from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
+from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost
+from dfa_speedup.measured import LIMITS, Measured, Measurements
 from dfa_speedup.peers import (
     ERRORCAST,
-    LIMIT_BP,
-    LIMIT_DFA,
-    LIMIT_DFA_LOADED,
     ONE_PROCESS_DFA,
     OWN,
     OWN_BACKWARD,
@@ -30,16 +29,13 @@ from dfa_speedup.peers import (
     configurations,
     refusal,
 )
-from dfa_speedup.simulation.costs import Costs, mean_costs
-from dfa_speedup.simulation.link import Link
-from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.spans import bubble
 from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Span
 
 Progress = Callable[[str, int, int], None]
-NO_LINK = Link(0.0, float("inf"))  # one worker, or not measured
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,176 +64,147 @@ class Errorcast(Protocol):
         """Train `steps` steps; return also the largest worker's peak memory, MB."""
 
 
-@dataclass
-class Measured:
-    """One configuration: the seconds of its steps, or the reason why it could not run.
-
-    failed: why it ran no longer in the rounds; what was measured before still counts.
-    tried: seconds of the steps of the first trial. rounds: of each later one. ratios: a round's
-    median step over that of errorcast's trials before and after it. shape: errorcast's.
-    """
-
-    configuration: Configuration
-    tried: list[float] = field(default_factory=list)
-    rounds: list[list[float]] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    bubbles: list[float] = field(default_factory=list)
-    peak_memory_mb: float = 0.0
-    bytes_per_step: int = 0
-    shape: Shape | None = None
-    reason: str = ""
-    failed: str = ""
-
-    @property
-    def seconds(self) -> list[float]:
-        """Return the seconds of all steps of the rounds, or of the first trial without rounds."""
-        return [s for steps in self.rounds for s in steps] or self.tried
-
-
 class Comparison:
-    """Measures all sides of a workload on the same workers."""
+    """Measures all sides of a workload on the same workers, and what is not measured yet only.
+
+    A side whose workers die runs once more on new ones: what killed them may not have been the
+    side.
+    """
 
     def __init__(
         self,
         workload: Workload,
         workers: BenchWorkers,
         errorcast: Errorcast,
-        microbatches: Sequence[int],
+        found: Measurements,
         progress: Progress,
+        keep: Callable[[], None],
     ) -> None:
+        """found: of to_measure(); what is measured is added. keep: called whenever it is."""
         self.workload, self._workers, self._errorcast = workload, workers, errorcast
-        self._progress = progress
-        self.workers = len(workers.all)
-        self.measured = [
-            Measured(configuration)
-            for schedule in (*OWN, *PEERS, ONE_PROCESS_DFA)
-            for configuration in configurations(schedule, workload, self.workers, microbatches)
-        ]
-        self.limits = _limits(min(microbatches))
-        self.stopped: KeyboardInterrupt | TrainingFailed | None = None
-        self.costs: dict[int, list[Costs]] = {}
-        self.link = NO_LINK
-        self.spans: dict[Configuration, list[list[Span]]] = {}
+        self.found, self._progress, self._keep = found, progress, keep
 
     def run(self, rounds: int, steps: int) -> None:
         """Try all configurations, then measure each side's best and the layers' costs in rounds.
 
-        Where that is interrupted, or errorcast fails later, `stopped` says so, and what was
-        measured until then stays.
-
-        Raises JobError when errorcast itself cannot run.
+        Raises JobError when errorcast itself cannot run, and TrainingFailed when it fails later.
         """
-        try:
-            self._run(rounds, steps)
-        except (KeyboardInterrupt, TrainingFailed) as error:
-            if not self.best(ERRORCAST).tried:  # nothing to compare with
-                raise
-            self.stopped = error
-        for side in self.measured:
-            if not side.tried and not side.reason:
-                side.reason = "not measured: the comparison was stopped before"
-
-    def _run(self, rounds: int, steps: int) -> None:
-        for index, side in enumerate(self.measured):
-            self._progress(side.configuration.schedule, index, len(self.measured))
-            ours = self.best(ERRORCAST)  # measured first
+        for index, side in enumerate(self.found.sides):
+            self._progress(side.configuration.schedule, index, len(self.found.sides))
+            ours = self.found.ours()  # measured first
             if side.configuration.schedule != ERRORCAST and ours.reason:
                 raise JobError(f"errorcast cannot run this: {ours.reason}")
-            self._try(side, steps)
-        ours = self.best(ERRORCAST)
-        self.limits = _limits(ours.configuration.microbatches)
-        peers = [self.best(name) for name in (*OWN_BACKWARD, *PEERS, ONE_PROCESS_DFA)]
-        self._trial(ours, steps)
+            if not side.tried:
+                self._try(side, steps)
+                self._keep()
+        self._rounds(rounds, steps)
+        if self.found.link is None and self.found.workers > 1:
+            self.found.link = _once_more(self._workers.link)
+
+    def _rounds(self, rounds: int, steps: int) -> None:
+        found, ours = self.found, self.found.ours()
+        m = ours.configuration.microbatches
+        if [limit.configuration.microbatches for limit in found.limits] != [m] * len(LIMITS):
+            found.limits = [Measured(Configuration(name, m)) for name in LIMITS]
+        peers = [found.best(name) for name in (*OWN_BACKWARD, *PEERS, ONE_PROCESS_DFA)]
+        for side in (ours, *peers, *found.limits):
+            side.failed = ""  # in an earlier comparison, which this one continues
+        self._trial_of_ours(ours, steps)
         for number in range(rounds):
-            for side in (*peers, *self.limits.values()):
+            for side in (*peers, *found.limits):
                 self._progress(f"round {number + 1} of {rounds}", number, rounds)
-                if not side.reason and not side.failed:
+                if len(side.ratios) <= number and not side.reason and not side.failed:
                     self._trial(side, steps)
-                    self._trial(ours, steps)
-                    if ours.failed:
-                        raise TrainingFailed(f"errorcast failed in a later round: {ours.failed}")
+                    self._trial_of_ours(ours, steps)
                     self._add_ratio(side, ours)
+                    self._keep()
             for cut in sorted({s.configuration.microbatches for s in (ours, *peers)}):
-                measured = self._workers.costs(cut)
-                self.costs.setdefault(cut, []).append(measured)
-        self.link = self._workers.link()
-
-    def predicted(self, side: Measured) -> float | None:
-        """Return the predicted seconds of a side's step, or None where the simulator cannot say.
-
-        It assumes a core (or GPU) for every worker.
-        """
-        measured = self.costs.get(side.configuration.microbatches)
-        if measured is None or (self.link == NO_LINK and self.workers > 1):
-            return None
-        predictor = Predictor(self.workload, mean_costs(measured), self.link, self.workers)
-        return predictor.side(side.configuration, side.shape or Shape(self.workers))
+                if len(found.costs.setdefault(cut, [])) <= number:
+                    found.costs[cut].append(_once_more(partial(self._workers.costs, cut)))
+                    self._keep()
 
     def _try(self, side: Measured, steps: int) -> None:
         """Run a configuration for the first time, for its memory too; or note why it cannot."""
-        configuration = side.configuration
-        side.reason = refusal(self.workload, configuration, self.workers) or ""
+        side.reason = refusal(self.workload, side.configuration, self.found.workers) or ""
         if side.reason:
             return
         try:
-            if configuration.schedule in OWN:
-                trial, peak = self._errorcast.first_trial(self._workers, configuration, steps + 1)
-                side.bytes_per_step, side.shape = trial.bytes_per_step, trial.shape
-                side.tried, spans = trial.seconds, trial.spans
-            else:
-                done, peak = self._workers.prepare(configuration, steps + 1)
-                side.bytes_per_step = bytes_per_step(self.workload, configuration, self.workers)
-                side.tried, spans = period(done), [worker.spans for worker in done]
-            side.peak_memory_mb = peak
-            self._keep_spans(side, spans)
+            _once_more(lambda: self._first_trial(side, steps))
         except PeerFailed as error:
             side.reason = str(error)
         finally:
             with suppress(PeerFailed):  # the workers have restarted, and remember nothing
                 self._workers.forget()
 
+    def _first_trial(self, side: Measured, steps: int) -> None:
+        configuration = side.configuration
+        if configuration.schedule in OWN:
+            trial, peak = self._errorcast.first_trial(self._workers, configuration, steps + 1)
+            side.bytes_per_step, side.shape = trial.bytes_per_step, trial.shape
+            side.tried, spans = trial.seconds, trial.spans
+        else:
+            done, peak = self._workers.prepare(configuration, steps + 1)
+            side.bytes_per_step = bytes_per_step(self.workload, configuration, self.found.workers)
+            side.tried, spans = period(done), [worker.spans for worker in done]
+        side.peak_memory_mb = peak
+        _keep_spans(side, spans)
+
+    def _trial_of_ours(self, ours: Measured, steps: int) -> None:
+        self._trial(ours, steps)
+        if ours.failed:
+            raise TrainingFailed(f"errorcast failed in a later round: {ours.failed}")
+
     def _trial(self, side: Measured, steps: int) -> None:
-        """Train a few steps; the first does not count: another side's data is in the caches."""
-        configuration, first = side.configuration, len(side.rounds) * (steps + 1)
+        """Train a few steps, or note why it fails."""
         try:
-            if configuration.schedule in OWN:
-                trial = self._errorcast.trial(self._workers, configuration, steps + 1)
-                side.rounds.append(trial.seconds)
-                self._keep_spans(side, trial.spans)
-                return
-            done = self._workers.train(configuration, first, first + steps + 1)
+            _once_more(lambda: self._later_trial(side, steps))
         except PeerFailed as error:
             side.failed = str(error)
-            return
-        side.rounds.append(period(done))
-        self._keep_spans(side, [worker.spans for worker in done])
+
+    def _later_trial(self, side: Measured, steps: int) -> None:
+        """Train a few steps; the first does not count: another side's data is in the caches."""
+        configuration, first = side.configuration, len(side.rounds) * (steps + 1)
+        if configuration.schedule in OWN:
+            trial = self._errorcast.trial(self._workers, configuration, steps + 1)
+            seconds, spans = trial.seconds, trial.spans
+        else:
+            done = self._workers.train(configuration, first, first + steps + 1)
+            seconds, spans = period(done), [worker.spans for worker in done]
+        side.rounds.append(seconds)
+        _keep_spans(side, spans)
 
     def _add_ratio(self, side: Measured, ours: Measured) -> None:
         if not side.failed:
             before, after = (median(steps) for steps in ours.rounds[-2:])
             side.ratios.append(median(side.rounds[-1]) / ((before + after) / 2))
 
-    def _keep_spans(self, side: Measured, spans: list[list[Span]]) -> None:
-        if side.configuration.schedule in (*OWN, *PIPELINES):
-            side.bubbles.append(bubble(spans))
-            self.spans[side.configuration] = spans
 
-    def best(self, schedule: str) -> Measured:
-        """Return a side at its best microbatches and stages, or one with a reason why not."""
-        sides = [side for side in self.measured if side.configuration.schedule == schedule]
-        ran = [side for side in sides if side.tried and not side.reason]
-        return min(ran, key=lambda side: min(side.tried), default=sides[0])
-
-    def best_pipeline(self) -> Measured | None:
-        """Return the fastest of all pipelines at their best, or None if none could run."""
-        sides = [self.best(name) for name in PIPELINES]
-        ran = [side for side in sides if side.ratios and not side.reason]
-        return min(ran, key=lambda side: median(side.ratios), default=None)
+def _once_more(run: Callable[[], T]) -> T:
+    """Run; where that has cost the workers, run once more on new ones."""
+    try:
+        return run()
+    except WorkersLost:
+        return run()
 
 
-def _limits(microbatches: int) -> dict[str, Measured]:
-    names = (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP)
-    return {name: Measured(Configuration(name, microbatches)) for name in names}
+def _keep_spans(side: Measured, spans: list[list[Span]]) -> None:
+    if side.configuration.schedule in (*OWN, *PIPELINES):
+        side.bubbles.append(bubble(spans))
+        side.spans = spans
+
+
+def to_measure(
+    workload: Workload, workers: int, microbatches: Sequence[int], earlier: Measurements | None
+) -> Measurements:
+    """Return all sides of a comparison, with what an earlier one has measured of them."""
+    sides = [
+        configuration
+        for schedule in (*OWN, *PEERS, ONE_PROCESS_DFA)
+        for configuration in configurations(schedule, workload, workers, microbatches)
+    ]
+    if earlier is None:
+        return Measurements(workers, [Measured(side) for side in sides])
+    return replace(earlier, sides=[earlier.side(side) for side in sides])
 
 
 def period(done: Sequence[Trained]) -> list[float]:

@@ -93,10 +93,11 @@ class OwnBackward:
     staleness: int = 0
 
 
+DELAYED = "errorcast bp, delayed"
 OWN_BACKWARD = {
     "errorcast bp, 1F1B": OwnBackward("1f1b"),
     "errorcast bp, zero bubble": OwnBackward("zero_bubble"),
-    "errorcast bp, delayed": OwnBackward("1f1b", staleness=1),
+    DELAYED: OwnBackward("1f1b", staleness=1),
 }
 OWN: Sequence[str] = (ERRORCAST, *OWN_BACKWARD)
 PEERS: Sequence[str] = (*PIPELINES, DATA_PARALLEL, ONE_PROCESS)

@@ -1,11 +1,17 @@
 """`errorcast bench`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coordinator.cli.options import BatchSize, DataDir, Layers, RayAddress, Set, TaskName, Width
+
+if TYPE_CHECKING:
+    from coordinator.experiments.race import Target
+    from coordinator.job.resolve import Job
+    from coordinator.job.spec import Settings
 
 Option = typer.Option
 
@@ -43,6 +49,9 @@ def bench(
         list[str] | None, Option(help="Like --set, but only for the pipeline's training.")
     ] = None,
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("bench"),
+    resume: Annotated[
+        bool, Option("--resume", help="Go on with the comparison in that folder.")
+    ] = False,
     ray_address: RayAddress = None,
 ) -> None:
     """Compare the time of a step with pipeline backpropagation on the same workers."""
@@ -52,14 +61,14 @@ def bench(
     from rich.console import Console
     from rich.progress import Progress
 
-    from coordinator.experiments.bench import measure, write_results
+    from coordinator.experiments.bench import Bench
+    from coordinator.experiments.bench_folder import BenchFolder
     from coordinator.experiments.tables import bench_table, target_table
-    from coordinator.experiments.time_to_target import race
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, merge, whole_numbers
-    from coordinator.planning.for_workers import one_pipeline_of
     from coordinator.runs.folders import locked_folder
-    from dfa_core import JobError, TrainingFailed
+    from dfa_core import JobError
+    from dfa_speedup.results.headline import headline
 
     flags: dict[str, Any] = {
         "blocks": blocks,
@@ -68,40 +77,70 @@ def bench(
         "options": given({"width": width, "layers": layers}),
     }
     tried = whole_numbers("microbatches", microbatches)
-    settings = merge(from_flags(flags, set_), {"microbatches": tried[0]})
-    if workers is not None:
-        settings = merge(settings, one_pipeline_of(workers, task, settings))
+    folder, console = BenchFolder(out), Console()
+    shape = folder.earlier().shape() if resume else None
+    settings = _settings(task, from_flags(flags, set_), tried, workers, shape)
     job = resolve(task, settings)
     peer = resolve(task, merge(settings, from_flags({}, pipeline_set)))
+    target = _target(job, peer, to_accuracy, to_loss)
     if job.task.fetch is not None:
         job.task.fetch()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobError(f"--out {out} cannot be written: {error}") from error
-    console = Console()
-    with Progress(console=console, transient=True) as bars:
+    with locked_folder(out.absolute()), Progress(console=console, transient=True) as bars:
         bar = bars.add_task("starting", total=None)
 
         def progress(what: str, done: int, total: int) -> None:
             bars.update(bar, description=what, completed=done, total=total)
 
-        found, comparison = measure(job, tried, rounds, steps, progress, ray_address)
-        stopped: BaseException | None = comparison.stopped
-        score, bound = ("loss", to_loss) if to_accuracy is None else ("accuracy", to_accuracy)
-        if bound is not None and stopped is None:
-            progress("training to the target", 0, 1)
-            bound /= 100 if score == "accuracy" else 1
-            try:
-                found["race"] = race(job, peer, comparison, score, bound, ray_address)
-            except (KeyboardInterrupt, JobError, TrainingFailed) as error:
-                stopped = error  # shown after what was measured before it
-    found["command"] = shlex.join(["errorcast", *sys.argv[1:]])
-    console.print(bench_table(found, every))
-    if "race" in found:
-        console.print(target_table(found["race"]))
-    with locked_folder(out.absolute()):  # another comparison may end in it at the same time
-        write_results(out, found, comparison)
+        earlier = folder.earlier() if resume else None
+        command = shlex.join(["errorcast", *sys.argv[1:]])
+        comparison = Bench(job, tried, folder, command, progress, earlier, ray_address)
+        aside = None if resume else folder.set_aside()
+        if aside is not None:
+            console.print(f"the comparison that was in {out} is in {aside} now")
+        comparison.run(rounds, steps, target)
+        bars.stop()
+        found = comparison.results()
+        console.print(headline(found))
+        console.print(bench_table(found, every))
+        if "race" in found:
+            console.print(target_table(found["race"]))
+        comparison.write()
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")
-    if stopped is not None:
-        raise stopped
+    if comparison.stopped is not None:
+        console.print(f"go on with: {command}{'' if resume else ' --resume'}", soft_wrap=True)
+        raise comparison.stopped
+
+
+def _settings(
+    task: str,
+    given: "Settings",
+    microbatches: Sequence[int],
+    workers: int | None,
+    shape: "Settings | None",
+) -> "Settings":
+    """Return the settings of errorcast's job; shape: of the comparison that goes on."""
+    from coordinator.job.spec import merge
+    from coordinator.planning.for_workers import one_pipeline_of
+
+    settings = merge(given, {"microbatches": microbatches[0]})
+    if workers is None:
+        return settings
+    return merge(settings, shape or one_pipeline_of(workers, task, settings))
+
+
+def _target(
+    job: "Job", peer: "Job", to_accuracy: float | None, to_loss: float | None
+) -> "Target | None":
+    """Return what both sides are trained to, or None where the time of a step is all."""
+    from coordinator.experiments.race import Target
+
+    if to_accuracy is None and to_loss is None:
+        return None
+    score, bound = ("loss", to_loss) if to_accuracy is None else ("accuracy", to_accuracy / 100)
+    target = Target(score, bound or 0.0, peer)
+    target.check(job)
+    return target

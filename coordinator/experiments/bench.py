@@ -1,86 +1,130 @@
-"""Measures a job against backpropagation: builds the workload, runs all sides, gathers results."""
+"""Measures a job against backpropagation, and keeps the results as it goes."""
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from coordinator.experiments.bench_folder import BenchFolder, Record, check_same
+from coordinator.experiments.bench_results import results, write_views
 from coordinator.experiments.errorcast_side import ErrorcastSide
-from coordinator.experiments.tables import bench_cells
-from coordinator.job.resolve import Job
+from coordinator.experiments.race import Target
+from coordinator.experiments.time_to_target import run_race
+from coordinator.job.resolve import Job, fingerprint
+from coordinator.job.spec import to_settings
 from coordinator.job.user_code import pack
 from coordinator.launch.ray_session import ray_for
 from coordinator.planning.workload import timing_workload
 from coordinator.runs.valid_json import json_text
-from dfa_core import JobError
+from dfa_core import JobError, TrainingFailed
 from dfa_speedup.bench_workers import BenchWorkers
-from dfa_speedup.comparison import Comparison, Progress
-from dfa_speedup.peers import ERRORCAST
-from dfa_speedup.results.page import write_page
-from dfa_speedup.results.pictures import draw_speedups, draw_timelines
-from dfa_speedup.results.report import machine, rows, summary
-from dfa_speedup.results.timeline import chrome_trace
+from dfa_speedup.comparison import Comparison, Progress, to_measure
+from dfa_speedup.results.machine import machine
 from workers.placement import WorkerResources
 
+UNFINISHED = "it was not finished"
 
-def measure(
-    job: Job,
-    microbatches: Sequence[int],
-    rounds: int,
-    steps: int,
-    progress: Progress,
-    ray_address: str | None = None,
-) -> tuple[dict[str, Any], Comparison]:
-    """Run every side; return the figures of bench.json, and the comparison they come from.
 
-    Raises JobError when errorcast itself cannot run the job as given.
-    """
-    resources = job.settings.resources
-    if resources.gpus:
-        raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
-    if job.settings.replicas > 1:
-        raise JobError("replicas: the comparison gives each side one replica; set it to 1")
-    workload = timing_workload(job, microbatches)
-    worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-    payload = pack(workload, job.settings.working_dir)
-    with ray_for(len(job.grid), resources.cpus, ray_address):
-        workers = BenchWorkers(payload, len(job.grid), worker_resources, resources.timeout_s)
-        ours = ErrorcastSide(payload, resources, job.settings.heads)
+class Bench:
+    """One comparison of a job; `stopped` says why it ended early."""
+
+    def __init__(
+        self,
+        job: Job,
+        microbatches: Sequence[int],
+        folder: BenchFolder,
+        command: str,
+        progress: Progress,
+        earlier: Record | None = None,
+        ray_address: str | None = None,
+    ) -> None:
+        """Measure the model layer by layer.
+
+        command: what was typed. earlier: what was measured before, to go on with.
+
+        Raises JobError for a job that cannot be compared, and for measurements of another one.
+        """
+        settings = job.settings
+        if settings.resources.gpus:
+            raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
+        if settings.replicas > 1:
+            raise JobError("replicas: the comparison gives each side one replica; set it to 1")
+        identity, here = identity_of(job), machine()
+        before, race = None, None
+        if earlier is not None:
+            check_same(folder.path, earlier, identity, here)
+            before, race = earlier.measurements, earlier.race
+        self.job, self.workload = job, timing_workload(job, microbatches)
+        found = to_measure(self.workload, len(job.grid), microbatches, before)
+        self.record = Record(1, identity, here, found, race)
+        self.stopped: KeyboardInterrupt | JobError | TrainingFailed | None = None
+        self._folder, self._command, self._progress = folder, command, progress
+        self._ray_address, self._ended = ray_address, False
+
+    def run(self, rounds: int, steps: int, target: Target | None) -> None:
+        """Measure what is not measured yet. Where that ends early, `stopped` says why.
+
+        Raises what ended it where nothing could be measured.
+        """
+        resources, blocks = self.job.settings.resources, len(self.job.grid)
         try:
-            comparison = Comparison(workload, workers, ours, microbatches, progress)
-            comparison.run(rounds, steps)
+            with ray_for(blocks, resources.cpus, self._ray_address):
+                self._compare(rounds, steps)
+                if target is not None:
+                    self._race(target)
+            self._ended = True
+        except (KeyboardInterrupt, JobError, TrainingFailed) as error:
+            if not self.record.measurements.ours().tried:
+                raise
+            self.stopped = error
+
+    def _compare(self, rounds: int, steps: int) -> None:
+        settings = self.job.settings
+        resources = settings.resources
+        cores = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+        payload = pack(self.workload, settings.working_dir)
+        workers = BenchWorkers(payload, len(self.job.grid), cores, resources.timeout_s)
+        try:
+            ours = ErrorcastSide(payload, resources, settings.heads)
+            try:
+                found = self.record.measurements
+                comparison = Comparison(
+                    self.workload, workers, ours, found, self._progress, self.keep
+                )
+                comparison.run(rounds, steps)
+            finally:
+                ours.stop()
         finally:
-            ours.stop()
             workers.stop()
-    return results(job.task.name, comparison), comparison
+
+    def _race(self, target: Target) -> None:
+        race, before = target.race(self.job, self.record.measurements), self.record.race
+        race = before if before is not None and race.same(before) else race
+        self.record.race = race
+        self._progress("training to the target", 0, 1)
+        run_race(race, self.job, target.peer, self.workload.profile, self.keep)
+
+    def keep(self) -> None:
+        """Write what is measured so far; a disk that is full now is reported at the end."""
+        with suppress(OSError):
+            self._folder.keep(self.record, json_text(self.results(), indent=1))
+
+    def results(self) -> dict[str, Any]:
+        """Return the figures of bench.json, as far as they were measured."""
+        stopped = self.stopped and (str(self.stopped) or "interrupted")
+        stopped = stopped or (None if self._ended else UNFINISHED)
+        return results(self.job.task.name, self._command, self.workload, self.record, stopped)
+
+    def write(self) -> None:
+        """Write all files of the results. Raises OSError."""
+        found = self.results()
+        self._folder.keep(self.record, json_text(found, indent=1))
+        write_views(self._folder.path, found, self.record.measurements)
 
 
-def results(task: str, comparison: Comparison) -> dict[str, Any]:
-    """Return the figures of bench.json, as far as they were measured."""
-    workload = comparison.workload
-    return {
-        "format": 1,
-        "task": task,
-        "machine": machine(),
-        "summary": summary(workload, comparison),
-        "rows": rows(workload, comparison),
-    }
-
-
-def write_results(out: Path, found: Mapping[str, Any], comparison: Comparison) -> None:
-    """Write bench.json, timeline.json, both pictures and report.html into the folder."""
-    best = [row for row in found["rows"] if row["best"]]
-    spans = {
-        f"{side.configuration.label}, M {side.configuration.microbatches}": comparison.spans[
-            side.configuration
-        ]
-        for side in (comparison.best(ERRORCAST), comparison.best("1F1B"))
-        if side.configuration in comparison.spans
-    }
-    pictures = [out / "speedup.png", out / "timeline.png"]
-    draw_speedups(best, pictures[0], f"Speedup of errorcast: {found['task']}")
-    draw_timelines(spans, pictures[1])
-    (out / "bench.json").write_text(json_text(found, indent=1), encoding="utf-8")
-    (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
-    columns, cells = bench_cells(found["rows"], every=True)
-    write_page(out / "report.html", found, columns, cells, pictures)
+def identity_of(job: Job) -> dict[str, Any]:
+    """Return the settings that a job's figures depend on."""
+    given = to_settings(job.spec)
+    shape = {name: given[name] for name in ("blocks", "heads", "resources")}
+    found: dict[str, Any] = json.loads(json_text(fingerprint(job.spec) | shape))
+    return found

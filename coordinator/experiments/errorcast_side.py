@@ -1,6 +1,8 @@
 """errorcast's own side of a comparison: rank 0 of a pipeline on the comparison's workers."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
@@ -16,7 +18,7 @@ from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
 from coordinator.job.settings import ResourceSettings
 from dfa_core import FeedbackSpec, Head, JobError, TrainingFailed, partition
-from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
+from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost, cause_of
 from dfa_speedup.comparison import Trial
 from dfa_speedup.peers import OWN_BACKWARD
 from dfa_speedup.simulation.shape import Shape
@@ -26,27 +28,6 @@ from workers.life.monitor import Monitor
 from workers.life.sign import Sign
 from workers.payload import PickledPayload
 from workers.placement import Worker
-
-
-@dataclass(frozen=True)
-class StopCriterion:
-    """When training stops: when a test score reaches a bound, or after the last epoch."""
-
-    task: Task
-    score: str
-    bound: float
-    steps_per_epoch: int
-    last_epoch: int
-
-    def epochs(self) -> list[tuple[int, int]]:
-        """Return the first step of each epoch, and the step after its last."""
-        n = self.steps_per_epoch
-        return [(epoch * n, (epoch + 1) * n) for epoch in range(self.last_epoch)]
-
-    def reached(self, scores: dict[str, float]) -> bool:
-        """Return whether the score reaches the bound: a loss from above, others from below."""
-        value = scores[self.score]
-        return value <= self.bound if self.score == "loss" else value >= self.bound
 
 
 class Rank0:
@@ -76,22 +57,20 @@ class Rank0:
         each = (joined.bytes_sent() - sent) // steps
         return Trial(seconds, losses, spans, each, joined.shape)
 
-    def time_to_target(
-        self, workers: list[Worker], side: Configuration, criterion: PickledPayload
-    ) -> list[tuple[float, dict[str, float]]]:
-        """Train to the target or the last epoch; return seconds of training and scores of each."""
-        stop: StopCriterion = criterion.unpack()
-        seed = self._workload.rule.seed
-        splits, epochs = stop.task.splits(seed), []
+    def enter_race(self, task: PickledPayload) -> None:
+        """Take the task that evaluates each epoch()."""
+        self._task: Task = task.unpack()
+        self._test = self._task.splits(self._workload.rule.seed).test
+
+    def epoch(
+        self, workers: list[Worker], side: Configuration, first: int, last: int
+    ) -> tuple[float, dict[str, float]]:
+        """Train steps first..last-1; return the seconds of training, and the test scores."""
         pipeline = self._join(workers, side).pipeline
-        for first, last in stop.epochs():
-            start = perf_counter()
-            pipeline.train(first, last, lambda *_: None)
-            seconds = perf_counter() - start
-            epochs.append((seconds, evaluate(pipeline, stop.task, splits.test, seed)))
-            if stop.reached(epochs[-1][1]):
-                break
-        return epochs
+        start = perf_counter()
+        pipeline.train(first, last, lambda *_: None)
+        seconds = perf_counter() - start
+        return seconds, evaluate(pipeline, self._task, self._test, self._workload.rule.seed)
 
     def place(self) -> tuple[int, str]:
         """Return (process id, node id)."""
@@ -164,33 +143,32 @@ class ErrorcastSide:
 
     def __init__(self, workload: PickledPayload, resources: ResourceSettings, heads: int) -> None:
         """heads: how many of the workers are for the head alone."""
+        self._payload, self._resources, self._heads = workload, resources, heads
+        self._timeout_s = resources.timeout_s
+        self._start()
+
+    def _start(self) -> None:
         actor: Any = ray.remote(num_cpus=0, concurrency_groups={"life": 1})(Rank0)
-        self._rank0: Any = actor.remote(workload, resources, heads)
-        self._timeout_s, self._heads = resources.timeout_s, heads
+        self._rank0: Any = actor.remote(self._payload, self._resources, self._heads)
         self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 
     def trial(self, workers: BenchWorkers, side: Configuration, steps: int) -> Trial:
         """Train `steps` steps. Raises PeerFailed."""
-        trial: Trial = self._call("trial", workers, side, steps)
+        with self._failures(workers):
+            trial: Trial = self._call("trial", workers, side, steps)
         return trial
 
-    def time_to_target(
-        self, workers: BenchWorkers, side: Configuration, criterion: PickledPayload
-    ) -> list[tuple[float, dict[str, float]]]:
-        """Train to the target; return seconds and scores of each epoch. Raises PeerFailed."""
-        epochs: list[tuple[float, dict[str, float]]] = self._call(
-            "time_to_target", workers, side, criterion
-        )
-        return epochs
+    def enter_race(self, task: PickledPayload) -> None:
+        """Take the task that evaluates each epoch()."""
+        ray.get(self._rank0.enter_race.remote(task))
 
-    def _call(self, method: str, workers: BenchWorkers, *arguments: Any) -> Any:
-        call = getattr(self._rank0, method).remote(list(workers.all), *arguments)
-        monitor = Monitor({0: self._worker}, self._timeout_s)
-        while not ray.wait([call], timeout=monitor.period_s)[0]:
-            monitor.look()
-            if monitor.hung():
-                raise PeerFailed(f"rank 0 hangs: no sign of life for {self._timeout_s:g} s")
-        return _got(call)
+    def epoch(
+        self, workers: BenchWorkers, side: Configuration, first: int, last: int
+    ) -> tuple[float, dict[str, float]]:
+        """Train steps first..last-1; return seconds and test scores. Raises PeerFailed."""
+        with self._failures(workers):
+            epoch: tuple[float, dict[str, float]] = self._call("epoch", workers, side, first, last)
+        return epoch
 
     def first_trial(
         self, workers: BenchWorkers, side: Configuration, steps: int
@@ -198,21 +176,35 @@ class ErrorcastSide:
         """Train `steps` steps; return also the largest growth of a worker's peak memory, MB."""
         if side.microbatches < self._heads:
             raise PeerFailed(f"needs at least {self._heads} microbatches, one a head")
-        before = _got([w.actor.reset_peak_memory.remote() for w in workers.all])
-        trial = self.trial(workers, side, steps)
-        peaks = _got([w.actor.peak_memory_mb.remote() for w in workers.all])
-        _got(self._rank0.forget.remote())
+        with self._failures(workers):
+            before = ray.get([w.actor.reset_peak_memory.remote() for w in workers.all])
+            trial: Trial = self._call("trial", workers, side, steps)
+            peaks = ray.get([w.actor.peak_memory_mb.remote() for w in workers.all])
+            ray.get(self._rank0.forget.remote())
         return trial, float(max(peak - base for peak, base in zip(peaks, before, strict=True)))
+
+    def _call(self, method: str, workers: BenchWorkers, *arguments: Any) -> Any:
+        call = getattr(self._rank0, method).remote(list(workers.all), *arguments)
+        monitor = Monitor({0: self._worker}, self._timeout_s)
+        while not ray.wait([call], timeout=monitor.period_s)[0]:
+            monitor.look()
+            if monitor.hung():
+                raise WorkersLost(f"rank 0 hangs: no sign of life for {self._timeout_s:g} s")
+        return ray.get(call)
+
+    @contextmanager
+    def _failures(self, workers: BenchWorkers) -> Iterator[None]:
+        """Raise PeerFailed for what fails inside; WorkersLost where there are new processes."""
+        try:
+            yield
+        except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
+            lost = isinstance(error, ray.exceptions.RayActorError | WorkersLost)
+            if lost:  # perhaps rank 0; if not, it has nothing to lose
+                self.stop()
+                self._start()
+            lost = workers.renewed() or lost
+            raise (WorkersLost if lost else PeerFailed)(cause_of(error)) from error
 
     def stop(self) -> None:
         """End rank 0."""
         ray.kill(self._rank0)
-
-
-def _got(calls: Any) -> Any:
-    """Return the results of calls. Raises PeerFailed."""
-    try:
-        return ray.get(calls)
-    except (ray.exceptions.RayError, JobError, TrainingFailed) as error:
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        raise PeerFailed(" ".join(str(cause).split())) from error

@@ -15,8 +15,9 @@ if TYPE_CHECKING:  # torch's pipelines take 2 s to import
     from dfa_speedup.simulation.scaling import Prediction
 
 _BENCH_KEYS = ("schedule", "M")
-_BENCH_FIRST = ("step, ms (quartiles)", "predicted", "samples/s", "speedup")
-_BENCH_SECOND = ("effic.", "bubble", "MB sent", "peak MB")
+_BENCH_SHOWN = ("step, ms (quartiles)", "speedup (quartiles)")
+_BENCH_BESIDE = ("bubble", "peak MB")
+_BENCH_REPORTED = ("samples/s", "predicted, ms", "effic.", "MB sent")
 
 
 def bench_cells(
@@ -26,7 +27,7 @@ def bench_cells(
 
     The reason why a side cannot run appears once.
     """
-    columns = [*_BENCH_KEYS, *_BENCH_FIRST, *_BENCH_SECOND]
+    columns = [*_BENCH_KEYS, *_BENCH_SHOWN, *_BENCH_BESIDE, *_BENCH_REPORTED]
     return columns, [_bench_row(row) for row in _reported_rows(rows, every)]
 
 
@@ -44,16 +45,20 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
     def number(name: str, form: str, factor: float = 1.0) -> str:
         return "" if row[name] is None else format(row[name] * factor, form)
 
+    step, low, high = (row[name] for name in ("step_ms", "step_ms_low", "step_ms_high"))
+    over = f"{row['speedup']:.2f}x"
+    if row["speedup_low"] != row["speedup_high"]:
+        over += f" {row['speedup_low']:.2f}-{row['speedup_high']:.2f}"
     return [
         *start,
-        f"{row['step_ms']:.1f} ({row['step_ms_low']:.0f}-{row['step_ms_high']:.0f})",
-        number("predicted_ms", ".1f"),
-        number("samples_per_s", ",.0f"),
-        f"{row['speedup']:.2f}x",
-        number("efficiency", ".1%"),
+        f"{step:,.1f} {low:.0f}-{high:.0f}" if high < 1000 else f"{step:,.0f} {low:.0f}-{high:.0f}",
+        over,
         number("bubble", ".1%"),
-        number("bytes_per_step", ",.1f", 1e-6),
         number("peak_memory_mb", ",.0f"),
+        number("samples_per_s", ",.0f"),
+        number("predicted_ms", ".1f"),
+        number("efficiency", ".1%"),
+        number("bytes_per_step", ",.1f", 1e-6),
     ]
 
 
@@ -63,8 +68,9 @@ def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in ("schedule", "M", "seconds", "epochs", "reached", "last scores"):
         table.add_column(name, justify="left" if name == "schedule" else "right")
     for row in rows:
-        scores = "  ".join(f"{name} {value:.4f}" for name, value in row["scores"][-1].items())
-        reached = "yes" if row["reached"] else "no"
+        last = row["scores"][-1] if row["scores"] else {}
+        scores = "  ".join(f"{name} {value:.4f}" for name, value in last.items())
+        reached = "yes" if row["reached"] else f"no: {row['failed']}" if row["failed"] else "no"
         start = (row["label"], str(row["microbatches"]), f"{row['seconds']:.1f}")
         table.add_row(*start, str(row["epochs"]), reached, scores)
     return table
@@ -105,33 +111,35 @@ def _prediction_row(found: "Prediction") -> list[str]:
 def bench_table(found: Mapping[str, Any], every: bool) -> WideTable:
     """Return a comparison as a table; below it, why sides could not run."""
     summary = found["summary"]
-    speedup = summary["speedup_over_best_pipeline"]
-    pipeline = summary["best_pipeline"]
-    best = f"; speedup over the best pipeline ({pipeline}): {speedup:.2f}x" if speedup else ""
     reported = _reported_rows(found["rows"], every)
+    columns = len(_BENCH_KEYS) + len(_BENCH_SHOWN) + len(_BENCH_BESIDE)
     return WideTable(
-        title=f"{found['task']}, {summary['workers']} workers, batch {summary['batch_size']}: "
-        f"{_percent(summary['efficiency'])} of errorcast's step is compute "
-        f"({_percent(summary['efficiency_loaded'])} when all workers compute at once){best}",
+        title=f"{found['task']}, {summary['workers']} workers, batch {summary['batch_size']}",
         keys=_BENCH_KEYS,
-        first=_BENCH_FIRST,
-        second=_BENCH_SECOND,
-        rows=[_bench_row(row) for row in reported if not row["reason"]],
-        notes=[
-            f"{row['label']}, M {row['microbatches']}: {row['reason']}"
-            for row in reported
-            if row["reason"]
-        ]
-        + [
-            f"{row['label']}, M {row['microbatches']}, in a later round: {row['failed']}"
-            for row in found["rows"]
-            if row.get("failed")
-        ],
+        first=_BENCH_SHOWN,
+        second=_BENCH_BESIDE,
+        rows=[_bench_row(row)[:columns] for row in reported if not row["reason"]],
+        notes=_bench_notes(found, reported),
     )
 
 
-def _percent(share: float | None) -> str:
-    return "?%" if share is None else f"{share:.1%}"
+def _bench_notes(found: Mapping[str, Any], reported: Sequence[Mapping[str, Any]]) -> list[str]:
+    summary = found["summary"]
+    notes = [
+        f"{row['label']}, M {row['microbatches']}: {row['reason']}"
+        for row in reported
+        if row["reason"]
+    ]
+    notes += [
+        f"{row['label']}, M {row['microbatches']}, in a later round: {row['failed']}"
+        for row in found["rows"]
+        if row.get("failed")
+    ]
+    if summary["efficiency"] is not None:
+        loaded = summary["efficiency_loaded"]
+        also = "" if loaded is None else f" ({loaded:.1%} when all workers compute at once)"
+        notes.append(f"{summary['efficiency']:.1%} of errorcast's step is compute{also}")
+    return notes
 
 
 def method_table(rows: "Sequence[Row]", title: str) -> Table:

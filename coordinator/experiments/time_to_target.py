@@ -3,30 +3,48 @@
 Seconds count training alone; neither side's include the evaluations between the epochs.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
 from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import evaluate
 from coordinator.engine.single_process import SingleProcess
-from coordinator.experiments.errorcast_side import ErrorcastSide, StopCriterion
+from coordinator.experiments.errorcast_side import ErrorcastSide
+from coordinator.experiments.race import Race, Raced
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import pack
-from coordinator.launch.ray_session import ray_for
 from coordinator.planning.workload import open_prefetcher
-from dfa_core import JobError, ModelProfile, Reference
-from dfa_speedup.bench_workers import BenchWorkers
-from dfa_speedup.comparison import Comparison
-from dfa_speedup.peers import ERRORCAST
+from dfa_core import ModelProfile, Reference
+from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost
 from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
 from dfa_tasks.source import as_source
 from workers.payload import PickledPayload
 from workers.placement import WorkerResources
+
+
+@dataclass(frozen=True)
+class StopCriterion:
+    """When training stops: when a test score reaches a bound, or after the last epoch."""
+
+    task: Task
+    score: str
+    bound: float
+    steps_per_epoch: int
+    last_epoch: int
+
+    def epochs(self) -> list[tuple[int, int]]:
+        """Return the first step of each epoch, and the step after its last."""
+        n = self.steps_per_epoch
+        return [(epoch * n, (epoch + 1) * n) for epoch in range(self.last_epoch)]
+
+    def reached(self, scores: dict[str, float]) -> bool:
+        """Return whether the score reaches the bound: a loss from above, others from below."""
+        value = scores[self.score]
+        return value <= self.bound if self.score == "loss" else value >= self.bound
 
 
 @dataclass(frozen=True)
@@ -53,10 +71,8 @@ class Contender:
 
     @classmethod
     def of(cls, job: Job, measured: ModelProfile, score: str, bound: float) -> "Contender":
-        """Build one from a job. Raises JobError for a score that the task does not have."""
+        """Build one from a job."""
         settings, task = job.settings, job.task
-        if score not in ("loss", *task.metrics):
-            raise JobError(f"--to-{score}: task '{task.name}' has no such score")
         steps = as_source(job.splits().train, settings.batch_size, settings.seed).steps_per_epoch
         opened = OpenTask(task, settings.batch_size, settings.seed)
         workload = Workload(
@@ -84,87 +100,73 @@ class Contender:
             workers.stop()
 
 
-def race(
-    job: Job,
-    peer: Job,
-    found: Comparison,
-    score: str,
-    bound: float,
-    ray_address: str | None,
-) -> list[dict[str, Any]]:
-    """Train errorcast and the fastest pipeline of a comparison to a test score.
+def run_race(
+    race: Race, job: Job, peer: Job, profile: ModelProfile, keep: Callable[[], None]
+) -> None:
+    """Train the sides that have not finished until the score is reached or their epochs are over.
 
-    Raises JobError where no pipeline could run, and what time_to_target() raises.
+    keep: called after each epoch. Ray must be there. A side that fails says why, and the other one
+    runs; where that has cost the workers, it starts again once.
     """
-    ours, pipeline = found.best(ERRORCAST), found.best_pipeline()
-    if pipeline is None:
-        raise JobError("--to-accuracy, --to-loss: no pipeline could run to compare with")
-    cut = ours.configuration.microbatches
-    profile, other = found.workload.profile, pipeline.configuration
-    return time_to_target(job, peer, profile, cut, other, score, bound, ray_address)
-
-
-def time_to_target(
-    job: Job,
-    peer: Job,
-    measured: ModelProfile,
-    ours: int,
-    pipeline: Configuration,
-    score: str,
-    bound: float,
-    ray_address: str | None,
-) -> list[dict[str, Any]]:
-    """Train both sides until the test score is reached or their epochs are over.
-
-    ours: errorcast's number of microbatches. peer: the job of the pipeline: the same task, perhaps
-    with other settings that suit it better.
-
-    Returns a row a side: schedule, label, microbatches, epochs, seconds, reached, the last scores.
-    Raises JobError for a score that the task does not have, and where the layers differ in number.
-    """
-    if len(job.model.layers) != len(peer.model.layers):
-        raise JobError(
-            f"--pipeline-set: both sides must train the same network, but the pipeline's has "
-            f"{len(peer.model.layers)} layers and errorcast's has {len(job.model.layers)}"
-        )
-    contender, other = (Contender.of(one, measured, score, bound) for one in (job, peer))
-    with ray_for(len(job.grid), job.settings.resources.cpus, ray_address):
-        epochs, peer_epochs = _errorcast(contender, ours), _peer(other, pipeline)
-    return [
-        _row(Configuration(ERRORCAST, ours), epochs, contender.criterion),
-        _row(pipeline, peer_epochs, other.criterion),
-    ]
-
-
-def _errorcast(contender: Contender, microbatches: int) -> list[tuple[float, dict[str, float]]]:
-    resources = contender.job.settings.resources
-    with contender.workers() as (workers, payload):
-        folder = contender.job.settings.working_dir
-        side = ErrorcastSide(payload, resources, contender.job.settings.heads)
+    for side, of_side, train in zip(race.sides, (job, peer), (_errorcast, _peer), strict=True):
+        if side.finished:
+            continue
+        contender = Contender.of(of_side, profile, race.score, race.bound)
         try:
-            ours, criterion = Configuration(ERRORCAST, microbatches), contender.criterion
-            return side.time_to_target(workers, ours, pack(criterion, folder))
+            try:
+                _train(side, contender, train, keep)
+            except WorkersLost:
+                _train(side, contender, train, keep)
+        except PeerFailed as error:
+            side.failed = str(error)
+        keep()
+
+
+Epochs = Generator[tuple[float, dict[str, float]]]
+
+
+def _train(
+    side: Raced,
+    contender: Contender,
+    train: Callable[[Contender, Configuration], Epochs],
+    keep: Callable[[], None],
+) -> None:
+    side.epochs, side.failed = [], ""
+    with closing(train(contender, side.configuration)) as epochs:
+        for epoch in epochs:
+            side.epochs.append(epoch)
+            side.reached = contender.criterion.reached(epoch[1])
+            keep()
+            if side.reached:
+                break
+    side.finished = True
+
+
+def _errorcast(contender: Contender, configuration: Configuration) -> Epochs:
+    settings, criterion = contender.job.settings, contender.criterion
+    with contender.workers() as (workers, payload):
+        side = ErrorcastSide(payload, settings.resources, settings.heads)
+        try:
+            side.enter_race(pack(criterion.task, settings.working_dir))
+            for first, last in criterion.epochs():
+                yield side.epoch(workers, configuration, first, last)
         finally:
             side.stop()
 
 
-def _peer(contender: Contender, pipeline: Configuration) -> list[tuple[float, dict[str, float]]]:
+def _peer(contender: Contender, configuration: Configuration) -> Epochs:
     workload, criterion = contender.workload, contender.criterion
-    splits, epochs = contender.job.splits(), []
+    test, seed = contender.job.splits().test, workload.rule.seed
     reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0))
     engine = SingleProcess(reference, Prefetcher(_NoData(), 1, 1))
     with contender.workers() as (workers, _):
         for first, last in criterion.epochs():
-            done = workers.train(pipeline, first, last)
-            seconds = max(sum(worker.seconds) for worker in done)
-            states = workers.states(pipeline)
+            done = workers.train(configuration, first, last)
+            states = workers.states(configuration)
             for module in reference.trained_modules():
                 module.load_state(*states[module.name])
-            scores = evaluate(engine, criterion.task, splits.test, workload.rule.seed)
-            epochs.append((seconds, scores))
-            if criterion.reached(epochs[-1][1]):
-                break
-    return epochs
+            scores = evaluate(engine, criterion.task, test, seed)
+            yield max(sum(worker.seconds) for worker in done), scores
 
 
 class _NoData:
@@ -174,19 +176,3 @@ class _NoData:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         raise AssertionError(f"this engine does not train, but step {step} was requested")
-
-
-def _row(
-    configuration: Configuration,
-    epochs: list[tuple[float, dict[str, float]]],
-    criterion: StopCriterion,
-) -> dict[str, Any]:
-    return {
-        "schedule": configuration.schedule,
-        "label": configuration.label,
-        "microbatches": configuration.microbatches,
-        "epochs": len(epochs),
-        "seconds": round(sum(seconds for seconds, _ in epochs), 3),
-        "reached": criterion.reached(epochs[-1][1]),
-        "scores": [scores for _, scores in epochs],
-    }

@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dfa_speedup.results.headline import headline
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 }
@@ -13,6 +15,7 @@ th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
 code { background: #f3f3f3; padding: .1em .3em }
 img { max-width: 100% }
+.headline { font-size: 1.25em }
 """
 
 
@@ -42,6 +45,7 @@ def write_page(
         f"<!doctype html><meta charset=utf-8><title>errorcast bench</title>"
         f"<style>{_STYLE}</style>"
         f"<h1>errorcast against backpropagation: {escape(found['task'])}</h1>"
+        f"<p class=headline>{escape(headline(found))}</p>"
         f"<p><code>{escape(found['command'])}</code></p>"
         f"<p>{escape(machine['cpu'])}, {machine['cores']} cores, {escape(machine['system'])}, "
         f"Python {machine['python']}, {escape(versions)}</p>"

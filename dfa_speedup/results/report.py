@@ -1,13 +1,12 @@
 """The figures of a comparison as plain data, for bench.json, tables and pictures."""
 
-import platform
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import Any
 
-from dfa_speedup.comparison import NO_LINK, Comparison, Measured
+from dfa_speedup.measured import Measured, Measurements
 from dfa_speedup.peers import (
+    DELAYED,
     ERRORCAST,
     LIMIT_BP,
     LIMIT_DFA,
@@ -17,102 +16,123 @@ from dfa_speedup.peers import (
     OWN,
     PEERS,
 )
+from dfa_speedup.simulation.costs import mean_costs
 from dfa_speedup.simulation.link import Link
+from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Workload
 from workers.machine.cpus import usable_cpus
 
+NO_LINK = Link(0.0, float("inf"))  # one worker sends nothing
 _BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
+_FIGURES = (
+    *("step_ms", "step_ms_low", "step_ms_high", "samples_per_s"),
+    *("speedup", "speedup_low", "speedup_high", "efficiency"),
+    *("bubble", "bytes_per_step", "peak_memory_mb"),
+)
 
 
-def rows(workload: Workload, comparison: Comparison) -> list[dict[str, Any]]:
+def rows(workload: Workload, found: Measurements) -> list[dict[str, Any]]:
     """Return one row for each configuration, errorcast first; docs/bench.md describes the keys."""
     return [
-        _row(workload, comparison, side)
-        | {"best": side is comparison.best(name), "predicted_ms": _predicted(comparison, side)}
+        _row(workload, found, side)
+        | {"best": side is found.best(name), "predicted_ms": _predicted(workload, found, side)}
         for name in (*OWN, *PEERS, ONE_PROCESS_DFA)
-        for side in comparison.measured
+        for side in found.sides
         if side.configuration.schedule == name
     ]
 
 
-def _row(workload: Workload, comparison: Comparison, side: Measured) -> dict[str, Any]:
+def _row(workload: Workload, found: Measurements, side: Measured) -> dict[str, Any]:
     name = side.configuration.schedule
-    found: dict[str, Any] = {
+    row: dict[str, Any] = {
         "schedule": name,
         "microbatches": side.configuration.microbatches,
         "virtual_stages": side.configuration.virtual_stages,
         "label": side.configuration.label,
-        "reason": side.reason or None,
+        "reason": side.reason or (None if side.tried else "not measured: it was stopped before"),
         "failed": side.failed or None,
     }
-    names = ("step_ms", "step_ms_low", "step_ms_high", "samples_per_s", "speedup", "efficiency")
-    if side.reason or not side.tried:
-        return found | dict.fromkeys((*names, "bubble", "bytes_per_step", "peak_memory_mb"))
-    step = median(side.seconds)
-    low, _, high = quantiles(side.seconds, n=4) if len(side.seconds) > 1 else [step] * 3
-    over = speedup(comparison, side)
-    limit = comparison.limits[LIMIT_DFA if name in _BY_DFA else LIMIT_BP]
+    if row["reason"]:
+        return row | dict.fromkeys(_FIGURES)
+    step, step_low, step_high = middle(side.seconds)
+    over, over_low, over_high = speedup(found, side)
+    limit = found.limit(LIMIT_DFA if name in _BY_DFA else LIMIT_BP)
     values = (
         round(1e3 * step, 3),
-        round(1e3 * low, 3),
-        round(1e3 * high, 3),
+        round(1e3 * step_low, 3),
+        round(1e3 * step_high, 3),
         round(workload.batch_size / step, 1),
         round(over, 4),
-        _efficiency(limit, comparison.workers, over),
+        round(over_low, 4),
+        round(over_high, 4),
+        _efficiency(limit, found.workers, over),
+        round(median(side.bubbles), 4) if side.bubbles else None,
+        side.bytes_per_step,
+        round(side.peak_memory_mb, 1),
     )
-    return (
-        found
-        | dict(zip(names, values, strict=True))
-        | {
-            "bubble": round(median(side.bubbles), 4) if side.bubbles else None,
-            "bytes_per_step": side.bytes_per_step,
-            "peak_memory_mb": round(side.peak_memory_mb, 1),
-        }
-    )
+    return row | dict(zip(_FIGURES, values, strict=True))
 
 
-def _predicted(comparison: Comparison, side: Measured) -> float | None:
+def _predicted(workload: Workload, found: Measurements, side: Measured) -> float | None:
     """Return milliseconds; None where the simulator cannot say, or workers outnumber the cores."""
-    if side.reason or comparison.workers > usable_cpus():
+    measured = found.costs.get(side.configuration.microbatches)
+    link = NO_LINK if found.workers == 1 else found.link
+    if side.reason or not measured or link is None or found.workers > usable_cpus():
         return None
-    seconds = comparison.predicted(side)
+    predictor = Predictor(workload, mean_costs(measured), link, found.workers)
+    seconds = predictor.side(side.configuration, side.shape or Shape(found.workers))
     return None if seconds is None else round(1e3 * seconds, 3)
 
 
-def speedup(comparison: Comparison, side: Measured) -> float:
-    """Return a side's step over errorcast's best, from the rounds or else from the first trials."""
-    ours = comparison.best(ERRORCAST)
+def speedup(found: Measurements, side: Measured) -> tuple[float, float, float]:
+    """Return a side's step over errorcast's best, and the quartiles of that.
+
+    Of the rounds; or else of the fastest steps of the first trials, without quartiles.
+    """
+    ours = found.ours()
     if side is ours:
-        return 1.0
-    return median(side.ratios) if side.ratios else min(side.tried) / min(ours.tried)
+        return 1.0, 1.0, 1.0
+    return middle(side.ratios or [min(side.tried) / min(ours.tried)])
 
 
-def summary(workload: Workload, comparison: Comparison) -> dict[str, Any]:
+def middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median and both quartiles."""
+    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
+    return median(values), low, high
+
+
+def summary(workload: Workload, found: Measurements) -> dict[str, Any]:
     """Return the figures of the comparison as a whole."""
-    workers, limits, best = comparison.workers, comparison.limits, comparison.best_pipeline()
-    shape = comparison.best(ERRORCAST).shape or Shape(workers)
-    one, one_dfa = comparison.best(ONE_PROCESS), comparison.best(ONE_PROCESS_DFA)
+    workers, best = found.workers, found.best_pipeline()
+    dfa, loaded, bp = (found.limit(name) for name in (LIMIT_DFA, LIMIT_DFA_LOADED, LIMIT_BP))
+    ours, delayed = found.ours(), found.best(DELAYED)
+    shape = ours.shape or Shape(workers)
+    one, one_dfa = found.best(ONE_PROCESS), found.best(ONE_PROCESS_DFA)
     return {
         "batch_size": workload.batch_size,
         "workers": workers,
         "blocks": shape.blocks,
         "head": shape.head,
         "heads": shape.heads,
-        "stopped": comparison.stopped and (str(comparison.stopped) or "interrupted"),
-        "limit_ms": _limit_ms(limits[LIMIT_DFA], workers),
-        "limit_loaded_ms": _limit_ms(limits[LIMIT_DFA_LOADED], workers),
-        "limit_backpropagation_ms": _limit_ms(limits[LIMIT_BP], workers),
-        "efficiency": _efficiency(limits[LIMIT_DFA], workers),
-        "efficiency_loaded": _efficiency(limits[LIMIT_DFA_LOADED], workers),
+        "limit_ms": _limit_ms(dfa, workers),
+        "limit_loaded_ms": _limit_ms(loaded, workers),
+        "limit_backpropagation_ms": _limit_ms(bp, workers),
+        "efficiency": _efficiency(dfa, workers),
+        "efficiency_loaded": _efficiency(loaded, workers),
         "best_pipeline": best.configuration.label if best else None,
-        "speedup_over_best_pipeline": round(median(best.ratios), 4) if best else None,
+        "speedup_over_best_pipeline": _of(found, best),
+        "speedup_over_delayed_backpropagation": _of(found, delayed if delayed.ratios else None),
         "speedup_of_dfa_in_one_process": (
-            None
-            if one.reason or one_dfa.reason
-            else round(speedup(comparison, one) / speedup(comparison, one_dfa), 4)
+            round(speedup(found, one)[0] / speedup(found, one_dfa)[0], 4)
+            if one.tried and one_dfa.tried
+            else None
         ),
-    } | ({} if comparison.link == NO_LINK else _link(comparison.link))
+    } | ({} if found.link is None else _link(found.link))
+
+
+def _of(found: Measurements, side: Measured | None) -> float | None:
+    return None if side is None else round(speedup(found, side)[0], 4)
 
 
 def _link(link: Link) -> dict[str, float]:
@@ -132,17 +152,3 @@ def _efficiency(limit: Measured, blocks: int, over: float = 1.0) -> float | None
     over: the side's step over errorcast's; the limit was compared with errorcast's.
     """
     return round(median(limit.ratios) / blocks / over, 4) if limit.ratios else None
-
-
-def machine() -> dict[str, Any]:
-    """Return a description of this machine."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    packages = ("torch", "ray", "numpy", "errorcast")
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": usable_cpus(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }

@@ -6,9 +6,28 @@ It opens in Perfetto (ui.perfetto.dev) or chrome://tracing: a process per side, 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dfa_speedup.measured import Measured, Measurements, fastest
+from dfa_speedup.peers import PIPELINES
 from workers.trace import Span
 
 _SHORTEST_WAIT_S = 1e-4
+
+
+def compared_spans(found: Measurements) -> dict[str, list[list[Span]]]:
+    """Return what a timeline shows: errorcast, and the best pipeline of as many microbatches.
+
+    Where no pipeline ran with that many, it is the best of any number.
+    """
+    ours = found.ours()
+    m = ours.configuration.microbatches
+    pipelines = [side for side in found.sides if side.configuration.schedule in PIPELINES]
+    same = fastest(side for side in pipelines if side.configuration.microbatches == m)
+    shown: list[Measured | None] = [ours, same or fastest(pipelines)]
+    return {
+        f"{side.configuration.label}, M {side.configuration.microbatches}": side.spans
+        for side in shown
+        if side is not None and side.spans
+    }
 
 
 def chrome_trace(sides: Mapping[str, Sequence[Sequence[Span]]]) -> dict[str, Any]:

@@ -9,14 +9,17 @@ import pytest
 from support.networks import NETWORKS, SAMPLES, Noise, rule
 from torch import nn
 
-from coordinator.experiments.bench import results, write_results
+from coordinator.experiments.bench_folder import BenchFolder, Record
+from coordinator.experiments.bench_results import results, write_views
 from coordinator.experiments.tables import bench_table
 from coordinator.planning.workload import open_prefetcher
-from dfa_core import JobError, profile, split
+from coordinator.runs.valid_json import json_text
+from dfa_core import JobError, TrainingFailed, profile, split
 from dfa_speedup.bench_worker import Trained
-from dfa_speedup.bench_workers import PeerFailed
-from dfa_speedup.comparison import Comparison, Trial
-from dfa_speedup.peers import ERRORCAST, LIMIT_BP, ONE_PROCESS
+from dfa_speedup.bench_workers import PeerFailed, WorkersLost
+from dfa_speedup.comparison import Comparison, Trial, to_measure
+from dfa_speedup.measured import Measurements
+from dfa_speedup.peers import ERRORCAST, LIMIT_BP, ONE_PROCESS, PIPELINES
 from dfa_speedup.simulation.costs import Costs, LayerCost
 from dfa_speedup.simulation.link import Link
 from dfa_speedup.simulation.shape import Shape
@@ -85,11 +88,41 @@ class Sides:
         return self.trial(_, side, steps), 1.0
 
 
-def compared(trouble: Trouble) -> tuple[Comparison, dict[str, Any]]:
-    sides: Any = Sides(trouble)
-    comparison = Comparison(a_workload(), sides, sides, [M], lambda *_: None)
-    comparison.run(rounds=3, steps=STEPS)
-    return comparison, results("a task", comparison)
+class Run:
+    """A comparison that is kept in a folder, as `errorcast bench` keeps it."""
+
+    def __init__(self, folder: Path, trouble: Trouble, rounds: int = 3) -> None:
+        self.workload, self.folder, self.rounds = a_workload(), BenchFolder(folder), rounds
+        self.sides: Any = Sides(trouble)
+        self.stopped: str | None = "it was not finished"
+
+    def run(self, earlier: Measurements | None = None) -> dict[str, Any]:
+        """Run it to its end, or until it is stopped; return what is in the folder then."""
+        found = to_measure(self.workload, 2, [M], earlier)
+        record = Record(1, {}, {"cpu": "x", "cores": 2, "system": "", "python": ""}, found)
+        record.machine["versions"] = {}
+
+        def keep() -> None:
+            made = results("a task", "errorcast bench", self.workload, record, self.stopped)
+            self.folder.keep(record, json_text(made))
+
+        comparison = Comparison(self.workload, self.sides, self.sides, found, lambda *_: None, keep)
+        try:
+            comparison.run(self.rounds, STEPS)
+            self.stopped = None
+        except (KeyboardInterrupt, TrainingFailed) as error:
+            self.stopped = str(error) or "interrupted"
+        kept = self.kept()
+        keep()
+        return kept
+
+    def kept(self) -> dict[str, Any]:
+        """Return bench.json; its table and all other files can be made of it."""
+        text = (self.folder.path / "bench.json").read_text()
+        found: dict[str, Any] = json.loads(text, parse_constant=pytest.fail)
+        assert bench_table(found, every=True)
+        write_views(self.folder.path, found, self.folder.earlier().measurements)
+        return found
 
 
 def at(schedule: str, call: int, error: BaseException) -> Trouble:
@@ -100,59 +133,103 @@ def at(schedule: str, call: int, error: BaseException) -> Trouble:
     return trouble
 
 
-def assert_shown(tmp_path: Path, comparison: Comparison, found: dict[str, Any]) -> None:
-    """Its table and all of its files can be made, whatever is missing."""
-    assert bench_table(found, every=True)
-    write_results(tmp_path, {**found, "command": "errorcast bench"}, comparison)
-    kept = json.loads((tmp_path / "bench.json").read_text(), parse_constant=pytest.fail)
-    assert kept["rows"] == found["rows"]
+LATER = [
+    ("1F1B", 1, KeyboardInterrupt(), "interrupted"),  # while all sides are tried
+    (ONE_PROCESS, 2, KeyboardInterrupt(), "interrupted"),  # in the first round
+    (LIMIT_BP, 2, KeyboardInterrupt(), "interrupted"),
+    (ERRORCAST, 4, PeerFailed("out of memory"), "a later round: out of memory"),
+    ("costs", 2, PeerFailed("out of memory"), "out of memory"),
+    ("link", 1, PeerFailed("out of memory"), "out of memory"),
+]
 
 
 @pytest.mark.blocks
-@pytest.mark.parametrize(
-    ("schedule", "call", "error", "why"),
-    [
-        ("1F1B", 1, KeyboardInterrupt(), "interrupted"),  # while all sides are tried
-        (ONE_PROCESS, 2, KeyboardInterrupt(), "interrupted"),  # in the first round
-        (LIMIT_BP, 2, KeyboardInterrupt(), "interrupted"),
-        (ERRORCAST, 4, PeerFailed("a worker died"), "a later round: a worker died"),
-        ("costs", 2, PeerFailed("a worker died"), "a worker died"),
-        ("link", 1, PeerFailed("a worker died"), "a worker died"),
-    ],
-)
-def test_what_was_measured_is_kept(
+@pytest.mark.parametrize(("schedule", "call", "error", "why"), LATER)
+def test_what_was_measured_is_kept_and_gone_on_with(
     tmp_path: Path, schedule: str, call: int, error: BaseException, why: str
 ) -> None:
-    comparison, found = compared(at(schedule, call, error))
-    assert comparison.stopped is not None
-    assert why in found["summary"]["stopped"]
+    run = Run(tmp_path, at(schedule, call, error))
+    found = run.run()
+    assert run.stopped is not None
+    assert why in run.stopped
     rows = {row["schedule"]: row for row in found["rows"] if row["best"]}
     assert rows[ERRORCAST]["step_ms"] == pytest.approx(10)
     assert rows["GPipe"]["step_ms"] == pytest.approx(10)
     missing = [name for name, row in rows.items() if row["step_ms"] is None]
     assert all("stopped before" in rows[name]["reason"] for name in missing)
     assert (ONE_PROCESS in missing) == (schedule == "1F1B")
-    assert_shown(tmp_path, comparison, found)
+
+    again = Run(tmp_path, lambda *_: None)
+    earlier = run.folder.earlier().measurements
+    known = {s.configuration: (list(s.tried), list(s.ratios)) for s in earlier.sides}
+    whole = again.run(earlier)
+    assert again.stopped is None
+    assert {row["schedule"] for row in whole["rows"] if row["failed"]} == set()
+    after = again.folder.earlier().measurements
+    for side in after.sides:
+        tried, ratios = known[side.configuration]
+        assert side.tried[: len(tried)] == tried
+        assert side.ratios[: len(ratios)] == ratios
+        if side is after.best(side.configuration.schedule) and side is not after.ours():
+            assert len(side.ratios) == (0 if side.reason else 3)
+    fresh = Run(tmp_path / "fresh", lambda *_: None)
+    fresh.run()
+    spared = sum(fresh.sides.calls[name] - again.sides.calls.get(name, 0) for name in PIPELINES)
+    assert spared == sum(
+        (len(tried) > 0) + len(ratios)
+        for side, (tried, ratios) in known.items()
+        if side.schedule in PIPELINES
+    )
+
+
+@pytest.mark.blocks
+@pytest.mark.parametrize(
+    ("schedule", "call"), [("1F1B", 1), ("1F1B", 3), (ERRORCAST, 1), (ERRORCAST, 4)]
+)
+def test_a_side_whose_workers_die_runs_once_more(tmp_path: Path, schedule: str, call: int) -> None:
+    run = Run(tmp_path, at(schedule, call, WorkersLost("a worker's process died")))
+    found = run.run()
+    assert run.stopped is None
+    assert not any(row["failed"] for row in found["rows"])
+    row = next(row for row in found["rows"] if row["schedule"] == schedule)
+    assert row["reason"] is None
+    assert row["speedup"] == 1
 
 
 @pytest.mark.blocks
 def test_a_side_that_fails_in_a_later_round_keeps_its_figures(tmp_path: Path) -> None:
-    comparison, found = compared(at("1F1B", 3, PeerFailed("out of memory")))
-    assert comparison.stopped is None
-    assert found["summary"]["stopped"] is None
+    run = Run(tmp_path, at("1F1B", 3, PeerFailed("out of memory")))
+    found = run.run()
+    assert run.stopped is None
     row = next(row for row in found["rows"] if row["schedule"] == "1F1B")
     assert (row["reason"], row["failed"]) == (None, "out of memory")
     assert row["speedup"] == 1
     others = [row for row in found["rows"] if row["failed"] is None]
     assert len(others) == len(found["rows"]) - 1
-    assert_shown(tmp_path, comparison, found)
 
 
 @pytest.mark.blocks
-def test_a_job_that_errorcast_cannot_run_is_refused_before_the_others_are_measured() -> None:
+def test_a_job_that_errorcast_cannot_run_is_refused_before_the_others_are_measured(
+    tmp_path: Path,
+) -> None:
     def trouble(schedule: str, _: int) -> None:
         assert schedule == ERRORCAST
         raise PeerFailed("a layer does not fit")
 
     with pytest.raises(JobError, match="errorcast cannot run this: a layer does not fit"):
-        compared(trouble)
+        Run(tmp_path, trouble).run()
+
+
+@pytest.mark.blocks
+def test_measurements_read_back_are_what_was_written(tmp_path: Path) -> None:
+    run = Run(tmp_path, lambda *_: None, rounds=2)
+    run.run()
+    record = run.folder.earlier()
+    assert record.measurements.link == Link(1e-5, 1e9)
+    run.folder.keep(record, "{}")
+    assert run.folder.earlier() == record
+    (tmp_path / "measured.json").write_text('{"format": 2}')
+    with pytest.raises(JobError, match=r"measured.json cannot be read"):
+        run.folder.earlier()
+    with pytest.raises(JobError, match="holds no comparison"):
+        BenchFolder(tmp_path / "empty").earlier()

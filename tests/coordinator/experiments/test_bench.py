@@ -7,12 +7,12 @@ import pytest
 from support.command_line import run_errorcast
 
 from coordinator.cli.units import bits_per_second, doubling, seconds
-from coordinator.experiments.time_to_target import Contender, time_to_target
+from coordinator.experiments.race import Target
+from coordinator.experiments.time_to_target import Contender
 from coordinator.job.resolve import resolve
 from coordinator.planning.workload import timing_workload
 from dfa_core import JobError
 from dfa_speedup.peers import ERRORCAST, ONE_PROCESS_DFA, OWN, PEERS
-from dfa_speedup.workload import Configuration
 
 SMALL = ("--width", "48", "--batch-size", "32", "--rounds", "1", "--steps", "1")
 
@@ -84,7 +84,9 @@ def test_each_contender_has_its_own_settings() -> None:
     assert contenders[1].workload.rule.optimizer.total_steps == 3 * steps
     other = resolve("digits", {"options": {"layers": 5}})
     with pytest.raises(JobError, match="the pipeline's has 5 layers and errorcast's has 3"):
-        time_to_target(ours, other, measured, 2, Configuration("1F1B", 2), "accuracy", 0.9, None)
+        Target("accuracy", 0.9, other).check(ours)
+    with pytest.raises(JobError, match="--to-bleu: task 'digits' has no such score"):
+        Target("bleu", 0.9, theirs).check(ours)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,7 @@ def test_each_contender_has_its_own_settings() -> None:
         (["bench", "--width", "0"], "options.width: 0 is not a whole number above 0"),
         (["bench", "mpl"], "task: unknown 'mpl'; did you mean mlp"),
         (["bench", "--out", "file/out"], "--out file/out cannot be written"),
+        (["bench", "--resume", "--out", "none"], "--resume: none holds no comparison"),
         (["bench", "--set", "resources.gpus=1"], "the comparison runs on CPUs"),
         (["plan", "--blocks", "0,2"], "blocks: '0,2' must be whole numbers above 0"),
         (["plan", "--link", "fast"], "link: 'fast' must be a number and a unit, such as 100Gb/s"),

@@ -1,0 +1,46 @@
+"""The results of a comparison: bench.json, and the page, pictures and timeline made from it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coordinator.experiments.bench_folder import Record
+from coordinator.experiments.tables import bench_cells
+from dfa_speedup.measured import Measurements
+from dfa_speedup.results.page import write_page
+from dfa_speedup.results.pictures import draw_speedups, draw_timelines
+from dfa_speedup.results.report import rows, summary
+from dfa_speedup.results.timeline import chrome_trace, compared_spans
+from dfa_speedup.workload import Workload
+
+
+def results(
+    task: str, command: str, workload: Workload, record: Record, stopped: str | None
+) -> dict[str, Any]:
+    """Return what bench.json holds, as far as it was measured; stopped: why it ended early."""
+    found = {
+        "format": 1,
+        "task": task,
+        "command": command,
+        "machine": record.machine,
+        "summary": summary(workload, record.measurements) | {"stopped": stopped},
+        "rows": rows(workload, record.measurements),
+    }
+    race = record.race
+    return found if race is None else found | {"race": [side.as_row() for side in race.sides]}
+
+
+def write_views(out: Path, found: Mapping[str, Any], measured: Measurements) -> None:
+    """Write timeline.json, both pictures and report.html. Raises OSError.
+
+    found: what bench.json holds.
+    """
+    best = [row for row in found["rows"] if row["best"]]
+    spans = compared_spans(measured)
+    pictures = [out / "speedup.png", out / "timeline.png"]
+    draw_speedups(best, pictures[0], f"Speedup of errorcast: {found['task']}")
+    draw_timelines(spans, pictures[1])
+    (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
+    columns, cells = bench_cells(found["rows"], every=True)
+    write_page(out / "report.html", found, columns, cells, pictures)
