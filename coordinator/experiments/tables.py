@@ -46,12 +46,13 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
         return "" if row[name] is None else format(row[name] * factor, form)
 
     step, low, high = (row[name] for name in ("step_ms", "step_ms_low", "step_ms_high"))
+    digits = 1 if high < 100 else 0
     over = f"{row['speedup']:.2f}x"
     if row["speedup_low"] != row["speedup_high"]:
         over += f" {row['speedup_low']:.2f}-{row['speedup_high']:.2f}"
     return [
         *start,
-        f"{step:,.1f} {low:.0f}-{high:.0f}" if high < 1000 else f"{step:,.0f} {low:.0f}-{high:.0f}",
+        f"{step:,.1f} {low:.{digits}f}-{high:.{digits}f}",
         over,
         number("bubble", ".1%"),
         number("peak_memory_mb", ",.0f"),

@@ -25,8 +25,15 @@ def headline(found: Mapping[str, Any]) -> str:
                 f"On {workers}, errorcast is slower than {rival}: its step takes {1 / over:.2f} "
                 f"times as long ({between.format(1 / high, 1 / low)})"
             )
-    raced = found.get("race")
-    return f"{said}. {_raced(raced)}." if raced else f"{said}."
+    faster = [
+        f"{row['label']} ({row['speedup']:.2f} of its step)"
+        for row in found["rows"]
+        if row["best"] and row["label"] != summary["best_pipeline"] and (row["speedup"] or 1) < 1
+    ]
+    sentences = [said, *([f"Faster than errorcast: {', '.join(faster)}"] if faster else [])]
+    if found.get("race"):
+        sentences.append(_raced(found["race"]))
+    return " ".join(f"{sentence}." for sentence in sentences)
 
 
 def _is_best_pipeline(row: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:

@@ -92,6 +92,7 @@ class Run:
     """A comparison that is kept in a folder, as `errorcast bench` keeps it."""
 
     def __init__(self, folder: Path, trouble: Trouble, rounds: int = 3) -> None:
+        folder.mkdir(exist_ok=True)
         self.workload, self.folder, self.rounds = a_workload(), BenchFolder(folder), rounds
         self.sides: Any = Sides(trouble)
         self.stopped: str | None = "it was not finished"

@@ -21,6 +21,7 @@ from support.command_line import (
     started_errorcast,
 )
 from support.in_process import train_here
+from support.ray_processes import ray_processes
 from support.runs import losses, wait_for_line, weights
 
 QUICK = ("--set", "log_every=1", "--set", "options.width=64")
@@ -68,20 +69,6 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(a_ray: None, tmp_path: Path
     assert sorted(losses(tmp_path / "run")) == list(range(1, epochs * 22 + 1))
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
-
-
-def ray_processes(name: str, below: int | None = None) -> list[int]:
-    """Return the processes whose name begins so, the oldest first, of the Ray of one process.
-
-    below: the process that started that Ray, by default this one; services have a Ray of their own.
-    """
-    raylets = [p for p in psutil.Process(below).children() if p.name() == "raylet"]
-    found = []
-    for process in (child for raylet in raylets for child in raylet.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if " ".join(process.cmdline()).startswith(name):
-                found.append((process.create_time(), process.pid))
-    return [pid for _, pid in sorted(found)]
 
 
 @contextmanager
