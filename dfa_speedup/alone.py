@@ -11,7 +11,7 @@ from dfa_core.activations import tensors
 from dfa_core.microbatch import Share, batch_mean
 from dfa_core.seeding import restored_once
 from dfa_core.trained import TrainedModule
-from dfa_speedup.shared_modules import SharedModules
+from dfa_speedup.shared_modules import SharedModules, computed
 from dfa_speedup.workload import Configuration, Workload
 
 
@@ -64,7 +64,7 @@ class Limit:
         """method: dfa (local updates with their projections) or bp."""
         m, head = configuration.microbatches, shared.head(configuration.microbatches)
         self.modules: Sequence[TrainedModule] = shared.layers()
-        self._block = Block(shared.layers())
+        self._block, self._computed = Block(shared.layers()), computed(shared.layers(), False)
         self._dfa = method == "dfa"
         source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []
@@ -93,8 +93,8 @@ class Limit:
         return seconds, []
 
     def _backward(self, x: Activations, gradient: Sequence[Tensor]) -> None:
-        for layer in self._block.layers:
-            x = layer.module(*tensors(x))
+        for module in self._computed:
+            x = module(*tensors(x))
         torch.autograd.backward(tensors(x), gradient)
 
     def close(self) -> None:

@@ -18,8 +18,17 @@ import torch.distributed as dist
 from dfa_core import Block
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 from dfa_speedup.alone import DfaAlone, Limit
-from dfa_speedup.peers import DATA_PARALLEL, LIMIT_BP, ONE_PROCESS, ONE_PROCESS_DFA, PIPELINES
+from dfa_speedup.peers import (
+    COMPILED_ONE_PROCESS,
+    DDP,
+    FSDP2,
+    LIMIT_BP,
+    ONE_PROCESS,
+    ONE_PROCESS_DFA,
+    PIPELINES,
+)
 from dfa_speedup.replica import Replica
+from dfa_speedup.sharded_replica import ShardedReplica
 from dfa_speedup.shared_modules import SharedModules
 from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.measuring import measure_costs
@@ -101,7 +110,7 @@ class BenchWorker(BlockWorker):
         """Train steps first..last-1 of a peer; its trainer is built at the first call."""
         self._calls_on = threading.get_native_id()
         all_threads = self._threads * self._world
-        alone = configuration.schedule in (ONE_PROCESS, ONE_PROCESS_DFA)
+        alone = configuration.schedule in (ONE_PROCESS, COMPILED_ONE_PROCESS, ONE_PROCESS_DFA)
         torch.set_num_threads(all_threads if alone else self._threads)
         try:
             if configuration not in self._trainers:
@@ -119,9 +128,11 @@ class BenchWorker(BlockWorker):
         schedule = configuration.schedule
         if schedule in PIPELINES:
             return Stages(workload, configuration, rank, world, shared, self._tracer)
-        if schedule == DATA_PARALLEL:
+        if schedule == DDP:
             return Replica(workload, configuration, rank, world, shared)
-        if schedule == ONE_PROCESS:
+        if schedule == FSDP2:
+            return ShardedReplica(workload, configuration, rank, world, shared)
+        if schedule in (ONE_PROCESS, COMPILED_ONE_PROCESS):
             return Replica(workload, configuration, 0, 1, shared)
         if schedule == ONE_PROCESS_DFA:
             return DfaAlone(workload, configuration, shared)

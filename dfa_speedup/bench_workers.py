@@ -105,7 +105,7 @@ class BenchWorkers:
         self._placement.release()
 
     def _those_of(self, configuration: Configuration) -> Sequence[Worker]:
-        together = configuration.schedule in (*PIPELINES, DATA_PARALLEL, LIMIT_DFA_LOADED)
+        together = configuration.schedule in (*PIPELINES, *DATA_PARALLEL, LIMIT_DFA_LOADED)
         return self.all if together else self.all[:1]
 
     def _start(self) -> None:

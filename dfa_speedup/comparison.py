@@ -19,10 +19,10 @@ from dfa_speedup.bench_worker import Trained
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost
 from dfa_speedup.measured import LIMITS, Measured, Measurements
 from dfa_speedup.peers import (
+    COMPILED_PEERS,
     ERRORCAST,
     ONE_PROCESS_DFA,
     OWN,
-    OWN_BACKWARD,
     PEERS,
     PIPELINES,
     bytes_per_step,
@@ -106,7 +106,7 @@ class Comparison:
         m = ours.configuration.microbatches
         if [limit.configuration.microbatches for limit in found.limits] != [m] * len(LIMITS):
             found.limits = [Measured(Configuration(name, m)) for name in LIMITS]
-        peers = [found.best(name) for name in (*OWN_BACKWARD, *PEERS, ONE_PROCESS_DFA)]
+        peers = [found.best(name) for name in found.schedules() if name != ERRORCAST]
         for side in (ours, *peers, *found.limits):
             side.failed = ""  # in an earlier comparison, which this one continues
         self._trial_of_ours(ours, steps)
@@ -194,12 +194,20 @@ def _keep_spans(side: Measured, spans: list[list[Span]]) -> None:
 
 
 def to_measure(
-    workload: Workload, workers: int, microbatches: Sequence[int], earlier: Measurements | None
+    workload: Workload,
+    workers: int,
+    microbatches: Sequence[int],
+    compiled: bool = False,
+    earlier: Measurements | None = None,
 ) -> Measurements:
-    """Return all sides of a comparison, with what an earlier one has measured of them."""
+    """Return all sides of a comparison, with what an earlier one has measured of them.
+
+    compiled: also peers whose layers torch.compile has compiled.
+    """
+    peers = (*PEERS, *COMPILED_PEERS) if compiled else PEERS
     sides = [
         configuration
-        for schedule in (*OWN, *PEERS, ONE_PROCESS_DFA)
+        for schedule in (*OWN, *peers, ONE_PROCESS_DFA)
         for configuration in configurations(schedule, workload, workers, microbatches)
     ]
     if earlier is None:

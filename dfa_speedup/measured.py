@@ -65,6 +65,10 @@ class Measurements:
         found = (one for one in self.limits if one.configuration.schedule == name)
         return next(found, Measured(Configuration(name, 1)))
 
+    def schedules(self) -> list[str]:
+        """Return the names of the sides, in the order in which they are measured."""
+        return list(dict.fromkeys(side.configuration.schedule for side in self.sides))
+
     def best(self, schedule: str) -> Measured:
         """Return a side at its best microbatches and stages, or one with a reason why not."""
         sides = [side for side in self.sides if side.configuration.schedule == schedule]
@@ -76,7 +80,7 @@ class Measurements:
 
     def best_pipeline(self) -> Measured | None:
         """Return the fastest of all pipelines at their best, or None if none could run."""
-        sides = [self.best(name) for name in PIPELINES]
+        sides = [self.best(name) for name in self.schedules() if name in PIPELINES]
         ran = [side for side in sides if side.ratios and not side.reason]
         return min(ran, key=lambda side: median(side.ratios), default=None)
 

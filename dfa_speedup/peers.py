@@ -35,6 +35,7 @@ class PipelinePeer:
 
     schedule: type[_PipelineSchedule]
     order: Order = "one"
+    compiled: bool = False
 
     def virtual_stages(self, layers: int, workers: int) -> Sequence[int]:
         """Return the numbers of stages a worker to try: the fewest, and as many as layers allow."""
@@ -59,6 +60,8 @@ class PipelinePeer:
     ) -> str | None:
         """Return why this peer cannot run a configuration, or None."""
         stages = workers * virtual_stages
+        if self.compiled and self.schedule in _SPLIT_BACKWARD:
+            return _NOT_COMPILED
         if layers + 1 < stages:  # the head may be a stage of its own
             return f"needs {stages} stages, the model has {layers} layers and a head"
         if self.schedule is ScheduleDualPipeV and microbatches < stages:
@@ -70,8 +73,14 @@ class PipelinePeer:
 
 
 _IN_ROUNDS = (ScheduleInterleaved1F1B, ScheduleInterleavedZeroBubble)
+_SPLIT_BACKWARD = (ScheduleInterleavedZeroBubble, ScheduleZBVZeroBubble, ScheduleDualPipeV)
+_NOT_COMPILED = (
+    "torch takes the backward pass apart in autograd's graph, which a compiled stage does not show "
+    "(pytorch/torchtitan issue 3584)"
+)
+_WHOLE = "the batch stays whole (a full graph), and replicas would have to cut it"
 
-PIPELINES = {
+EAGER_PIPELINES = {
     "GPipe": PipelinePeer(ScheduleGPipe),
     "1F1B": PipelinePeer(Schedule1F1B),
     "looped BFS": PipelinePeer(ScheduleLoopedBFS, "loop"),
@@ -80,8 +89,17 @@ PIPELINES = {
     "ZBV zero bubble": PipelinePeer(ScheduleZBVZeroBubble, "v"),
     "DualPipeV": PipelinePeer(ScheduleDualPipeV, "v"),
 }
-DATA_PARALLEL = "DistributedDataParallel"
+COMPILED_PIPELINES = {
+    "compiled 1F1B": PipelinePeer(Schedule1F1B, compiled=True),
+    "compiled interleaved 1F1B": PipelinePeer(ScheduleInterleaved1F1B, "loop", compiled=True),
+    "compiled ZBV zero bubble": PipelinePeer(ScheduleZBVZeroBubble, "v", compiled=True),
+}
+PIPELINES = EAGER_PIPELINES | COMPILED_PIPELINES
+DDP = "DDP"
+FSDP2 = "FSDP2"
+DATA_PARALLEL = (DDP, FSDP2)
 ONE_PROCESS = "one process"
+COMPILED_ONE_PROCESS = "compiled one process"
 ERRORCAST = "errorcast"
 
 
@@ -100,14 +118,15 @@ OWN_BACKWARD = {
     DELAYED: OwnBackward("1f1b", staleness=1),
 }
 OWN: Sequence[str] = (ERRORCAST, *OWN_BACKWARD)
-PEERS: Sequence[str] = (*PIPELINES, DATA_PARALLEL, ONE_PROCESS)
+PEERS: Sequence[str] = (*EAGER_PIPELINES, *DATA_PARALLEL, ONE_PROCESS)
+COMPILED_PEERS: Sequence[str] = (*COMPILED_PIPELINES, COMPILED_ONE_PROCESS)
 
 # also measured: a DFA step without a pipeline, and the compute alone by either method
 ONE_PROCESS_DFA = "one process, DFA"
 LIMIT_DFA = "limit, DFA"
 LIMIT_DFA_LOADED = "limit, DFA, on every worker at once"
 LIMIT_BP = "limit, backpropagation"
-_UNCUT = (DATA_PARALLEL, ONE_PROCESS, ONE_PROCESS_DFA)
+_UNCUT = (*DATA_PARALLEL, ONE_PROCESS, COMPILED_ONE_PROCESS, ONE_PROCESS_DFA)
 
 
 def configurations(
@@ -131,9 +150,11 @@ def refusal(workload: Workload, configuration: Configuration, blocks: int) -> st
         if blocks == 1:
             return "a pipeline needs 2 workers"
         return peer.refusal(layers, blocks, m, configuration.virtual_stages)
-    if configuration.schedule == DATA_PARALLEL:
+    if configuration.schedule in DATA_PARALLEL:
         if blocks == 1:
             return "needs 2 workers"
+        if workload.uncut:
+            return _WHOLE
         if workload.batch_size % (blocks * m):
             return f"{blocks} replicas of {m} microbatches do not divide {workload.batch_size}"
     return None
@@ -143,7 +164,8 @@ def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int
     """Return the bytes that all workers of a peer send in a step.
 
     A pipeline sends each activation forward and its gradient back wherever two stages are on
-    different workers; data parallelism passes the gradients of the weights round a ring.
+    different workers; data parallelism passes the gradients of the weights round a ring, and FSDP2
+    gathers the weights for each forward and each backward pass, too.
     """
     peer = PIPELINES.get(configuration.schedule)
     if peer is not None:
@@ -153,8 +175,11 @@ def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int
             if peer.worker_of(stage, blocks) != peer.worker_of(stage + 1, blocks):
                 between += workload.profile.between[last].bytes
         return 2 * between * workload.batch_size
-    if configuration.schedule == DATA_PARALLEL:
-        return 2 * (blocks - 1) * 4 * workload.profile.parameters
+    passed_on = (blocks - 1) * 4 * workload.profile.parameters  # all of them to each other worker
+    if configuration.schedule == DDP:
+        return 2 * passed_on
+    if configuration.schedule == FSDP2:
+        return (2 * configuration.microbatches + 1) * passed_on
     return 0
 
 

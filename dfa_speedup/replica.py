@@ -1,15 +1,19 @@
 """The whole model in one process: by itself, or as a replica of data parallelism."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dfa_core import Chain, JobError
 from dfa_core.microbatch import Microbatch, mean_loss, shares, split
-from dfa_speedup.shared_modules import SharedModules
+from dfa_core.trained import TrainedModule
+from dfa_speedup.peers import COMPILED_ONE_PROCESS
+from dfa_speedup.shared_modules import SharedModules, computed
 from dfa_speedup.workload import Configuration, Workload
 
 
@@ -31,10 +35,17 @@ class Replica:
             raise JobError(
                 f"{world} replicas of {self._m} microbatches do not divide {workload.batch_size}"
             )
-        self.modules = shared.stage(0, len(workload.model.layers) + 1)
+        self.modules, self._module = self._build(workload, configuration, shared)
         self._batches = workload.batches(1)
-        chain = Chain(*(one.module for one in self.modules))
-        self._module = DistributedDataParallel(chain) if world > 1 else chain
+
+    def _build(
+        self, workload: Workload, configuration: Configuration, shared: SharedModules
+    ) -> tuple[Sequence[TrainedModule], nn.Module]:
+        """Return what the optimizers train, and what computes the model with it."""
+        modules = shared.stage(0, len(workload.model.layers) + 1)
+        chain = Chain(*computed(modules, configuration.schedule == COMPILED_ONE_PROCESS))
+        alone = self._share == workload.batch_size
+        return modules, chain if alone else DistributedDataParallel(chain)
 
     def train(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Train steps first..last-1; return the seconds and the loss of each."""
@@ -67,7 +78,7 @@ class Replica:
     def _backward(self, microbatches: list[Microbatch]) -> float:
         total = 0.0
         for index, one in enumerate(microbatches):
-            with self._apart(index):
+            with self._apart(index < self._m - 1):
                 output = self._module(one.x)
                 loss = mean_loss(self._workload.loss, output, one.target, one.share)
                 loss = loss / one.share.parts
@@ -75,9 +86,9 @@ class Replica:
             total += float(loss.detach())
         return total
 
-    def _apart(self, index: int) -> AbstractContextManager[None]:
-        """Let the replicas synchronise once a step, after the last microbatch."""
-        if isinstance(self._module, DistributedDataParallel) and index < self._m - 1:
+    def _apart(self, more: bool) -> AbstractContextManager[None]:
+        """Let the replicas synchronise once a step; more: microbatches of this one will follow."""
+        if isinstance(self._module, DistributedDataParallel) and more:
             return self._module.no_sync()
         return nullcontext()
 

@@ -2,8 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from dfa_core import Head, Layer
+import torch
+from torch import Tensor, nn
+
+from dfa_core import Activations, Head, Layer
+from dfa_core.activations import tensors
+from dfa_core.precision import computing_in, passed_on, widened
 from dfa_core.trained import TrainedModule
 from dfa_speedup.workload import Workload
 
@@ -46,3 +52,33 @@ class SharedModules:
         """Forget all modules."""
         self._layers.clear()
         self._head = None
+
+
+class InFormat(nn.Module):
+    """Computes in the job's precision, as errorcast does: a layer passes on its activations."""
+
+    def __init__(self, trained: TrainedModule) -> None:
+        super().__init__()
+        self.module, self._rule = trained.module, trained.rule
+        self._is_head = isinstance(trained, Head)
+
+    def forward(self, *inputs: Tensor) -> Activations:
+        """Return the output of the module; a head takes and gives fp32."""
+        if self._is_head:
+            inputs = tuple(widened(x) for x in inputs)
+        with computing_in(self._rule.precision, inputs[0]):
+            found = tensors(self.module(*inputs))
+            outputs = (
+                tuple(widened(h) for h in found)
+                if self._is_head
+                else passed_on(found, self._rule.activations)
+            )
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
+def computed(trained: Sequence[TrainedModule], compiled: bool) -> list[nn.Module]:
+    """Return what a peer runs of its modules, each compiled if asked."""
+    plain = all(one.rule.precision == one.rule.activations == "fp32" for one in trained)
+    modules = [one.module if plain else InFormat(one) for one in trained]
+    make: Any = torch.compile
+    return [make(module) for module in modules] if compiled else modules

@@ -12,7 +12,7 @@ from dfa_core import Activations, Chain
 from dfa_core.microbatch import Share, mean_loss
 from dfa_core.trained import TrainedModule
 from dfa_speedup.peers import PIPELINES, stage_ranges
-from dfa_speedup.shared_modules import SharedModules
+from dfa_speedup.shared_modules import SharedModules, computed
 from dfa_speedup.workload import Configuration, Workload
 from workers.trace import Tracer
 
@@ -82,9 +82,8 @@ class Stages:
         for index in hosted:
             of_stage = shared.stage(*ranges[index])
             self.modules = [*self.modules, *of_stage]
-            module = Chain(
-                ContiguousBoundary(), *(one.module for one in of_stage), ContiguousBoundary()
-            )
+            modules = computed(of_stage, peer.compiled)
+            module = Chain(ContiguousBoundary(), *modules, ContiguousBoundary())
             stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
             stage.tracer = tracer
             stages.append(stage)

@@ -37,6 +37,9 @@ def bench(
         int, Option(help="Number of rounds in which all contenders take turns.", min=1)
     ] = 4,
     steps: Annotated[int, Option(help="Number of steps of a contender in a round.", min=1)] = 3,
+    compiled: Annotated[
+        bool, Option("--compiled", help="Also measure peers whose layers torch.compile compiles.")
+    ] = False,
     every: Annotated[bool, Option("--all", help="Show every number of microbatches.")] = False,
     to_accuracy: Annotated[
         float | None,
@@ -97,7 +100,7 @@ def bench(
 
         earlier = folder.earlier() if resume else None
         command = shlex.join(["errorcast", *sys.argv[1:]])
-        comparison = Bench(job, tried, folder, command, progress, earlier, ray_address)
+        comparison = Bench(job, tried, folder, command, progress, compiled, earlier, ray_address)
         aside = None if resume else folder.set_aside()
         if aside is not None:
             console.print(f"the comparison that was in {out} is in {aside} now")

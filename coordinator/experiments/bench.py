@@ -35,12 +35,14 @@ class Bench:
         folder: BenchFolder,
         command: str,
         progress: Progress,
+        compiled: bool = False,
         earlier: Record | None = None,
         ray_address: str | None = None,
     ) -> None:
         """Measure the model layer by layer.
 
-        command: what was typed. earlier: what was measured before, to go on with.
+        command: what was typed. compiled: measure compiled peers too. earlier: what was measured
+        before, to go on with.
 
         Raises JobError for a job that cannot be compared, and for measurements of another one.
         """
@@ -55,7 +57,7 @@ class Bench:
             check_same(folder.path, earlier, identity, here)
             before, race = earlier.measurements, earlier.race
         self.job, self.workload = job, timing_workload(job, microbatches)
-        found = to_measure(self.workload, len(job.grid), microbatches, before)
+        found = to_measure(self.workload, len(job.grid), microbatches, compiled, before)
         self.record = Record(1, identity, here, found, race)
         self.stopped: KeyboardInterrupt | JobError | TrainingFailed | None = None
         self._folder, self._command, self._progress = folder, command, progress

@@ -13,8 +13,6 @@ from dfa_speedup.peers import (
     LIMIT_DFA_LOADED,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
-    OWN,
-    PEERS,
 )
 from dfa_speedup.simulation.costs import mean_costs
 from dfa_speedup.simulation.link import Link
@@ -37,7 +35,7 @@ def rows(workload: Workload, found: Measurements) -> list[dict[str, Any]]:
     return [
         _row(workload, found, side)
         | {"best": side is found.best(name), "predicted_ms": _predicted(workload, found, side)}
-        for name in (*OWN, *PEERS, ONE_PROCESS_DFA)
+        for name in found.schedules()
         for side in found.sides
         if side.configuration.schedule == name
     ]

@@ -14,10 +14,10 @@ from math import ceil, log2
 
 from dfa_core import partition
 from dfa_speedup.peers import (
-    DATA_PARALLEL,
+    DDP,
+    EAGER_PIPELINES,
     ERRORCAST,
     OWN_BACKWARD,
-    PIPELINES,
     OwnBackward,
     refusal,
     stage_ranges,
@@ -55,9 +55,9 @@ class Predictor:
             return self.errorcast(shape, samples, m)
         if name in OWN_BACKWARD:
             return self.own_backward(OWN_BACKWARD[name], shape, samples, m)
-        if name in PIPELINES:
+        if name in EAGER_PIPELINES:
             return self.pipeline(configuration, workers, samples)
-        if name == DATA_PARALLEL and m == 1:
+        if name == DDP and m == 1:
             share, weights = samples // workers, 4 * self.workload.profile.parameters
             return data_parallel_step(self.costs, workers, share, weights, self.link)
         return None

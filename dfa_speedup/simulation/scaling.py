@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 
 from dfa_core.balance.memory import head_need, memory_needs
-from dfa_speedup.peers import PIPELINES
+from dfa_speedup.peers import EAGER_PIPELINES
 from dfa_speedup.simulation.costs import total
 from dfa_speedup.simulation.prediction import Predictor
 from dfa_speedup.simulation.sending import sending
@@ -166,12 +166,12 @@ def _prediction(
     workload, replicas, in_block = predictor.workload, shape.replicas, shape.head == "block"
     heads = shape.copies_of_head
     speedups: dict[str, float | None] = {}
-    for name in PIPELINES:
+    for name in EAGER_PIPELINES:
         times = [
             predictor.pipeline(Configuration(name, cut, v), k, workload.batch_size // r // cut, r)
             for k, r in stages
             for cut in _cuts(workload, k, workload.batch_size // r)
-            for v in PIPELINES[name].virtual_stages(len(workload.model.layers), k)
+            for v in EAGER_PIPELINES[name].virtual_stages(len(workload.model.layers), k)
         ]
         speedups[name] = min((t / seconds for t in times if t is not None), default=None)
     batch = workload.batch_size // replicas

@@ -21,6 +21,8 @@ from dfa_speedup.bench_worker import BenchWorker
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.peers import (
     DATA_PARALLEL,
+    DDP,
+    EAGER_PIPELINES,
     ERRORCAST,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
@@ -155,7 +157,7 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
     trained = Reference(workload.model, LOSS, rule("sgd", M, method="bp"))
     for step in range(STEPS):
         trained.train_step(step, *Noise().batch(step))
-    for schedule in (*PIPELINES, DATA_PARALLEL, ONE_PROCESS):
+    for schedule in (*EAGER_PIPELINES, *DATA_PARALLEL, ONE_PROCESS):
         workers.forget()
         configuration = of_fewest_stages(schedule)
         workers.train(configuration, 0, STEPS)
@@ -290,7 +292,7 @@ def test_steps_may_take_longer_together_than_the_longest_wait(a_ray: None) -> No
         ("DualPipeV", 2, 2, "needs at least 4 microbatches"),
         ("ZBV zero bubble", 3, 4, "needs 6 stages, the model has 4 layers and a head"),
         ("GPipe", 2, 5, "5 microbatches do not divide the batch of 24"),
-        (DATA_PARALLEL, 2, 8, "2 replicas of 8 microbatches do not divide 24"),
+        (DDP, 2, 8, "2 replicas of 8 microbatches do not divide 24"),
     ],
 )
 def test_what_a_peer_cannot_run_is_said(

@@ -24,7 +24,7 @@ def workload() -> Workload:
 @pytest.fixture
 def found(workload: Workload) -> Measurements:
     """Two blocks; errorcast takes 10 ms, 1F1B about twice that; the rest cannot run."""
-    made = to_measure(workload, 2, [2, 4], None)
+    made = to_measure(workload, 2, [2, 4])
     for side in made.sides:
         name, m = side.configuration.schedule, side.configuration.microbatches
         if name == ERRORCAST:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dfa_core import in_flight
 from dfa_core.schedule import away
-from dfa_speedup.peers import PIPELINES
+from dfa_speedup.peers import EAGER_PIPELINES
 from dfa_speedup.simulation.costs import ZERO, Costs, LayerCost, mean_costs
 from dfa_speedup.simulation.events import TimedAction, run
 from dfa_speedup.simulation.link import Link, exposed, ring
@@ -74,7 +74,7 @@ def test_1f1b_and_gpipe_cost_what_the_literature_says(size: tuple[int, int]) -> 
 
 @settings(deadline=None, max_examples=10)
 @given(
-    st.sampled_from(sorted(PIPELINES)),
+    st.sampled_from(sorted(EAGER_PIPELINES)),
     st.sampled_from([2, 3, 4]),
     st.sampled_from([1, 2]),
     st.sampled_from([2, 3, 4]),
@@ -82,7 +82,7 @@ def test_1f1b_and_gpipe_cost_what_the_literature_says(size: tuple[int, int]) -> 
 def test_each_order_is_complete_and_no_better_than_its_limit(
     name: str, workers: int, times: int, most: int
 ) -> None:
-    peer, m = PIPELINES[name], 2 * workers * times
+    peer, m = EAGER_PIPELINES[name], 2 * workers * times
     virtual = peer.virtual_stages(most * workers, workers)[-1]
     assert virtual == {"one": 1, "v": 2, "loop": most}[peer.order]
     stages = [UNIT * (1 / virtual)] * (workers * virtual)
