@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from coordinator.experiments.errorcast_side import ErrorcastSide
 from coordinator.job.settings import ResourceSettings
 from coordinator.planning.workload import open_prefetcher
-from dfa_core import LearningRule, Model, Reference, profile, split
+from dfa_core import LearningRule, Model, OptimizerSpec, Reference, profile, split
 from dfa_core.trained import TrainedModule
 from dfa_speedup.bench_worker import BenchWorker
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.peers import (
+    COMPILED_PEERS,
     DATA_PARALLEL,
     DDP,
     EAGER_PIPELINES,
     ERRORCAST,
+    FSDP2,
     ONE_PROCESS,
     ONE_PROCESS_DFA,
     OWN_BACKWARD,
@@ -166,6 +168,66 @@ def test_every_worker_of_a_peer_ends_with_the_references_weights(
             for name, tensor in module.state()[0].items():
                 ours = states[module.name][0][name]
                 torch.testing.assert_close(ours, tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["1F1B", "ZBV zero bubble", *DATA_PARALLEL, ONE_PROCESS])
+def test_peers_compute_in_the_jobs_precision(
+    halves: tuple[Workload, BenchWorkers], schedule: str
+) -> None:
+    workload, workers = halves
+    workers.forget()
+    done = workers.train(of_fewest_stages(schedule), 0, STEPS)
+    reported = [worker.losses for worker in done if worker.losses]
+    losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
+    trained = Reference(workload.model, LOSS, replace(workload.rule, method="bp"))
+    expected = [trained.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
+    assert losses == pytest.approx(expected, rel=1e-4)  # replicas cut the batch elsewhere
+    in_fp32 = reference(workload, "bp", M)
+    apart = [abs(loss - other) for loss, other in zip(losses, in_fp32, strict=True)]
+    assert sum(apart) > sum(abs(a - b) for a, b in zip(losses, expected, strict=True))
+
+
+@pytest.fixture(scope="module")
+def halves(a_ray: None) -> Iterator[tuple[Workload, BenchWorkers]]:
+    of_job = replace(rule("sgd", M), precision="bf16", activations="bf16")
+    workload = case_of(NETWORKS["mlp"], of_job)
+    workers = BenchWorkers(PickledPayload.pack(workload), 2, WorkerResources(), timeout_s=60)
+    yield workload, workers
+    workers.stop()
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("schedule", COMPILED_PEERS)
+def test_compiled_peers_have_the_references_losses(
+    sides: tuple[Workload, BenchWorkers, ErrorcastSide], schedule: str
+) -> None:
+    workload, workers, _ = sides
+    workers.forget()
+    configuration = of_fewest_stages(schedule)
+    refused = refusal(workload, configuration, 2)
+    if refused is not None:
+        assert "torchtitan issue 3584" in refused
+        assert schedule == "compiled ZBV zero bubble"
+        return
+    done = workers.train(configuration, 0, STEPS)
+    losses = [step for worker in done for step in worker.losses]
+    assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_shards_are_trained_by_any_optimizer(a_ray: None, optimizer: str) -> None:
+    """With a limit on the norm of the gradient, which all shards of a layer share."""
+    spec = OptimizerSpec(optimizer, lr=0.01, clip_norm=0.05)
+    workload = case_of(NETWORKS["mlp"], replace(rule("sgd", M), optimizer=spec))
+    workers = BenchWorkers(PickledPayload.pack(workload), 2, WorkerResources(), timeout_s=60)
+    try:
+        done = workers.train(Configuration(FSDP2, M), 0, STEPS)
+        losses = [sum(step) / 2 for step in zip(*(w.losses for w in done), strict=True)]
+        trained = Reference(workload.model, LOSS, replace(workload.rule, method="bp"))
+        expected = [trained.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
+        assert losses == pytest.approx(expected, rel=1e-4)
+    finally:
+        workers.stop()
 
 
 def test_a_pipeline_may_have_a_stage_for_every_layer(a_ray: None) -> None:
