@@ -64,6 +64,8 @@ class PipelinePeer:
             return _NOT_COMPILED
         if layers + 1 < stages:  # the head may be a stage of its own
             return f"needs {stages} stages, the model has {layers} layers and a head"
+        if self.schedule is Schedule1F1B and microbatches < stages:
+            return f"needs at least {stages} microbatches, one a stage"
         if self.schedule is ScheduleDualPipeV and microbatches < stages:
             return f"needs at least {stages} microbatches"
         rounds = max(1, microbatches // workers)

@@ -44,11 +44,17 @@ def timing_workload(job: Job, microbatches: Sequence[int]) -> Workload:
             raise JobError(f"microbatches: {m} does not divide batch_size {settings.batch_size}")
     source = as_source(job.splits().train, settings.batch_size, settings.seed)
     rule, data = job.rule(source.steps_per_epoch), OneBatch(*source.batch(0))
-    return measured_workload(job.model, job.task.weighted_loss, rule, data, min(microbatches))
+    loss, uncut = job.task.weighted_loss, job.task.full_batch
+    return measured_workload(job.model, loss, rule, data, min(microbatches), uncut)
 
 
 def measured_workload(
-    model: Model, loss: Loss, rule: LearningRule, data: OneBatch, microbatches: int
+    model: Model,
+    loss: Loss,
+    rule: LearningRule,
+    data: OneBatch,
+    microbatches: int,
+    uncut: bool = False,
 ) -> Workload:
     """Return the workload of one batch; its layers are profiled on the first of its microbatches.
 
@@ -56,7 +62,7 @@ def measured_workload(
     """
     xs, targets = split(data.x, microbatches), split(data.target, microbatches)
     measured = profile(model, loss, rule, xs[0], targets[0], targets)
-    return Workload(model, measured.loss, rule, data.opener(), len(data.x), measured)
+    return Workload(model, measured.loss, rule, data.opener(), len(data.x), measured, uncut)
 
 
 def open_prefetcher(source: Any, batch_size: int, microbatches: int) -> Prefetcher:

@@ -12,6 +12,7 @@ from dfa_tasks.graphs.autoencoder import autoencoder_task
 from dfa_tasks.graphs.convolutions import ConvolutionKind
 from dfa_tasks.graphs.folds import load_fold
 from dfa_tasks.graphs.full_batch import full_batch_splits
+from dfa_tasks.graphs.generated import generate_graph
 from dfa_tasks.graphs.models import dna, graph_network
 from dfa_tasks.graphs.planetoid import Graph, load_graph
 from dfa_tasks.options import check_options, settings_of
@@ -31,15 +32,47 @@ def citation_task(
 
     Raises JobError for an unknown option.
     """
-    make: Any = dna if network == "dna" else partial(graph_network, network)
-    known = [n for n in inspect.signature(make).parameters if n not in ("kind", "load")]
-    check_options(f"{graph}-{network}", options, [*known, "fold"])
-    settings = settings_of("graphs")[network]["bp" if method == "bp" else "dfa"]
-    chosen = {**settings["options"], **options}
+    check_options(f"{graph}-{network}", options, [*_known(network), "fold"])
+    chosen = {**_settings(network, method)["options"], **options}
     load = _loader(graph, data_dir, chosen.pop("fold", None))
+    return _node_task(load, network, method, chosen, bool(options.get("gathered")))
+
+
+def generated_task(
+    method: str = "dfa", data_dir: str = "", nodes: int = 100_000, **options: Any
+) -> Task:
+    """Return a GCN that classifies the nodes of a graph made by a generator.
+
+    nodes: their number. options: those of the network; by default it has eight layers, residual,
+        of 256. data_dir: not used.
+
+    Raises JobError for an unknown option.
+    """
+    del data_dir
+    check_options("generated-gcn", options, _known("gcn"))
+    chosen = {"layers": 8, "width": 256, "dropout": 0.0, "residual": True, **options}
+    gathered = bool(chosen.setdefault("gathered", False))
+    return _node_task(partial(generate_graph, nodes), "gcn", method, chosen, gathered)
+
+
+def _known(network: Network) -> list[str]:
+    make: Any = dna if network == "dna" else graph_network
+    return [n for n in inspect.signature(make).parameters if n not in ("kind", "load")]
+
+
+def _settings(network: Network, method: str) -> dict[str, Any]:
+    found: dict[str, Any] = settings_of("graphs")[network]["bp" if method == "bp" else "dfa"]
+    return found
+
+
+def _node_task(
+    load: Callable[[], Graph], network: Network, method: str, chosen: dict[str, Any], gathered: bool
+) -> Task:
+    """Return the task of a graph; gathered: whether the user asked for it."""
+    make: Any = dna if network == "dna" else partial(graph_network, network)
     residual = bool(chosen.get("residual"))
     if residual:  # in this network the error reaches a node's neighbours without it
-        chosen["gathered"] = bool(options.get("gathered"))
+        chosen["gathered"] = gathered
     return Task(
         model=make(load=load, **chosen),
         loss=node_loss,
@@ -47,7 +80,7 @@ def citation_task(
         metrics={"accuracy": node_accuracy},
         error_at="input" if residual else "output",
         defaults={
-            **settings["defaults"],
+            **_settings(network, method)["defaults"],
             "batch_size": load().nodes,
             "feedback": {"kind": "identity" if residual else "random"},
         },
@@ -102,4 +135,9 @@ _AUTOENCODERS = {
     )
     for graph, title in _GRAPHS.items()
 }
-INSTALLED = {**_CLASSIFIERS, **_AUTOENCODERS}
+_GENERATED = {
+    "generated-gcn": Installed(
+        generated_task, "a generated graph of 100,000 nodes, their classes: GCN of eight layers"
+    )
+}
+INSTALLED = {**_CLASSIFIERS, **_AUTOENCODERS, **_GENERATED}
