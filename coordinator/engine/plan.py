@@ -15,10 +15,10 @@ from dfa_core import (
     ModelProfile,
     TensorSpec,
     in_flight,
-    partition,
     profile,
     split,
 )
+from dfa_core.balance.cutting import cut_layers
 from dfa_core.balance.trial import Trial
 from dfa_core.exact_schedule import ExactSchedule, first_waiting, waiting_at
 from dfa_core.loss import Loss
@@ -170,7 +170,10 @@ class Plan:
 
     def on(self, speeds: Sequence[float] | None) -> "Plan":
         """Return the plan for blocks on workers of these speeds; None: of equal speed."""
-        ranges = partition(_costs(self.profile, self.head), len(self.ranges), speeds)
+        with_head = self.head == "block"
+        ranges = cut_layers(
+            self.profile, self.rule, len(self.ranges), self.replicas, with_head, speeds
+        )
         return replace(self, ranges=tuple(ranges))
 
     def with_head_in(self, place: HeadPlace) -> "Plan":
@@ -220,18 +223,10 @@ def make_plan(
     """
     xs, targets = (split(tensor, rule.microbatches) for tensor in batch)
     measured = profile(model, loss, rule, xs[0], targets[0], targets, trials)
-    ranges = partition([layer.seconds for layer in measured.layers], blocks)
+    ranges = cut_layers(measured, rule, blocks, replicas)
     evaluated = {
         trial.form: Forms(tuple(trial.between), TensorSpec.of(trial.output))
         for trial in trials
         if not trial.trains
     }
     return Plan(measured, tuple(ranges), len(xs[0]), rule, replicas, evaluated)
-
-
-def _costs(profile: ModelProfile, head: HeadPlace) -> list[float]:
-    """Return the seconds of each layer; a head in the last block is a part of the last layer."""
-    costs = [layer.seconds for layer in profile.layers]
-    if head == "block":
-        costs[-1] += profile.head_seconds
-    return costs

@@ -17,7 +17,8 @@ from coordinator.engine.head_place import with_head_placed
 from coordinator.engine.pipeline import Pipeline
 from coordinator.engine.plan import Plan
 from coordinator.job.settings import ResourceSettings
-from dfa_core import FeedbackSpec, Head, JobError, TrainingFailed, partition
+from dfa_core import FeedbackSpec, Head, JobError, TrainingFailed
+from dfa_core.balance.cutting import cut_layers
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost, cause_of
 from dfa_speedup.comparison import Trial
 from dfa_speedup.peers import OWN_BACKWARD
@@ -100,7 +101,7 @@ class Rank0:
                 rule = replace(
                     rule, method="bp", staleness=backward.staleness, feedback=FeedbackSpec()
                 )
-            ranges = tuple(partition(workload.costs, len(workers) - self._heads))
+            ranges = tuple(cut_layers(workload.profile, rule, len(workers) - self._heads))
             samples, kind = workload.batch_size // m, self._resources.kind
             plan = Plan(workload.profile, ranges, samples, rule, kind=kind)
             if backward is not None:

@@ -20,7 +20,7 @@ from dfa_core import (
 )
 from dfa_core.activations import detached
 from dfa_core.balance.profiling import LayerProfile
-from dfa_core.balance.timing import error_of
+from dfa_core.balance.timing import LayerSeconds, error_of
 from dfa_core.loss import weighted
 from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.link import Link
@@ -101,7 +101,9 @@ def _predictor(job: Job, link: Link) -> Predictor:
         of_kind = {k: replace(c, update=c.update + c.forward) for k, c in of_kind.items()}
     costs = Costs(len(x), tuple(of_kind[kind] for kind in kinds), head_cost(head, h, target))
     layers = tuple(
-        LayerProfile.of(firsts[kind].layer, output, of_kind[kind].forward + of_kind[kind].update)
+        LayerProfile.of(
+            firsts[kind].layer, output, LayerSeconds(of_kind[kind].forward, of_kind[kind].update)
+        )
         for kind, output in zip(kinds, between[1:], strict=True)
     )
     measured = ModelProfile(

@@ -7,7 +7,7 @@ from math import prod
 from torch import Tensor
 
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
-from dfa_core.balance.timing import error_of, time_head, time_layer
+from dfa_core.balance.timing import LayerSeconds, error_of, time_head, time_layer
 from dfa_core.balance.trial import Trial, one_by_one, try_out
 from dfa_core.block.block import learns_by
 from dfa_core.errors import JobError, reason
@@ -23,7 +23,8 @@ LayerKind = tuple[str, tuple[tuple[int, ...], ...], ActivationSpec]
 class LayerProfile:
     """One layer: output features, parameters, and seconds per microbatch (forward + update).
 
-    seconds: of the fastest layer of its kind (same modules, shapes and input).
+    seconds, and forward_seconds of them: of the fastest layer of its kind (same modules, shapes and
+    input).
     """
 
     index: int
@@ -31,12 +32,14 @@ class LayerProfile:
     features: int
     parameters: int
     seconds: float
+    forward_seconds: float
 
     @classmethod
-    def of(cls, layer: Layer, output: ActivationSpec, seconds: float) -> "LayerProfile":
+    def of(cls, layer: Layer, output: ActivationSpec, seconds: LayerSeconds) -> "LayerProfile":
         """Return the profile of a layer, given the spec of its output and its measured seconds."""
         parameters = sum(p.numel() for p in layer.module.parameters())
-        return cls(layer.index, layer.label, prod(output.shape), parameters, seconds)
+        features, each = prod(output.shape), (seconds.total, seconds.forward)
+        return cls(layer.index, layer.label, features, parameters, *each)
 
 
 @dataclass(frozen=True)
@@ -97,19 +100,20 @@ def profile(
     head_seconds = time_head(head, measured.h, target)
     layers, kinds, learns = [], [], rule.method == "bp" or rule.skip_non_finite
     h: Activations = x
-    fastest: dict[LayerKind, float] = {}
+    fastest: dict[LayerKind, LayerSeconds] = {}
     for layer in one_by_one(model, rule, x.device):
         learns = learns or layer.learns(learns_by(rule.method))
         kind = _kind(layer, between[layer.index])
         before, h = h, detached(layer.forward(detached(h), 0, 0))
         seconds = _seconds(layer, before, error)
-        fastest[kind] = min(seconds, fastest.get(kind, seconds))
+        fastest[kind] = min(seconds, fastest.get(kind, seconds), key=lambda s: s.total)
         kinds.append(kind)
         layers.append(LayerProfile.of(layer, between[layer.index + 1], seconds))
     return ModelProfile(
         samples=len(x),
         layers=tuple(
-            replace(layer, seconds=fastest[kind]) for layer, kind in zip(layers, kinds, strict=True)
+            replace(layer, seconds=fastest[kind].total, forward_seconds=fastest[kind].forward)
+            for layer, kind in zip(layers, kinds, strict=True)
         ),
         between=tuple(between),
         error=TensorSpec.of(error),
@@ -123,9 +127,9 @@ def profile(
     )
 
 
-def _seconds(layer: Layer, x: Activations, error: Tensor) -> float:
+def _seconds(layer: Layer, x: Activations, error: Tensor) -> LayerSeconds:
     try:
-        return time_layer(layer, x, error).total
+        return time_layer(layer, x, error)
     except JobError:
         raise
     except Exception as failed:

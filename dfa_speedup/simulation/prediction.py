@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, log2
 
-from dfa_core import partition
+from dfa_core.balance.cutting import cut_layers
+from dfa_core.rule import Method
 from dfa_speedup.peers import (
     DDP,
     EAGER_PIPELINES,
@@ -68,7 +69,7 @@ class Predictor:
         samples: of a microbatch. m: microbatches of each replica.
         """
         costs, profile, replicas = self.costs.scaled(samples), self.workload.profile, shape.replicas
-        ranges = self.ranges(shape)
+        ranges = self.ranges(shape, m)
         between = max(profile.between[last].message.bytes for _, last in ranges)
         sizes = Sizes(between, self.workload.error_bytes)
         each = [total(costs.layers[a:b]) for a, b in ranges]
@@ -99,7 +100,7 @@ class Predictor:
         """
         if shape.heads > 1 or shape.in_replica > self.simulated:
             return None
-        costs, ranges = self.costs.scaled(samples), self.ranges(shape)
+        costs, ranges = self.costs.scaled(samples), self.ranges(shape, m, "bp")
         each = [total(costs.layers[a:b]) for a, b in ranges]
         between = max(self.workload.profile.between[last].message.bytes for _, last in ranges)
         hop = self.link.seconds(samples * between)
@@ -134,11 +135,11 @@ class Predictor:
         last = m * (each[-1].forward + each[-1].update + head.update) if in_block else 0.0
         return max(found * _work_ratio(mean, microbatch, m, fewer), last)
 
-    def ranges(self, shape: Shape) -> list[tuple[int, int]]:
-        """Return each block's layers; a head in the last block counts as a part of a layer."""
-        costs = list(self.workload.costs)
-        costs[-1] += self.workload.profile.head_seconds if shape.head == "block" else 0.0
-        return partition(costs, shape.blocks)
+    def ranges(self, shape: Shape, m: int, method: Method = "dfa") -> list[tuple[int, int]]:
+        """Return each block's layers. m: microbatches of each replica."""
+        rule = replace(self.workload.rule, microbatches=m * shape.replicas, method=method)
+        with_head = shape.head == "block"
+        return cut_layers(self.workload.profile, rule, shape.blocks, shape.replicas, with_head)
 
     def pipeline(
         self, configuration: Configuration, workers: int, samples: int, replicas: int = 1

@@ -179,7 +179,7 @@ def _prediction(
     work = total([*costs.layers, replace(costs.head, forward=0.0)])
     busy = replicas * (work.forward + work.update + work.optimizer)
     busy += (heads - replicas) * costs.head.optimizer
-    ranges, profile, rule = predictor.ranges(shape), workload.profile, workload.rule
+    ranges, profile, rule = predictor.ranges(shape, m), workload.profile, workload.rule
     needs = memory_needs(profile, ranges, rule, batch // m, m, with_head=in_block)
     needs += [head_need(profile, rule, batch // m)] * shape.heads
     return Prediction(
@@ -187,19 +187,19 @@ def _prediction(
         m,
         seconds,
         busy / (seconds * shape.workers),
-        _set_by(predictor, shape, seconds),
+        _set_by(predictor, shape, ranges, seconds),
         speedups,
         max(need.bytes for need in needs) / 1e6,
         _bytes_per_step(workload, ranges, shape),
     )
 
 
-def _set_by(predictor: Predictor, shape: Shape, seconds: float) -> str:
+def _set_by(predictor: Predictor, shape: Shape, ranges: Ranges, seconds: float) -> str:
     """Name what sets the time of a step: what has most to do or to send, or the waits."""
     costs = predictor.costs.scaled(predictor.workload.batch_size // shape.replicas)
     head = costs.head.update + costs.head.optimizer
     loads = {}
-    for k, (first, last) in enumerate(predictor.ranges(shape), 1):
+    for k, (first, last) in enumerate(ranges, 1):
         block = total(costs.layers[first:last])
         loads[f"block {k}"] = block.forward + block.update + block.optimizer
     if shape.head == "block":
@@ -207,7 +207,7 @@ def _set_by(predictor: Predictor, shape: Shape, seconds: float) -> str:
     else:
         share = shape.replicas / shape.copies_of_head
         loads["head"] = share * costs.head.update + costs.head.optimizer
-    loads |= sending(predictor.workload, shape, predictor.ranges(shape), predictor.link)
+    loads |= sending(predictor.workload, shape, ranges, predictor.link)
     most = max(loads, key=loads.__getitem__)
     return most if loads[most] > _MOSTLY * seconds else "waits"
 

@@ -6,6 +6,7 @@ input is wide. The sums are those of torch_geometric, except for spline convolut
 compiled package there.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -144,6 +145,14 @@ def mixing(kind: ConvolutionKind, after: int, graph: Graph, dropout: float) -> n
         made.lin = nn.Identity()
     found: nn.Module = made
     return found
+
+
+def adjacency(graph: Graph) -> Tensor:
+    """Return the edges as a sparse matrix, (n, n) in rows (CSR): row = target, column = source."""
+    ones, size = torch.ones(graph.edges.shape[1]), (graph.nodes, graph.nodes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_coo_tensor(graph.edges.flip(0), ones, size).coalesce().to_sparse_csr()
 
 
 def gathering(kind: ConvolutionKind, before: int, graph: Graph) -> nn.Module:

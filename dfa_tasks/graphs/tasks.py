@@ -50,7 +50,8 @@ def generated_task(
     """
     del data_dir
     check_options("generated-gcn", options, _known("gcn"))
-    chosen = {"layers": 8, "width": 256, "dropout": 0.0, "residual": True, **options}
+    chosen = {"layers": 8, "width": 256, "dropout": 0.0, "residual": True, "sparse": True}
+    chosen.update(options)
     gathered = bool(chosen.setdefault("gathered", False))
     return _node_task(partial(generate_graph, nodes), "gcn", method, chosen, gathered)
 

@@ -112,7 +112,7 @@ def test_the_reference_of_these_costs() -> None:
 def test_a_slow_card_bounds_the_step_and_is_named() -> None:
     of = predictor(0.1, batch=64, link=Link(0.0, 64.0))
     one = found(predict_scaling(of, 2, 1))
-    sent = sending(of.workload, one.shape, of.ranges(one.shape), of.link)
+    sent = sending(of.workload, one.shape, of.ranges(one.shape, one.microbatches), of.link)
     name = max(sent, key=sent.__getitem__)
     assert one.seconds >= sent[name] > 4.1
     assert one.set_by == name
