@@ -104,14 +104,17 @@ def bench(
         aside = None if resume else folder.set_aside()
         if aside is not None:
             console.print(f"the comparison that was in {out} is in {aside} now")
-        comparison.run(rounds, steps, target)
-        bars.stop()
-        found = comparison.results()
-        console.print(headline(found))
-        console.print(bench_table(found, every))
-        if "race" in found:
-            console.print(target_table(found["race"]))
-        comparison.write()
+
+        def show() -> None:
+            bars.stop()
+            found = comparison.results()
+            console.print(headline(found))
+            console.print(bench_table(found, every))
+            if "race" in found:
+                console.print(target_table(found["race"]))
+            comparison.write()
+
+        comparison.run(rounds, steps, target, show)
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")
     if comparison.stopped is not None:
         console.print(f"go on with: {command}{'' if resume else ' --resume'}", soft_wrap=True)

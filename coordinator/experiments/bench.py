@@ -1,8 +1,8 @@
 """Measures a job against backpropagation, and keeps the results as it goes."""
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from coordinator.experiments.bench_folder import BenchFolder, Record, check_same
@@ -63,24 +63,40 @@ class Bench:
         self._folder, self._command, self._progress = folder, command, progress
         self._ray_address, self._ended = ray_address, False
 
-    def run(self, rounds: int, steps: int, target: Target | None) -> None:
+    def run(self, rounds: int, steps: int, target: Target | None, show: Callable[[], None]) -> None:
         """Measure what is not measured yet. Where that ends early, `stopped` says why.
+
+        show: shows the results; called before anything is stopped, because a signal that ends the
+        comparison may have ended Ray, too, and then nothing can be stopped in order.
 
         Raises what ended it where nothing could be measured.
         """
-        resources, blocks = self.job.settings.resources, len(self.job.grid)
-        try:
-            with ray_for(blocks, resources.cpus, self._ray_address):
-                self._compare(rounds, steps)
-                if target is not None:
+        with ray_for(len(self.job.grid), self.job.settings.resources.cpus, self._ray_address):
+            with self._workers() as (workers, ours), self._shown_where_stopped(show):
+                found = self.record.measurements
+                comparison = Comparison(
+                    self.workload, workers, ours, found, self._progress, self.keep
+                )
+                comparison.run(rounds, steps)
+            if self.stopped is None and target is not None:
+                with self._shown_where_stopped(show):
                     self._race(target)
-            self._ended = True
+            if self.stopped is None:
+                self._ended = True
+                show()
+
+    @contextmanager
+    def _shown_where_stopped(self, show: Callable[[], None]) -> Iterator[None]:
+        try:
+            yield
         except (KeyboardInterrupt, JobError, TrainingFailed) as error:
             if not self.record.measurements.ours().tried:
                 raise
             self.stopped = error
+            show()
 
-    def _compare(self, rounds: int, steps: int) -> None:
+    @contextmanager
+    def _workers(self) -> Iterator[tuple[BenchWorkers, ErrorcastSide]]:
         settings = self.job.settings
         resources = settings.resources
         cores = WorkerResources(resources.cpus, resources.gpus, resources.threads)
@@ -89,11 +105,7 @@ class Bench:
         try:
             ours = ErrorcastSide(payload, resources, settings.heads)
             try:
-                found = self.record.measurements
-                comparison = Comparison(
-                    self.workload, workers, ours, found, self._progress, self.keep
-                )
-                comparison.run(rounds, steps)
+                yield workers, ours
             finally:
                 ours.stop()
         finally:

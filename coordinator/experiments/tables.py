@@ -52,7 +52,7 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
         over += f" {row['speedup_low']:.2f}-{row['speedup_high']:.2f}"
     return [
         *start,
-        f"{step:,.1f} {low:.{digits}f}-{high:.{digits}f}",
+        f"{step:,.{1 if high < 1000 else 0}f} {low:.{digits}f}-{high:.{digits}f}",
         over,
         number("bubble", ".1%"),
         number("peak_memory_mb", ",.0f"),

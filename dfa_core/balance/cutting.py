@@ -23,7 +23,8 @@ def cut_layers(
     Blocks of equal cost are best where they all compute all the time. With one microbatch in
     flight, each waits for the one before it, and what counts is the length of that chain.
 
-    replicas: share the rule's microbatches. with_head: the last block has the head. speeds: of each block's worker; None: equal.
+    replicas: share the rule's microbatches. with_head: the last block has the head. speeds: of each
+    block's worker; None: equal.
 
     Raises JobError as partition() does.
     """

@@ -152,7 +152,9 @@ def adjacency(graph: Graph) -> Tensor:
     ones, size = torch.ones(graph.edges.shape[1]), (graph.nodes, graph.nodes)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_coo_tensor(graph.edges.flip(0), ones, size).coalesce().to_sparse_csr()
+        place = graph.edges.flip(0)
+        matrix = torch.sparse_coo_tensor(place, ones, size, check_invariants=True)
+        return matrix.coalesce().to_sparse_csr()
 
 
 def gathering(kind: ConvolutionKind, before: int, graph: Graph) -> nn.Module:

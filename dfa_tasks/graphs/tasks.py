@@ -39,7 +39,7 @@ def citation_task(
 
 
 def generated_task(
-    method: str = "dfa", data_dir: str = "", nodes: int = 100_000, **options: Any
+    method: str = "dfa", data_dir: str = "", nodes: int = 20_000, **options: Any
 ) -> Task:
     """Return a GCN that classifies the nodes of a graph made by a generator.
 
@@ -50,7 +50,7 @@ def generated_task(
     """
     del data_dir
     check_options("generated-gcn", options, _known("gcn"))
-    chosen = {"layers": 8, "width": 256, "dropout": 0.0, "residual": True, "sparse": True}
+    chosen = {"layers": 8, "width": 512, "dropout": 0.0, "residual": True, "sparse": True}
     chosen.update(options)
     gathered = bool(chosen.setdefault("gathered", False))
     return _node_task(partial(generate_graph, nodes), "gcn", method, chosen, gathered)
@@ -138,7 +138,7 @@ _AUTOENCODERS = {
 }
 _GENERATED = {
     "generated-gcn": Installed(
-        generated_task, "a generated graph of 100,000 nodes, their classes: GCN of eight layers"
+        generated_task, "a generated graph of 20,000 nodes, their classes: GCN of eight layers"
     )
 }
 INSTALLED = {**_CLASSIFIERS, **_AUTOENCODERS, **_GENERATED}
