@@ -11,6 +11,7 @@ from dfa_core.activations import tensors
 from dfa_core.microbatch import Share, batch_mean
 from dfa_core.seeding import restored_once
 from dfa_core.trained import TrainedModule
+from dfa_speedup.device import finish, moved
 from dfa_speedup.shared_modules import SharedModules, computed
 from dfa_speedup.workload import Configuration, Workload
 
@@ -36,13 +37,14 @@ class DfaAlone:
             start = perf_counter()
             of_step: list[tuple[float, Share]] = []
             for microbatch in range(m):
-                one = next(microbatches)
+                one = moved(next(microbatches), self._shared.device)
                 h = self._block.forward(one.x, step, microbatch)
                 loss, error = head.error(h, one.target, step, microbatch, one.share)
                 self._block.update(error, step, microbatch)
                 of_step.append((loss, one.share))
             self._block.step(step)
             head.apply_gradients(step)
+            finish(self._shared.device)
             seconds.append(perf_counter() - start)
             losses.append(batch_mean(of_step))
         return seconds, losses
@@ -68,7 +70,9 @@ class Limit:
         self._dfa = method == "dfa"
         source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []
-        for index, one in enumerate(source.microbatches(0, 1, head.loss)):
+        self._device = shared.device
+        for index, read in enumerate(source.microbatches(0, 1, head.loss)):
+            one = moved(read, shared.device)
             h = self._block.evaluate(one.x)
             self._inputs.append(one.x)
             self._errors.append(head.error(h, one.target, 0, index, one.share)[1])
@@ -89,6 +93,7 @@ class Limit:
                 else:
                     self._backward(x, self._gradients[m])
             self._block.step(step)
+            finish(self._device)
             seconds.append(perf_counter() - start)
         return seconds, []
 

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import ray
 import torch
 import torch.distributed as dist
+from torch.utils.flop_counter import FlopCounterMode
 
 from dfa_core import Block
 from dfa_core.trained import ScalarState, TensorState, TrainedModule
 from dfa_speedup.alone import DfaAlone, Limit
+from dfa_speedup.device import finish, moved
 from dfa_speedup.peers import (
     COMPILED_ONE_PROCESS,
     DDP,
@@ -76,19 +78,24 @@ class BenchWorker(BlockWorker):
         return of_thread(self._calls_on)
 
     def enter(self, workload: PickledPayload, rendezvous: Rendezvous, rank: int) -> None:
-        """Take the workload, and join torch's process-wide default group, which the peers need."""
+        """Take the workload, and join torch's process-wide default group, which the peers need.
+
+        rendezvous.transport: nccl where each worker has a GPU of its own.
+        """
         self._calls_on = threading.get_native_id()
         self._workload: Workload = workload.unpack()
-        self._shared = SharedModules(self._workload)
+        self._shared = SharedModules(self._workload, self._device)
         self._trainers: dict[Configuration, Trainer] = {}
         self._rank, self._world = rank, rendezvous.world
+        cpu = torch.device("cpu")
+        self._sends_from = self._device if rendezvous.transport == "nccl" else cpu
         if rendezvous.world > 1:
             near = rendezvous.host == LOOPBACK
             own = interface_with(LOOPBACK if near else ray.util.get_node_ip_address())
             if own is not None:  # gloo itself takes what this machine's name resolves to
                 os.environ["GLOO_SOCKET_IFNAME"] = own
             dist.init_process_group(
-                "gloo",
+                rendezvous.transport,
                 store=open_store(rendezvous.host, rendezvous.port, rendezvous.world, None),
                 rank=rank,
                 world_size=rendezvous.world,
@@ -116,7 +123,8 @@ class BenchWorker(BlockWorker):
             if configuration not in self._trainers:
                 self._trainers[configuration] = self._build_peer(configuration)
             trainer = self._trainers[configuration]
-            self._tracer.start()
+            if self._device.type == "cpu":  # a GPU computes later than it is told to
+                self._tracer.start()
             seconds, losses = trainer.train(first, last)
             return Trained(seconds, losses, self._tracer.stop())
         finally:
@@ -142,15 +150,28 @@ class BenchWorker(BlockWorker):
         """Measure every layer and the head on one microbatch of a batch that is cut this way."""
         torch.set_num_threads(self._threads)
         source = self._workload.batches(microbatches)
-        one = next(iter(source.microbatches(0, 1)))
+        one = moved(next(iter(source.microbatches(0, 1))), self._device)
         layers, head = self._shared.layers(), self._shared.head(microbatches)
         found = measure_costs(layers, head, one.x, one.target)
         source.close()
         return found
 
+    def flops(self) -> dict[str, int]:
+        """Count the floating-point operations of a step of the whole model, by bp and by dfa.
+
+        Those that torch's own counter knows: the products.
+        """
+        found = {}
+        for method, schedule in (("bp", ONE_PROCESS), ("dfa", ONE_PROCESS_DFA)):
+            with FlopCounterMode(display=False) as counter:
+                self.train_peer(Configuration(schedule, 1), 0, 1)
+            found[method] = int(counter.get_total_flops())
+        return found
+
     def round_trip(self, size: int, times: int) -> float:
         """Return the median seconds of a message of `size` bytes between workers 0 and 1."""
-        message, seconds = torch.empty(size, dtype=torch.uint8), []
+        message = torch.empty(size, dtype=torch.uint8, device=self._sends_from)
+        seconds = []
         for _ in range(times):
             start = perf_counter()
             for sender in (0, 1):
@@ -158,15 +179,17 @@ class BenchWorker(BlockWorker):
                     dist.send(message, 1 - sender)
                 else:
                     dist.recv(message, sender)
+            finish(self._sends_from)
             seconds.append((perf_counter() - start) / 2)
         return median(seconds)
 
     def sum(self, size: int, times: int) -> float:
         """Return the median seconds of a sum over all workers of `size` bytes of numbers."""
-        numbers, seconds = torch.zeros(size // 4), []
+        numbers, seconds = torch.zeros(size // 4, device=self._sends_from), []
         for _ in range(times):
             start = perf_counter()
             dist.all_reduce(numbers)
+            finish(self._sends_from)
             seconds.append(perf_counter() - start)
         return median(seconds)
 

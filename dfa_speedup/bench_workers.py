@@ -14,7 +14,7 @@ from dfa_speedup.simulation.link import Link
 from dfa_speedup.workload import Configuration
 from workers.grid import Grid
 from workers.groups.group import listen, open_store
-from workers.groups.transport import Rendezvous
+from workers.groups.transport import Rendezvous, choose
 from workers.life.monitor import Monitor
 from workers.payload import PickledPayload
 from workers.placement import Placement, Worker, WorkerResources, rendezvous_host
@@ -52,6 +52,13 @@ class BenchWorkers:
         """Return the workers that run now."""
         return self._placement.workers
 
+    def refusal(self, configuration: Configuration) -> str | None:
+        """Return why these workers cannot run a configuration, or None."""
+        several = configuration.schedule in (*PIPELINES, *DATA_PARALLEL)
+        if several and self.all[0].gpu is not None and self._transport != "nccl":
+            return "the workers share a GPU, and NCCL needs one for each; only errorcast can"
+        return None
+
     def train(self, configuration: Configuration, first: int, last: int) -> list[Trained]:
         """Train steps first..last-1 on as many workers as the side uses.
 
@@ -70,6 +77,11 @@ class BenchWorkers:
         """Return the costs of all layers: the mean over all workers, which measure at once."""
         found: list[Costs] = self._call("costs", self.all, microbatches)
         return mean_costs(found)
+
+    def flops(self) -> dict[str, int]:
+        """Return the floating-point operations of a step, by `bp` and by `dfa`."""
+        found: dict[str, int] = self._call("flops", self.all[:1])[0]
+        return found
 
     def link(self) -> Link:
         """Measure latency and bandwidth between two workers, and in a sum over all workers."""
@@ -114,7 +126,9 @@ class BenchWorkers:
         listener = listen(host)
         port = listener.getsockname()[1]
         self._store = open_store(host, port, self._blocks, listener)
-        rendezvous = Rendezvous(host, port, self._blocks)
+        gpus = [worker.gpu for worker in self.all]
+        self._transport = choose("auto", gpus)
+        rendezvous = Rendezvous(host, port, self._blocks, self._transport)
         calls = [
             w.actor.enter.remote(self._workload, rendezvous, i) for i, w in enumerate(self.all)
         ]

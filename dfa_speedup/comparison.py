@@ -21,6 +21,7 @@ from dfa_speedup.measured import LIMITS, Measured, Measurements
 from dfa_speedup.peers import (
     COMPILED_PEERS,
     ERRORCAST,
+    ONE_PROCESS,
     ONE_PROCESS_DFA,
     OWN,
     PEERS,
@@ -100,6 +101,8 @@ class Comparison:
         self._rounds(rounds, steps)
         if self.found.link is None and self.found.workers > 1:
             self.found.link = _once_more(self._workers.link)
+        if not self.found.flops and self.found.best(ONE_PROCESS).tried:  # a process holds it all
+            self.found.flops = _once_more(self._workers.flops)
 
     def _rounds(self, rounds: int, steps: int) -> None:
         found, ours = self.found, self.found.ours()
@@ -125,7 +128,8 @@ class Comparison:
 
     def _try(self, side: Measured, steps: int) -> None:
         """Run a configuration for the first time, for its memory too; or note why it cannot."""
-        side.reason = refusal(self.workload, side.configuration, self.found.workers) or ""
+        refused = refusal(self.workload, side.configuration, self.found.workers)
+        side.reason = refused or self._workers.refusal(side.configuration) or ""
         if side.reason:
             return
         try:
@@ -188,7 +192,7 @@ def _once_more(run: Callable[[], T]) -> T:
 
 
 def _keep_spans(side: Measured, spans: list[list[Span]]) -> None:
-    if side.configuration.schedule in (*OWN, *PIPELINES):
+    if side.configuration.schedule in (*OWN, *PIPELINES) and all(spans):
         side.bubbles.append(bubble(spans))
         side.spans = spans
 

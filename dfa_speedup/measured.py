@@ -47,6 +47,7 @@ class Measurements:
     """All that is measured so far: the sides, the limits, the costs of the layers, the link.
 
     costs: for each number of microbatches, one measurement a round. link: None where not measured.
+    flops: of a step of the whole model, by `bp` and by `dfa`.
     """
 
     workers: int
@@ -54,6 +55,7 @@ class Measurements:
     limits: list[Measured] = field(default_factory=list)
     costs: dict[int, list[Costs]] = field(default_factory=dict)
     link: Link | None = None
+    flops: dict[str, int] = field(default_factory=dict)
 
     def side(self, configuration: Configuration) -> Measured:
         """Return the side of a configuration; a new one where it was not measured."""

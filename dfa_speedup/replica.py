@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dfa_core import Chain, JobError
 from dfa_core.microbatch import Microbatch, mean_loss, shares, split
 from dfa_core.trained import TrainedModule
+from dfa_speedup.device import finish, moved
 from dfa_speedup.peers import COMPILED_ONE_PROCESS
 from dfa_speedup.shared_modules import SharedModules, computed
 from dfa_speedup.workload import Configuration, Workload
@@ -36,7 +37,7 @@ class Replica:
                 f"{world} replicas of {self._m} microbatches do not divide {workload.batch_size}"
             )
         self.modules, self._module = self._build(workload, configuration, shared)
-        self._batches = workload.batches(1)
+        self._batches, self._device = workload.batches(1), shared.device
 
     def _build(
         self, workload: Workload, configuration: Configuration, shared: SharedModules
@@ -51,10 +52,12 @@ class Replica:
         """Train steps first..last-1; return the seconds and the loss of each."""
         seconds, losses = [], []
         mark = perf_counter()
-        for step, batch in enumerate(self._batches.microbatches(first, last), start=first):
+        for step, read in enumerate(self._batches.microbatches(first, last), start=first):
+            batch = moved(read, self._device)
             losses.append(self._backward(self._mine(batch)))
             for module in self.modules:
                 module.apply_gradients(step)
+            finish(self._device)
             now = perf_counter()
             seconds.append(now - mark)
             mark = now

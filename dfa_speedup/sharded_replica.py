@@ -27,11 +27,11 @@ class ShardedReplica(Replica):
         self,
         workload: Workload,
         configuration: Configuration,  # noqa: ARG002
-        shared: SharedModules,  # noqa: ARG002
+        shared: SharedModules,
     ) -> tuple[Sequence[TrainedModule], nn.Module]:
         # of its own: no other side can train shards
-        whole = SharedModules(workload).stage(0, len(workload.model.layers) + 1)
-        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        whole = SharedModules(workload, shared.device).stage(0, len(workload.model.layers) + 1)
+        mesh = init_device_mesh(shared.device.type, (dist.get_world_size(),))
         for one in whole:
             fully_shard(one.module, mesh=mesh)
         modules = [_Sharded(one) for one in whole]

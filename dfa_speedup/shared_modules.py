@@ -20,8 +20,8 @@ class SharedModules:
     Configurations that are only timed share them; after clear() they are built again.
     """
 
-    def __init__(self, workload: Workload) -> None:
-        self._workload = workload
+    def __init__(self, workload: Workload, device: torch.device) -> None:
+        self._workload, self.device = workload, device
         self._rule = replace(workload.rule, staleness=0)  # only errorcast itself has staleness
         self._layers: dict[int, Layer] = {}
         self._head: Head | None = None
@@ -33,12 +33,14 @@ class SharedModules:
         for i in indices:
             if i not in self._layers:
                 self._layers[i] = Layer(i, model.build_layer(i, rule.seed), rule)
+                self._layers[i].to(self.device)
         return [self._layers[i] for i in indices]
 
     def head(self, microbatches: int) -> Head:
         """Return the head, set to scale its loss by a microbatch's share of the mean."""
         if self._head is None:
             self._head = Head(self._workload.model, self._workload.loss, self._rule)
+            self._head.to(self.device)
         self._head.rule = replace(self._rule, microbatches=microbatches)
         return self._head
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 
 from dfa_core import Activations, Chain
 from dfa_core.microbatch import Share, mean_loss
 from dfa_core.trained import TrainedModule
+from dfa_speedup.device import finish, moved
 from dfa_speedup.peers import PIPELINES, stage_ranges
 from dfa_speedup.shared_modules import SharedModules, computed
 from dfa_speedup.workload import Configuration, Workload
@@ -75,7 +75,7 @@ class Stages:
         ranges = stage_ranges(workload, virtual * world)
         hosted = peer.stages_of(rank, world, virtual)
         self.modules: Sequence[TrainedModule] = []
-        self._tracer = tracer
+        self._tracer, self._device = tracer, shared.device
         self._batches = workload.batches(1)
         self._takes_inputs, self._takes_targets = 0 in hosted, len(ranges) - 1 in hosted
         stages = []
@@ -84,7 +84,7 @@ class Stages:
             self.modules = [*self.modules, *of_stage]
             modules = computed(of_stage, peer.compiled)
             module = Chain(ContiguousBoundary(), *modules, ContiguousBoundary())
-            stage = TimedStage(module, index, len(ranges), torch.device("cpu"))
+            stage = TimedStage(module, index, len(ranges), shared.device)
             stage.tracer = tracer
             stages.append(stage)
 
@@ -107,7 +107,8 @@ class Stages:
         """Train steps first..last-1; return their seconds, and losses where known."""
         seconds, losses = [], []
         mark = perf_counter()
-        for step, batch in enumerate(self._batches.microbatches(first, last), start=first):
+        for step, read in enumerate(self._batches.microbatches(first, last), start=first):
+            batch = moved(read, self._device)
             if self._takes_targets and self._m > 1:
                 self._weight = self._loss.weigh(batch.target)
             found: list[Tensor] = []
@@ -119,6 +120,7 @@ class Stages:
                     module.apply_gradients(step)
             if found:
                 losses.append(sum(float(loss) for loss in found))
+            finish(self._device)
             now = perf_counter()
             seconds.append(now - mark)
             mark = now

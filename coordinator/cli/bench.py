@@ -9,6 +9,9 @@ import typer
 from coordinator.cli.options import BatchSize, DataDir, Layers, RayAddress, Set, TaskName, Width
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from coordinator.experiments.bench import Bench
     from coordinator.experiments.race import Target
     from coordinator.job.resolve import Job
     from coordinator.job.spec import Settings
@@ -40,6 +43,10 @@ def bench(
     compiled: Annotated[
         bool, Option("--compiled", help="Also measure peers whose layers torch.compile compiles.")
     ] = False,
+    report_md: Annotated[
+        bool,
+        Option("--report-md", help="Also write [model]_[hardware]_[date].md, as torchtitan's are."),
+    ] = False,
     every: Annotated[bool, Option("--all", help="Show every number of microbatches.")] = False,
     to_accuracy: Annotated[
         float | None,
@@ -66,12 +73,10 @@ def bench(
 
     from coordinator.experiments.bench import Bench
     from coordinator.experiments.bench_folder import BenchFolder
-    from coordinator.experiments.tables import bench_table, target_table
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags, given, merge, whole_numbers
     from coordinator.runs.folders import locked_folder
     from dfa_core import JobError
-    from dfa_speedup.results.headline import headline
 
     flags: dict[str, Any] = {
         "blocks": blocks,
@@ -107,18 +112,27 @@ def bench(
 
         def show() -> None:
             bars.stop()
-            found = comparison.results()
-            console.print(headline(found))
-            console.print(bench_table(found, every))
-            if "race" in found:
-                console.print(target_table(found["race"]))
+            _show(console, comparison, every)
             comparison.write()
+            if report_md:
+                console.print(f"{comparison.write_report_md()}", soft_wrap=True)
 
         comparison.run(rounds, steps, target, show)
     console.print(f"{out}: report.html, bench.json, timeline.json, speedup.png, timeline.png")
     if comparison.stopped is not None:
         console.print(f"go on with: {command}{'' if resume else ' --resume'}", soft_wrap=True)
         raise comparison.stopped
+
+
+def _show(console: "Console", comparison: "Bench", every: bool) -> None:
+    from coordinator.experiments.tables import bench_table, target_table
+    from dfa_speedup.results.headline import headline
+
+    found = comparison.results()
+    console.print(headline(found))
+    console.print(bench_table(found, every))
+    if "race" in found:
+        console.print(target_table(found["race"]))
 
 
 def _settings(

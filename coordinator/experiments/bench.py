@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from coordinator.experiments.bench_folder import BenchFolder, Record, check_same
-from coordinator.experiments.bench_results import results, write_views
+from coordinator.experiments.bench_results import results, write_report_md, write_views
 from coordinator.experiments.errorcast_side import ErrorcastSide
 from coordinator.experiments.race import Target
 from coordinator.experiments.time_to_target import run_race
@@ -47,8 +48,6 @@ class Bench:
         Raises JobError for a job that cannot be compared, and for measurements of another one.
         """
         settings = job.settings
-        if settings.resources.gpus:
-            raise JobError("resources.gpus: the comparison runs on CPUs; set it to 0")
         if settings.replicas > 1:
             raise JobError("replicas: the comparison gives each side one replica; set it to 1")
         identity, here = identity_of(job), machine()
@@ -134,6 +133,10 @@ class Bench:
         found = self.results()
         self._folder.keep(self.record, json_text(found, indent=1))
         write_views(self._folder.path, found, self.record.measurements)
+
+    def write_report_md(self) -> Path:
+        """Write the results as [model]_[hardware]_[date].md; return its path. Raises OSError."""
+        return write_report_md(self._folder.path, self.results())
 
 
 def identity_of(job: Job) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from coordinator.experiments.bench_folder import Record
 from coordinator.experiments.tables import bench_cells
 from dfa_speedup.measured import Measurements
+from dfa_speedup.results.markdown import write_markdown
 from dfa_speedup.results.page import write_page
 from dfa_speedup.results.pictures import draw_speedups, draw_timelines
 from dfa_speedup.results.report import rows, summary
@@ -44,3 +46,12 @@ def write_views(out: Path, found: Mapping[str, Any], measured: Measurements) -> 
     (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
     columns, cells = bench_cells(found["rows"], every=True)
     write_page(out / "report.html", found, columns, cells, pictures)
+
+
+def write_report_md(out: Path, found: Mapping[str, Any]) -> Path:
+    """Write the results of each side at its best as [model]_[hardware]_[date].md; return its path.
+
+    Raises OSError.
+    """
+    columns, cells = bench_cells(found["rows"], every=False)
+    return write_markdown(out, found, columns, cells, date.today())  # the user's

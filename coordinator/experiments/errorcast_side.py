@@ -25,6 +25,8 @@ from dfa_speedup.peers import OWN_BACKWARD
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
+from workers.gpu import device_here, gpu_here
+from workers.groups.transport import choose
 from workers.life.monitor import Monitor
 from workers.life.sign import Sign
 from workers.payload import PickledPayload
@@ -107,17 +109,21 @@ class Rank0:
             if backward is not None:
                 plan = replace(plan, schedule=backward.schedule)
             node = ray.get_runtime_context().get_node_id()
-            plan = with_head_placed(plan, self._resources.head, self._heads, workers, node, 0.0)
+            asked, own = self._resources.head, self._resources.coordinator_gpus
+            plan = with_head_placed(plan, asked, self._heads, workers, node, own)
+            gpus = [gpu_here(), *(worker.gpu for worker in workers)]
+            transport = choose(self._resources.transport, gpus)
             prefetcher = cast(Prefetcher, workload.batches(m))
             where = self._payload.folders, self._payload.working_dir
             model = PickledPayload.pack(workload.model, *where)
-            head = (
-                Head(workload.model, workload.loss, rule)
-                if plan.head == "coordinator"
-                else PickledPayload.pack(workload.loss, *where)
-            )
+            head: Head | PickledPayload
+            if plan.head == "coordinator":
+                head = Head(workload.model, workload.loss, rule)
+                head.to(device_here())
+            else:
+                head = PickledPayload.pack(workload.loss, *where)
             limit = self._resources.timeout_s
-            pipeline = Pipeline(workers, plan, model, head, prefetcher, limit)
+            pipeline = Pipeline(workers, plan, model, head, prefetcher, limit, transport)
             pipeline.start(None)
             shape = Shape(len(plan.ranges), 1, plan.head, plan.heads)
             self._joined_pipeline = JoinedPipeline(key, pipeline, prefetcher, shape)
@@ -149,7 +155,8 @@ class ErrorcastSide:
         self._start()
 
     def _start(self) -> None:
-        actor: Any = ray.remote(num_cpus=0, concurrency_groups={"life": 1})(Rank0)
+        own = self._resources.coordinator_gpus
+        actor: Any = ray.remote(num_cpus=0, num_gpus=own, concurrency_groups={"life": 1})(Rank0)
         self._rank0: Any = actor.remote(self._payload, self._resources, self._heads)
         self._worker = Worker(self._rank0, *ray.get(self._rank0.place.remote()))
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:  # torch's pipelines take 2 s to import
 _BENCH_KEYS = ("schedule", "M")
 _BENCH_SHOWN = ("step, ms (quartiles)", "speedup (quartiles)")
 _BENCH_BESIDE = ("bubble", "peak MB")
-_BENCH_REPORTED = ("samples/s", "predicted, ms", "effic.", "MB sent")
+_BENCH_REPORTED = (
+    *("samples/s", "samples/s a worker", "GFLOP/s a worker"),
+    *("predicted, ms", "effic.", "MB sent"),
+)
 
 
 def bench_cells(
@@ -40,7 +43,7 @@ def _reported_rows(rows: Sequence[Mapping[str, Any]], every: bool) -> list[Mappi
 def _bench_row(row: Mapping[str, Any]) -> list[str]:
     start = [row["label"], str(row["microbatches"])]
     if row["reason"]:
-        return [*start, row["reason"], *[""] * 7]
+        return [*start, row["reason"], *[""] * 9]
 
     def number(name: str, form: str, factor: float = 1.0) -> str:
         return "" if row[name] is None else format(row[name] * factor, form)
@@ -57,6 +60,8 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
         number("bubble", ".1%"),
         number("peak_memory_mb", ",.0f"),
         number("samples_per_s", ",.0f"),
+        number("samples_per_s_a_worker", ",.0f"),
+        number("gflops_per_s_a_worker", ",.1f"),
         number("predicted_ms", ".1f"),
         number("efficiency", ".1%"),
         number("bytes_per_step", ",.1f", 1e-6),

@@ -27,6 +27,7 @@ _FIGURES = (
     *("step_ms", "step_ms_low", "step_ms_high", "samples_per_s"),
     *("speedup", "speedup_low", "speedup_high", "efficiency"),
     *("bubble", "bytes_per_step", "peak_memory_mb"),
+    *("samples_per_s_a_worker", "gflops_per_s_a_worker"),
 )
 
 
@@ -56,6 +57,7 @@ def _row(workload: Workload, found: Measurements, side: Measured) -> dict[str, A
     step, step_low, step_high = middle(side.seconds)
     over, over_low, over_high = speedup(found, side)
     limit = found.limit(LIMIT_DFA if name in _BY_DFA else LIMIT_BP)
+    flops = found.flops.get("dfa" if name in _BY_DFA else "bp")
     values = (
         round(1e3 * step, 3),
         round(1e3 * step_low, 3),
@@ -68,6 +70,8 @@ def _row(workload: Workload, found: Measurements, side: Measured) -> dict[str, A
         round(median(side.bubbles), 4) if side.bubbles else None,
         side.bytes_per_step,
         round(side.peak_memory_mb, 1),
+        round(workload.batch_size / step / found.workers, 1),
+        None if flops is None else round(1e-9 * flops / step / found.workers, 1),
     )
     return row | dict(zip(_FIGURES, values, strict=True))
 
@@ -109,6 +113,10 @@ def summary(workload: Workload, found: Measurements) -> dict[str, Any]:
     one, one_dfa = found.best(ONE_PROCESS), found.best(ONE_PROCESS_DFA)
     return {
         "batch_size": workload.batch_size,
+        "layers": len(workload.model.layers),
+        "parameters": workload.profile.parameters,
+        "precision": workload.rule.precision,
+        "optimizer": workload.rule.optimizer.name,
         "workers": workers,
         "blocks": shape.blocks,
         "head": shape.head,

@@ -148,13 +148,30 @@ def mixing(kind: ConvolutionKind, after: int, graph: Graph, dropout: float) -> n
 
 
 def adjacency(graph: Graph) -> Tensor:
-    """Return the edges as a sparse matrix, (n, n) in rows (CSR): row = target, column = source."""
-    ones, size = torch.ones(graph.edges.shape[1]), (graph.nodes, graph.nodes)
+    """Return the matrix of a GCN's sum as a sparse one in rows (CSR), (n, n).
+
+    It is D^-1/2 (A + 1) D^-1/2 (Kipf and Welling 2017, equation 2); row = target, column = source.
+    """
+    from torch_geometric.nn.conv.gcn_conv import gcn_norm  # noqa: PLC0415  # takes seconds
+
+    edges, weights = gcn_norm(graph.edges, num_nodes=graph.nodes)
+    size = (graph.nodes, graph.nodes)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        place = graph.edges.flip(0)
-        matrix = torch.sparse_coo_tensor(place, ones, size, check_invariants=True)
+        warnings.filterwarnings("ignore", "Sparse")  # CSR is in beta; its checks are opted into
+        matrix = torch.sparse_coo_tensor(edges.flip(0), weights, size, check_invariants=True)
         return matrix.coalesce().to_sparse_csr()
+
+
+class SparseMixing(nn.Module):
+    """The sum of a GCN after its map, by the product with its matrix."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(after))
+
+    def forward(self, mapped: Tensor, matrix: Tensor) -> Tensor:
+        """(n, after), sparse (n, n) -> (n, after)."""
+        return matrix @ mapped + self.bias
 
 
 def gathering(kind: ConvolutionKind, before: int, graph: Graph) -> nn.Module:

@@ -15,6 +15,7 @@ from dfa_core.model import ModuleFactory
 from dfa_tasks.graphs.convolutions import (
     MAPS,
     ConvolutionKind,
+    SparseMixing,
     WordMap,
     adjacency,
     gathering,
@@ -59,7 +60,7 @@ class GraphLayer(nn.Module):
             weight = linear.weight
         for one in weight.chunk(MAPS[kind]):
             nn.init.xavier_uniform_(one)  # the initial values of torch_geometric
-        self.mix = mixing(kind, after, graph, dropout)
+        self.mix = SparseMixing(after) if sparse else mixing(kind, after, graph, dropout)
         self._act = activation_of(kind)
         edges = adjacency(graph) if sparse else graph.edges
         self.register_buffer("edges", edges, persistent=False)

@@ -77,6 +77,13 @@ class Sides:
         self._calls("link")
         return Link(1e-5, 1e9)
 
+    def refusal(self, _: Configuration) -> None:
+        return None
+
+    def flops(self) -> dict[str, int]:
+        self._calls("flops")
+        return {"bp": 3, "dfa": 2}
+
     def forget(self) -> None:
         pass
 

@@ -1,5 +1,8 @@
 """The figures of bench.json, from measurements that are written down here."""
 
+from datetime import date
+from pathlib import Path
+
 import pytest
 from support.networks import NETWORKS, Noise, rule
 from torch import nn
@@ -9,6 +12,7 @@ from dfa_speedup.comparison import to_measure
 from dfa_speedup.measured import Measured, Measurements
 from dfa_speedup.peers import ERRORCAST, LIMIT_BP, LIMIT_DFA, LIMIT_DFA_LOADED, ONE_PROCESS
 from dfa_speedup.results.headline import headline
+from dfa_speedup.results.markdown import write_markdown
 from dfa_speedup.results.report import rows, summary
 from dfa_speedup.workload import Configuration, Workload
 
@@ -84,3 +88,40 @@ def test_the_headline_is_a_sentence_for_either_winner(
     theirs.tried = []
     theirs.ratios = []
     assert said().startswith("No pipeline of backpropagation was measured")
+
+
+def test_the_report_has_the_form_of_torchtitans(
+    tmp_path: Path, workload: Workload, found: Measurements
+) -> None:
+    machine = {
+        "cpu": "A CPU @ 2 GHz",
+        "cores": 2,
+        "memory_gib": 24,
+        "gpus": ["NVIDIA H100 80GB HBM3, 81559 MiB, 700.00 W"],
+        "system": "Linux",
+        "python": "3.11",
+        "versions": {"torch": "2.13.0"},
+    }
+    results = {
+        "task": "docs/mytask.py:make_task",
+        "command": "errorcast bench",
+        "machine": machine,
+        "summary": summary(workload, found),
+        "rows": rows(workload, found),
+    }
+    cells = [["1F1B", "2|x"]]
+    path = write_markdown(tmp_path, results, ("schedule", "M"), cells, date(2026, 1, 2))
+    assert path.name == "mytask.py-make-task_nvidia-h100-80gb-hbm3_20260102.md"
+    text = path.read_text()
+    headings = [line for line in text.splitlines() if line.startswith("###")]
+    assert headings == ["### Models", "### Hardware", "### Results", "### Versions and Dates"]
+    for part in ("700.00 W", "| 1F1B | 2\\|x |", "| torch | 2.13.0 | 2026-01-02 |", "2.00 times"):
+        assert part in text
+
+
+def test_operations_are_counted_for_each_worker(workload: Workload, found: Measurements) -> None:
+    found.flops = {"dfa": 40_000_000, "bp": 60_000_000}
+    by_side = {(r["schedule"], r["microbatches"]): r for r in rows(workload, found)}
+    assert by_side[ERRORCAST, 2]["gflops_per_s_a_worker"] == pytest.approx(0.04 / 0.010 / 2)
+    assert by_side["1F1B", 2]["gflops_per_s_a_worker"] == pytest.approx(0.06 / 0.020 / 2)
+    assert by_side["1F1B", 2]["samples_per_s_a_worker"] == pytest.approx(24 / 0.020 / 2)
