@@ -1,5 +1,6 @@
 """Head and loss: trained with the exact gradient; they give the global error."""
 
+from collections.abc import Callable
 from math import isfinite
 
 import torch
@@ -143,7 +144,8 @@ class Head(TrainedModule):
         seed = derive(self.rule.seed, "draw", "head", step, microbatch)
         with drawing_from(seed, self.draws):
             try:
-                output = self._output(h, self._inputs, self.weights_of(step))
+                run, weights = self.training_call(), self.weights_of(step)
+                output = self._output(run, h, self._inputs, weights)
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 with self._loss_inputs.given((output, target)) as (out, of):
@@ -167,16 +169,20 @@ class Head(TrainedModule):
         seed = derive(self.rule.seed, "evaluate", "head")
         try:
             with self.evaluating(), drawing_from(seed, self.draws):
-                return self._output(h, self._evaluation_inputs).clone()
+                return self._output(self.module, h, self._evaluation_inputs).clone()
         except Exception as error:
             came = described(tensors(h))
             raise JobError(f"{self.label} fails on an input of {came}: {reason(error)}") from error
 
     def _output(
-        self, h: Activations, guard: InputGuard, weights: dict[str, Tensor] | None = None
+        self,
+        run: Callable[..., Activations],
+        h: Activations,
+        guard: InputGuard,
+        weights: dict[str, Tensor] | None = None,
     ) -> Tensor:
         widest = [widened(tensor) for tensor in tensors(h)]
         with computing_in(self.rule.precision, widest[0]), guard.given(widest) as inputs:
             if weights is None:
-                return widened(self.module(*inputs))
+                return widened(tensors(run(*inputs))[0])
             return widened(functional_call(self.module, weights, tuple(inputs)))

@@ -31,6 +31,7 @@ class LearningRule:
         NonFiniteLoss.
     precision: the format that layers and head compute in (precision.py).
     activations: the format that layers pass on (precision.py).
+    compiled: layers and head train by compiled code (compiling.py), which may round differently.
     """
 
     seed: int = 0
@@ -44,6 +45,7 @@ class LearningRule:
     skip_non_finite: bool = False
     precision: Precision = "fp32"
     activations: Precision = "fp32"
+    compiled: bool = False
 
     @property
     def head_staleness(self) -> int:

@@ -66,7 +66,10 @@ class Limit:
         """method: dfa (local updates with their projections) or bp."""
         m, head = configuration.microbatches, shared.head(configuration.microbatches)
         self.modules: Sequence[TrainedModule] = shared.layers()
-        self._block, self._computed = Block(shared.layers()), computed(shared.layers(), False)
+        self._block, self._computed = (
+            Block(shared.layers()),
+            computed(shared.layers(), as_compiled=False),
+        )
         self._dfa = method == "dfa"
         source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []

@@ -24,6 +24,7 @@ from dfa_speedup.peers import (
     ONE_PROCESS,
     ONE_PROCESS_DFA,
     OWN,
+    OWN_SIDES,
     PEERS,
     PIPELINES,
     bytes_per_step,
@@ -142,7 +143,7 @@ class Comparison:
 
     def _first_trial(self, side: Measured, steps: int) -> None:
         configuration = side.configuration
-        if configuration.schedule in OWN:
+        if configuration.schedule in OWN_SIDES:
             trial, peak = self._errorcast.first_trial(self._workers, configuration, steps + 1)
             side.bytes_per_step, side.shape = trial.bytes_per_step, trial.shape
             side.tried, spans = trial.seconds, trial.spans
@@ -168,7 +169,7 @@ class Comparison:
     def _later_trial(self, side: Measured, steps: int) -> None:
         """Train a few steps; the first does not count: another side's data is in the caches."""
         configuration, first = side.configuration, len(side.rounds) * (steps + 1)
-        if configuration.schedule in OWN:
+        if configuration.schedule in OWN_SIDES:
             trial = self._errorcast.trial(self._workers, configuration, steps + 1)
             seconds, spans = trial.seconds, trial.spans
         else:
@@ -192,7 +193,7 @@ def _once_more(run: Callable[[], T]) -> T:
 
 
 def _keep_spans(side: Measured, spans: list[list[Span]]) -> None:
-    if side.configuration.schedule in (*OWN, *PIPELINES) and all(spans):
+    if side.configuration.schedule in (*OWN_SIDES, *PIPELINES) and all(spans):
         side.bubbles.append(bubble(spans))
         side.spans = spans
 

@@ -119,9 +119,11 @@ OWN_BACKWARD = {
     "errorcast bp, zero bubble": OwnBackward("zero_bubble"),
     DELAYED: OwnBackward("1f1b", staleness=1),
 }
+COMPILED_ERRORCAST = "compiled errorcast"
 OWN: Sequence[str] = (ERRORCAST, *OWN_BACKWARD)
+OWN_SIDES = (*OWN, COMPILED_ERRORCAST)  # also those that run only where asked for
 PEERS: Sequence[str] = (*EAGER_PIPELINES, *DATA_PARALLEL, ONE_PROCESS)
-COMPILED_PEERS: Sequence[str] = (*COMPILED_PIPELINES, COMPILED_ONE_PROCESS)
+COMPILED_PEERS: Sequence[str] = (COMPILED_ERRORCAST, *COMPILED_PIPELINES, COMPILED_ONE_PROCESS)
 
 # also measured: a DFA step without a pipeline, and the compute alone by either method
 ONE_PROCESS_DFA = "one process, DFA"

@@ -35,7 +35,7 @@ class ShardedReplica(Replica):
         for one in whole:
             fully_shard(one.module, mesh=mesh)
         modules = [_Sharded(one) for one in whole]
-        chain = Chain(*computed(modules, compiled=False))
+        chain = Chain(*computed(modules, as_compiled=False))
         fully_shard(chain, mesh=mesh)  # which makes it an FSDPModule, too
         return modules, chain
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfa_core import Activations, Head, Layer
 from dfa_core.activations import tensors
+from dfa_core.compiling import compiled
 from dfa_core.precision import computing_in, passed_on, widened
 from dfa_core.trained import TrainedModule
 from dfa_speedup.workload import Workload
@@ -78,9 +78,20 @@ class InFormat(nn.Module):
         return outputs if len(outputs) > 1 else outputs[0]
 
 
-def computed(trained: Sequence[TrainedModule], compiled: bool) -> list[nn.Module]:
+class _Compiled(nn.Module):
+    """A module that is called by its compiled code."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self._run = module, compiled(module)
+
+    def forward(self, *inputs: Tensor) -> Activations:
+        """Return the output of the module."""
+        return self._run(*inputs)
+
+
+def computed(trained: Sequence[TrainedModule], as_compiled: bool) -> list[nn.Module]:
     """Return what a peer runs of its modules, each compiled if asked."""
     plain = all(one.rule.precision == one.rule.activations == "fp32" for one in trained)
     modules = [one.module if plain else InFormat(one) for one in trained]
-    make: Any = torch.compile
-    return [make(module) for module in modules] if compiled else modules
+    return [_Compiled(module) for module in modules] if as_compiled else modules

@@ -21,7 +21,7 @@ from dfa_core import FeedbackSpec, Head, JobError, TrainingFailed
 from dfa_core.balance.cutting import cut_layers
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost, cause_of
 from dfa_speedup.comparison import Trial
-from dfa_speedup.peers import OWN_BACKWARD
+from dfa_speedup.peers import COMPILED_ERRORCAST, OWN_BACKWARD
 from dfa_speedup.simulation.shape import Shape
 from dfa_speedup.workload import Configuration, Workload
 from dfa_tasks import Task
@@ -99,6 +99,8 @@ class Rank0:
             torch.set_num_threads(self._resources.threads)
             workload, m = self._workload, side.microbatches
             rule, backward = replace(workload.rule, microbatches=m), OWN_BACKWARD.get(side.schedule)
+            if side.schedule == COMPILED_ERRORCAST:
+                rule = replace(rule, compiled=True)
             if backward is not None:
                 rule = replace(
                     rule, method="bp", staleness=backward.staleness, feedback=FeedbackSpec()

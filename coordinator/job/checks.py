@@ -22,6 +22,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_delayed(settings)
     _check_graphs(settings)
     _check_backward(settings)
+    _check_compiled(settings)
     _check_hops(settings)
     _check_recompute(settings)
     _check_reading(settings)
@@ -119,6 +120,22 @@ def _check_graphs(settings: JobSettings) -> None:
             "resources.cuda_graphs: delayed mode computes with other weights at each step, which a "
             "captured graph cannot do; set cuda_graphs to false, or staleness to 0"
         )
+
+
+def _check_compiled(settings: JobSettings) -> None:
+    if not settings.compiled:
+        return
+    resources = settings.resources
+    obstacles = {
+        "method bp takes a layer's graph apart": settings.method == "bp",
+        "delayed mode computes with copies of the weights": bool(settings.staleness),
+        "hops run through a block's graph again and again": bool(settings.feedback.hops),
+        "recomputation needs a graph of its own": resources.recompute,
+        "CUDA graphs capture the layers' own kernels": resources.cuda_graphs,
+    }
+    for why, there in obstacles.items():
+        if there:
+            raise JobError(f"compiled: {why}; set compiled to false")
 
 
 def _check_hops(settings: JobSettings) -> None:

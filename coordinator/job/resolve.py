@@ -73,6 +73,7 @@ class Job:
             skip_non_finite=settings.faults.non_finite == "skip",
             precision=settings.precision,
             activations=settings.activations,
+            compiled=settings.compiled,
         )
 
     def _optimizer(self, total_steps: int) -> OptimizerSpec:

@@ -190,6 +190,7 @@ class JobSettings:
     activations: number format that layers pass on to one another.
     working_dir: folder in which the task's own code runs: relative paths in it start there. Empty
         means the folder in which the run is started.
+    compiled: layers and head train by code that torch.compile makes.
     """
 
     task: str = ""
@@ -214,6 +215,7 @@ class JobSettings:
     activations: Precision = "fp32"
     working_dir: str = ""
     heads: int = 0
+    compiled: bool = False
 
 
 _GROUPS: Mapping[str, Any] = {

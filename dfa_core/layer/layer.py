@@ -1,6 +1,6 @@
 """One layer: a module whose output is a feedback point."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -86,7 +86,7 @@ class Layer(TrainedModule):
     ) -> Activations:
         guard = self._inputs if training else self._evaluation_inputs
         with computing_in(self.rule.precision, tensors(x)[0]), guard.given(tensors(x)) as inputs:
-            h = self._call(inputs, weights)
+            h = self._call(self.training_call() if training else self.module, inputs, weights)
         outputs = self._output_check.check(h, len(inputs[0]), training)
         outputs = passed_on(outputs, self.rule.activations)
         # without a graph, it may be a buffer that the layer uses again in the next microbatch
@@ -94,10 +94,15 @@ class Layer(TrainedModule):
             outputs = tuple(t if t.requires_grad else t.clone() for t in outputs)
         return outputs if isinstance(h, tuple) else outputs[0]
 
-    def _call(self, inputs: Sequence[Tensor], weights: dict[str, Tensor] | None) -> object:
+    def _call(
+        self,
+        run: Callable[..., Activations],
+        inputs: Sequence[Tensor],
+        weights: dict[str, Tensor] | None,
+    ) -> object:
         try:
             if weights is None:
-                return self.module(*inputs)
+                return run(*inputs)
             return functional_call(self.module, weights, tuple(inputs))
         except Exception as error:
             came = described(inputs)

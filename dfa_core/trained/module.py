@@ -1,6 +1,6 @@
 """A module and its optimizer: the part of training that no learning rule changes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dfa_core.activations import Activations
+from dfa_core.compiling import compiled
 from dfa_core.errors import JobError
 from dfa_core.optimizer import build_optimizer
 from dfa_core.rule import LearningRule
@@ -51,6 +53,7 @@ class TrainedModule:
         self.optimizer = build_optimizer(spec, trained.values(), sparse, embeddings)
         self._open, self._delayed = OpenWeights(self.parameters), delayed
         self._skipped = SkippedBatches(module)
+        self._compiled: Callable[..., Activations] | None = None
         self.draws = draws_of(module)
 
     def check_delay(self, label: str) -> None:
@@ -89,6 +92,17 @@ class TrainedModule:
         """Move to a device, before the first step; inputs must come from there."""
         self.module.to(device)
         self.device = device
+
+    def training_call(self) -> Callable[..., Activations]:
+        """Return what training calls with the module's inputs: the module, or its compiled code.
+
+        Evaluations call the module: they see other shapes, for each of which code would be made.
+        """
+        if not self.rule.compiled:
+            return self.module
+        if self._compiled is None:
+            self._compiled = compiled(self.module)
+        return self._compiled
 
     def drawing_backward(self, step: int, microbatch: int) -> AbstractContextManager[None]:
         """Return a context in which a backward pass of this module alone draws its numbers.

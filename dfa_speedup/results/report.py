@@ -6,6 +6,7 @@ from typing import Any
 
 from dfa_speedup.measured import Measured, Measurements
 from dfa_speedup.peers import (
+    COMPILED_ERRORCAST,
     DELAYED,
     ERRORCAST,
     LIMIT_BP,
@@ -22,7 +23,7 @@ from dfa_speedup.workload import Workload
 from workers.machine.cpus import usable_cpus
 
 NO_LINK = Link(0.0, float("inf"))  # one worker sends nothing
-_BY_DFA = (ERRORCAST, ONE_PROCESS_DFA)
+_BY_DFA = (ERRORCAST, COMPILED_ERRORCAST, ONE_PROCESS_DFA)
 _FIGURES = (
     *("step_ms", "step_ms_low", "step_ms_high", "samples_per_s"),
     *("speedup", "speedup_low", "speedup_high", "efficiency"),
@@ -71,7 +72,7 @@ def _row(workload: Workload, found: Measurements, side: Measured) -> dict[str, A
         side.bytes_per_step,
         round(side.peak_memory_mb, 1),
         round(workload.batch_size / step / found.workers, 1),
-        None if flops is None else round(1e-9 * flops / step / found.workers, 1),
+        None if flops is None else round(1e-9 * flops / step / found.workers, 4),
     )
     return row | dict(zip(_FIGURES, values, strict=True))
 

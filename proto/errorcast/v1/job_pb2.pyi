@@ -823,6 +823,7 @@ class JobSpec(_message.Message):
     EXACT_NUMBERS_FIELD_NUMBER: _builtins.int
     WORKING_DIR_FIELD_NUMBER: _builtins.int
     HEADS_FIELD_NUMBER: _builtins.int
+    COMPILED_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits"), or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -865,6 +866,11 @@ class JobSpec(_message.Message):
     """Number of workers of each replica that compute the head and the loss and nothing else; they
     share its microbatches. 0: the head is where `resources.head` says. More than one add gradients
     in another order, which can change the last bits of the head's weights.
+    """
+    compiled: _builtins.bool
+    """Whether layers and head train by code that torch.compile makes. It may round differently, and
+    draws other numbers (dropout). Not with METHOD_BP, `staleness`, `feedback.hops`, `resources.recompute` and
+    `resources.cuda_graphs`.
     """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
@@ -928,10 +934,11 @@ class JobSpec(_message.Message):
         exact_numbers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         working_dir: _builtins.str = ...,
         heads: _builtins.int | None = ...,
+        compiled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "data_dir", b"data_dir", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "compiled", b"compiled", "data_dir", b"data_dir", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015

@@ -47,7 +47,7 @@ def test_bench_measures_every_side_and_writes_what_it_found(a_ray: None, tmp_pat
     # each layer and the head: forward and the gradient of its weights, 2 operations an element
     products = 32 * (7 * 48 * 48 + 64 * 48 + 48 * 10)
     of_step = ours["gflops_per_s_a_worker"] * 2 * ours["step_ms"] / 1e3 * 1e9
-    assert of_step > 4 * products * 0.9
+    assert of_step == pytest.approx(4 * products, rel=0.02)  # the head's input gradient is small
     trace = json.loads((tmp_path / "out" / "timeline.json").read_text(encoding="utf-8"))
     kinds = {event["name"] for event in trace["traceEvents"]}
     assert {"forward", "update", "backward", "optimizer", "broadcast"} <= kinds
