@@ -28,7 +28,7 @@ class WideTable:
         """Yield one table where it fits, otherwise two."""
         keys, first = len(self.keys), len(self.first)
         every = range(keys + first + len(self.second))
-        needed = sum(self._width(index) + 1 for index in every) + 2  # a space after each; two edges
+        needed = sum(self._width(index) + 2 for index in every) - 2  # two spaces between them
         if needed <= options.max_width:
             yield self._table(every, self.title)
         else:
@@ -42,7 +42,13 @@ class WideTable:
         return max(map(len, [*words, *(row[index] for row in self.rows)]))
 
     def _table(self, chosen: Sequence[int], title: str) -> Table:
-        table = Table(title=title or None, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title or None,
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+            pad_edge=False,
+        )
         names = [*self.keys, *self.first, *self.second]
         for index in chosen:
             text = index == 0 and not all(row[0].isdecimal() for row in self.rows)
