@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dfa_core.balance.partitioning import partition
+from dfa_core.balance.partitioning import partition, ranges_of
 from dfa_core.balance.profiling import ModelProfile
 from dfa_core.errors import JobError
 from dfa_core.rule import LearningRule
@@ -69,8 +69,4 @@ def shortest_step(
             ends[end] = of_start[start[end]]
         starts.append(start)
         ended = ends
-    ranges, end = [], layers
-    for start in reversed(starts):
-        ranges.append((int(start[end]), end))
-        end = int(start[end])
-    return ranges[::-1]
+    return ranges_of(starts, layers)

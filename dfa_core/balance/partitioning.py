@@ -8,6 +8,7 @@ import numpy as np
 
 from dfa_core.errors import JobError
 
+Starts = np.ndarray[tuple[int], np.dtype[np.int64]]
 Sums = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
@@ -73,6 +74,11 @@ def _uneven(sums: Sums, speeds: Sequence[float]) -> list[tuple[int, int]]:
             slowest[end] = of_start[start[end]]
         starts.append(start)
         best = slowest
+    return ranges_of(starts, layers)
+
+
+def ranges_of(starts: Sequence[Starts], layers: int) -> list[tuple[int, int]]:
+    """Return the ranges of a dynamic program; starts[k][n]: where block k begins if it ends at n."""
     ranges, end = [], layers
     for start in reversed(starts):
         ranges.append((int(start[end]), end))

@@ -17,7 +17,7 @@ from coordinator.job.settings import ResourceSettings
 from coordinator.planning.workload import open_prefetcher
 from dfa_core import LearningRule, Model, OptimizerSpec, Reference, profile, split
 from dfa_core.trained import TrainedModule
-from dfa_speedup.bench_worker import BenchWorker
+from dfa_speedup.bench_worker import BenchWorker, Trained
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed
 from dfa_speedup.peers import (
     COMPILED_PEERS,
@@ -61,6 +61,12 @@ def reference(workload: Workload, method: str, microbatches: int) -> list[float]
     return [trainer.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
 
 
+def losses_of(done: list[Trained]) -> list[float]:
+    """Return the loss of each step: the mean over the workers that know one."""
+    reported = [worker.losses for worker in done if worker.losses]
+    return [sum(step) / len(reported) for step in zip(*reported, strict=True)]
+
+
 def of_fewest_stages(schedule: str, microbatches: int = M, blocks: int = 2) -> Configuration:
     peer = PIPELINES.get(schedule)
     return Configuration(schedule, microbatches, peer.virtual_stages(4, blocks)[0] if peer else 1)
@@ -87,8 +93,7 @@ def test_three_steps_have_the_references_losses(
     configuration = of_fewest_stages(schedule)
     assert refusal(workload, configuration, 2) is None
     done = workers.train(configuration, 0, STEPS)
-    reported = [worker.losses for worker in done if worker.losses]
-    losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
+    losses = losses_of(done)
     expected = reference(workload, "dfa" if schedule == ONE_PROCESS_DFA else "bp", M)
     assert losses == pytest.approx(expected, rel=2e-6)
     others = {"dfa", "bp", "shallow"} - {"dfa" if schedule == ONE_PROCESS_DFA else "bp"}
@@ -147,8 +152,7 @@ def test_pipelines_carry_gradients_that_are_parts_of_others(
     workload, workers = forking
     workers.forget()
     done = workers.train(of_fewest_stages(schedule), 0, STEPS)
-    reported = [worker.losses for worker in done if worker.losses]
-    losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
+    losses = losses_of(done)
     assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)
 
 
@@ -177,8 +181,7 @@ def test_peers_compute_in_the_jobs_precision(
     workload, workers = halves
     workers.forget()
     done = workers.train(of_fewest_stages(schedule), 0, STEPS)
-    reported = [worker.losses for worker in done if worker.losses]
-    losses = [sum(step) / len(reported) for step in zip(*reported, strict=True)]
+    losses = losses_of(done)
     trained = Reference(workload.model, LOSS, replace(workload.rule, method="bp"))
     expected = [trained.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
     assert losses == pytest.approx(expected, rel=1e-4)  # replicas cut the batch elsewhere
@@ -222,7 +225,7 @@ def test_shards_are_trained_by_any_optimizer(a_ray: None, optimizer: str) -> Non
     workers = BenchWorkers(PickledPayload.pack(workload), 2, WorkerResources(), timeout_s=60)
     try:
         done = workers.train(Configuration(FSDP2, M), 0, STEPS)
-        losses = [sum(step) / 2 for step in zip(*(w.losses for w in done), strict=True)]
+        losses = losses_of(done)
         trained = Reference(workload.model, LOSS, replace(workload.rule, method="bp"))
         expected = [trained.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
         assert losses == pytest.approx(expected, rel=1e-4)
