@@ -78,7 +78,7 @@ def _uneven(sums: Sums, speeds: Sequence[float]) -> list[tuple[int, int]]:
 
 
 def ranges_of(starts: Sequence[Starts], layers: int) -> list[tuple[int, int]]:
-    """Return the ranges of a dynamic program; starts[k][n]: where block k begins if it ends at n."""
+    """Return the ranges that a dynamic program found; starts[k][n]: of block k if it ends at n."""
     ranges, end = [], layers
     for start in reversed(starts):
         ranges.append((int(start[end]), end))
