@@ -113,7 +113,8 @@ class Comparison:
         peers = [found.best(name) for name in found.schedules() if name != ERRORCAST]
         for side in (ours, *peers, *found.limits):
             side.failed = ""  # in an earlier comparison, which this one continues
-        self._trial_of_ours(ours, steps)
+        if any(len(side.ratios) < rounds and not side.reason for side in (*peers, *found.limits)):
+            self._trial_of_ours(ours, steps)
         for number in range(rounds):
             for side in (*peers, *found.limits):
                 self._progress(f"round {number + 1} of {rounds}", number, rounds)

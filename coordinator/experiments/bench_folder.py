@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from coordinator.experiments.race import Race
+from coordinator.job.settings import DEFAULTS
+from coordinator.job.spec import merge
 from dfa_core import JobError
 from dfa_core.atomic_file import write_atomically
 from dfa_speedup.measured import Measurements
@@ -74,11 +76,13 @@ class BenchFolder:
 
 def check_same(path: Path, earlier: Record, job: dict[str, Any], machine: dict[str, Any]) -> None:
     """Raise JobError where what was measured is of another job or another machine."""
-    parts = (("job", earlier.job, job), ("machine", earlier.machine, machine))
-    for what, there, here in parts:
-        for name in sorted({*there, *here}):
-            if there.get(name) != here.get(name):
+    defaults = {name: value for name, value in DEFAULTS.items() if name in job}
+    there = merge(defaults, earlier.job)  # an older one lacks newer fields
+    parts = (("job", there, job), ("machine", earlier.machine, machine))
+    for what, before, now in parts:
+        for name in sorted({*before, *now}):
+            if before.get(name) != now.get(name):
                 raise JobError(
                     f"--resume: {path} holds measurements of another {what}: its {name} is "
-                    f"{there.get(name)}, not {here.get(name)}; name another --out"
+                    f"{before.get(name)}, not {now.get(name)}; name another --out"
                 )

@@ -11,6 +11,7 @@ from coordinator.experiments.tables import bench_cells
 from dfa_speedup.measured import Measurements
 from dfa_speedup.results.markdown import write_markdown
 from dfa_speedup.results.page import write_page
+from dfa_speedup.results.peak import mfu
 from dfa_speedup.results.pictures import draw_speedups, draw_timelines
 from dfa_speedup.results.report import rows, summary
 from dfa_speedup.results.timeline import chrome_trace, compared_spans
@@ -27,7 +28,10 @@ def results(
         "command": command,
         "machine": record.machine,
         "summary": summary(workload, record.measurements) | {"stopped": stopped},
-        "rows": rows(workload, record.measurements),
+        "rows": [
+            row | {"mfu": mfu(row, record.machine, workload.rule.precision)}
+            for row in rows(workload, record.measurements)
+        ],
     }
     race = record.race
     return found if race is None else found | {"race": [side.as_row() for side in race.sides]}
@@ -44,8 +48,9 @@ def write_views(out: Path, found: Mapping[str, Any], measured: Measurements) -> 
     draw_speedups(best, pictures[0], f"Speedup of errorcast: {found['task']}")
     draw_timelines(spans, pictures[1])
     (out / "timeline.json").write_text(json.dumps(chrome_trace(spans)), encoding="utf-8")
-    columns, cells = bench_cells(found["rows"], every=True)
-    write_page(out / "report.html", found, columns, cells, pictures)
+    columns, shown = bench_cells(found["rows"], every=False)
+    _, tried = bench_cells(found["rows"], every=True)
+    write_page(out / "report.html", found, columns, shown, tried, pictures)
 
 
 def write_report_md(out: Path, found: Mapping[str, Any]) -> Path:

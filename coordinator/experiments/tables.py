@@ -18,7 +18,7 @@ _BENCH_KEYS = ("schedule", "M")
 _BENCH_SHOWN = ("step, ms (quartiles)", "speedup (quartiles)")
 _BENCH_BESIDE = ("bubble", "peak MB")
 _BENCH_REPORTED = (
-    *("samples/s", "samples/s a worker", "GFLOP/s a worker"),
+    *("samples/s", "samples/s a worker", "GFLOP/s a worker", "MFU"),
     *("predicted, ms", "effic.", "MB sent"),
 )
 
@@ -43,7 +43,7 @@ def _reported_rows(rows: Sequence[Mapping[str, Any]], every: bool) -> list[Mappi
 def _bench_row(row: Mapping[str, Any]) -> list[str]:
     start = [row["label"], str(row["microbatches"])]
     if row["reason"]:
-        return [*start, row["reason"], *[""] * 9]
+        return [*start, row["reason"], *[""] * 10]
 
     def number(name: str, form: str, factor: float = 1.0) -> str:
         return "" if row[name] is None else format(row[name] * factor, form)
@@ -62,6 +62,7 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
         number("samples_per_s", ",.0f"),
         number("samples_per_s_a_worker", ",.0f"),
         number("gflops_per_s_a_worker", ",.1f"),
+        number("mfu", ".1%"),
         number("predicted_ms", ".1f"),
         number("efficiency", ".1%"),
         number("bytes_per_step", ",.1f", 1e-6),

@@ -9,10 +9,12 @@ from typing import Any
 from dfa_speedup.results.headline import headline
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 }
 th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child, td.reason { text-align: left }
+td { white-space: nowrap }
+td.reason { color: #777 }
 code { background: #f3f3f3; padding: .1em .3em }
 img { max-width: 100% }
 .headline { font-size: 1.25em }
@@ -23,19 +25,17 @@ def write_page(
     path: Path,
     found: Mapping[str, Any],
     columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
+    best: Sequence[Sequence[str]],
+    every: Sequence[Sequence[str]],
     pictures: Sequence[Path],
 ) -> None:
-    """Write the report: the command, the machine, the table, the pictures.
+    """Write the report: the result, the command, the machine, the table, the pictures.
 
-    columns, cells: the table as the terminal shows it.
+    columns: of both tables; one that is empty is left out. best: each side at its best. every: all
+    that was tried.
     """
     machine = found["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
-    )
     shown = "".join(
         f'<p><img alt="{escape(p.stem)}" '
         f'src="data:image/png;base64,{b64encode(p.read_bytes()).decode()}"></p>'
@@ -49,6 +49,22 @@ def write_page(
         f"<p><code>{escape(found['command'])}</code></p>"
         f"<p>{escape(machine['cpu'])}, {machine['cores']} cores, {escape(machine['system'])}, "
         f"Python {machine['python']}, {escape(versions)}</p>"
-        f"<table><tr>{head}</tr>{body}</table>{shown}",
+        f"{_table(columns, best)}{shown}"
+        f"<details><summary>All that was tried</summary>{_table(columns, every)}</details>",
         encoding="utf-8",
     )
+
+
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    measured = [row for row in cells if any(row[3:])]
+    used = [i for i in range(len(columns)) if i < 3 or any(row[i] for row in measured)]
+    head = "".join(f"<th>{escape(columns[i])}</th>" for i in used)
+    rows = []
+    for row in cells:
+        if any(row[3:]):
+            rows.append("".join(f"<td>{escape(row[i])}</td>" for i in used))
+        else:  # why it could not run
+            start = "".join(f"<td>{escape(cell)}</td>" for cell in row[:2])
+            rows.append(f"{start}<td class=reason colspan={len(used) - 2}>{escape(row[2])}</td>")
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

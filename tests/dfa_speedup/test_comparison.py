@@ -107,7 +107,9 @@ class Run:
     def run(self, earlier: Measurements | None = None) -> dict[str, Any]:
         """Run it to its end, or until it is stopped; return what is in the folder then."""
         found = to_measure(self.workload, 2, [M], earlier=earlier)
-        record = Record(1, {}, {"cpu": "x", "cores": 2, "system": "", "python": ""}, found)
+        record = Record(
+            1, {}, {"cpu": "x", "gpus": [], "cores": 2, "system": "", "python": ""}, found
+        )
         record.machine["versions"] = {}
 
         def keep() -> None:
@@ -190,6 +192,15 @@ def test_what_was_measured_is_kept_and_gone_on_with(
         for side, (tried, ratios) in known.items()
         if side.schedule in EAGER_PIPELINES
     )
+
+
+@pytest.mark.blocks
+def test_nothing_is_measured_again_where_all_is_there(tmp_path: Path) -> None:
+    run = Run(tmp_path, lambda *_: None, rounds=2)
+    run.run()
+    again = Run(tmp_path, lambda *_: None, rounds=2)
+    again.run(run.folder.earlier().measurements)
+    assert again.sides.calls == {}
 
 
 @pytest.mark.blocks

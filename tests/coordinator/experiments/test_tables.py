@@ -43,6 +43,7 @@ FIGURES = {
     "samples_per_s": 1000.0,
     "samples_per_s_a_worker": 500.0,
     "gflops_per_s_a_worker": 12.0,
+    "mfu": None,
     "predicted_ms": 1.0,
     "speedup": 1.4,
     "speedup_low": 1.3,

@@ -13,6 +13,7 @@ from dfa_speedup.measured import Measured, Measurements
 from dfa_speedup.peers import ERRORCAST, LIMIT_BP, LIMIT_DFA, LIMIT_DFA_LOADED, ONE_PROCESS
 from dfa_speedup.results.headline import headline
 from dfa_speedup.results.markdown import write_markdown
+from dfa_speedup.results.peak import mfu
 from dfa_speedup.results.report import rows, summary
 from dfa_speedup.workload import Configuration, Workload
 
@@ -125,3 +126,11 @@ def test_operations_are_counted_for_each_worker(workload: Workload, found: Measu
     assert by_side[ERRORCAST, 2]["gflops_per_s_a_worker"] == pytest.approx(0.04 / 0.010 / 2)
     assert by_side["1F1B", 2]["gflops_per_s_a_worker"] == pytest.approx(0.06 / 0.020 / 2)
     assert by_side["1F1B", 2]["samples_per_s_a_worker"] == pytest.approx(24 / 0.020 / 2)
+
+
+def test_mfu_is_a_share_of_the_gpus_peak() -> None:
+    machine = {"gpus": ["NVIDIA H100 80GB HBM3, 81559 MiB, 700.00 W"]}
+    row = {"gflops_per_s_a_worker": 494_700.0}
+    assert mfu(row, machine, "bf16") == 0.5
+    assert mfu(row, {"gpus": []}, "bf16") is None
+    assert mfu({"gflops_per_s_a_worker": None}, machine, "bf16") is None
