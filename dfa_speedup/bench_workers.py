@@ -1,6 +1,6 @@
 """The K workers of a comparison; all of them restart when one fails."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -32,10 +32,16 @@ class BenchWorkers:
     """K workers that run one side after another."""
 
     def __init__(
-        self, workload: PickledPayload, blocks: int, resources: WorkerResources, timeout_s: float
+        self,
+        workload: PickledPayload,
+        blocks: int,
+        resources: WorkerResources,
+        timeout_s: float,
+        stop_if_asked: Callable[[], None] = lambda: None,
     ) -> None:
         """Place and start them. Raises JobError when the cluster is too small.
 
+        stop_if_asked: called again and again in each wait; what it raises ends the wait.
         timeout_s: seconds without a sign of life, or without any work of any worker, after which
             they count as hung.
         """
@@ -45,6 +51,7 @@ class BenchWorkers:
             resources,
             timeout_s,
         )
+        self.stop_if_asked = stop_if_asked
         self._start()
 
     @property
@@ -160,6 +167,7 @@ class BenchWorkers:
         pending = calls
         while pending:
             done, pending = ray.wait(pending, timeout=monitor.period_s)
+            self.stop_if_asked()
             ray.get(done)
             monitor.look()
             hung = monitor.hung()

@@ -14,6 +14,7 @@ from coordinator.experiments.time_to_target import run_race
 from coordinator.job.resolve import Job, fingerprint
 from coordinator.job.spec import to_settings
 from coordinator.job.user_code import pack
+from coordinator.launch.interrupts import noted_interrupts
 from coordinator.launch.ray_session import ray_for
 from coordinator.planning.workload import timing_workload
 from coordinator.runs.valid_json import json_text
@@ -61,6 +62,7 @@ class Bench:
         self.stopped: KeyboardInterrupt | JobError | TrainingFailed | None = None
         self._folder, self._command, self._progress = folder, command, progress
         self._ray_address, self._ended = ray_address, False
+        self._noted: list[int] = []  # signals that ask to stop
 
     def run(self, rounds: int, steps: int, target: Target | None, show: Callable[[], None]) -> None:
         """Measure what is not measured yet. Where that ends early, `stopped` says why.
@@ -70,7 +72,9 @@ class Bench:
 
         Raises what ended it where nothing could be measured.
         """
-        with ray_for(len(self.job.grid), self.job.settings.resources.cpus, self._ray_address):
+        cpus = self.job.settings.resources.cpus
+        with ray_for(len(self.job.grid), cpus, self._ray_address), noted_interrupts() as noted:
+            self._noted = noted
             with self._workers() as (workers, ours), self._shown_where_stopped(show):
                 found = self.record.measurements
                 comparison = Comparison(
@@ -83,6 +87,12 @@ class Bench:
             if self.stopped is None:
                 self._ended = True
                 show()
+
+    def _stop_if_asked(self) -> None:
+        """Raise KeyboardInterrupt if the user has pressed Ctrl-C."""
+        if self._noted:
+            self._noted.clear()  # what ends now is not to be ended again
+            raise KeyboardInterrupt
 
     @contextmanager
     def _shown_where_stopped(self, show: Callable[[], None]) -> Iterator[None]:
@@ -100,7 +110,9 @@ class Bench:
         resources = settings.resources
         cores = WorkerResources(resources.cpus, resources.gpus, resources.threads)
         payload = pack(self.workload, settings.working_dir)
-        workers = BenchWorkers(payload, len(self.job.grid), cores, resources.timeout_s)
+        workers = BenchWorkers(
+            payload, len(self.job.grid), cores, resources.timeout_s, self._stop_if_asked
+        )
         try:
             ours = ErrorcastSide(payload, resources, settings.heads)
             try:
@@ -115,12 +127,14 @@ class Bench:
         race = before if before is not None and race.same(before) else race
         self.record.race = race
         self._progress("training to the target", 0, 1)
-        run_race(race, self.job, target.peer, self.workload.profile, self.keep)
+        profile, asked = self.workload.profile, self._stop_if_asked
+        run_race(race, self.job, target.peer, profile, self.keep, asked)
 
     def keep(self) -> None:
         """Write what is measured so far; a disk that is full now is reported at the end."""
         with suppress(OSError):
             self._folder.keep(self.record, json_text(self.results(), indent=1))
+        self._stop_if_asked()
 
     def results(self) -> dict[str, Any]:
         """Return the figures of bench.json, as far as they were measured."""

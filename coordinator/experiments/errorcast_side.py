@@ -197,6 +197,7 @@ class ErrorcastSide:
         call = getattr(self._rank0, method).remote(list(workers.all), *arguments)
         monitor = Monitor({0: self._worker}, self._timeout_s)
         while not ray.wait([call], timeout=monitor.period_s)[0]:
+            workers.stop_if_asked()
             monitor.look()
             if monitor.hung():
                 raise WorkersLost(f"rank 0 hangs: no sign of life for {self._timeout_s:g} s")

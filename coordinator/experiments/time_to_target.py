@@ -6,6 +6,7 @@ Seconds count training alone; neither side's include the evaluations between the
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -86,14 +87,17 @@ class Contender:
         return cls(job, workload, StopCriterion(task, score, bound, steps, settings.epochs))
 
     @contextmanager
-    def workers(self) -> Iterator[tuple[BenchWorkers, PickledPayload]]:
+    def workers(
+        self, stop_if_asked: Callable[[], None]
+    ) -> Iterator[tuple[BenchWorkers, PickledPayload]]:
         """Start the workers of this side; they stop when the context ends."""
         resources, payload = (
             self.job.settings.resources,
             pack(self.workload, self.job.settings.working_dir),
         )
         worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        workers = BenchWorkers(payload, len(self.job.grid), worker_resources, resources.timeout_s)
+        timeout_s, blocks = resources.timeout_s, len(self.job.grid)
+        workers = BenchWorkers(payload, blocks, worker_resources, timeout_s, stop_if_asked)
         try:
             yield workers, payload
         finally:
@@ -101,22 +105,29 @@ class Contender:
 
 
 def run_race(
-    race: Race, job: Job, peer: Job, profile: ModelProfile, keep: Callable[[], None]
+    race: Race,
+    job: Job,
+    peer: Job,
+    profile: ModelProfile,
+    keep: Callable[[], None],
+    stop_if_asked: Callable[[], None],
 ) -> None:
     """Train the sides that have not finished until the score is reached or their epochs are over.
 
-    keep: called after each epoch. Ray must be there. A side that fails says why, and the other one
-    runs; where that has cost the workers, it starts again once.
+    keep: called after each epoch. stop_if_asked: called again and again in each wait. Ray must be
+    there. A side that fails says why, and the other one runs; where that has cost the workers, it
+    starts again once.
     """
     for side, of_side, train in zip(race.sides, (job, peer), (_errorcast, _peer), strict=True):
         if side.finished:
             continue
         contender = Contender.of(of_side, profile, race.score, race.bound)
+        epochs = partial(train, contender, side.configuration, stop_if_asked)
         try:
             try:
-                _train(side, contender, train, keep)
+                _train(side, contender, epochs, keep)
             except WorkersLost:
-                _train(side, contender, train, keep)
+                _train(side, contender, epochs, keep)
         except PeerFailed as error:
             side.failed = str(error)
         keep()
@@ -128,11 +139,11 @@ Epochs = Generator[tuple[float, dict[str, float]]]
 def _train(
     side: Raced,
     contender: Contender,
-    train: Callable[[Contender, Configuration], Epochs],
+    train: Callable[[], Epochs],
     keep: Callable[[], None],
 ) -> None:
     side.epochs, side.failed = [], ""
-    with closing(train(contender, side.configuration)) as epochs:
+    with closing(train()) as epochs:
         for epoch in epochs:
             side.epochs.append(epoch)
             side.reached = contender.criterion.reached(epoch[1])
@@ -142,9 +153,11 @@ def _train(
     side.finished = True
 
 
-def _errorcast(contender: Contender, configuration: Configuration) -> Epochs:
+def _errorcast(
+    contender: Contender, configuration: Configuration, stop_if_asked: Callable[[], None]
+) -> Epochs:
     settings, criterion = contender.job.settings, contender.criterion
-    with contender.workers() as (workers, payload):
+    with contender.workers(stop_if_asked) as (workers, payload):
         side = ErrorcastSide(payload, settings.resources, settings.heads)
         try:
             side.enter_race(pack(criterion.task, settings.working_dir))
@@ -154,12 +167,14 @@ def _errorcast(contender: Contender, configuration: Configuration) -> Epochs:
             side.stop()
 
 
-def _peer(contender: Contender, configuration: Configuration) -> Epochs:
+def _peer(
+    contender: Contender, configuration: Configuration, stop_if_asked: Callable[[], None]
+) -> Epochs:
     workload, criterion = contender.workload, contender.criterion
     test, seed = contender.job.splits().test, workload.rule.seed
     reference = Reference(workload.model, workload.loss, replace(workload.rule, staleness=0))
     engine = SingleProcess(reference, Prefetcher(_NoData(), 1, 1))
-    with contender.workers() as (workers, _):
+    with contender.workers(stop_if_asked) as (workers, _):
         for first, last in criterion.epochs():
             done = workers.train(configuration, first, last)
             states = workers.states(configuration)
