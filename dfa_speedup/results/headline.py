@@ -28,7 +28,9 @@ def headline(found: Mapping[str, Any]) -> str:
     faster = [
         f"{row['label']} ({row['speedup']:.2f} of its step)"
         for row in found["rows"]
-        if row["best"] and row["label"] != summary["best_pipeline"] and (row["speedup"] or 1) < 1
+        if row["best"]
+        and row["label"] != summary["best_pipeline"]
+        and round(row["speedup"] or 1, 2) < 1
     ]
     sentences = [said, *([f"Faster than errorcast: {', '.join(faster)}"] if faster else [])]
     if found.get("race"):
