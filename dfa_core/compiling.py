@@ -14,8 +14,8 @@ _MOST = 1000  # compiled versions of one piece of code
 def compiled(module: nn.Module) -> Callable[..., Activations]:
     """Return a function that calls the module by compiled code; it is compiled at its first call.
 
-    Each shape of inputs is compiled by itself: code for any shape may round differently, and which
-    of both a process uses would depend on the shapes that it has seen.
+    Each shape of inputs gets code of its own. Code for any shape may round differently, and torch
+    would use it in those processes alone that have seen several shapes.
     """
     import torch._dynamo.config as tracing  # noqa: PLC0415  # takes seconds
     import torch._inductor.config as code  # noqa: PLC0415

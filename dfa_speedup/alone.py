@@ -66,10 +66,8 @@ class Limit:
         """method: dfa (local updates with their projections) or bp."""
         m, head = configuration.microbatches, shared.head(configuration.microbatches)
         self.modules: Sequence[TrainedModule] = shared.layers()
-        self._block, self._computed = (
-            Block(shared.layers()),
-            computed(shared.layers(), as_compiled=False),
-        )
+        self._block = Block(shared.layers())
+        self._computed = computed(shared.layers(), as_compiled=False)
         self._dfa = method == "dfa"
         source = workload.batches(m)
         self._inputs, self._errors, self._gradients = [], [], []

@@ -67,10 +67,9 @@ class Errorcast(Protocol):
 
 
 class Comparison:
-    """Measures all sides of a workload on the same workers, and what is not measured yet only.
+    """Measures those sides of a workload that are not measured yet, all on the same workers.
 
-    A side whose workers die runs once more on new ones: what killed them may not have been the
-    side.
+    A side whose workers die runs once more on new ones: the side may not be to blame.
     """
 
     def __init__(
@@ -206,9 +205,10 @@ def to_measure(
     compiled: bool = False,
     earlier: Measurements | None = None,
 ) -> Measurements:
-    """Return all sides of a comparison, with what an earlier one has measured of them.
+    """Return all sides of a comparison, with what an earlier one has measured.
 
-    compiled: also peers whose layers torch.compile has compiled.
+    Sides that only the earlier one had stay. compiled: also peers whose layers torch.compile has
+    compiled.
     """
     peers = (*PEERS, *COMPILED_PEERS) if compiled else PEERS
     sides = [
@@ -218,7 +218,8 @@ def to_measure(
     ]
     if earlier is None:
         return Measurements(workers, [Measured(side) for side in sides])
-    return replace(earlier, sides=[earlier.side(side) for side in sides])
+    others = [side for side in earlier.sides if side.tried and side.configuration not in sides]
+    return replace(earlier, sides=[*(earlier.side(side) for side in sides), *others])
 
 
 def period(done: Sequence[Trained]) -> list[float]:

@@ -204,6 +204,17 @@ def test_nothing_is_measured_again_where_all_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.blocks
+def test_a_side_that_is_not_asked_for_again_stays(tmp_path: Path) -> None:
+    run = Run(tmp_path, lambda *_: None, rounds=1)
+    run.run()
+    earlier = run.folder.earlier().measurements
+    found = to_measure(run.workload, 2, [2], earlier=earlier)
+    kept = {side.configuration: side for side in found.sides}
+    assert all(kept[side.configuration] is side for side in earlier.sides if side.tried)
+    assert Configuration(ERRORCAST, 2) in kept
+
+
+@pytest.mark.blocks
 @pytest.mark.parametrize(
     ("schedule", "call"), [("1F1B", 1), ("1F1B", 3), (ERRORCAST, 1), (ERRORCAST, 4)]
 )

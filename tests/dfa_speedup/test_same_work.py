@@ -67,6 +67,12 @@ def losses_of(done: list[Trained]) -> list[float]:
     return [sum(step) / len(reported) for step in zip(*reported, strict=True)]
 
 
+def losses_of_new(workers: BenchWorkers, configuration: Configuration) -> list[float]:
+    """Return the losses of a peer that is built anew."""
+    workers.forget()
+    return losses_of(workers.train(configuration, 0, STEPS))
+
+
 def of_fewest_stages(schedule: str, microbatches: int = M, blocks: int = 2) -> Configuration:
     peer = PIPELINES.get(schedule)
     return Configuration(schedule, microbatches, peer.virtual_stages(4, blocks)[0] if peer else 1)
@@ -150,9 +156,7 @@ def test_pipelines_carry_gradients_that_are_parts_of_others(
     forking: tuple[Workload, BenchWorkers], schedule: str
 ) -> None:
     workload, workers = forking
-    workers.forget()
-    done = workers.train(of_fewest_stages(schedule), 0, STEPS)
-    losses = losses_of(done)
+    losses = losses_of_new(workers, of_fewest_stages(schedule))
     assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6)
 
 
@@ -179,9 +183,7 @@ def test_peers_compute_in_the_jobs_precision(
     halves: tuple[Workload, BenchWorkers], schedule: str
 ) -> None:
     workload, workers = halves
-    workers.forget()
-    done = workers.train(of_fewest_stages(schedule), 0, STEPS)
-    losses = losses_of(done)
+    losses = losses_of_new(workers, of_fewest_stages(schedule))
     trained = Reference(workload.model, LOSS, replace(workload.rule, method="bp"))
     expected = [trained.train_step(step, *Noise().batch(step)) for step in range(STEPS)]
     assert losses == pytest.approx(expected, rel=1e-4)  # replicas cut the batch elsewhere
@@ -244,9 +246,7 @@ def test_a_pipeline_may_have_a_stage_for_every_layer(a_ray: None) -> None:
         for name in loops:
             tried = configurations(name, workload, 2, [M])
             assert [c.virtual_stages for c in tried] == [2, 3]
-            workers.forget()
-            done = workers.train(tried[-1], 0, STEPS)
-            losses = [step for worker in done for step in worker.losses]
+            losses = losses_of_new(workers, tried[-1])
             assert losses == pytest.approx(reference(workload, "bp", M), rel=2e-6), name
             assert bytes_per_step(workload, tried[-1], 2) == 2 * 5 * 4 * 16 * SAMPLES
     finally:
