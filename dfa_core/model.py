@@ -1,6 +1,6 @@
 """A model as layer factories and a head factory: no process has to hold the whole model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +14,7 @@ from dfa_core.errors import JobError
 from dfa_core.seeding import derive, drawing_from
 
 ModuleFactory = Callable[[], nn.Module]
+Preparation = Callable[[str, nn.Module], None]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Model:
     layers: factories in forward order; each layer's output is a feedback point. A layer may return
         a tuple of tensors (see dfa_core.Layer).
     head: factory of everything after the last feedback point.
+    names: where these are the pieces of another model, the names that weights have there, by their
+        names here (`layers.3.<name>`, `head.<name>`). The first is a weight's own name; others are
+        of weights that it starts like.
+    preparations: each is called with every module that is built, before it is used, and its place:
+        "layers.3" or "head". It may change the module's weights and what is trained of it.
 
     A factory may also return a module that exists already. It is copied: training and measuring
     never change what a factory returned.
@@ -30,6 +36,8 @@ class Model:
 
     layers: Sequence[ModuleFactory]
     head: ModuleFactory
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False, compare=False)
+    preparations: Sequence[Preparation] = field(default=(), repr=False, compare=False)
     _weights: SharedWeights = field(
         default_factory=SharedWeights, init=False, repr=False, compare=False
     )
@@ -40,18 +48,21 @@ class Model:
         Raises JobError if it is lazy, or shares a weight with another layer or the head.
         """
         with drawing_from(derive(seed, "layer", index)):
-            return self._own(self.layers[index](), f"layer {index}")
+            return self._own(self.layers[index](), f"layer {index}", f"layers.{index}")
 
     def build_head(self, seed: int) -> nn.Module:
         """Build the head; its initial weights depend on the seed alone. Raises as build_layer()."""
         with drawing_from(derive(seed, "head")):
-            return self._own(self.head(), "the head")
+            return self._own(self.head(), "the head", "head")
 
-    def _own(self, made: nn.Module, place: str) -> nn.Module:
-        name = f"{place} ({describe(made)})"
+    def _own(self, made: nn.Module, label: str, place: str) -> nn.Module:
+        name = f"{label} ({describe(made)})"
         refuse_lazy(made, name)
         self._weights.note(name, made)
-        return own_copy(made)
+        own = own_copy(made)
+        for prepare in self.preparations:
+            prepare(place, own)
+        return own
 
 
 class Chain(nn.Sequential):
@@ -70,22 +81,30 @@ def chain(*factories: ModuleFactory) -> Chain:
     return Chain(*(make() for make in factories))
 
 
-def as_model(model: Model | nn.Sequential) -> Model:
-    """Return a `Model` unchanged, or a plain `nn.Sequential` cut into layers and a head.
+LayersOf = Callable[[nn.Module], Sequence[nn.Module]]
 
-    A layer begins at each child with a weight of two or more dimensions, and includes the
-    activations, normalisations and dropouts that follow it. The last such group is the head. The
-    initial weights are those of the given modules.
 
-    Raises JobError if it is neither, if a child is lazy, or if fewer than two children have such a
-    weight: then there is no layer to train by feedback.
+def as_model(model: Model | nn.Module, layers_of: LayersOf | None = None) -> Model:
+    """Return a `Model` unchanged, or a module cut into layers and a head, with its weights.
+
+    A plain `nn.Sequential` needs no layers_of: a layer begins at each child with a weight of two or
+    more dimensions, and includes the activations, normalisations and dropouts that follow it. The
+    last such group is the head.
+
+    layers_of: returns the model's layers in forward order, and last its head.
+
+    Raises JobError if the model is neither and there is no layers_of, if a part is lazy, or if
+    there is no layer to train by feedback.
     """
     if isinstance(model, Model):
         return model
+    if layers_of is not None:
+        return cut_into(model, layers_of(model))
     if not isinstance(model, nn.Sequential):
         raise JobError(
             f"a model is an nn.Sequential or a dfa_core.Model of layer factories, "
-            f"not {type(model).__name__}"
+            f"not {type(model).__name__}; for another module give the task layers_of=, a function "
+            f"that takes it and returns its layers and its head"
         )
     for index, child in enumerate(model):
         refuse_lazy(child, f"the model's child {index}")
@@ -100,8 +119,39 @@ def as_model(model: Model | nn.Sequential) -> Model:
             "the nn.Sequential has fewer than two children with weights: it needs at least one "
             "layer and a head"
         )
-    factories = [partial(_existing, nn.Sequential(*group)) for group in groups]
-    return Model(layers=tuple(factories[:-1]), head=factories[-1])
+    return cut_into(model, [nn.Sequential(*group) for group in groups])
+
+
+def cut_into(model: nn.Module, parts: Sequence[nn.Module]) -> Model:
+    """Return the model whose layers are these parts of a module, and the last its head.
+
+    Raises JobError if the parts are fewer than two modules, or do not hold all of the weights.
+    """
+    parts = list(parts)
+    wrong = [type(part).__name__ for part in parts if not isinstance(part, nn.Module)]
+    if wrong or len(parts) < 2:
+        found = f"a {wrong[0]}" if wrong else f"{len(parts)} modules"
+        raise JobError(
+            f"layers_of: returned {found}; it must return modules: the layers in forward order, "
+            f"and last the head"
+        )
+    own = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
+    names: dict[str, tuple[str, ...]] = {}
+    for index, part in enumerate(parts):
+        place = "head" if index == len(parts) - 1 else f"layers.{index}"
+        for name, tensor in part.state_dict(keep_vars=True).items():
+            if id(tensor) in own:
+                names[f"{place}.{name}"] = (own[id(tensor)],)
+    known = {first for first, *_ in names.values()}
+    lost = [name for name in own.values() if name not in known]
+    if lost:
+        more = f" and {len(lost) - 1} more" if lost[1:] else ""
+        raise JobError(
+            f"layers_of: no part that it returned holds the weight {lost[0]}{more} of "
+            f"{type(model).__name__}; the layers and the head together must be the whole model"
+        )
+    factories = [partial(_existing, part) for part in parts]
+    return Model(layers=tuple(factories[:-1]), head=factories[-1], names=names)
 
 
 def _existing(module: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from dfa_core.names import nearest
 from dfa_core.seeding import derive, drawing_from
 from dfa_tasks import standard
 from dfa_tasks.graphs import tasks as graphs
+from dfa_tasks.language import causal_lm
 from dfa_tasks.language import tasks as language
 from dfa_tasks.options import check_options, typed_options
 from dfa_tasks.recommenders import tasks as recommenders
@@ -28,6 +29,7 @@ _RENAMED = {"whole": "full_batch", "rankings": "global_metrics", "of_loss": "der
 INSTALLED: Mapping[str, Installed] = {
     **vision.INSTALLED,
     **language.INSTALLED,
+    **causal_lm.INSTALLED,
     **recommenders.INSTALLED,
     **graphs.INSTALLED,
     **view_synthesis.INSTALLED,
@@ -88,6 +90,11 @@ def split_file(name: str) -> tuple[Path, str] | None:
     """Return file and function of `path/to/file.py:function`, None for a task's other name."""
     path, colon, function = name.rpartition(":")
     return (Path(path), function) if colon and path.endswith(".py") else None
+
+
+def names_files(name: str) -> bool:
+    """Return whether this is an installed task that has options which name files."""
+    return name in INSTALLED and bool(INSTALLED[name].paths)
 
 
 def user_modules() -> list[ModuleType]:

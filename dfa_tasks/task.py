@@ -8,10 +8,12 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from dfa_core import JobError, Model
+from dfa_core import JobError, Model, as_model
 from dfa_core.loss import Loss, LossWeight, WeightedLoss
+from dfa_core.model import LayersOf
 from dfa_core.rule import ErrorAt
 from dfa_core.seeding import derive, drawing_from
+from dfa_tasks.hugging_face.model import TransformersModel, cut, is_transformers
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 GlobalMetric = Callable[[Tensor, Tensor], float]
@@ -90,7 +92,10 @@ def _metrics_for(loss: Loss) -> Mapping[str, Metric]:
 class Task:
     """All that a run needs to know about the model and the data that it trains.
 
-    model: an nn.Sequential with its weights, or a dfa_core.Model of layer factories.
+    model: an nn.Sequential with its weights; a model of the transformers library; any other module,
+        with layers_of; or a dfa_core.Model of layer factories. The task holds it as a Model.
+    layers_of: takes the module and returns its layers in forward order, and last its head. Chained,
+        they must compute what the module computes; this is tried before the first step.
     loss: (head output, targets) -> mean loss over these samples, a scalar.
     loss_weight: targets -> what the mean over these samples weighs in the mean over more of them:
         its denominator, in any unit. By default it is found out before the first step; give it
@@ -109,9 +114,13 @@ class Task:
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
     fetch: downloads missing data; called before the run starts.
     code: SHA-256 of the user's file that the task is from; make_task() sets it.
+    whole: the module that `layers_of` has cut; the task sets it.
+
+    The blocks of a transformers model learn by identity feedback, with the error taken at the
+    head's input, unless `defaults` name another feedback.
     """
 
-    model: Model | nn.Sequential
+    model: Model | nn.Module
     loss: Loss
     data: Splits | Callable[[], Splits]
     metrics: Mapping[str, Metric] = field(default_factory=lambda: _BY_LOSS)
@@ -127,6 +136,8 @@ class Task:
     name: str = "task"
     code: str = ""
     loss_weight: LossWeight | None = None
+    layers_of: LayersOf | None = None
+    whole: nn.Module | None = field(default=None, repr=False)
 
     @property
     def weighted_loss(self) -> Loss:
@@ -136,6 +147,21 @@ class Task:
     def __post_init__(self) -> None:
         if self.metrics is _BY_LOSS:
             object.__setattr__(self, "metrics", _metrics_for(self.loss))
+        if self.layers_of is not None and not isinstance(self.model, Model):
+            object.__setattr__(self, "whole", self.model)
+            object.__setattr__(self, "model", as_model(self.model, self.layers_of))
+        elif not isinstance(self.model, Model) and is_transformers(self.model):
+            object.__setattr__(self, "model", cut(self.model))
+        if isinstance(self.model, TransformersModel):
+            self._learn_by_identity()
+
+    def _learn_by_identity(self) -> None:
+        """Take the error where the residual stream ends, unless the task wants other feedback."""
+        feedback = {"kind": "identity", **self.defaults.get("feedback", {})}
+        if feedback["kind"] == "identity":
+            object.__setattr__(self, "defaults", {**self.defaults, "feedback": feedback})
+            object.__setattr__(self, "error_at", "input")
+            object.__setattr__(self, "sample_dims", 2)
 
     def splits(self, seed: int = 0) -> Splits:
         """Load the data; seed: of what it draws from global generators, e.g. in random_split().
@@ -166,7 +192,11 @@ TaskMaker = Callable[..., Task]
 
 @dataclass(frozen=True)
 class Installed:
-    """A task with a name: the function that makes it, and one line about it."""
+    """A task with a name: the function that makes it, and one line about it.
+
+    paths: options that name files or folders; relative ones start where the run was started.
+    """
 
     make: TaskMaker
     about: str
+    paths: tuple[str, ...] = ()

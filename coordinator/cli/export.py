@@ -1,27 +1,47 @@
 """`errorcast export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Option = typer.Option
 
 
 def export(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
-        "model.safetensors"
-    ),
+    output: Annotated[
+        Path | None,
+        Option("--output", "-o", help="The file to write, or the folder for transformers."),
+    ] = None,
+    format_: Annotated[
+        Literal["errorcast", "module", "transformers"],
+        Option(
+            "--format",
+            help="Names of the weights: errorcast's own (layers.3...), those of the task's "
+            "module, or a folder that from_pretrained() of transformers loads.",
+        ),
+    ] = "errorcast",
 ) -> None:
-    """Write the weights of a run's newest checkpoint as one safetensors file."""
+    """Write the weights of a run's best or newest checkpoint."""
+    from coordinator.inspection.export import export_module, export_transformers
     from coordinator.runs.run_folder import RunFolder
     from dfa_core import JobError
 
     folder = RunFolder(run_dir.absolute())
     folder.spec()  # raises JobError if this is not a run folder
+    output = output or Path("model" if format_ == "transformers" else "model.safetensors")
+    write = {
+        "errorcast": RunFolder.write_model,
+        "module": export_module,
+        "transformers": export_transformers,
+    }[format_]
     try:
-        step = folder.write_model(output)
+        step = write(folder, output)
     except OSError as error:
         raise JobError(f"{output} cannot be written: {error}") from error
     if step is None:
         raise JobError(f"{run_dir}: contains no checkpoint yet")
-    print(f"{output}: weights after step {step}, {output.stat().st_size:,} bytes")
+    files = [output] if output.is_file() else list(output.rglob("*"))
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    print(f"{output}: weights after step {step}, {size:,} bytes")

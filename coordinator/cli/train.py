@@ -39,6 +39,14 @@ def train(
         str | None, Option(help="Seed of weights, data order, dropout and the task's own draws.")
     ] = None,
     data_dir: DataDir = None,
+    init: Annotated[
+        str | None,
+        Option(help="First weights: a safetensors file, a run folder, a folder of transformers."),
+    ] = None,
+    frozen: Annotated[
+        list[str] | None,
+        Option(help="Weights that stay as they are, such as 'layers.[0-5].*'. Repeatable."),
+    ] = None,
     set_: Set = None,
     run_dir: Annotated[
         Path | None, Option(help="Folder of the run; default: a new one in runs/.")
@@ -65,6 +73,8 @@ def train(
         "epochs": epochs,
         "seed": seed,
         "data_dir": data_dir,
+        "init": init,
+        "frozen": frozen or None,
     }
     settings = given(flags)
     task, path = job, Path(job)

@@ -16,7 +16,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from coordinator.training.events import Evaluation, Event, Notice, PlanMade, Progress, Resumed
+from coordinator.training.events import (
+    Evaluation,
+    Event,
+    FirstWeights,
+    Notice,
+    PlanMade,
+    Progress,
+    Resumed,
+)
 
 _MUCH = 0.1  # of its time, that a run waited for data
 
@@ -54,7 +62,7 @@ class TerminalViewer:
             case PlanMade():
                 self._console.print(plan_table(event.layers))
                 self._console.print(f"links: {event.links}")
-            case Resumed():
+            case Resumed() | FirstWeights():
                 self._console.print(event.message)
             case Evaluation():
                 self._console.print(evaluation_line(event))

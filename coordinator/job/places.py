@@ -23,6 +23,8 @@ def place(spec: JobSpec, own_code: bool) -> None:
         spec.task = f"{_absolute(str(found[0]))}:{found[1]}"
     if spec.data_dir:
         spec.data_dir = _absolute(spec.data_dir)
+    if spec.init:
+        spec.init = _absolute(spec.init)
     if spec.checkpoint.path and "://" not in spec.checkpoint.path:
         spec.checkpoint.path = _absolute(spec.checkpoint.path)
     if own_code or spec.working_dir:

@@ -14,7 +14,8 @@ from coordinator.job.spec import Settings, merge, parse, to_settings
 from dfa_core import ErrorFormat, FeedbackSpec, LearningRule, Model, OptimizerSpec, as_model
 from dfa_core.rule import Method
 from dfa_tasks import Splits, Task, make_task
-from dfa_tasks.registry import split_file
+from dfa_tasks.registry import names_files, split_file
+from dfa_tasks.weights.frozen import Freeze
 from workers.grid import Grid
 
 
@@ -36,8 +37,10 @@ class Job:
 
     @property
     def model(self) -> Model:
-        """Return the task's model as layer factories and a head."""
-        return as_model(self.task.model)
+        """Return the task's model as layer factories and a head, with what the job freezes."""
+        model, frozen = as_model(self.task.model), self.settings.frozen
+        freeze = (Freeze(tuple(frozen), model.names),) if frozen else ()
+        return replace(model, preparations=freeze) if freeze else model
 
     @property
     def grid(self) -> Grid:
@@ -99,7 +102,7 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
 
     Raises JobError, with one line for people, for the first thing that is wrong.
     """
-    own_code = isinstance(task, Task) or split_file(task) is not None
+    own_code = isinstance(task, Task) or split_file(task) is not None or names_files(task)
     given = parse({"task": task if isinstance(task, str) else task.name, **settings})
     place(given, own_code)
     made, spec = _complete(task, given, settings)

@@ -6,7 +6,7 @@ have the names and the order of job.proto.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -191,6 +191,8 @@ class JobSettings:
     working_dir: folder in which the task's own code runs: relative paths in it start there. Empty
         means the folder in which the run is started.
     compiled: layers and head train by code that torch.compile makes.
+    init: a safetensors file, or a folder with one, that a new run takes its first weights from.
+    frozen: patterns of the names of weights that stay as they are.
     """
 
     task: str = ""
@@ -216,6 +218,8 @@ class JobSettings:
     working_dir: str = ""
     heads: int = 0
     compiled: bool = False
+    init: str = ""
+    frozen: Sequence[str] = ()
 
 
 _GROUPS: Mapping[str, Any] = {
@@ -236,11 +240,11 @@ def decode(spec: JobSpec) -> JobSettings:
 
 
 def _without_empty(settings: Mapping[str, Any]) -> Settings:
-    """Return the settings without empty texts and options, which a message does not hold."""
+    """Return the settings without empty texts, lists and options, which a message lacks."""
     return {
         name: _without_empty(value) if isinstance(value, Mapping) else value
         for name, value in settings.items()
-        if value not in ("", {})
+        if value not in ("", {}, ())
     }
 
 

@@ -23,7 +23,13 @@ Settings = dict[str, Any]
 
 _STRUCT = "google.protobuf.Struct"
 _OPTIONS = ("options", "layer_options")
-_PATHS = ("task", "data_dir", "checkpoint.path", "working_dir")  # `~` is the user's home in them
+_PATHS = (
+    "task",
+    "data_dir",
+    "checkpoint.path",
+    "working_dir",
+    "init",
+)  # `~` is the user's home in them
 _WHOLE = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 
@@ -161,7 +167,10 @@ def _checked(settings: Mapping[str, Any], message: Descriptor, path: str) -> Set
         if field is None:
             known = list(fields)
             raise JobError(f"{path}{key}: unknown field; {nearest(str(key), known)}")
-        if value is not None:
+        if value is not None and field.is_repeated:
+            values = value if isinstance(value, list | tuple) else [value]  # one needs no brackets
+            result[str(key)] = [_value(one, field, f"{path}{key}") for one in values]
+        elif value is not None:
             result[str(key)] = _value(value, field, f"{path}{key}")
     return result
 

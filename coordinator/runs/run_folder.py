@@ -246,23 +246,37 @@ class RunFolder:
         return [numbers(json.loads(line)) for line in lines if line.endswith("}")]
 
     def write_model(self, output: Path) -> int | None:
-        """Write the weights of load_best() into one safetensors file; return their step.
+        """Write weights() into one safetensors file; return their step, None if there are none.
 
-        Names are `layers.3.<weight>` and `head.<weight>`. Returns None where there is no
-        checkpoint.
-
-        Raises JobError when all checkpoints are damaged, OSError when the write fails.
+        Raises JobError as weights(), OSError when the write fails.
         """
-        found = self.load_best(lambda checkpoint: (checkpoint, _weights(checkpoint)))
+        found = self.weights()
         if found is None:
             return None
         checkpoint, weights = found
-        # one entry alone: several would be written in an order of chance, and equal runs give equal
-        # bytes
-        note = {"errorcast": json.dumps({"task": checkpoint.job["task"], "step": checkpoint.step})}
-        with atomic_path(output) as unfinished:
-            safetensors.torch.save_file(weights, unfinished, note)
+        write_weights(output, weights, checkpoint)
         return checkpoint.step
+
+    def weights(self) -> tuple[Checkpoint, dict[str, Tensor]] | None:
+        """Return the checkpoint of load_best() and its weights, None where there is no checkpoint.
+
+        Names are `layers.3.<weight>` and `head.<weight>`.
+
+        Raises JobError when all checkpoints are damaged.
+        """
+        return self.load_best(lambda checkpoint: (checkpoint, _weights(checkpoint)))
+
+
+def write_weights(output: Path, weights: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Write weights of a checkpoint into a safetensors file, whole or not at all.
+
+    Raises OSError when that fails.
+    """
+    # one entry alone: several would be written in an order of chance, and equal runs give equal
+    # bytes
+    note = {"errorcast": json.dumps({"task": checkpoint.job["task"], "step": checkpoint.step})}
+    with atomic_path(output) as unfinished:
+        safetensors.torch.save_file(weights, unfinished, note)
 
 
 def _holds_checkpoints(folder: Folder) -> bool:

@@ -34,15 +34,17 @@ from coordinator.training.events import (
     Event,
     Failed,
     Finished,
+    FirstWeights,
     LinksAreSlow,
     PlanMade,
     Progress,
     Waiting,
     Warned,
 )
+from coordinator.training.first_weights import check_cut, first_model
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
-from dfa_core import Head, JobError, LearningRule, TrainingFailed
+from dfa_core import Head, JobError, LearningRule, Model, TrainingFailed
 from dfa_tasks.stream import Stream
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.grid import Grid
@@ -213,6 +215,7 @@ class TrainingWork:
     ) -> Pipeline:
         workers = placement.workers
         with waits.on("the layers", "to be measured"):
+            check_cut(job, trials.batch[0])
             plan = plan_for(job, rule, trials, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         transport = choose(job.settings.resources.transport, gpus)
@@ -220,12 +223,13 @@ class TrainingWork:
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit(PlanMade(table, weights, links))
         folders = self._folders
-        model = pack(job.model, job.settings.working_dir, folders)  # alone: workers need no data
+        first = self._first_model(job)
+        model = pack(first, job.settings.working_dir, folders)  # alone: workers need no data
         head: Head | PickledPayload
         if plan.head != "coordinator":
             head = pack(plan.profile.loss, job.settings.working_dir, folders)
         else:
-            head = Head(job.model, plan.profile.loss, rule)
+            head = Head(first, plan.profile.loss, rule)
             head.to(device_here())
         return Pipeline(
             workers,
@@ -243,6 +247,15 @@ class TrainingWork:
             far=lambda hop: self._emit(LinksAreSlow(hop.message)),
             data=shares,
         )
+
+    def _first_model(self, job: Job) -> Model:
+        """Return the model that the workers build; a checkpoint replaces its weights, if any."""
+        if self._folder.checkpoint() is not None:
+            return job.model
+        model, report = first_model(job)
+        for line in report:
+            self._emit(FirstWeights(line))
+        return model
 
     @property
     def _folders(self) -> Sequence[str] | None:

@@ -43,6 +43,13 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class FirstWeights:
+    """A line of the report on the weights that the job's `init` names."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class TrainingStarted:
     """Everything is ready; the next step is `step`, counted from 0, of `total`."""
 
@@ -205,6 +212,7 @@ Event: TypeAlias = (
     PlanMade
     | WorkersStarted
     | Resumed
+    | FirstWeights
     | TrainingStarted
     | Metrics
     | Evaluation

@@ -43,10 +43,18 @@ def language_task(corpus: str, data_dir: str = "", **options: Any) -> Task:
         derived_metrics={"perplexity": math.exp},
         error_at=error_at,
         sample_dims=2,
-        evaluated_at_once=max(2, min(64, _LOGITS // (length * tokenizer.size))),
+        evaluated_at_once=samples_at_once(length, tokenizer.size),
         files={"tokenizer.json": tokenizer.to_json()},
         defaults=settings["defaults"],
     )
+
+
+def samples_at_once(length: int, tokens: int) -> int:
+    """Return how many samples of `length` tokens an evaluation runs together.
+
+    tokens: size of the vocabulary.
+    """
+    return max(2, min(64, _LOGITS // (length * tokens)))
 
 
 def token_loss(logits: Tensor, target: Tensor) -> Tensor:

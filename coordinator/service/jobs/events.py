@@ -40,6 +40,8 @@ def events_of(report: RunEvent) -> Iterator[Event]:
             yield log(SEVERITY_INFO, f"{len(report.processes)} workers started")
         case run_events.Resumed():
             yield log(SEVERITY_INFO, report.message, report.step)
+        case run_events.FirstWeights():
+            yield log(SEVERITY_INFO, report.message)
         case run_events.Metrics():
             yield Event(metrics=Metrics(**asdict(report)))
         case run_events.Evaluation():

@@ -824,6 +824,8 @@ class JobSpec(_message.Message):
     WORKING_DIR_FIELD_NUMBER: _builtins.int
     HEADS_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
+    INIT_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits"), or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -872,6 +874,11 @@ class JobSpec(_message.Message):
     draws other numbers (dropout). Not with METHOD_BP, `staleness`, `feedback.hops`, `resources.recompute` and
     `resources.cuda_graphs`.
     """
+    init: _builtins.str
+    """Weights to start from: a safetensors file, or a folder with model.safetensors (a run's, or one
+    that the transformers library has saved). Empty: the task's own first weights. A run that resumes
+    starts from its checkpoint instead.
+    """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Arguments of the task's function, such as width."""
@@ -908,6 +915,12 @@ class JobSpec(_message.Message):
         Struct is ignored.
         """
 
+    @_builtins.property
+    def frozen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Weights that stay as they are: patterns of their names, such as "layers.[0-5].*" or
+        "transformer.wte.*", where * stands for any text.
+        """
+
     def __init__(
         self,
         *,
@@ -935,10 +948,12 @@ class JobSpec(_message.Message):
         working_dir: _builtins.str = ...,
         heads: _builtins.int | None = ...,
         compiled: _builtins.bool = ...,
+        init: _builtins.str = ...,
+        frozen: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "compiled", b"compiled", "data_dir", b"data_dir", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "compiled", b"compiled", "data_dir", b"data_dir", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "frozen", b"frozen", "heads", b"heads", "init", b"init", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Models of the transformers library as they are: cut into an embedding, blocks and a head."""

@@ -1,0 +1,170 @@
+"""The pieces of a transformers model. Each runs the model's own forward, up to or from its place.
+
+No piece knows how a model makes masks, positions or rotary embeddings: the forward that the library
+wrote makes them again, with other modules in the places of the blocks. A piece holds the weights
+of its own place alone.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfa_core import JobError
+from dfa_tasks.hugging_face.skeleton import (
+    BlockReached,
+    PassOn,
+    Skeleton,
+    StopHere,
+    outside,
+    run,
+    shared_copy,
+    trial_input,
+)
+
+_SHAPES_KEPT = 8  # contexts of so many shapes of input
+
+
+class Padded(nn.Module):
+    """A piece that passes the padding on, if there is any: h, or (h, mask).
+
+    mask: (samples, tokens), 1 for a token and 0 for padding, of h's dtype.
+    """
+
+    def __init__(self, padded: bool) -> None:
+        super().__init__()
+        self.learns_by = ("feedback", "nothing") if padded else ("feedback",)
+
+
+class TransformerEmbedding(Padded):
+    """All that runs before the first block: (n, t) ids or (n, c, h, w) pixels -> (n, t, d)."""
+
+    def __init__(self, skeleton: Skeleton, pad: int | None) -> None:
+        """pad: the token id of padding, which no token attends to; None: there is none."""
+        super().__init__(pad is not None)
+        self.model, self._pad = _with_stand_ins(skeleton), pad
+        stack: Any = self.model.get_submodule(skeleton.stack)
+        stack[0] = StopHere(stack[0])
+        for name, _ in outside(self.model, skeleton.stack):
+            if name not in skeleton.before:
+                _set(self.model, name, None)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the hidden states, and the mask if there is padding."""
+        mask = None if self._pad is None else (x != self._pad)
+        hidden = _reached(self.model, x, mask).hidden
+        return hidden if mask is None else (hidden, mask.to(hidden.dtype))
+
+
+class TransformerBlock(Padded):
+    """One block: (n, t, d) -> (n, t, d)."""
+
+    def __init__(self, skeleton: Skeleton, index: int, pad: int | None) -> None:
+        super().__init__(pad is not None)
+        self.model = _without_weights(skeleton)
+        stack: Any = self.model.get_submodule(skeleton.stack)
+        stack[index] = StopHere(stack[index])
+        self.block = shared_copy(skeleton.model.get_submodule(f"{skeleton.stack}.{index}"))
+        self._contexts: dict[Any, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the block's hidden states, and the mask if there is padding."""
+        args, kwargs = self._context(h, mask)
+        out = self.block(h, *args, **kwargs)
+        hidden = out[0] if isinstance(out, tuple) else out
+        return hidden if mask is None else (hidden, mask)
+
+    def _context(self, h: Tensor, mask: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the model gives to the block beside h: it depends on shapes and mask."""
+        state = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        key = (h.shape, h.dtype, h.device, torch.is_autocast_enabled(h.device.type), *state)
+        if mask is None and key in self._contexts:
+            return self._contexts[key]
+        x = trial_input(self.model, h.shape[0], h.shape[1]).to(h.device)
+        reached = _reached(self.model, x, None if mask is None else mask.bool())
+        if mask is None and len(self._contexts) < _SHAPES_KEPT:
+            self._contexts[key] = reached.args, reached.kwargs
+        return reached.args, reached.kwargs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_contexts": {}}  # also of a copy, which may go to another device
+
+
+class TransformerHead(nn.Module):
+    """All that runs after the last block: (n, t, d) -> the model's output."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__()
+        self.model = _with_stand_ins(skeleton)
+        stack: Any = self.model.get_submodule(skeleton.stack)
+        self._last: list[PassOn] = [stack[-1]]  # in a list: it is a part of the model already
+        _replace_what_ran_before(self.model, skeleton)
+
+    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the output for hidden states."""
+        x = trial_input(self.model, h.shape[0], h.shape[1]).to(h.device)
+        self._last[0].instead = h
+        try:
+            return run(self.model, x, None if mask is None else mask.bool())
+        finally:
+            self._last[0].instead = None
+
+
+def _reached(model: nn.Module, x: Tensor, mask: Tensor | None) -> BlockReached:
+    try:
+        run(model, x, mask)
+    except BlockReached as reached:
+        return reached
+    raise JobError(f"{type(model).__name__} never came to its block")
+
+
+def _with_stand_ins(skeleton: Skeleton) -> nn.Module:
+    """Return a copy without blocks; what is outside of them is the model's own."""
+    model = shared_copy(skeleton.model)
+    stack: Any = model.get_submodule(skeleton.stack)
+    for index in range(skeleton.blocks):
+        stack[index] = PassOn(stack[index], skeleton.returns_tuple)
+    return model
+
+
+def _without_weights(skeleton: Skeleton) -> nn.Module:
+    model = _with_stand_ins(skeleton)
+    _replace_what_ran_before(model, skeleton)
+    for name, _ in outside(model, skeleton.stack):
+        _set(model, name, None)
+    return model
+
+
+def _replace_what_ran_before(model: nn.Module, skeleton: Skeleton) -> None:
+    """Replace the embedding's weights by zeros: what it computes is not used here."""
+    for name in sorted(skeleton.before):
+        place, _, own = name.rpartition(".")
+        part = model.get_submodule(place)
+        if type(part) is nn.Embedding:
+            parent, _, child = place.rpartition(".")
+            setattr(model.get_submodule(parent), child, _NoEmbedding(part))
+        elif not isinstance(part, _NoEmbedding):
+            _set(model, name, torch.zeros_like(getattr(part, own)).detach())
+
+
+class _NoEmbedding(nn.Module):
+    """Zeros in place of an embedding, without its table."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        zeros = torch.zeros(1, embedding.embedding_dim, dtype=embedding.weight.dtype)
+        self.weight: Tensor
+        self.register_buffer("weight", zeros, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(...,) -> (..., d)."""
+        return self.weight[0].expand(*ids.shape, -1)
+
+
+def _set(model: nn.Module, name: str, value: Tensor | None) -> None:
+    """Take a weight or buffer out of a model; put a buffer that is not stored in its place."""
+    place, _, own = name.rpartition(".")
+    part = model.get_submodule(place)
+    part._parameters.pop(own, None)
+    part._buffers.pop(own, None)
+    part.register_buffer(own, value, persistent=False)

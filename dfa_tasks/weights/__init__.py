@@ -1,0 +1,1 @@
+"""Weights that training starts from, and weights that it leaves as they are."""
