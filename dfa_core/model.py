@@ -159,6 +159,10 @@ def _existing(module: nn.Module) -> nn.Module:
 
 
 def describe(module: nn.Module) -> str:
-    """Return a short name for tables, such as `Linear+Tanh`."""
+    """Return a short name for tables, such as `Linear+Tanh`.
+
+    A module that stands for another says in `stands_for` what it is called.
+    """
     children = list(module) if isinstance(module, nn.Sequential) else [module]
-    return "+".join(type(child).__name__ for child in children) or type(module).__name__
+    names = (getattr(child, "stands_for", type(child).__name__) for child in children)
+    return "+".join(map(str, names)) or type(module).__name__

@@ -11,15 +11,13 @@ from dfa_core import JobError, Model
 from dfa_core.atomic_file import atomic_path
 from dfa_tasks.hugging_face.model import TransformersModel, save_pretrained
 
-_TOKENIZER = "tokenizer.json"
-
 
 def export_module(folder: RunFolder, output: Path) -> int | None:
     """Write the weights under the names of the task's module; return their step, None if none.
 
     Raises JobError if the task gives no module but layer factories, OSError when the write fails.
     """
-    model = _model(folder)
+    model = resolve_spec(folder.spec()).model
     found = folder.weights()
     if found is None:
         return None
@@ -36,7 +34,8 @@ def export_transformers(folder: RunFolder, output: Path) -> int | None:
     Raises JobError if the task's model is not of that library, or the folder exists already;
     OSError when the write fails.
     """
-    model = _model(folder)
+    job = resolve_spec(folder.spec())
+    model = job.model
     if not isinstance(model, TransformersModel):
         raise JobError(
             f"{folder.path}: its task's model is not of the transformers library; leave out "
@@ -51,14 +50,9 @@ def export_transformers(folder: RunFolder, output: Path) -> int | None:
     with atomic_path(output) as unfinished:
         unfinished.mkdir()
         save_pretrained(model, _renamed(model, weights), unfinished)
-        tokenizer = folder.path / _TOKENIZER
-        if tokenizer.is_file():
-            shutil.copy(tokenizer, unfinished / _TOKENIZER)
+        for name in job.task.files:
+            shutil.copy(folder.path / name, unfinished / name)
     return checkpoint.step
-
-
-def _model(folder: RunFolder) -> Model:
-    return resolve_spec(folder.spec()).model
 
 
 def _renamed(model: Model, weights: dict[str, Tensor]) -> dict[str, Tensor]:

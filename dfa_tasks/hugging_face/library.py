@@ -7,7 +7,13 @@ from typing import Any
 
 from dfa_core import JobError
 
-_TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+FILES_OF_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
 
 def transformers() -> Any:
@@ -19,6 +25,7 @@ def transformers() -> Any:
             f"this needs the transformers library ({error}): pip install 'errorcast[hf]'"
         ) from error
     library.logging.set_verbosity_error()  # its advice is for its own trainer
+    library.logging.disable_progress_bar()
     return library
 
 
@@ -52,15 +59,25 @@ def class_of(config: Any, purpose: str) -> Any:
     return found[0] if isinstance(found, tuple) else found
 
 
-def tokenizer_json(folder: Path) -> str:
-    """Return the tokenizer in a folder, as the tokenizers library writes it.
+def tokenizer_files(folder: Path) -> dict[str, str]:
+    """Return the texts of the files that make up the tokenizer in a folder, by name.
+
+    One is tokenizer.json, as the tokenizers library writes it.
 
     Raises JobError where there is none, or it cannot be written so.
     """
+    found = {"tokenizer.json": _tokenizer_json(folder)}
+    for name in FILES_OF_TOKENIZERS[1:]:
+        if (folder / name).is_file():
+            found[name] = (folder / name).read_text(encoding="utf-8")
+    return found
+
+
+def _tokenizer_json(folder: Path) -> str:
     file = folder / "tokenizer.json"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    if not any((folder / name).is_file() for name in _TOKENIZER):
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise JobError(f"options.model: {folder} holds no tokenizer (tokenizer.json)")
     try:
         found = transformers().AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dfa_core import JobError, Model
 from dfa_core.seeding import drawing_from
+from dfa_tasks.hugging_face.library import transformers
 from dfa_tasks.hugging_face.pieces import TransformerBlock, TransformerEmbedding, TransformerHead
 from dfa_tasks.hugging_face.skeleton import Skeleton, run, shared_copy, skeleton_of, trial_input
 
@@ -52,14 +53,14 @@ def cut(model: nn.Module, pad: int | None = None) -> TransformersModel:
     Raises JobError for a model that cannot be cut so.
     """
     skeleton = skeleton_of(model)
-    pieces = [
+    pieces: list[nn.Module] = [
         TransformerEmbedding(skeleton, pad),
         *(TransformerBlock(skeleton, index, pad) for index in range(skeleton.blocks)),
         _untied(TransformerHead(skeleton), skeleton),
     ]
     for piece in pieces:
         piece.train()  # the library loads models in evaluation mode
-    _check(model, pieces)
+    _check(model, pieces, pad)
     factories = [partial(_existing, piece) for piece in pieces]
     return _model(skeleton, factories, pieces)
 
@@ -99,6 +100,7 @@ def save_pretrained(model: TransformersModel, weights: Mapping[str, Tensor], fol
 
     Raises JobError if they are not those of the model.
     """
+    transformers()  # without its progress bars
     with torch.device("meta"):
         whole: Any = model.of(copy.deepcopy(model.config))
     wrong = whole.load_state_dict(dict(weights), strict=False, assign=True)
@@ -149,12 +151,13 @@ def _untied(head: TransformerHead, skeleton: Skeleton) -> TransformerHead:
     return head
 
 
-def _check(model: nn.Module, pieces: list[nn.Module]) -> None:
+def _check(model: nn.Module, pieces: list[nn.Module], pad: int | None) -> None:
     """Raise JobError where the pieces do not compute what the model does."""
     whole = shared_copy(model).eval()
     parts = [shared_copy(piece).eval() for piece in pieces]
     with torch.no_grad():
         x = trial_input(model, 2, 4)
+        x = torch.where(x == pad, x + 1, x) if pad is not None else x
         expected, h = run(whole, x), (x,)
         for part in parts:
             out = part(*h)

@@ -25,23 +25,27 @@ from dfa_tasks.hugging_face.skeleton import (
 _SHAPES_KEPT = 8  # contexts of so many shapes of input
 
 
-class Padded(nn.Module):
-    """A piece that passes the padding on, if there is any: h, or (h, mask).
+class Piece(nn.Module):
+    """A part of a model.
 
-    mask: (samples, tokens), 1 for a token and 0 for padding, of h's dtype.
+    stands_for: what tables call it. Its repr names no submodules: some have no weights here.
     """
 
-    def __init__(self, padded: bool) -> None:
+    def __init__(self, stands_for: str) -> None:
         super().__init__()
-        self.learns_by = ("feedback", "nothing") if padded else ("feedback",)
+        self.stands_for = stands_for
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.stands_for})"
 
 
-class TransformerEmbedding(Padded):
+class TransformerEmbedding(Piece):
     """All that runs before the first block: (n, t) ids or (n, c, h, w) pixels -> (n, t, d)."""
 
     def __init__(self, skeleton: Skeleton, pad: int | None) -> None:
         """pad: the token id of padding, which no token attends to; None: there is none."""
-        super().__init__(pad is not None)
+        super().__init__("Embedding")
+        self.learns_by = _learns_by(pad)
         self.model, self._pad = _with_stand_ins(skeleton), pad
         stack: Any = self.model.get_submodule(skeleton.stack)
         stack[0] = StopHere(stack[0])
@@ -56,16 +60,21 @@ class TransformerEmbedding(Padded):
         return hidden if mask is None else (hidden, mask.to(hidden.dtype))
 
 
-class TransformerBlock(Padded):
+class TransformerBlock(Piece):
     """One block: (n, t, d) -> (n, t, d)."""
 
     def __init__(self, skeleton: Skeleton, index: int, pad: int | None) -> None:
-        super().__init__(pad is not None)
+        block = skeleton.model.get_submodule(f"{skeleton.stack}.{index}")
+        super().__init__(type(block).__name__)
+        self.learns_by = _learns_by(pad)
+        self.block = shared_copy(block)
         self.model = _without_weights(skeleton)
         stack: Any = self.model.get_submodule(skeleton.stack)
         stack[index] = StopHere(stack[index])
-        self.block = shared_copy(skeleton.model.get_submodule(f"{skeleton.stack}.{index}"))
         self._contexts: dict[Any, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.block!r})"
 
     def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Return the block's hidden states, and the mask if there is padding."""
@@ -90,11 +99,11 @@ class TransformerBlock(Padded):
         return {**self.__dict__, "_contexts": {}}  # also of a copy, which may go to another device
 
 
-class TransformerHead(nn.Module):
+class TransformerHead(Piece):
     """All that runs after the last block: (n, t, d) -> the model's output."""
 
     def __init__(self, skeleton: Skeleton) -> None:
-        super().__init__()
+        super().__init__(f"of {skeleton.class_name}")
         self.model = _with_stand_ins(skeleton)
         stack: Any = self.model.get_submodule(skeleton.stack)
         self._last: list[PassOn] = [stack[-1]]  # in a list: it is a part of the model already
@@ -108,6 +117,14 @@ class TransformerHead(nn.Module):
             return run(self.model, x, None if mask is None else mask.bool())
         finally:
             self._last[0].instead = None
+
+
+def _learns_by(pad: int | None) -> tuple[str, ...]:
+    """Return what the outputs learn by: h, and if there is padding, its mask.
+
+    The mask, (samples, tokens), is 1 for a token and 0 for padding, of h's dtype.
+    """
+    return ("feedback",) if pad is None else ("feedback", "nothing")
 
 
 def _reached(model: nn.Module, x: Tensor, mask: Tensor | None) -> BlockReached:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dfa_core import JobError
-from dfa_tasks.hugging_face.library import class_of, config_in, tokenizer_json
+from dfa_tasks.hugging_face.library import class_of, config_in, tokenizer_files
 from dfa_tasks.hugging_face.model import from_config
 from dfa_tasks.language.corpora import Chunks
 from dfa_tasks.language.tasks import samples_at_once, token_accuracy, token_loss
@@ -37,7 +37,8 @@ def causal_lm(model: str = "", text: str = "", length: int = 128) -> Task:
         )
     folder, place = Path(model).expanduser(), Path(text).expanduser()
     config = config_in(folder)
-    encoded = tokenizer_json(folder if folder.is_dir() else folder.parent)
+    files = tokenizer_files(folder if folder.is_dir() else folder.parent)
+    encoded = files["tokenizer.json"]
     tokenizer, words = load_tokenizer(encoded), config.get_text_config().vocab_size
     if tokenizer.size > words:
         raise JobError(
@@ -54,7 +55,7 @@ def causal_lm(model: str = "", text: str = "", length: int = 128) -> Task:
         metrics={"accuracy": token_accuracy},
         derived_metrics={"perplexity": math.exp},
         evaluated_at_once=samples_at_once(length, words),
-        files={"tokenizer.json": encoded},
+        files=files,
         defaults={
             "batch_size": 16,
             "epochs": 3,

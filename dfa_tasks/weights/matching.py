@@ -33,7 +33,7 @@ class Matched:
         lines = [f"init: {len(self.of)} of {total} weights start from {file.path}"]
         if self.missing:
             lines.append(
-                f"init: {_some(self.missing)} not in the file: the task's own first values"
+                f"init: {_some(self.missing)} not in the file: the task's first values"
             )
         for name, shapes in self.other_shape.items():
             lines.append(f"init: {name} is {shapes}: the task's first values")

@@ -1,6 +1,5 @@
 """The paper's families on blocks in Ray actors: the bits of the single-process reference."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,16 +7,11 @@ from typing import get_args
 
 import pytest
 import torch
-from support.pipelines import assert_same_state
+from support.same_bits import assert_bits
 from torch import Tensor
 
-from coordinator.engine.data.prefetcher import Prefetcher
-from coordinator.engine.pipeline import Pipeline
-from coordinator.engine.plan import make_plan
 from coordinator.job.resolve import resolve
-from coordinator.runs.checkpoint import write_checkpoint
-from coordinator.runs.state import RunState
-from dfa_core import FeedbackSpec, Head, LearningRule, Model, OptimizerSpec, Reference
+from dfa_core import FeedbackSpec, LearningRule, Model, OptimizerSpec
 from dfa_core.feedback.rules import FeedbackKind as Feedback
 from dfa_core.loss import Loss
 from dfa_core.precision import Precision
@@ -35,9 +29,7 @@ from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_li
 from dfa_tasks.recommenders.tasks import click_loss
 from dfa_tasks.view_synthesis.nerf import Bounds, Trunk, nerf
 from dfa_tasks.view_synthesis.tasks import both_losses
-from workers.payload import PickledPayload
 from workers.placement import Worker
-from workers.storage import LocalFolder
 
 STEPS = 5
 IDS, FIELDS = 50, 5
@@ -79,42 +71,6 @@ def assert_any_blocks_give_the_references_bits(
     assert_bits(workers, tmp_path / "dfa", model, loss, rule, source, blocks)
     exact = replace(rule, method="bp", feedback=FeedbackSpec())
     assert_bits(workers, tmp_path / "bp", model, loss, exact, source, blocks[-1:])
-
-
-def assert_bits(
-    workers: list[Worker],
-    tmp_path: Path,
-    model: Model,
-    loss: Loss,
-    rule: LearningRule,
-    source: BatchSource,
-    each: Sequence[int],
-) -> None:
-    """each: numbers of blocks."""
-    reference = Reference(model, loss, rule)
-    reference.settle_loss(*source.batch(0))
-    expected = [reference.train_step(step, *source.batch(step)) for step in range(STEPS)]
-    assert expected[-1] != expected[0]
-    samples = len(source.batch(0)[0])
-    for blocks in each:
-        plan = make_plan(model, loss, rule, source.batch(0), blocks)
-        plan = replace(plan, schedule="zero_bubble" if rule.method == "bp" else plan.schedule)
-        prefetcher = Prefetcher(source, samples, rule.microbatches)
-        head = Head(model, plan.profile.loss, rule)
-        shipped = PickledPayload.pack(model)
-        engine = Pipeline(workers[:blocks], plan, shipped, head, prefetcher, timeout_s=30)
-        losses: list[float] = []
-        on_step: Callable[[int, float], None] = lambda _, loss, to=losses: to.append(loss)  # noqa: E731
-        try:
-            engine.start(None)
-            engine.train(0, STEPS, on_step)
-            folder = LocalFolder(tmp_path / f"{blocks}")
-            write_checkpoint(folder, RunState(STEPS), {}, engine.save, keep=1)
-        finally:
-            engine.close()
-            prefetcher.close()
-        assert losses == expected
-        assert_same_state(tmp_path / f"{blocks}", reference.trained_modules())
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
