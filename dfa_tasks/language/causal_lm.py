@@ -15,18 +15,19 @@ from dfa_tasks.language.tasks import samples_at_once, token_accuracy, token_loss
 from dfa_tasks.language.text import Tokenizer, lines_of, load_tokenizer
 from dfa_tasks.task import Installed, Splits, Task
 
+_LENGTH = 128
 _LINES = 1000  # that are encoded together
 _TEST_SHARE = 10  # of a text in one file, one tenth at its end is for testing
 
 
-def causal_lm(model: str = "", text: str = "", length: int = 128) -> Task:
+def causal_lm(model: str = "", text: str = "", length: int | None = None) -> Task:
     """Return a causal language model that continues a text.
 
     model: folder with config.json and a tokenizer, as save_pretrained() of transformers writes it.
         Weights come from the job's `init`; without, they start as the library initialises them.
     text: a file, of which the last tenth is for testing, or a folder with train.txt and test.txt,
         and valid.txt if there is one.
-    length: tokens of a sample.
+    length: tokens of a sample; by default 128, or the most that the model takes.
 
     Raises JobError for files that are missing or do not fit.
     """
@@ -45,7 +46,8 @@ def causal_lm(model: str = "", text: str = "", length: int = 128) -> Task:
             f"options.model: the tokenizer has {tokenizer.size:,} tokens and the model {words:,}; "
             f"are both of the same model?"
         )
-    longest = getattr(config, "max_position_embeddings", None) or length
+    longest = getattr(config, "max_position_embeddings", None) or length or _LENGTH
+    length = min(_LENGTH, longest) if length is None else length
     if not 1 <= length <= longest:
         raise JobError(f"options.length: {length} must be from 1 to the model's {longest}")
     return Task(

@@ -32,9 +32,7 @@ class Matched:
         total = len(self.of) + len(self.missing) + len(self.other_shape)
         lines = [f"init: {len(self.of)} of {total} weights start from {file.path}"]
         if self.missing:
-            lines.append(
-                f"init: {_some(self.missing)} not in the file: the task's first values"
-            )
+            lines.append(f"init: {_some(self.missing)} not in the file: the task's first values")
         for name, shapes in self.other_shape.items():
             lines.append(f"init: {name} is {shapes}: the task's first values")
         if self.unused:

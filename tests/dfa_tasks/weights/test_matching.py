@@ -134,9 +134,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 def test_another_models_weights_are_refused(tmp_path: Path) -> None:
     model = as_model(network())
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    with pytest.raises(
-        JobError, match=r"holds no weight of this model; it has a, the model"
-    ):
+    with pytest.raises(JobError, match=r"holds no weight of this model; it has a, the model"):
         started(model, tmp_path / "a.safetensors")
     save_file({**other_weights(), "0.weight": torch.zeros(9, 9)}, tmp_path / "b.safetensors")
     with pytest.raises(JobError, match=r"layers\.0\.0\.weight is 9 x 9 in the file and 5 x 4 here"):
@@ -172,7 +170,5 @@ def test_frozen_patterns_freeze_what_they_name(patterns: set[str]) -> None:
 
 def test_a_pattern_that_names_nothing_is_refused() -> None:
     model = as_model(network())
-    with pytest.raises(
-        JobError, match=r"no weight is named layer\.0; the model has layers"
-    ):
+    with pytest.raises(JobError, match=r"no weight is named layer\.0; the model has layers"):
         Freeze(("layer.0",), model.names).check(model.names)
