@@ -8,10 +8,11 @@ import torch
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: its unique identity, and its memory in bytes."""
+    """A GPU: its unique identity, its memory in bytes, and its model's name."""
 
     identity: str
     memory: float
+    name: str = ""
 
 
 def device_here() -> torch.device:
@@ -24,7 +25,7 @@ def gpu_here() -> Gpu | None:
     if device_here().type == "cpu":
         return None
     found = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return Gpu(str(found.uuid), float(found.total_memory))
+    return Gpu(str(found.uuid), float(found.total_memory), str(found.name))
 
 
 def gpus_of_this_node() -> float:

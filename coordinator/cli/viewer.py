@@ -124,12 +124,23 @@ def data_line(summary: Mapping[str, Any]) -> str:
     return f"waited {share:.0%} of the time for data: raise resources.data_workers"
 
 
+def throughput_text(summary: Mapping[str, Any]) -> str:
+    """Return what else is known of a run's speed, ending with a comma: tokens, FLOP/s, MFU."""
+    known = {
+        "tokens_per_s": "{:,.0f} tokens/s, ",
+        "gflops_per_s": "{:,.3g} GFLOP/s, ",
+        "mfu": "MFU {:.1%}, ",
+    }
+    return "".join(form.format(summary[name]) for name, form in known.items() if name in summary)
+
+
 def result_table(summary: Mapping[str, Any]) -> Table:
     """Return the result of a run: scores, step time, and how busy each process was."""
     scores = "  ".join(f"{name} {value:.4f}" for name, value in summary["metrics"].items())
     table = Table(
         title=f"test {scores}\nstep {summary['step_ms']:.2f} ms, "
-        f"{summary['samples_per_s']:,.0f} samples/s, {summary['steps']} steps"
+        f"{summary['samples_per_s']:,.0f} samples/s, {throughput_text(summary)}"
+        f"{summary['steps']} steps"
     )
     for name in ("process", "layers", "busy", "waiting", "bytes sent"):
         table.add_column(name, justify="left" if name == "process" else "right")

@@ -83,7 +83,7 @@ class Pipeline:
         data: the packed shares of the replicas, if plan.readers says that blocks read theirs.
         """
         self._waits = waits or Waits()
-        self._plan, self._snapshot_steps = plan, snapshot_steps
+        self.plan, self._snapshot_steps = plan, snapshot_steps
         self._placement, self._far = placement, far
         self._blueprint = Blueprint.put(model, head, metrics, data)
         here = head if isinstance(head, Head) else None
@@ -198,23 +198,23 @@ class Pipeline:
             feed_evaluation(self._rank0, self._workers.groups, each, parts.sizes)
             found = self._workers.all_of(calls)
         self._pass_on(warned for _, warned in found)
-        of_hosts = [iter(found[number - 1][0]) for number in self._plan.hosts_of_head]
+        of_hosts = [iter(found[number - 1][0]) for number in self.plan.hosts_of_head]
         for part in range(len(parts.sizes)):
             yield next(of_hosts[part % len(of_hosts)])
 
     def _parts(self, data: Dataset[Any], at_once: int) -> tuple[Parts, Forms]:
         with self._waits.on("the data of an evaluation"):
-            parts = Parts(data, at_once, self._plan.rule.seed)
-        return parts, self._plan.evaluated_as(parts.x)
+            parts = Parts(data, at_once, self.plan.rule.seed)
+        return parts, self.plan.evaluated_as(parts.x)
 
     def _evaluate(
         self, sizes: Sequence[int], forms: Forms, measuring: Measuring | None = None
     ) -> list[Any]:
         """Let all workers run their shares of the parts; return the calls."""
-        grid, generation = self._plan.grid, self._workers.generation
+        grid, generation = self.plan.grid, self._workers.generation
         return [
             w.actor.evaluate.remote(
-                generation, grid.share(sizes, i), *self._plan.ends(i, forms), measuring
+                generation, grid.share(sizes, i), *self.plan.ends(i, forms), measuring
             )
             for i, w in enumerate(self._workers.all, start=1)
         ]
@@ -234,7 +234,7 @@ class Pipeline:
         except (PipelineBroken, RayError):
             return None
         return next(
-            (layer for layer in found if layer), f"{self._plan.profile.head_label} or the loss"
+            (layer for layer in found if layer), f"{self.plan.profile.head_label} or the loss"
         )
 
     def report(self) -> list[dict[str, Any]]:
@@ -280,7 +280,7 @@ class Pipeline:
 
     def _keep_cuts(self, cuts: tuple[int, ...]) -> None:
         """Cut the rate of a head that is here, and of what new workers will build."""
-        self._plan = replace(self._plan, rule=self._plan.rule.cut_at(cuts))
+        self.plan = replace(self.plan, rule=self.plan.rule.cut_at(cuts))
         for head in self._here:
             head.set_cuts(cuts)
 
@@ -292,8 +292,7 @@ class Pipeline:
         missing = sorted(set(range(1, len(self._workers.all) + 1)) - self._built)
         with self._waits.on("the workers", "to build their layers"):
             calls = [
-                self._blueprint.build(self._workers.all[n - 1], self._plan.stage(n))
-                for n in missing
+                self._blueprint.build(self._workers.all[n - 1], self.plan.stage(n)) for n in missing
             ]
             warned = self._workers.all_of(calls, missing)
         self._pass_on(warned)
@@ -305,12 +304,12 @@ class Pipeline:
         else:
             step = 0  # nothing was trained yet
         self._workers.join()
-        waiting = settled_waiting(self._workers, self._plan, self._far)
+        waiting = settled_waiting(self._workers, self.plan, self._far)
         self._rank0 = replace(self._rank0, waiting=waiting)
         return step
 
     def _restore(self, snapshot: Snapshot) -> int:
-        step, cuts, grid = snapshot.step, self._plan.rule.optimizer.cuts, self._plan.grid
+        step, cuts, grid = snapshot.step, self.plan.rule.optimizer.cuts, self.plan.grid
         calls = [
             w.actor.restore.remote(step, InCluster(snapshot.blocks[grid.state_of(i) - 1]), cuts)
             for i, w in enumerate(self._workers.all, start=1)

@@ -82,6 +82,18 @@ class Plan:
             return first_waiting(self.schedule, blocks, self.head != "block")
         return in_flight(blocks, self.microbatches, self.rule.staleness)
 
+    @property
+    def flops(self) -> int:
+        """Return the floating-point operations of a step, 0 where they are not known."""
+        return self.profile.flops * self.rule.microbatches
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of a sample, 0 where a sample is no text whose tokens are predicted."""
+        target = self.profile.target
+        is_text = len(target.shape) == 1 and not target.dtype.is_floating_point
+        return target.shape[0] if is_text and self.rule.sample_dims == 2 else 0
+
     def waiting(self, hop_s: float = 0.0) -> int:
         """Return how many microbatches may wait for their error at a block.
 

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset, Subset
 from coordinator.engine.broadcasting import compares_all_pairs
 from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import samples_at_once
-from dfa_core import JobError
+from dfa_core import JobError, Model
 from dfa_core.activations import described
+from dfa_core.balance.same_output import check_same_output
 from dfa_core.balance.trial import Trial
 from dfa_core.scoring import measured, named
 from dfa_core.seeding import derive, drawing_from
@@ -48,6 +49,11 @@ class DataTrials:
             chosen = _spread(data, at_once if task.full_batch else min(at_once, _SAMPLES))
             samples = self._picked(data, part, chosen)
             self.each.append(Trial(part, *samples, trained_on=self.each[0].form))
+
+    def check_cut(self, model: Model) -> None:
+        """Raise JobError where a model, cut from a module, computes something else than it did."""
+        if self._task.whole is not None:
+            check_same_output(model, self._seed, self._task.whole, self.batch[0])
 
     def _first_microbatch(self, splits: Splits, samples: int) -> tuple[Tensor, Tensor]:
         """Return the first microbatch, in which the extremes take the places of other samples."""

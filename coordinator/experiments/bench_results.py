@@ -22,6 +22,7 @@ def results(
     task: str, command: str, workload: Workload, record: Record, stopped: str | None
 ) -> dict[str, Any]:
     """Return what bench.json holds, as far as it was measured; stopped: why it ended early."""
+    gpu = next(iter(record.machine["gpus"] or ()), None)
     found = {
         "format": 1,
         "task": task,
@@ -29,7 +30,7 @@ def results(
         "machine": record.machine,
         "summary": summary(workload, record.measurements) | {"stopped": stopped},
         "rows": [
-            row | {"mfu": mfu(row, record.machine, workload.rule.precision)}
+            row | {"mfu": mfu(row["gflops_per_s_a_worker"], gpu, workload.rule.precision)}
             for row in rows(workload, record.measurements)
         ],
     }

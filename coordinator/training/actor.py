@@ -41,7 +41,8 @@ from coordinator.training.events import (
     Waiting,
     Warned,
 )
-from coordinator.training.first_weights import check_cut, first_model
+from coordinator.training.first_weights import first_model
+from coordinator.training.throughput import throughput
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, Model, TrainingFailed
@@ -182,6 +183,7 @@ class TrainingWork:
         if self._stopped:
             trainer.stop()
         summary = trainer.run()
+        summary |= throughput(engine.plan, settings, summary, placement.workers[0].gpu)
         self._folder.write_model(self._folder.model)
         self._folder.write_result(summary)
         return summary
@@ -215,7 +217,7 @@ class TrainingWork:
     ) -> Pipeline:
         workers = placement.workers
         with waits.on("the layers", "to be measured"):
-            check_cut(job, trials.batch[0])
+            trials.check_cut(job.model)
             plan = plan_for(job, rule, trials, workers)
         gpus = [gpu_here(), *(worker.gpu for worker in workers)]
         transport = choose(job.settings.resources.transport, gpus)

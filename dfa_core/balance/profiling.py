@@ -7,6 +7,7 @@ from math import prod
 from torch import Tensor
 
 from dfa_core.activations import Activations, ActivationSpec, TensorSpec, detached
+from dfa_core.balance.counting import head_flops, layer_flops
 from dfa_core.balance.timing import LayerSeconds, error_of, time_head, time_layer
 from dfa_core.balance.trial import Trial, one_by_one, try_out
 from dfa_core.block.block import learns_by
@@ -16,15 +17,16 @@ from dfa_core.loss import Loss, WeightedLoss, settled
 from dfa_core.model import Model
 from dfa_core.rule import LearningRule
 
-LayerKind = tuple[str, tuple[tuple[int, ...], ...], ActivationSpec]
+LayerKind = tuple[str, tuple[tuple[tuple[int, ...], bool], ...], ActivationSpec]
 
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One layer: output features, parameters, and seconds per microbatch (forward + update).
+    """One layer: output features, parameters, and what it costs per microbatch.
 
-    seconds, and forward_seconds of them: of the fastest layer of its kind (same modules, shapes and
-    input).
+    seconds: of forward and update, and forward_seconds of them: of the fastest layer of its kind
+        (same modules, shapes and input).
+    flops: floating-point operations of both (counting.py). trained: how many parameters are.
     """
 
     index: int
@@ -33,13 +35,18 @@ class LayerProfile:
     parameters: int
     seconds: float
     forward_seconds: float
+    flops: int = 0
+    trained: int = 0
 
     @classmethod
-    def of(cls, layer: Layer, output: ActivationSpec, seconds: LayerSeconds) -> "LayerProfile":
-        """Return the profile of a layer, given the spec of its output and its measured seconds."""
+    def of(
+        cls, layer: Layer, output: ActivationSpec, seconds: LayerSeconds, flops: int = 0
+    ) -> "LayerProfile":
+        """Return the profile of a layer, given its output's spec, its seconds and operations."""
         parameters = sum(p.numel() for p in layer.module.parameters())
+        trained = sum(p.numel() for p in layer.parameters.values())
         features, each = prod(output.shape), (seconds.total, seconds.forward)
-        return cls(layer.index, layer.label, features, parameters, *each)
+        return cls(layer.index, layer.label, features, parameters, *each, flops, trained)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class ModelProfile:
     samples: of the microbatch that was measured.
     between[i] enters layer i; the last one enters the head.
     target, output: of a sample: what the loss takes, and what the head gives.
-    head_label: names the head in messages. head_seconds: per microbatch.
+    head_label: names the head in messages. head_seconds, head_flops: per microbatch.
+    head_trained: how many of its parameters are trained.
     loss: with the weight of its mean, as the samples show it.
     learns: whether any layer does, or must hear of batches that are to change nothing.
     """
@@ -65,6 +73,13 @@ class ModelProfile:
     head_seconds: float
     loss: WeightedLoss
     learns: bool = True
+    head_flops: int = 0
+    head_trained: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Return the floating-point operations of a microbatch."""
+        return sum(layer.flops for layer in self.layers) + self.head_flops
 
     @property
     def parameters(self) -> int:
@@ -101,14 +116,18 @@ def profile(
     layers, kinds, learns = [], [], rule.method == "bp" or rule.skip_non_finite
     h: Activations = x
     fastest: dict[LayerKind, LayerSeconds] = {}
+    flops: dict[LayerKind, int] = {}
     for layer in one_by_one(model, rule, x.device):
         learns = learns or layer.learns(learns_by(rule.method))
         kind = _kind(layer, between[layer.index])
         before, h = h, detached(layer.forward(detached(h), 0, 0))
         seconds = _seconds(layer, before, error)
         fastest[kind] = min(seconds, fastest.get(kind, seconds), key=lambda s: s.total)
+        if kind not in flops:
+            flops[kind] = layer_flops(layer, before, error)
         kinds.append(kind)
-        layers.append(LayerProfile.of(layer, between[layer.index + 1], seconds))
+        output = between[layer.index + 1]
+        layers.append(LayerProfile.of(layer, output, seconds, flops[kind]))
     return ModelProfile(
         samples=len(x),
         layers=tuple(
@@ -124,6 +143,8 @@ def profile(
         head_seconds=head_seconds,
         loss=head.loss,
         learns=learns,
+        head_flops=head_flops(head, measured.h, target),
+        head_trained=sum(p.numel() for p in head.parameters.values()),
     )
 
 
@@ -144,5 +165,5 @@ def _kind(layer: Layer, before: ActivationSpec) -> LayerKind:
     Equal layers must get equal costs: otherwise a machine whose speed drifts during the measurement
     would cut a model of equal layers into uneven blocks.
     """
-    shapes = tuple(tuple(p.shape) for p in layer.module.parameters())
-    return str(layer.module), shapes, before
+    weights = tuple((tuple(p.shape), p.requires_grad) for p in layer.module.parameters())
+    return str(layer.module), weights, before

@@ -1,7 +1,6 @@
 """The most that a GPU computes, for the share of it that a side uses (MFU)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 # 10^12 floating-point operations a second without sparsity, from NVIDIA's data sheets; fp32 is
 # without TF32, which torch does not use for products unless told to
@@ -13,11 +12,12 @@ _PEAKS: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def mfu(row: Mapping[str, Any], machine: Mapping[str, Any], precision: str) -> float | None:
-    """Return the share of its GPU's peak that each worker of a side uses; None where not known.
+def mfu(gflops_per_s: float | None, gpu: str | None, precision: str) -> float | None:
+    """Return the share of a GPU's peak that is used; None where either is not known.
 
-    row: of bench.json.
+    gflops_per_s: 10^9 floating-point operations a second. gpu: the name of its model.
     """
-    used, gpus = row["gflops_per_s_a_worker"], machine["gpus"]
-    known = [peaks for name, peaks in _PEAKS.items() if gpus and name in gpus[0]]
-    return None if used is None or not known else round(1e-3 * used / known[0][precision], 4)
+    known = [peaks for name, peaks in _PEAKS.items() if gpu and name in gpu]
+    if gflops_per_s is None or not known:
+        return None
+    return round(1e-3 * gflops_per_s / known[0][precision], 4)

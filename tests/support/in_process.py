@@ -18,7 +18,7 @@ from coordinator.launch.train import Run, Viewer
 from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import Event, Progress, Warned
-from coordinator.training.first_weights import check_cut, first_model
+from coordinator.training.first_weights import first_model
 from coordinator.training.trainer import Trainer
 from dfa_core import Reference
 from dfa_core.balance.trial import try_out
@@ -61,7 +61,7 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     stream = source if isinstance(source, Stream) else None
     for warning in folder.begin_run(Origin.of(job, splits, stream), job.task.files):
         viewer.event(Warned(warning))
-    check_cut(job, trials.batch[0])
+    trials.check_cut(job.model)
     try_out(job.model, job.task.weighted_loss, rule, trials.each, torch.device("cpu"))
     trials.check_scores()
     first = job.model if folder.checkpoint() is not None else first_model(job)[0]

@@ -129,8 +129,8 @@ def test_operations_are_counted_for_each_worker(workload: Workload, found: Measu
 
 
 def test_mfu_is_a_share_of_the_gpus_peak() -> None:
-    machine = {"gpus": ["NVIDIA H100 80GB HBM3, 81559 MiB, 700.00 W"]}
-    row = {"gflops_per_s_a_worker": 494_700.0}
-    assert mfu(row, machine, "bf16") == 0.5
-    assert mfu(row, {"gpus": []}, "bf16") is None
-    assert mfu({"gflops_per_s_a_worker": None}, machine, "bf16") is None
+    gpu = "NVIDIA H100 80GB HBM3, 81559 MiB, 700.00 W"
+    assert mfu(494_700.0, gpu, "bf16") == 0.5
+    assert mfu(494_700.0, None, "bf16") is None
+    assert mfu(494_700.0, "another", "bf16") is None
+    assert mfu(None, gpu, "bf16") is None

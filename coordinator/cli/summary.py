@@ -1,0 +1,88 @@
+"""`errorcast summary`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.cli.options import BatchSize, Blocks, DataDir, Set, TaskName
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from coordinator.planning.overview import Overview
+
+Option = typer.Option
+
+
+def summary(
+    task: TaskName = "digits",
+    blocks: Blocks = None,
+    replicas: Annotated[str | None, Option(help="Number of copies of every block.")] = None,
+    method: Annotated[str | None, Option(help="dfa, bp or shallow.")] = None,
+    batch_size: BatchSize = None,
+    data_dir: DataDir = None,
+    set_: Set = None,
+    format_: Annotated[str, Option("--format", help="table or json.")] = "table",
+) -> None:
+    """Show a job before it is trained: layers, workers, memory, operations, bytes."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from coordinator.job.resolve import resolve
+    from coordinator.job.spec import from_flags
+    from coordinator.planning.overview import overview
+    from dfa_core import JobError
+
+    if format_ not in ("table", "json"):
+        raise JobError(f"--format: {format_} must be table or json")
+    flags = {"blocks": blocks, "replicas": replicas, "method": method}
+    flags |= {"batch_size": batch_size, "data_dir": data_dir}
+    console = Console()
+    with console.status("running one microbatch through the layers"):
+        job = resolve(task, from_flags(flags, set_))
+        if job.task.fetch is not None:
+            job.task.fetch()
+        found = overview(job)
+    if format_ == "json":
+        print(json.dumps(asdict(found)))
+        return
+    for part in _shown(found, job.settings.replicas):
+        console.print(part)
+
+
+def _shown(found: "Overview", replicas: int) -> "list[RenderableType]":
+    from rich.table import Table
+
+    layers = Table(title="layers")
+    for name in ("layer", "output", "parameters", "FLOP a step", "block"):
+        layers.add_column(name, justify="left" if name in ("layer", "output") else "right")
+    for row in found.layers:
+        block = "coordinator" if row.block is None else str(row.block)
+        frozen = "" if row.trained == row.parameters else f" ({row.trained:,} trained)"
+        parameters = f"{row.parameters:,}{frozen}"
+        layers.add_row(row.label, row.output, parameters, _count(row.flops), block)
+    workers = Table(title="workers" if replicas == 1 else f"workers of each of {replicas} replicas")
+    for name in ("worker", "of all FLOP", "weights, MB", "waiting, MB", "sent a step, MB"):
+        workers.add_column(name, justify="left" if name == "worker" else "right")
+    for each in found.workers:
+        sizes = (f"{size / 1e6:,.2f}" for size in (each.kept, each.waiting, each.sent))
+        workers.add_row(each.name, f"{each.share:.1%}", *sizes)
+    tokens = f" = {found.samples * found.tokens:,} tokens" if found.tokens else ""
+    return [
+        layers,
+        workers,
+        f"{found.parameters:,} parameters, {found.trained:,} trained; a step of {found.samples:,} "
+        f"samples{tokens} takes {_count(found.flops)}FLOP",
+        "weights: with gradients and optimizer state; waiting: inputs and outputs of layers for "
+        "microbatches that wait for their error. Both are lower bounds.",
+    ]
+
+
+def _count(number: float) -> str:
+    """Return a number with a unit prefix: `1.5 G`."""
+    for power, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= power:
+            return f"{number / power:,.2f} {prefix}"
+    return f"{number:,.0f} "
