@@ -126,7 +126,7 @@ class BenchWorker(BlockWorker):
             if self._device.type == "cpu":  # a GPU computes later than it is told to
                 self._tracer.start()
             seconds, losses = trainer.train(first, last)
-            return Trained(seconds, losses, self._tracer.stop())
+            return Trained(seconds, losses, self._tracer.stop().spans)
         finally:
             self._tracer.stop()
             torch.set_num_threads(self._threads)  # for errorcast's block, which comes next

@@ -37,7 +37,7 @@ from workers.snapshots import ModuleState, pack, restore
 from workers.stage import StageContext
 from workers.state_files import SavedModules, StateFile, write_state
 from workers.storage import Folder
-from workers.trace import Span, Tracer
+from workers.trace import Recording, Tracer
 
 _SPEED_WIDTH, _SPEED_TIMES = 512, 15  # of the matrices; of the products
 
@@ -254,11 +254,11 @@ class BlockWorker:
         del self._warned[: len(taken)]
         return taken
 
-    def trace(self) -> None:
+    def trace(self, profiled: bool) -> None:
         """Start to record what the block computes, and when."""
-        self._tracer.start()
+        self._tracer.start(profiled)
 
-    def spans(self) -> list[Span]:
+    def recording(self) -> Recording:
         """Stop recording; return what was recorded."""
         return self._tracer.stop()
 

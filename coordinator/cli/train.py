@@ -55,6 +55,9 @@ def train(
         bool, Option("--resume", help="Continue from the newest checkpoint.")
     ] = False,
     ray_address: RayAddress = None,
+    profile: Annotated[
+        int, Option(help="Record so many steps with torch's profiler; see profile.json.gz.", min=0)
+    ] = 0,
 ) -> None:
     """Train a task with one layer block in each worker; all blocks learn at the same time."""
     from rich.console import Console
@@ -101,6 +104,7 @@ def train(
             resume=resume,
             ray_address=ray_address,
             viewer=viewer,
+            profile=profile,
             **settings,
         )
     console.print(result_table(run.summary))

@@ -19,7 +19,7 @@ from rich.table import Table
 from coordinator.training.events import (
     Evaluation,
     Event,
-    FirstWeights,
+    Noted,
     Notice,
     PlanMade,
     Progress,
@@ -62,7 +62,7 @@ class TerminalViewer:
             case PlanMade():
                 self._console.print(plan_table(event.layers))
                 self._console.print(f"links: {event.links}")
-            case Resumed() | FirstWeights():
+            case Resumed() | Noted():
                 self._console.print(event.message)
             case Evaluation():
                 self._console.print(evaluation_line(event))

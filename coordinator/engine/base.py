@@ -12,7 +12,7 @@ from dfa_core.loss import WeightedLoss
 from dfa_core.scoring import Metrics, PartReport
 from workers.state_files import StateFile
 from workers.storage import Folder
-from workers.trace import Span
+from workers.trace import Recording
 
 SkippedStep: TypeAlias = tuple[int, str]  # a step, and a layer that skipped its batch
 
@@ -71,8 +71,11 @@ class Engine(Protocol):
     def snapshot_cost(self) -> tuple[int, float]:
         """Return the number of snapshots, and the largest share of a block's time they took."""
 
-    def trace(self) -> None:
-        """Make every process record what it computes, from now on."""
+    def trace(self, profiled: bool = False) -> None:
+        """Make every process record what it computes, from now on.
 
-    def spans(self) -> list[list[Span]]:
-        """Stop recording; return the spans of each process, the head's last."""
+        profiled: torch's profiler records the operations too.
+        """
+
+    def recordings(self) -> list[Recording]:
+        """Stop recording; return that of each process, the head's last."""

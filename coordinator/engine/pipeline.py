@@ -38,7 +38,7 @@ from workers.placement import Placement, Worker
 from workers.snapshots import restore
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
-from workers.trace import Span
+from workers.trace import Recording
 
 
 class Pipeline:
@@ -257,14 +257,14 @@ class Pipeline:
         """Return the number of snapshots, and the largest share of a block's time they took."""
         return self._snapshots.taken, self._loads.snapshot_share()
 
-    def trace(self) -> None:
+    def trace(self, profiled: bool = False) -> None:
         """Let the workers and rank 0 record what they compute."""
-        self._workers.all_of([w.actor.trace.remote() for w in self._workers.all])
-        self._rank0.tracer.start()
+        self._workers.all_of([w.actor.trace.remote(profiled) for w in self._workers.all])
+        self._rank0.tracer.start(profiled)
 
-    def spans(self) -> list[list[Span]]:
-        """Stop recording; return the spans of each block, then those of a head that is here."""
-        calls = [w.actor.spans.remote() for w in self._workers.all]
+    def recordings(self) -> list[Recording]:
+        """Stop recording; return that of each worker, then of a head that is here."""
+        calls = [w.actor.recording.remote() for w in self._workers.all]
         here = self._rank0.tracer.stop()
         return [*self._workers.all_of(calls), *([here] if self._here else [])]
 

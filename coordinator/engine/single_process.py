@@ -18,7 +18,7 @@ from dfa_core.seeding import restored_once
 from dfa_tasks.source import chunks
 from workers.state_files import StateFile, write_state
 from workers.storage import Folder
-from workers.trace import Span
+from workers.trace import Recording
 
 
 class SingleProcess:
@@ -120,9 +120,9 @@ class SingleProcess:
         """Return zeros: snapshots restore lost workers, and there are no workers."""
         return 0, 0.0
 
-    def trace(self) -> None:
+    def trace(self, profiled: bool = False) -> None:
         """Do nothing: there are no blocks to compare on a timeline."""
 
-    def spans(self) -> list[list[Span]]:
-        """Return no rows."""
+    def recordings(self) -> list[Recording]:
+        """Return nothing."""
         return []

@@ -55,7 +55,7 @@ class Rank0:
         joined.pipeline.trace()
         joined.pipeline.train(joined.step, joined.step + steps, on_step)
         joined.step += steps
-        spans = joined.pipeline.spans()
+        spans = [recording.spans for recording in joined.pipeline.recordings()]
         seconds = [b - a for a, b in pairwise(marks)]
         each = (joined.bytes_sent() - sent) // steps
         return Trial(seconds, losses, spans, each, joined.shape)

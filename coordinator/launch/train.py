@@ -94,6 +94,7 @@ def train(
     resume: bool = False,
     ray_address: str | None = None,
     viewer: Viewer | None = None,
+    profile: int = 0,
     **settings: Any,
 ) -> Run:
     """Train a task, one layer block in each Ray actor, and return the run.
@@ -102,6 +103,8 @@ def train(
     run_dir: the run's folder; by default a new one under runs/.
     resume: go on from the newest checkpoint in run_dir, or where checkpoint["path"] says.
     ray_address: of a cluster to join; by default a Ray of our own is started for the run.
+    profile: number of steps that torch's profiler records in every process; they are written to
+        profile.json.gz in the run folder.
     settings: fields of the job spec, e.g. blocks=2, epochs=8, optimizer={"lr": 0.001}.
 
     Raises JobError for a job that cannot run as given, TrainingFailed for one that failed on its
@@ -123,7 +126,7 @@ def train(
     folder = given or RunFolder(new_folder(_stem(task)))
     resources = job.settings.resources
     with ray_for(len(job.grid), resources.cpus, ray_address):
-        summary = _run(job, payload, folder, begin, viewer)
+        summary = _run(job, payload, folder, begin, viewer, profile)
     draw_curves(folder.curve(), folder.curves, title=_title(job))
     return Run(folder.path, job, summary)
 
@@ -133,7 +136,12 @@ class _CoordinatorDied(TrainingFailed):
 
 
 def _run(
-    job: Job, payload: PickledPayload, folder: RunFolder, begin: Begin, viewer: Viewer | None
+    job: Job,
+    payload: PickledPayload,
+    folder: RunFolder,
+    begin: Begin,
+    viewer: Viewer | None,
+    profile: int,
 ) -> Mapping[str, Any]:
     """Run the job to its end in a training actor; start a new actor when one dies.
 
@@ -146,7 +154,7 @@ def _run(
         while True:
             actor = training_actor(job.settings.resources.coordinator_gpus)
             try:
-                actor.run.remote(packed, spec, folder.path, begin)
+                actor.run.remote(packed, spec, folder.path, begin, profile)
                 begin = "either"  # the next actor continues from what this one has saved, if any
                 for event in _follow(actor, viewer, recovery, noted, timeout_s):
                     summary = _ended(event)

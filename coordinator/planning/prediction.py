@@ -116,6 +116,7 @@ def _predictor(job: Job, link: Link) -> Predictor:
         head_label=head.label,
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=costs.head.update,
+        head_trained=sum(p.numel() for p in head.parameters.values()),
         loss=loss,
     )
     batches = OneBatch(x, target).opener()

@@ -28,31 +28,32 @@ from coordinator.training.before_step_0 import (
     packed_metrics,
     packed_shares,
     plan_for,
+    start_workers,
     training_source,
 )
 from coordinator.training.events import (
     Event,
     Failed,
     Finished,
-    FirstWeights,
     LinksAreSlow,
+    Noted,
     PlanMade,
     Progress,
     Waiting,
     Warned,
 )
 from coordinator.training.first_weights import first_model
+from coordinator.training.profile import FILE, ProfileRequest
 from coordinator.training.throughput import throughput
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, Model, TrainingFailed
 from dfa_tasks.stream import Stream
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
-from workers.grid import Grid
 from workers.groups.transport import choose, describe_links
 from workers.machine.python_warnings import PythonWarnings
 from workers.payload import PickledPayload
-from workers.placement import Placement, WorkerResources, rendezvous_host
+from workers.placement import Placement, rendezvous_host
 from workers.trace import Span
 
 _AT_ONCE = 500  # events in one answer
@@ -69,7 +70,7 @@ class TrainingWork:
         self._thread: threading.Thread | None = None
         self._run_dir: Path | None = None
         self._warnings = PythonWarnings(lambda warning: self._emit(Warned(str(warning))))
-        self._stopped = False
+        self._stopped, self._profiled = False, 0
         if threading.current_thread() is threading.main_thread():  # as Ray makes actors
             signal.signal(signal.SIGTERM, lambda *_: self.stop())  # a notice of preemption: save
 
@@ -95,19 +96,27 @@ class TrainingWork:
             )
             self._thread.start()
 
-    def run(self, task: PickledPayload | None, spec: bytes, run_dir: Path, begin: Begin) -> None:
+    def run(
+        self,
+        task: PickledPayload | None,
+        spec: bytes,
+        run_dir: Path,
+        begin: Begin,
+        profiled_steps: int = 0,
+    ) -> None:
         """Run a job to its end; the last event is Finished or Failed, whatever happens.
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
-        begin: what the run wants of its folder.
+        begin: what the run wants of its folder. profiled_steps: how many torch's profiler records.
         """
+        self._profiled = profiled_steps
         self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
         self._warnings.listen()
         try:
             torch.set_num_threads(self._spec.resources.threads)
             with ExitStack() as at_end:
                 at_end.enter_context(self._folder.opened(self._spec, begin))
-                placement = self._place(at_end)
+                placement = start_workers(decode(self._spec), self._folder.path, at_end)
                 summary = self._run(self._job(), placement, at_end)
             self._emit(Finished(summary))
         except JobError as error:
@@ -131,23 +140,6 @@ class TrainingWork:
         if job.task.fetch is not None:
             job.task.fetch()
         return job
-
-    def _place(self, at_end: ExitStack) -> Placement:
-        """Start the workers first: they come up while the data is loaded and the plan is made."""
-        settings = decode(self._spec)
-        resources = settings.resources
-        if resources.coordinator_gpus and device_here().type == "cpu":
-            raise JobError(
-                f"resources.coordinator_gpus: {resources.coordinator_gpus:g} are asked for, and "
-                f"the coordinator's node has {gpus_of_this_node():g} GPU; set it to 0, or start "
-                f"the job on a node with a GPU"
-            )
-        worker_resources = WorkerResources(resources.cpus, resources.gpus, resources.threads)
-        grid = Grid(settings.blocks, settings.replicas, settings.heads)
-        owner = str(self._folder.path)
-        placement = Placement(grid, worker_resources, owner=owner, strategy=resources.placement)
-        at_end.callback(placement.release)
-        return placement
 
     def _run(self, job: Job, placement: Placement, at_end: ExitStack) -> dict[str, Any]:
         waits = Waits(lambda what, seconds: self._emit(Waiting(what, seconds)))
@@ -180,6 +172,10 @@ class TrainingWork:
             stream,
         )
         self._trainer = trainer
+        if self._profiled:
+            names = [name for name, _ in engine.plan.held()]
+            file, note = self._folder.path / FILE, lambda line: self._emit(Noted(line))
+            trainer.timeline(ProfileRequest(self._profiled, file, [*names, "coordinator"], note))
         if self._stopped:
             trainer.stop()
         summary = trainer.run()
@@ -256,7 +252,7 @@ class TrainingWork:
             return job.model
         model, report = first_model(job)
         for line in report:
-            self._emit(FirstWeights(line))
+            self._emit(Noted(line))
         return model
 
     @property

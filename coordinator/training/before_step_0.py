@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import ray
 
@@ -11,16 +12,39 @@ from coordinator.engine.memory import check_memory, most_waiting, room_of_nodes
 from coordinator.engine.plan import Plan, make_plan
 from coordinator.engine.trials import DataTrials
 from coordinator.job.resolve import Job
+from coordinator.job.settings import JobSettings
 from coordinator.job.user_code import pack
 from dfa_core import JobError, LearningRule
 from dfa_tasks import BatchSource, Splits
 from dfa_tasks.shares import Shares
 from dfa_tasks.source import as_source
 from dfa_tasks.stream import Stream
-from workers.gpu import device_here
+from workers.gpu import device_here, gpus_of_this_node
+from workers.grid import Grid
 from workers.payload import PickledPayload
-from workers.placement import Worker, speeds
+from workers.placement import Placement, Worker, WorkerResources, speeds
 from workers.reading.parallel_source import ParallelSource
+
+
+def start_workers(settings: JobSettings, run_dir: Path, at_end: ExitStack) -> Placement:
+    """Start the workers first: they come up while the data is loaded and the plan is made.
+
+    run_dir: names who owns them. at_end: releases them.
+
+    Raises JobError where the job asks for a GPU that the coordinator's node lacks.
+    """
+    resources = settings.resources
+    if resources.coordinator_gpus and device_here().type == "cpu":
+        raise JobError(
+            f"resources.coordinator_gpus: {resources.coordinator_gpus:g} are asked for, and "
+            f"the coordinator's node has {gpus_of_this_node():g} GPU; set it to 0, or start "
+            f"the job on a node with a GPU"
+        )
+    each = WorkerResources(resources.cpus, resources.gpus, resources.threads)
+    grid = Grid(settings.blocks, settings.replicas, settings.heads)
+    placement = Placement(grid, each, owner=str(run_dir), strategy=resources.placement)
+    at_end.callback(placement.release)
+    return placement
 
 
 def training_source(

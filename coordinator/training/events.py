@@ -43,8 +43,8 @@ class Resumed:
 
 
 @dataclass(frozen=True)
-class FirstWeights:
-    """A line of the report on the weights that the job's `init` names."""
+class Noted:
+    """Something that is worth knowing, such as where the first weights are from."""
 
     message: str
 
@@ -212,7 +212,7 @@ Event: TypeAlias = (
     PlanMade
     | WorkersStarted
     | Resumed
-    | FirstWeights
+    | Noted
     | TrainingStarted
     | Metrics
     | Evaluation

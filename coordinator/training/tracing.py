@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dfa_core import TrainingFailed
-from workers.trace import Span
+from workers.trace import Recording, Span
 
 Traced = Sequence[Sequence[Span]]
 
@@ -13,11 +13,11 @@ Traced = Sequence[Sequence[Span]]
 class Traceable(Protocol):
     """An engine whose processes can record what they compute."""
 
-    def trace(self) -> None:
-        """Start recording."""
+    def trace(self, profiled: bool = False) -> None:
+        """Start recording; profiled: with torch's profiler."""
 
-    def spans(self) -> Traced:
-        """Stop recording; return a row of spans a process, the head's last."""
+    def recordings(self) -> Sequence[Recording]:
+        """Stop recording; return that of each process, the head's last."""
 
 
 class TraceRequest:
@@ -45,7 +45,7 @@ class TraceRequest:
         engine.trace()
         try:
             train()
-            self._rows = engine.spans()
+            self._rows = [recording.spans for recording in engine.recordings()]
         finally:
             self.give_up("the run failed meanwhile")
 

@@ -48,16 +48,16 @@ def memory_needs(
     """
     same = in_flight(len(ranges), microbatches, rule.staleness)
     waits = [same] * len(ranges) if waiting is None else waiting
-    numbers = 2 + state_per_weight(rule.optimizer)  # of each weight: itself, its gradient, state
     needs = []
     for (first, last), microbatches_kept in zip(ranges, waits, strict=True):
-        weights = 4 * sum(layer.parameters for layer in profile.layers[first:last])
+        hosted = profile.layers[first:last]
+        parameters, trained = (sum(x.parameters for x in hosted), sum(x.trained for x in hosted))
         passed = sum(spec.bytes for spec in profile.between[first : last + 1])
         kept = microbatches_kept * (profile.between[first].bytes if recompute else passed)
         if recompute:  # and the largest layer's input and output
             pairs = pairwise(profile.between[first : last + 1])
             kept += max(a.bytes + b.bytes for a, b in pairs)
-        needs.append(MemoryNeed(weights * numbers, kept * samples))
+        needs.append(MemoryNeed(_kept(parameters, trained, rule), kept * samples))
     if with_head:
         end, head = needs[-1], head_need(profile, rule, samples)
         needs[-1] = MemoryNeed(end.kept + head.kept, end.activations + head.activations)
@@ -66,5 +66,10 @@ def memory_needs(
 
 def head_need(profile: ModelProfile, rule: LearningRule, samples: int) -> MemoryNeed:
     """Return what the head needs at least, with one microbatch's output and its gradient."""
-    numbers = 2 + state_per_weight(rule.optimizer)
-    return MemoryNeed(4 * profile.head_parameters * numbers, 2 * profile.output.bytes * samples)
+    kept = _kept(profile.head_parameters, profile.head_trained, rule)
+    return MemoryNeed(kept, 2 * profile.output.bytes * samples)
+
+
+def _kept(parameters: int, trained: int, rule: LearningRule) -> float:
+    """Return the bytes of weights, and of the gradients and optimizer state of those trained."""
+    return 4 * (parameters + trained * (1 + state_per_weight(rule.optimizer)))

@@ -40,7 +40,7 @@ def events_of(report: RunEvent) -> Iterator[Event]:
             yield log(SEVERITY_INFO, f"{len(report.processes)} workers started")
         case run_events.Resumed():
             yield log(SEVERITY_INFO, report.message, report.step)
-        case run_events.FirstWeights():
+        case run_events.Noted():
             yield log(SEVERITY_INFO, report.message)
         case run_events.Metrics():
             yield Event(metrics=Metrics(**asdict(report)))

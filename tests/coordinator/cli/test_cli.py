@@ -1,5 +1,6 @@
 """The command line: what it prints, what it leaves, and its exit codes."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -19,7 +20,8 @@ QUICK = ("--epochs", "2", "--set", "log_every=1", "--set", "options.width=64")
 def whole_run(a_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Two epochs of digits on two blocks, never disturbed: the folder and what was printed."""
     folder = tmp_path_factory.mktemp("whole")
-    done = run_errorcast("train", "digits", "--run-dir", "run", *QUICK, cwd=folder)
+    arguments = ("train", "digits", "--run-dir", "run", "--profile", "2", *QUICK)
+    done = run_errorcast(*arguments, cwd=folder)
     assert done.code == 0, done.err
     return folder / "run", done.out
 
@@ -32,6 +34,8 @@ def test_a_run_shows_and_leaves_what_people_want(whole_run: tuple[Path, str]) ->
         "epoch 2/2",
         "accuracy",
         "coordinator",
+        "GFLOP/s",
+        "open it at ui.perfetto.dev",
     ):
         assert text in shown
     assert "Traceback" not in shown
@@ -48,6 +52,21 @@ def test_a_run_shows_and_leaves_what_people_want(whole_run: tuple[Path, str]) ->
     # each block sends every microbatch's activations once: steps x batch x width x 4 bytes
     evaluated = 360 * 3 * 64 * 4  # samples x evaluations are not counted as sent by a block
     assert result["processes"][0]["bytes_sent"] in (44 * 64 * 64 * 4, 44 * 64 * 64 * 4 + evaluated)
+
+
+def test_a_profile_holds_the_steps_of_every_worker(whole_run: tuple[Path, str]) -> None:
+    run, _ = whole_run
+    trace = json.loads(gzip.decompress((run / "profile.json.gz").read_bytes()))["traceEvents"]
+    names = {e["pid"]: e["args"]["name"] for e in trace if e["name"] == "process_name"}
+    assert list(names.values()) == ["block 1", "block 2"]
+    for process in names:
+        own = [e for e in trace if e["pid"] == process and e["ph"] == "X"]
+        steps = {e["name"].split(", step ")[1] for e in own if ", step " in e["name"]}
+        assert len(steps) == 2
+        assert any(e["name"] == "aten::addmm" for e in own)
+    times = [e["ts"] for e in trace if e["ph"] == "X"]
+    assert min(times) == 0
+    assert max(times) < 60e6
 
 
 def test_evaluate_gives_the_runs_own_figures(whole_run: tuple[Path, str]) -> None:

@@ -114,6 +114,6 @@ def test_shallow_learning_gives_the_references_bits(
         engine.trace()
         train(engine, 0, 1)
         learns = network == "several-tensors" or skips
-        assert any(s.what == "update" for s in engine.spans()[0]) == learns
+        assert any(s.what == "update" for s in engine.recordings()[0].spans) == learns
     with pipeline(four_workers, network, r, blocks, **settings) as engine:
         assert_like(reference, engine, tmp_path, 8)

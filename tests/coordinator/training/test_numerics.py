@@ -55,7 +55,7 @@ def test_skipped_batches_change_nothing_on_any_number_of_blocks(
             note = partial(lambda losses, _, loss: losses.append(loss), losses)
             engine.trace()
             skipped = engine.train(0, 5, note)
-            spans = [len(row) for row in engine.spans()]
+            spans = [len(one.spans) for one in engine.recordings()]
             assert spans == [*[5 * 2 + 5 * 2 + 5 - staleness] * blocks, 5 * 2]
             skipped += engine.train(5, STEPS, note)  # reports none of them again
             save(engine, tmp_path / f"{blocks}", STEPS)
