@@ -32,6 +32,8 @@ class LearningRule:
     precision: the format that layers and head compute in (precision.py).
     activations: the format that layers pass on (precision.py).
     compiled: layers and head train by compiled code (compiling.py), which may round differently.
+    ema: decay of the averages of weights that evaluations use (trained/weight_average.py); 0: they
+        use the weights.
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class LearningRule:
     precision: Precision = "fp32"
     activations: Precision = "fp32"
     compiled: bool = False
+    ema: float = 0.0
 
     @property
     def head_staleness(self) -> int:

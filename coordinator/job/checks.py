@@ -56,6 +56,7 @@ def _check_ranges(settings: JobSettings) -> None:
     _require({name: (n, n >= 1) for name, n in at_least_one.items()}, "at least 1")
     _require({name: (x, x > 0) for name, x in above_zero.items()}, "above 0")
     _require({name: (x, x >= 0) for name, x in not_negative.items()}, "0 or above")
+    _require({"ema": (settings.ema, 0 <= settings.ema < 1)}, "from 0 to below 1")
     _require({"feedback.keep": (feedback.keep, feedback.keep <= 1)}, "at most 1")
     _require({"faults.rate_factor": (rate_factor, rate_factor < 1)}, "below 1")
     if settings.seed >= 2**63:

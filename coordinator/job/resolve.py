@@ -77,6 +77,7 @@ class Job:
             precision=settings.precision,
             activations=settings.activations,
             compiled=settings.compiled,
+            ema=settings.ema,
         )
 
     def _optimizer(self, total_steps: int) -> OptimizerSpec:
@@ -175,7 +176,8 @@ def fingerprint(spec: JobSpec) -> Settings:
         del settings[free]
     if settings["optimizer"]["schedule"] in ("constant", "plateau"):
         del settings["epochs"]
-    return settings
+    unknown_to_old_runs = ("init", "frozen")
+    return {k: v for k, v in settings.items() if v or k not in unknown_to_old_runs}
 
 
 def outcome(spec: JobSpec) -> Settings:

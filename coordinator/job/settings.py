@@ -193,6 +193,7 @@ class JobSettings:
     compiled: layers and head train by code that torch.compile makes.
     init: a safetensors file, or a folder with one, that a new run takes its first weights from.
     frozen: patterns of the names of weights that stay as they are.
+    ema: decay of a moving average of the weights, which evaluations use; 0: there is none.
     """
 
     task: str = ""
@@ -220,6 +221,7 @@ class JobSettings:
     compiled: bool = False
     init: str = ""
     frozen: Sequence[str] = ()
+    ema: float = 0.0
 
 
 _GROUPS: Mapping[str, Any] = {

@@ -20,6 +20,7 @@ from coordinator.runs.origin import Origin
 from coordinator.runs.valid_json import json_text, numbers
 from dfa_core import JobError
 from dfa_core.atomic_file import atomic_path
+from dfa_core.trained.weight_average import averaged
 from workers.state_files import DamagedFile
 from workers.storage import Folder, LocalFolder, open_folder
 
@@ -154,13 +155,14 @@ class RunFolder:
         asked, there = fingerprint(spec), merge(DEFAULTS, there)  # an older one lacks newer fields
         if same_task(str(there.get("task")), asked["task"]):
             there["task"] = asked["task"]
-        different = [name for name in asked if there.get(name) != asked[name]]
-        if different:
-            name = different[0]
-            raise JobError(
-                f"{self.path}: holds another job: its {name} is {there.get(name)}, not "
-                f"{asked[name]}; name another folder"
-            )
+        names = [*asked, *(name for name in ("init", "frozen") if name not in asked)]
+        for name in names:  # those two are left out where they are empty
+            before, now = there.get(name) or None, asked.get(name) or None
+            if before != now:
+                raise JobError(
+                    f"{self.path}: holds another job: its {name} is {there.get(name)}, not "
+                    f"{asked.get(name)}; name another folder"
+                )
 
     def spec(self) -> JobSpec:
         """Return the job of this run. Raises JobError when there is none."""
@@ -287,7 +289,6 @@ def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for module in checkpoint.modules.files:
         prefix = module if module == "head" else f"layers.{int(module.removeprefix('layer-'))}"
-        for name, tensor in checkpoint.modules.read(module)[0].items():
-            if name.startswith("weights/"):
-                weights[f"{prefix}.{name.removeprefix('weights/')}"] = tensor
+        for name, tensor in averaged(checkpoint.modules.read(module)[0]).items():
+            weights[f"{prefix}.{name}"] = tensor
     return weights

@@ -71,5 +71,6 @@ def head_need(profile: ModelProfile, rule: LearningRule, samples: int) -> Memory
 
 
 def _kept(parameters: int, trained: int, rule: LearningRule) -> float:
-    """Return the bytes of weights, and of the gradients and optimizer state of those trained."""
-    return 4 * (parameters + trained * (1 + state_per_weight(rule.optimizer)))
+    """Return the bytes of weights; of those trained also gradients, averages, optimizer state."""
+    averages = 1 if rule.ema else 0
+    return 4 * (parameters + trained * (1 + averages + state_per_weight(rule.optimizer)))

@@ -1,7 +1,7 @@
 """A module and its optimizer: the part of training that no learning rule changes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.trained.gradient_vector import gather_gradients, scatter_gradients
 from dfa_core.trained.open_weights import OpenWeights
 from dfa_core.trained.skipped_batches import SkippedBatches
+from dfa_core.trained.weight_average import WeightAverage
 
 TensorState = dict[str, Tensor]
 ScalarState = dict[str, Any]
@@ -52,6 +53,7 @@ class TrainedModule:
         spec = rule.optimizer.for_module(key)
         self.optimizer = build_optimizer(spec, trained.values(), sparse, embeddings)
         self._open, self._delayed = OpenWeights(self.parameters), delayed
+        self._average = WeightAverage(trained, rule.ema) if rule.ema else None
         self._skipped = SkippedBatches(module)
         self._compiled: Callable[..., Activations] | None = None
         self.draws = draws_of(module)
@@ -75,12 +77,14 @@ class TrainedModule:
     def evaluating(self) -> Iterator[None]:
         """Put the module into evaluation mode, and each submodule back into its own afterwards.
 
-        A module's own train(), which may set more than the mode, is called for both.
+        A module's own train(), which may set more than the mode, is called for both. Averaged
+        weights, if the rule asks for them, are in place.
         """
         modes = [(module, module.training) for module in self.module.modules()]
         self.module.eval()
         try:
-            yield
+            with nullcontext() if self._average is None else self._average.in_place():
+                yield
         finally:
             for module, training in modes:
                 if type(module).train is not nn.Module.train:
@@ -92,6 +96,8 @@ class TrainedModule:
         """Move to a device, before the first step; inputs must come from there."""
         self.module.to(device)
         self.device = device
+        if self._average is not None:
+            self._average.to(device)
 
     def training_call(self) -> Callable[..., Activations]:
         """Return what training calls with the module's inputs: the module, or its compiled code.
@@ -133,6 +139,8 @@ class TrainedModule:
             group["lr"] = spec.rate(step)
         self.optimizer.step()
         self.clear_gradients()
+        if self._average is not None:
+            self._average.update(step)
 
     def _is_usable(self, step: int) -> bool:
         if self._skipped.is_marked(step):
@@ -218,9 +226,9 @@ class TrainedModule:
         return None
 
     def state(self) -> tuple[TensorState, ScalarState]:
-        """Return CPU copies of weights, optimizer state and open gradients.
+        """Return CPU copies of weights, their averages, optimizer state and open gradients.
 
-        They are `weights/...`, `optimizer/...` and `open/...`.
+        They are `weights/...`, `average/...`, `optimizer/...` and `open/...`.
         """
         tensors: TensorState = {
             f"weights/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -234,7 +242,8 @@ class TrainedModule:
                         tensors[f"optimizer/{name}/{key}"] = value.detach().cpu().clone()
                     else:
                         scalars[f"optimizer/{name}/{key}"] = value
-        return {**tensors, **self._open.state()}, scalars
+        averages = {} if self._average is None else self._average.state()
+        return {**tensors, **averages, **self._open.state()}, scalars
 
     def load_state(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Take over a state made by `state`, bit for bit.
@@ -251,6 +260,8 @@ class TrainedModule:
             ) from error
         if self.optimizer is not None:
             self._load_optimizer(self.optimizer, tensors, scalars)
+        if self._average is not None:
+            self._average.load_state(tensors)
         if self._delayed:
             self._open.load_state(tensors)
 
