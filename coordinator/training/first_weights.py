@@ -5,6 +5,7 @@ from pathlib import Path
 
 from coordinator.job.resolve import Job
 from dfa_core import Model
+from dfa_tasks.hugging_face.model import TransformersModel
 from dfa_tasks.weights.file import WeightsFile
 from dfa_tasks.weights.frozen import Freeze
 from dfa_tasks.weights.matching import StartFrom, match, shapes_of
@@ -16,13 +17,23 @@ def first_model(job: Job) -> tuple[Model, list[str]]:
     Raises JobError if the job's `init` does not fit the model, or `frozen` names no weight.
     """
     model, init = job.model, job.settings.init
+    notes = [_untied(model)] if isinstance(model, TransformersModel) and model.tied else []
     if not init and not job.settings.frozen:
-        return model, []
+        return model, notes
     shapes = shapes_of(model, job.settings.seed)
     Freeze(job.settings.frozen, model.names).check(shapes)
     if not init:
-        return model, []
+        return model, notes
     file = WeightsFile.open(Path(init))
     matched = match(shapes, model.names, file)
     start = StartFrom(file, matched.of)
-    return replace(model, preparations=(start, *model.preparations)), matched.lines(file)
+    first = replace(model, preparations=(start, *model.preparations))
+    return first, [*notes, *matched.lines(file)]
+
+
+def _untied(model: TransformersModel) -> str:
+    own, shared = next(iter((model.tied or {}).items()))
+    return (
+        f"{model.of.__name__} ties {own} to {shared}; here they are two weights, which learn "
+        f"apart (an export says tie_word_embeddings: false)"
+    )

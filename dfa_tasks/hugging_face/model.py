@@ -26,7 +26,7 @@ class TransformersModel(Model):
 
     of: the model's class.
     config: the library's, with tie_word_embeddings off if the model ties its head to its embedding:
-        here they are two weights, which start alike and are trained apart.
+        here they are two weights, which are trained apart.
     tied: the names of such weights of the head, and of the embedding's.
     """
 
