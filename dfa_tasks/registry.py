@@ -92,11 +92,6 @@ def split_file(name: str) -> tuple[Path, str] | None:
     return (Path(path), function) if colon and path.endswith(".py") else None
 
 
-def names_files(name: str) -> bool:
-    """Return whether this is an installed task that has options which name files."""
-    return name in INSTALLED and bool(INSTALLED[name].paths)
-
-
 def user_modules() -> list[ModuleType]:
     """Return the modules that make_task() imported from users' files.
 

@@ -192,11 +192,7 @@ TaskMaker = Callable[..., Task]
 
 @dataclass(frozen=True)
 class Installed:
-    """A task with a name: the function that makes it, and one line about it.
-
-    paths: options that name files or folders; relative ones start where the run was started.
-    """
+    """A task with a name: the function that makes it, and one line about it."""
 
     make: TaskMaker
     about: str
-    paths: tuple[str, ...] = ()

@@ -8,13 +8,14 @@ from typing import Any
 from errorcast.v1.job_pb2 import JobSpec
 
 from coordinator.job.checks import check_optimizer, check_settings, check_with_task
+from coordinator.job.path_options import PATH_OPTIONS
 from coordinator.job.places import InFolder, in_folder, place
 from coordinator.job.settings import DEFAULTS, JobSettings, decode
 from coordinator.job.spec import Settings, merge, parse, to_settings
 from dfa_core import ErrorFormat, FeedbackSpec, LearningRule, Model, OptimizerSpec, as_model
 from dfa_core.rule import Method
 from dfa_tasks import Splits, Task, make_task
-from dfa_tasks.registry import names_files, split_file
+from dfa_tasks.registry import split_file
 from dfa_tasks.weights.frozen import Freeze
 from workers.grid import Grid
 
@@ -103,7 +104,7 @@ def resolve(task: str | Task, settings: Mapping[str, Any]) -> Job:
 
     Raises JobError, with one line for people, for the first thing that is wrong.
     """
-    own_code = isinstance(task, Task) or split_file(task) is not None or names_files(task)
+    own_code = isinstance(task, Task) or split_file(task) is not None or task in PATH_OPTIONS
     given = parse({"task": task if isinstance(task, str) else task.name, **settings})
     place(given, own_code)
     made, spec = _complete(task, given, settings)

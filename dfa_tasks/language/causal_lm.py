@@ -105,6 +105,5 @@ INSTALLED = {
     "causal-lm": Installed(
         causal_lm,
         "a language model of the transformers library (options.model) and your text (options.text)",
-        paths=("model", "text"),
     )
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from errorcast.v1.job_pb2 import JobSpec
 
+from coordinator.job.path_options import PATH_OPTIONS
 from coordinator.service.errors import NOT_ALLOWED, ServiceError
 
 
@@ -13,8 +14,9 @@ def check_allowed_paths(spec: JobSpec, code: Sequence[Path], data: Sequence[Path
 
     A task file's code runs in the file's folder, unless the spec names another one.
 
-    Raises ServiceError for a task file outside the `code` folders, for data outside the `data`
-    folders, for a working folder outside both, and for any checkpoint folder.
+    Raises ServiceError for a task file outside the `code` folders, for data, first weights and
+    options that name files outside the `data` folders, for a working folder outside both, and for
+    any checkpoint folder.
     """
     path, colon, function = spec.task.rpartition(":")
     if colon or "/" in spec.task or spec.task.endswith(".py"):
@@ -38,12 +40,29 @@ def check_allowed_paths(spec: JobSpec, code: Sequence[Path], data: Sequence[Path
             )
         spec.working_dir = str(folder)
     if spec.data_dir:
-        folder = _inside(spec.data_dir, data)
-        if folder is None:
-            raise ServiceError(
-                NOT_ALLOWED, f"data_dir: {spec.data_dir} is in no folder of --data-root"
-            )
-        spec.data_dir = str(folder)
+        spec.data_dir = _data("data_dir", spec.data_dir, data)
+    if spec.init:
+        spec.init = _data("init", spec.init, data)
+    if not colon:
+        _check_options(spec, data)
+
+
+def _check_options(spec: JobSpec, data: Sequence[Path]) -> None:
+    """Confine the options of an installed task that name files, and those that look like paths."""
+    for name in list(spec.options):
+        value, is_path = spec.options[name], name in PATH_OPTIONS.get(spec.task, ())
+        if isinstance(value, str) and (is_path or "/" in value or value.startswith(("~", ".."))):
+            found = _data(f"options.{name}", value, data)
+            if is_path:
+                spec.options[name] = found
+
+
+def _data(field: str, path: str, data: Sequence[Path]) -> str:
+    """Return a path in the data folders, absolute; raise ServiceError for another."""
+    found = _inside(path, data)
+    if found is None:
+        raise ServiceError(NOT_ALLOWED, f"{field}: {path} is in no folder of --data-root")
+    return str(found)
 
 
 def _inside(path: str, roots: Sequence[Path]) -> Path | None:
