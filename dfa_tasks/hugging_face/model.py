@@ -88,8 +88,9 @@ def from_config(of: type[nn.Module], config: Any, pad: int | None = None) -> Tra
     ]
     pieces = [make(skeleton) for make in makers]
     names = [[first for first, *_ in own.values()] for own in _names(skeleton, pieces)]
+    found = (skeleton.stack, skeleton.blocks, skeleton.before, skeleton.returns_tuple)
     factories = [
-        partial(_initialised, of, config, make, own)
+        partial(_initialised, of, config, make, own, found)
         for make, own in zip(makers, names, strict=True)
     ]
     return _model(skeleton, factories, pieces)
@@ -200,8 +201,13 @@ def _initialise(model: Any) -> None:
     model.initialize_weights()
 
 
-def _initialised(of: type[nn.Module], config: Any, make: Any, names: Sequence[str]) -> nn.Module:
-    """Build a piece and initialise it as the library does; names: of its weights in the model."""
+def _initialised(
+    of: type[nn.Module], config: Any, make: Any, names: Sequence[str], found: tuple[Any, ...]
+) -> nn.Module:
+    """Build a piece and initialise it as the library does.
+
+    names: of its weights in the model. found: what the fields of its Skeleton are, but the model.
+    """
     model = _empty(of, config)
     fresh: dict[int, nn.Parameter] = {}
     for name in names:
@@ -212,5 +218,5 @@ def _initialised(of: type[nn.Module], config: Any, make: Any, names: Sequence[st
             value = torch.zeros(weight.shape, dtype=weight.dtype)
             part._parameters[own] = fresh.setdefault(id(weight), nn.Parameter(value))
     _initialise(model)
-    piece: nn.Module = make(skeleton_of(model))
+    piece: nn.Module = make(Skeleton(model, *found))
     return piece.train()

@@ -24,7 +24,13 @@ def make_task(data_dir: str = "", length: int = 64, layers: int = 4, width: int 
     """Return a small GPT-2; each worker builds its own blocks alone."""
     tokenizer = load_tokenizer(prepared("tiny-shakespeare", data_dir)[0])
     config = GPT2Config(
-        vocab_size=tokenizer.size, n_positions=length, n_embd=width, n_layer=layers, n_head=4
+        vocab_size=tokenizer.size,
+        n_positions=length,
+        n_embd=width,
+        n_layer=layers,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     return Task(
         model=from_config(GPT2LMHeadModel, config),
