@@ -32,8 +32,9 @@ def draw_sweep(sweep: Sweep, path: Path) -> None:
         if isinstance(each, Choice):
             axes.set_xticks(range(len(each.values)), [value_text(one) for one in each.values])
             axes.set_xlim(-0.5, len(each.values) - 0.5)
-        elif each.log:
-            axes.set_xscale("log")
+        else:
+            axes.set_xscale("log" if each.log else "linear")
+            axes.set_xlim(each.low, each.high)
     for axes in plots:  # the rest
         axes.set_visible(False)
     for axes in figure.axes[::columns]:
