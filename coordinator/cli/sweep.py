@@ -122,7 +122,7 @@ def _begin(
     form: Form,
     log: "Console",
 ) -> None:
-    from coordinator.experiments.sweep.beginning import Wanted
+    from coordinator.experiments.sweep.beginning import Wanted, begin
     from coordinator.experiments.sweep.sweeping import Sweeping
     from coordinator.job.spec import from_flags
     from coordinator.runs.folders import folder_of_runs
@@ -141,8 +141,9 @@ def _begin(
         asked["blocks"] is not None,
     )
     stem = Path(task.rpartition(":")[2] or task).stem
+    begun, job = begin(wanted, _tell)
     with folder_of_runs(folder, stem, "sweeps") as path:
-        _run(Sweeping.new(path, wanted, _tell), ray_address, form, log)
+        _run(Sweeping.new(path, begun, job), ray_address, form, log)
 
 
 def _resume(

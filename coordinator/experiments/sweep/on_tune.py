@@ -1,27 +1,29 @@
 """Runs the trials of a sweep on Ray Tune; import it where Ray Tune is known to be installed."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import ray
-from pydantic import TypeAdapter
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.stopper import Stopper
 
 from coordinator.experiments.sweep.record import Sweep, SweepFolder, Trial
 from coordinator.experiments.sweep.training import Ended, Epoch, train_trial
 from coordinator.job.resolve import Job
+from dfa_core import TrainingFailed
 from workers.gpu import device_here
 
 _RETRIES = 2  # of a trial whose process died
 _TUNES_FILES = ".tune"
-_REPORT = "report"
-_REPORTS: TypeAdapter[Epoch | Ended] = TypeAdapter(Epoch | Ended)
+_CONTINUE = "continue with --resume"
 # no files for each trial, no handler of its own for Ctrl-C
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -45,7 +47,7 @@ def run_trials(
     job: of any trial; it says what each needs. stop_asked: whether to end all of them now. changed:
     called when a trial has reported.
 
-    Raises OSError where sweep.json cannot be written.
+    Raises TrainingFailed where sweep.json cannot be written, or Tune itself fails.
     """
     names = [trial.name for trial in sweep.waiting()]
     if not names:
@@ -53,24 +55,32 @@ def run_trials(
     scheduler = _Scheduler(folder, sweep, changed)
     cpus, gpus = job.settings.resources.cpus, job.settings.resources.gpus
     alone = not sweep.definition.distributed
-    needed = {"cpu": cpus, "gpu": gpus} if alone else {"cpu": 0}  # its blocks reserve their own
-    shutil.rmtree(folder.path / _TUNES_FILES, ignore_errors=True)
+    # the blocks of a distributed trial reserve their own; Tune does not take nothing at all
+    needed = {"CPU": cpus, **({"GPU": gpus} if gpus else {})} if alone else {"memory": 1.0}
     for setting, value in _SETTINGS.items():
         os.environ.setdefault(setting, value)
-    tune.run(
-        _trainable,
-        name="sweep",
-        config={"folder": str(folder.path), "trial": tune.grid_search(names)},
-        scheduler=scheduler,
-        stop=_Asked(stop_asked),
-        resources_per_trial=needed,
-        max_concurrent_trials=None if alone else _side_by_side(job),
-        max_failures=_RETRIES,
-        reuse_actors=True,
-        raise_on_failed_trial=False,
-        storage_path=str(folder.path / _TUNES_FILES),
-        verbose=0,
-    )
+    try:
+        tune.run(
+            _trainable,
+            name="sweep",
+            config={"folder": str(folder.path), "trial": tune.grid_search(names)},
+            scheduler=scheduler,
+            stop=_Asked(lambda: stop_asked() or scheduler.unwritten is not None),
+            resources_per_trial=tune.PlacementGroupFactory([needed]),
+            max_concurrent_trials=None if alone else _side_by_side(job),
+            max_failures=_RETRIES,
+            reuse_actors=True,
+            raise_on_failed_trial=False,
+            storage_path=str(folder.path / _TUNES_FILES),
+            verbose=0,
+        )
+    except TuneError as error:
+        why = str(error).splitlines()[-1]
+        raise TrainingFailed(f"Ray Tune ended the sweep: {why}; {_CONTINUE}") from error
+    finally:
+        shutil.rmtree(folder.path / _TUNES_FILES, ignore_errors=True)
+    if scheduler.unwritten is not None:
+        raise TrainingFailed(f"{scheduler.unwritten}; {_CONTINUE}") from scheduler.unwritten
     shutil.rmtree(folder.path / _TUNES_FILES, ignore_errors=True)
 
 
@@ -87,7 +97,7 @@ def _trainable(config: dict[str, Any]) -> None:
     """Train one trial in a process of Tune's."""
 
     def report(what: Epoch | Ended) -> None:
-        tune.report({_REPORT: _REPORTS.dump_json(what).decode()})  # Tune flattens dictionaries
+        tune.report({type(what).__name__: json.dumps(asdict(what))})  # Tune flattens dictionaries
 
     train_trial(SweepFolder(Path(config["folder"])), config["trial"], report, device_here())
 
@@ -102,6 +112,10 @@ class _Asked(Stopper):  # type: ignore[misc]  # Ray is untyped here
         """Return False: the scheduler ends a single trial."""
         return False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune writes its own state, which a sweep does not need."""
+        return {}
+
     def stop_all(self) -> bool:
         """Return whether the user has asked to stop."""
         return self._asked()
@@ -113,12 +127,13 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, folder: SweepFolder, sweep: Sweep, changed: Callable[[], None]) -> None:
         super().__init__()
         self._folder, self._sweep, self._changed = folder, sweep, changed
+        self.unwritten: OSError | None = None  # why sweep.json could not be written
 
     def on_trial_result(self, _: Any, trial: Any, result: dict[str, Any]) -> str:
         """Note a report; return whether the trial goes on."""
         found = self._sweep.trial(trial.config["trial"])
         if found.state == "waiting":
-            _note(found, _REPORTS.validate_json(result[_REPORT]))
+            _note(found, result)
             self._keep()
         waits = found.state == "waiting"
         return str(FIFOScheduler.CONTINUE if waits else FIFOScheduler.STOP)
@@ -132,17 +147,25 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _keep(self) -> None:
         self._sweep.stop_the_worse()
-        self._folder.keep(self._sweep)
+        try:
+            self._folder.keep(self._sweep)
+        except OSError as error:
+            self.unwritten = error
         self._changed()
 
 
-def _note(trial: Trial, what: Epoch | Ended) -> None:
-    if isinstance(what, Epoch):
-        _note_epoch(trial, what)
-    elif what.failed:
-        trial.end("failed", what.failed)
+def _note(trial: Trial, result: dict[str, Any]) -> None:
+    if Epoch.__name__ in result:
+        _note_epoch(trial, Epoch(**json.loads(result[Epoch.__name__])))
+    elif Ended.__name__ in result:
+        _note_end(trial, Ended(**json.loads(result[Ended.__name__])))
+
+
+def _note_end(trial: Trial, ended: Ended) -> None:
+    if ended.failed:
+        trial.end("failed", ended.failed)
     else:
-        trial.chosen, trial.test = what.chosen, dict(what.test)
+        trial.chosen, trial.test = ended.chosen, dict(ended.test)
         trial.end("finished")
 
 

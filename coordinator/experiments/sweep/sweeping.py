@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.experiments.sweep.beginning import Wanted, begin, extended
+from coordinator.experiments.sweep.beginning import extended
 from coordinator.experiments.sweep.on_tune import run_trials
 from coordinator.experiments.sweep.picture import draw_sweep
 from coordinator.experiments.sweep.record import Sweep, SweepFolder, Trial
@@ -27,10 +27,10 @@ class Sweeping:
     job: Job
 
     @classmethod
-    def new(cls, folder: Path, wanted: Wanted, tell: Tell) -> "Sweeping":
-        """Begin a sweep; sweep.json then holds its trials.
+    def new(cls, folder: Path, sweep: Sweep, job: Job) -> "Sweeping":
+        """Begin a sweep: sweep.json then holds its trials.
 
-        Raises JobError for what cannot run as asked, and where the folder holds a sweep already.
+        Raises JobError where the folder holds a sweep already.
         """
         there = SweepFolder(folder)
         if there.record.exists():
@@ -38,7 +38,6 @@ class Sweeping:
                 f"{folder}: holds a sweep already; continue it with errorcast sweep {folder} "
                 f"--resume, or name another --dir"
             )
-        sweep, job = begin(wanted, tell)
         there.keep(sweep)
         return cls(there, sweep, job)
 

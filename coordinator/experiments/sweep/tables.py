@@ -15,18 +15,22 @@ def trial_table(sweep: Sweep) -> WideTable:
     rows = [_row(sweep, trial, fields) for trial in sweep.ranked()]
     failed = [trial for trial in sweep.trials if trial.state == "failed"]
     return WideTable(
-        title=f"{definition.task.rpartition('/')[2]}: trials of {definition.settings['epochs']} "
-        f"epochs, compared after {_after(definition.halving.rungs)}",
+        title=f"{definition.task.rpartition('/')[2]}, {definition.settings['epochs']} epochs",
         keys=("trial",),
         first=(definition.metric, "epochs", "how it ended"),
         second=fields,
         rows=rows,
-        notes=[f"{trial.name}: {trial.failed}" for trial in failed],
+        notes=[
+            _compared(definition.halving.rungs),
+            *(f"{trial.name}: {trial.failed}" for trial in failed),
+        ],
     )
 
 
-def _after(rungs: list[int]) -> str:
-    return ", ".join(map(str, rungs)) if rungs else "the last one alone"
+def _compared(rungs: list[int]) -> str:
+    if not rungs:
+        return "all trials were trained to their end"
+    return f"the trials of a method were compared after epoch {', '.join(map(str, rungs))}"
 
 
 def _row(sweep: Sweep, trial: Trial, fields: list[str]) -> list[str]:
