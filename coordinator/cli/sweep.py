@@ -101,16 +101,15 @@ def sweep(
 
 def _check_installed() -> None:
     """Raise JobError if Ray Tune cannot be imported."""
-    from importlib.util import find_spec
-
     from dfa_core import JobError
 
-    missing = [name for name in ("pandas", "pyarrow", "tensorboardX") if find_spec(name) is None]
-    if missing:
+    try:
+        import ray.tune  # noqa: F401
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None) or "some of its packages"
         raise JobError(
-            f"a sweep runs on Ray Tune, which needs {' and '.join(missing)}: "
-            f"pip install 'errorcast[sweep]'"
-        )
+            f"a sweep runs on Ray Tune, and {missing} is missing: pip install 'errorcast[sweep]'"
+        ) from error
 
 
 def _begin(
