@@ -88,7 +88,8 @@ class Command:
         flags = {name: self.given.get(name) for name in _FIELDS}
         each: list[dict[str, Any]] = [{}]
         if self.verb == "compare":
-            each = [dict(METHODS[name]) for name in self.given["methods"].split(",")]
+            names = self.given["methods"] or "bp,dfa,shallow"
+            each = [dict(METHODS[name]) for name in names.split(",")]
         if self.verb == "bench":
             tried = whole_numbers("microbatches", flags.pop("microbatches"))
             each = [{"microbatches": number} for number in tried]

@@ -53,10 +53,7 @@ def run_trials(
     if not names:
         return
     scheduler = _Scheduler(folder, sweep, changed)
-    cpus, gpus = job.settings.resources.cpus, job.settings.resources.gpus
     alone = not sweep.definition.distributed
-    # the blocks of a distributed trial reserve their own; Tune does not take nothing at all
-    needed = {"CPU": cpus, **({"GPU": gpus} if gpus else {})} if alone else {"memory": 1.0}
     for setting, value in _SETTINGS.items():
         os.environ.setdefault(setting, value)
     try:
@@ -66,7 +63,7 @@ def run_trials(
             config={"folder": str(folder.path), "trial": tune.grid_search(names)},
             scheduler=scheduler,
             stop=_Asked(lambda: stop_asked() or scheduler.unwritten is not None),
-            resources_per_trial=tune.PlacementGroupFactory([needed]),
+            resources_per_trial=tune.PlacementGroupFactory([_needed(job, alone)]),
             max_concurrent_trials=None if alone else _side_by_side(job),
             max_failures=_RETRIES,
             reuse_actors=True,
@@ -81,7 +78,14 @@ def run_trials(
         shutil.rmtree(folder.path / _TUNES_FILES, ignore_errors=True)
     if scheduler.unwritten is not None:
         raise TrainingFailed(f"{scheduler.unwritten}; {_CONTINUE}") from scheduler.unwritten
-    shutil.rmtree(folder.path / _TUNES_FILES, ignore_errors=True)
+
+
+def _needed(job: Job, alone: bool) -> dict[str, float]:
+    """Return what Tune reserves for a trial; the blocks of a distributed one reserve their own."""
+    if not alone:
+        return {"memory": 1.0}  # a byte: Tune does not take nothing at all
+    resources = job.settings.resources
+    return {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
 
 
 def _side_by_side(job: Job) -> int:

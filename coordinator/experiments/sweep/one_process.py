@@ -9,9 +9,10 @@ from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import check_parts
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
+from coordinator.job.places import in_folder
 from coordinator.job.resolve import Job
 from coordinator.runs.origin import Origin
-from coordinator.runs.run_folder import RunFolder
+from coordinator.runs.run_folder import Begin, RunFolder
 from coordinator.training.events import Emit, Warned
 from coordinator.training.trainer import Trainer
 from dfa_core import Reference
@@ -21,16 +22,19 @@ from dfa_tasks.stream import Stream
 
 
 def train_in_one_process(
-    job: Job, folder: RunFolder, emit: Emit, device: torch.device
+    job: Job, folder: RunFolder, emit: Emit, device: torch.device, begin: Begin = "either"
 ) -> dict[str, Any]:
     """Train a job from its newest checkpoint to its end; return the run's summary.
 
     It has the numbers of the job on its blocks, replicas and heads.
 
+    begin: what the run wants of its folder.
+
     Raises JobError and TrainingFailed as a job on blocks does.
     """
     with ExitStack() as at_end:
-        at_end.enter_context(folder.opened(job.spec, "either"))
+        at_end.enter_context(folder.opened(job.spec, begin))
+        at_end.enter_context(in_folder(job.settings.working_dir))
         summary = _train(job, folder, emit, device, at_end)
         folder.write_model(folder.model)
         folder.write_result(summary)

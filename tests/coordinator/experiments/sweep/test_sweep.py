@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -94,10 +95,7 @@ def test_ended_and_killed_it_goes_on_to_the_same_table(whole: Path, tmp_path: Pa
     assert "have not ended; continue it" in untuned.err
     with started_errorcast("sweep", "sweep", "--resume", cwd=tmp_path) as run:
         again = _until_a_trial_ends(run)
-        children = psutil.Process(run.pid).children(recursive=True)
-        run.kill()
-        run.communicate()
-        psutil.wait_procs(children, timeout=30)
+        _kill_all(run)
     assert ended.split(":")[0] != again.split(":")[0]  # what has ended is not run again
     assert read(tmp_path / "sweep").waiting()
     done = run_errorcast("sweep", "sweep", "--resume", cwd=tmp_path)
@@ -117,6 +115,16 @@ def _until_a_trial_ends(run: "subprocess.Popen[str]") -> str:
         if " epoch(s), accuracy " in line:
             return line
     raise AssertionError("".join(lines))
+
+
+def _kill_all(run: "subprocess.Popen[str]") -> None:
+    """Kill a sweep and all processes that it has started, as a machine that goes down does."""
+    processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    run.communicate()
+    psutil.wait_procs(processes[1:], timeout=30)
 
 
 def test_a_sweep_that_has_ended_gets_more_trials(whole: Path, tmp_path: Path) -> None:
@@ -214,7 +222,7 @@ def test_twenty_trials_of_each_method_killed_at_half(tmp_path: Path) -> None:
     with started_errorcast(*arguments, "--dir", "killed", cwd=tmp_path) as run:
         for _ in range(20):
             _until_a_trial_ends(run)
-        run.kill()
+        _kill_all(run)
     with started_errorcast("sweep", "killed", "--resume", cwd=tmp_path) as run:
         again, errors = run.communicate(timeout=900)
     assert run.returncode == 0, errors
