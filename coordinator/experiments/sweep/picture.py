@@ -5,12 +5,16 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from coordinator.experiments.sweep.ranges import Choice, Range
+from coordinator.experiments.sweep.ranges import Choice, Interval, Range
 from coordinator.experiments.sweep.record import Sweep, Trial
 from coordinator.experiments.sweep.tables import value_text
 
 _COLUMNS = 3
+_BESIDE = 0.4  # of the space of a value
+_MARGIN = 0.04  # of a range
+_FEW_DECADES = 100
 
 
 def draw_sweep(sweep: Sweep, path: Path) -> None:
@@ -23,19 +27,15 @@ def draw_sweep(sweep: Sweep, path: Path) -> None:
     rows = -(-len(ranges) // columns)
     figure = Figure(figsize=(1.5 + 4.5 * columns, 0.7 + 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    plots = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
-    for axes, (field, each) in zip(plots, ranges.items(), strict=False):
-        for number, method in enumerate(sweep.definition.methods):
-            _draw(axes, sweep, method, field, each, f"C{number}")
+    plots = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axes, (field, each) in zip(plots[: len(ranges)], ranges.items(), strict=True):
+        for trial in sweep.trials:
+            if field in trial.values and trial.score is not None and trial.state != "failed":
+                _draw(axes, sweep, trial, _place(sweep, trial, field, each))
         axes.set_xlabel(field)
         axes.grid(alpha=0.3)
-        if isinstance(each, Choice):
-            axes.set_xticks(range(len(each.values)), [value_text(one) for one in each.values])
-            axes.set_xlim(-0.5, len(each.values) - 0.5)
-        else:
-            axes.set_xscale("log" if each.log else "linear")
-            axes.set_xlim(each.low, each.high)
-    for axes in plots:  # the rest
+        _set_ticks(axes, each)
+    for axes in plots[len(ranges) :]:
         axes.set_visible(False)
     for axes in figure.axes[::columns]:
         axes.set_ylabel(sweep.definition.metric)
@@ -43,35 +43,56 @@ def draw_sweep(sweep: Sweep, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw(axes: Any, sweep: Sweep, method: str, field: str, each: Range, colour: str) -> None:
-    best = sweep.best(method)
-    for trial in sweep.of_method(method):
-        if field not in trial.values or trial.score is None or trial.state == "failed":
-            continue
-        filled = trial.state == "finished"
-        size, mark = (160, "*") if trial is best else (36, "o")
-        axes.scatter(
-            _place(trial, field, each),
-            trial.score,
-            s=size,
-            marker=mark,
-            facecolors=colour if filled else "none",
-            edgecolors=colour,
-            zorder=3 if trial is best else 2,
-        )
+def _draw(axes: Any, sweep: Sweep, trial: Trial, place: float) -> None:
+    best, colour = trial is sweep.best(trial.method), _colour(sweep, trial.method)
+    axes.scatter(
+        place,
+        trial.score,
+        s=160 if best else 36,
+        marker="*" if best else "o",
+        facecolors=colour if trial.state == "finished" else "none",
+        edgecolors=colour,
+        zorder=3 if best else 2,
+    )
 
 
-def _place(trial: Trial, field: str, each: Range) -> float:
-    value = trial.values[field]
-    return float(each.values.index(value) if isinstance(each, Choice) else value)
+def _colour(sweep: Sweep, method: str) -> str:
+    return f"C{sweep.definition.methods.index(method)}"
+
+
+def _place(sweep: Sweep, trial: Trial, field: str, each: Range) -> float:
+    """Return where a trial is on the axis of a field; of a choice, methods stand side by side."""
+    value, methods = trial.values[field], sweep.definition.methods
+    if isinstance(each, Interval):
+        return float(value)
+    beside = methods.index(trial.method) - (len(methods) - 1) / 2
+    return each.values.index(value) + beside * _BESIDE / len(methods)
+
+
+def _set_ticks(axes: Any, each: Range) -> None:
+    if isinstance(each, Choice):
+        axes.set_xticks(range(len(each.values)), [value_text(one) for one in each.values])
+        axes.set_xlim(-0.5, len(each.values) - 0.5)
+        return
+    if each.log:
+        axes.set_xscale("log")
+        margin = (each.high / each.low) ** _MARGIN
+        axes.set_xlim(each.low / margin, each.high * margin)
+        if each.high / each.low < _FEW_DECADES:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        margin = (each.high - each.low) * _MARGIN
+        axes.set_xlim(each.low - margin, each.high + margin)
 
 
 def _explain(figure: Figure, sweep: Sweep) -> None:
     """Add a legend of the methods and the marks."""
     axes = figure.axes[0]
     marks = [
-        axes.scatter([], [], color=f"C{number}", label=method)
-        for number, method in enumerate(sweep.definition.methods)
+        axes.scatter([], [], color=_colour(sweep, method), label=method)
+        for method in sweep.definition.methods
     ]
     marks.append(axes.scatter([], [], marker="*", s=120, color="grey", label="the best"))
     marks.append(
