@@ -205,15 +205,15 @@ class _Progress:
 
     def __init__(self, sweep: "Sweep", log: "Console", update: "Callable[[str], None]") -> None:
         self._sweep, self._log, self._update = sweep, log, update
-        self._ended = {trial.name for trial in sweep.trials if trial.state != "waiting"}
+        self._shown = {(trial.name, trial.state) for trial in sweep.trials}
 
     def __call__(self) -> None:
         """Show what has changed."""
         from coordinator.experiments.sweep.tables import ended_line, progress_line
 
         for trial in self._sweep.trials:
-            if trial.state != "waiting" and trial.name not in self._ended:
-                self._ended.add(trial.name)
+            if (trial.name, trial.state) not in self._shown:  # one that finished may be stopped
+                self._shown.add((trial.name, trial.state))
                 line = ended_line(self._sweep, trial)
                 self._log.print(line, markup=False, highlight=False)
         self._update(progress_line(self._sweep))

@@ -1,9 +1,10 @@
 """Runs the trials of a sweep on Ray Tune; import it where Ray Tune is known to be installed."""
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -49,35 +50,45 @@ def run_trials(
 
     Raises TrainingFailed where sweep.json cannot be written, or Tune itself fails.
     """
-    names = [trial.name for trial in sweep.waiting()]
-    if not names:
-        return
-    scheduler = _Scheduler(folder, sweep, changed)
-    alone = not sweep.definition.distributed
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a stack trace for each lost process
     for setting, value in _SETTINGS.items():
         os.environ.setdefault(setting, value)
+    scheduler = _Scheduler(folder, sweep, changed)
+    stopper = _Asked(lambda: stop_asked() or scheduler.unwritten is not None)
+    for _ in range(1 + _RETRIES):  # Tune gives up a trial whose process dies while it starts
+        if sweep.waiting() and not stopper.stop_all():
+            _run(folder, sweep, job, scheduler, stopper)
+    if not stopper.stop_all():
+        scheduler.lost(sweep.waiting())
+    if scheduler.unwritten is not None:
+        raise TrainingFailed(f"{scheduler.unwritten}; {_CONTINUE}") from scheduler.unwritten
+
+
+def _run(
+    folder: SweepFolder, sweep: Sweep, job: Job, scheduler: "_Scheduler", stopper: "_Asked"
+) -> None:
+    names, alone = [trial.name for trial in sweep.waiting()], not sweep.definition.distributed
+    tunes_files = folder.path / _TUNES_FILES
     try:
         tune.run(
             _trainable,
             name="sweep",
             config={"folder": str(folder.path), "trial": tune.grid_search(names)},
             scheduler=scheduler,
-            stop=_Asked(lambda: stop_asked() or scheduler.unwritten is not None),
+            stop=stopper,
             resources_per_trial=tune.PlacementGroupFactory([_needed(job, alone)]),
             max_concurrent_trials=None if alone else _side_by_side(job),
             max_failures=_RETRIES,
             reuse_actors=True,
             raise_on_failed_trial=False,
-            storage_path=str(folder.path / _TUNES_FILES),
+            storage_path=str(tunes_files),
             verbose=0,
         )
     except TuneError as error:
         why = str(error).splitlines()[-1]
         raise TrainingFailed(f"Ray Tune ended the sweep: {why}; {_CONTINUE}") from error
     finally:
-        shutil.rmtree(folder.path / _TUNES_FILES, ignore_errors=True)
-    if scheduler.unwritten is not None:
-        raise TrainingFailed(f"{scheduler.unwritten}; {_CONTINUE}") from scheduler.unwritten
+        shutil.rmtree(tunes_files, ignore_errors=True)
 
 
 def _needed(job: Job, alone: bool) -> dict[str, float]:
@@ -142,12 +153,12 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         waits = found.state == "waiting"
         return str(FIFOScheduler.CONTINUE if waits else FIFOScheduler.STOP)
 
-    def on_trial_error(self, _: Any, trial: Any) -> None:
-        """Note a trial whose process died again and again."""
-        found = self._sweep.trial(trial.config["trial"])
-        if found.state == "waiting":
-            found.end("failed", f"its process died {1 + _RETRIES} times")
-            self._keep()
+    def lost(self, trials: Sequence[Trial]) -> None:
+        """Note trials of which Tune has lost the process, or cannot start one."""
+        for trial in trials:
+            if trial.state == "waiting":
+                trial.end("failed", "its process died, or could not be started, again and again")
+                self._keep()
 
     def _keep(self) -> None:
         self._sweep.stop_the_worse()

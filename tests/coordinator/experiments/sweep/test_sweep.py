@@ -231,6 +231,23 @@ def test_twenty_trials_of_each_method_killed_at_half(tmp_path: Path) -> None:
 
 @pytest.mark.endurance
 @pytest.mark.timeout(900)
+def test_trials_whose_processes_are_killed_are_trained_again(whole: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", "digits", *RANGES, *SMALL[:-4], "--set", "resources.threads=1")
+    with started_errorcast(*arguments, "--dir", "sweep", cwd=tmp_path) as run:
+        for _ in range(2):
+            _until_a_trial_ends(run)
+            for process in psutil.Process(run.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if "::ImplicitFunc" in " ".join(process.cmdline()):  # Tune's own name
+                        process.kill()
+        _, errors = run.communicate(timeout=600)
+    assert run.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert read(tmp_path / "sweep").trials == read(whole).trials
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(900)
 def test_trials_on_blocks_have_the_same_scores(whole: Path, tmp_path: Path) -> None:
     arguments = ("sweep", "digits", *RANGES, *SMALL[:-4], "--blocks", "2", "--dir", "sweep")
     with started_errorcast(*arguments, cwd=tmp_path) as run:
