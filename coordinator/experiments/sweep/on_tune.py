@@ -19,8 +19,9 @@ from ray.tune.stopper import Stopper
 from coordinator.experiments.sweep.record import Sweep, SweepFolder, Trial
 from coordinator.experiments.sweep.training import Ended, Epoch, train_trial
 from coordinator.job.resolve import Job
-from dfa_core import TrainingFailed
+from dfa_core import JobError, TrainingFailed
 from workers.gpu import device_here
+from workers.placement import WorkerResources, check_fits
 
 _RETRIES = 2  # of a trial whose process died
 _TUNES_FILES = ".tune"
@@ -43,16 +44,19 @@ def run_trials(
 ) -> None:
     """Run the trials that have not ended, side by side as the cluster allows; Ray must be there.
 
-    Each report of a trial is written to sweep.json before the trial goes on.
+    All of them are in sweep.json before they start, and each report before the trial goes on.
 
     job: of any trial; it says what each needs. stop_asked: whether to end all of them now. changed:
     called when a trial has reported.
 
-    Raises TrainingFailed where sweep.json cannot be written, or Tune itself fails.
+    Raises JobError where no trial fits the cluster, and TrainingFailed where sweep.json cannot be
+    written any more, or Tune itself fails.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a stack trace for each lost process
     for setting, value in _SETTINGS.items():
         os.environ.setdefault(setting, value)
+    _check_room(job, not sweep.definition.distributed)
+    folder.keep(sweep)
     scheduler = _Scheduler(folder, sweep, changed)
     stopper = _Asked(lambda: stop_asked() or scheduler.unwritten is not None)
     for _ in range(1 + _RETRIES):  # Tune gives up a trial whose process dies while it starts
@@ -89,6 +93,22 @@ def _run(
         raise TrainingFailed(f"Ray Tune ended the sweep: {why}; {_CONTINUE}") from error
     finally:
         shutil.rmtree(tunes_files, ignore_errors=True)
+
+
+def _check_room(job: Job, alone: bool) -> None:
+    """Raise JobError where a trial would wait for ever."""
+    asked = job.settings.resources
+    if not alone:
+        check_fits(len(job.grid), WorkerResources(asked.cpus, asked.gpus))
+        return
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(
+        node.get("CPU", 0.0) >= asked.cpus and node.get("GPU", 0.0) >= asked.gpus for node in nodes
+    ):
+        raise JobError(
+            f"a trial needs {asked.cpus:g} CPU and {asked.gpus:g} GPU, and no node has both; "
+            f"ask for less (resources.cpus, resources.gpus)"
+        )
 
 
 def _needed(job: Job, alone: bool) -> dict[str, float]:
@@ -157,7 +177,7 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         """Note trials of which Tune has lost the process, or cannot start one."""
         for trial in trials:
             if trial.state == "waiting":
-                trial.end("failed", "its process died, or could not be started, again and again")
+                trial.end("failed", f"its process died, or could not be started{_on_a_cluster()}")
                 self._keep()
 
     def _keep(self) -> None:
@@ -167,6 +187,11 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         except OSError as error:
             self.unwritten = error
         self._changed()
+
+
+def _on_a_cluster() -> str:
+    shared = len(ray.nodes()) > 1
+    return "; on a cluster, a sweep's folder must be on a shared file system" if shared else ""
 
 
 def _note(trial: Trial, result: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Sweeping:
 
     @classmethod
     def new(cls, folder: Path, sweep: Sweep, job: Job) -> "Sweeping":
-        """Begin a sweep: sweep.json then holds its trials.
+        """Begin a sweep in a folder.
 
         Raises JobError where the folder holds a sweep already.
         """
@@ -38,7 +38,6 @@ class Sweeping:
                 f"{folder}: holds a sweep already; continue it with errorcast sweep {folder} "
                 f"--resume, or name another --dir"
             )
-        there.keep(sweep)
         return cls(there, sweep, job)
 
     @classmethod
@@ -51,7 +50,6 @@ class Sweeping:
         sweep = there.read()
         if trials is not None and trials != sweep.definition.trials:
             sweep = extended(sweep, trials, tell)
-            there.keep(sweep)
         return cls(there, sweep, sweep.definition.job(sweep.trials[0].method, {}))
 
     def run(self, ray_address: str | None, changed: Callable[[], None]) -> bool:

@@ -78,7 +78,10 @@ def best_lines(sweep: Sweep, folder: SweepFolder) -> list[str]:
     for method in sweep.definition.methods:
         best = sweep.best(method)
         if best is None:
-            lines.append(f"{method}: no trial was trained to its end; try more --trials")
+            lines.append(
+                f"{method}: no trial was trained to its end; add some with errorcast sweep "
+                f"{folder.path} --resume --trials {2 * sweep.definition.trials}"
+            )
             continue
         test = "  ".join(f"{name} {value:.4f}" for name, value in best.test.items())
         lines.append(f"best {method}: {best.name}, {sweep.definition.metric} {best.score:.4f}")
