@@ -52,7 +52,7 @@ def train_trial(folder: SweepFolder, name: str, report: Report, device: torch.de
                 score = line[sweep.definition.metric]
                 report(Epoch(line["epoch"], line["loss"], score))
         summary: Mapping[str, Any] | None = run.summary()
-        if summary is None or not summary["finished"]:
+        while summary is None or not summary["finished"]:  # one on blocks may be asked to stop
             summary = _train(sweep.definition, trial, run, report, device)
     except (JobError, TrainingFailed, OSError) as error:
         report(Ended(0, {}, " ".join(str(error).split())))
@@ -75,6 +75,8 @@ def _train(
         there = run.job.exists()
         return train(sweep.task, run_dir=run.path, resume=there, viewer=viewer, **settings).summary
     job = sweep.job(trial.method, values)
+    if job.task.fetch is not None:
+        job.task.fetch()  # on a node of its own
     torch.set_num_threads(job.settings.resources.threads)
 
     def emit(one: Event | Progress) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from coordinator.experiments.sweep.ranges import nested
 from coordinator.experiments.sweep.record import SweepFolder
-from coordinator.job.places import same_task
-from coordinator.job.resolve import resolve
-from coordinator.job.spec import Settings, merge
+from coordinator.job.places import place, same_task
+from coordinator.job.spec import Settings, merge, parse
 from dfa_core import JobError
 
 
@@ -33,8 +32,9 @@ def read_tuned(folder: Path, task: str, methods: Sequence[str] | None, given: Se
     """
     sweep = SweepFolder(folder).read()
     definition = sweep.definition
-    placed = resolve(task, merge(definition.settings, given)).settings.task
-    if not same_task(definition.task, placed):
+    asked = parse({"task": task})
+    place(asked, own_code=False)
+    if not same_task(definition.task, asked.task):
         raise JobError(f"--tuned: {folder} is a sweep of {definition.task}, not of {task}")
     if sweep.waiting():
         raise JobError(
