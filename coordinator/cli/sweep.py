@@ -37,10 +37,14 @@ def sweep(
     ] = None,
     method: Annotated[
         str | None,
-        Option(help="Methods to tune, each with as many trials; names as in `errorcast compare`."),
+        Option(help="Methods to tune, named as in `errorcast compare`; default: dfa,bp."),
     ] = None,
-    trials: Annotated[int | None, Option(help="Number of trials of each method.", min=1)] = None,
-    seed: Annotated[int | None, Option(help="Seed of the values that are drawn.", min=0)] = None,
+    trials: Annotated[
+        int | None, Option(help="Number of trials of each method; default: 20.", min=1)
+    ] = None,
+    seed: Annotated[
+        int | None, Option(help="Seed of the values that are drawn; default: 0.", min=0)
+    ] = None,
     metric: Annotated[
         str | None,
         Option(
@@ -52,7 +56,7 @@ def sweep(
         Option(help="Epochs before trials are first compared; default: a fifth.", min=1),
     ] = None,
     reduction: Annotated[
-        int | None, Option(help="One in so many goes on after a comparison.", min=2)
+        int | None, Option(help="One in so many goes on after a comparison; default: 3.", min=2)
     ] = None,
     blocks: Annotated[
         int | None,
