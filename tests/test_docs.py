@@ -16,7 +16,7 @@ import pytest
 from support.command_line import own_imports
 from support.documents import DOCUMENTS, README, ROOT, Command, asks_a_service, blocks, commands
 
-EXECUTED = ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md"]
+EXECUTED = ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md", "docs/sweeps.md"]
 
 
 @pytest.fixture

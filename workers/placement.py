@@ -75,7 +75,7 @@ class Placement:
 
         Raises JobError, with the numbers, when the cluster is too small.
         """
-        _check_fits(len(grid), resources)
+        check_fits(len(grid), resources)
         self._grid, self._resources, self._actor, self._owner = grid, resources, actor, owner
         self._strategy = strategy
         if owner:
@@ -259,7 +259,8 @@ def _needs(workers: int, resources: WorkerResources) -> str:
     return f"the job needs {workers} worker(s) x {resources.cpus:g} CPU{gpus}"
 
 
-def _check_fits(workers: int, resources: WorkerResources) -> None:
+def check_fits(workers: int, resources: WorkerResources) -> None:
+    """Raise JobError, with the numbers, when the cluster is too small for so many workers."""
     cluster = ray.cluster_resources()
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if cpus < workers * resources.cpus or gpus < workers * resources.gpus:

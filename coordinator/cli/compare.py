@@ -14,15 +14,19 @@ Option = typer.Option
 def compare(
     task: TaskName,
     methods: Annotated[
-        str,
+        str | None,
         Option(
             help="Any of: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, dfa-identity, dfa-sign, dkp, "
-            "drtp, shallow."
+            "drtp, shallow. Default: bp,dfa,shallow, or those of the sweep of --tuned."
         ),
-    ] = "bp,dfa,shallow",
+    ] = None,
     seeds: Annotated[
         int, Option(help="Number of runs of each method, each with another seed.", min=1)
     ] = 3,
+    tuned: Annotated[
+        Path | None,
+        Option(help="Folder of a sweep: each method trains with its best settings there."),
+    ] = None,
     alignment: Annotated[
         bool,
         Option("--alignment", help="Also measure each layer's cosine with the exact gradient."),
@@ -47,20 +51,27 @@ def compare(
 
     from coordinator.experiments.method_comparison import compare_methods
     from coordinator.experiments.plots import draw_alignment, draw_comparison
+    from coordinator.experiments.sweep.tuned import Tuned, read_tuned
     from coordinator.experiments.tables import alignment_table, method_table
-    from coordinator.job.spec import from_flags
+    from coordinator.job.spec import from_flags, merge
     from coordinator.runs.folders import folder_of_runs
     from coordinator.runs.valid_json import json_text
     from dfa_core.atomic_file import write_atomically
 
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
-    settings = from_flags(flags, set_)
+    given = from_flags(flags, set_)
     log = Console(file=sys.stderr)
-    names = [name.strip() for name in methods.split(",")]
-    title = f"{task}, {seeds} seed(s)"
+    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    found_best = Tuned({}, {}) if tuned is None else read_tuned(tuned, task, names, given)
+    names = names or [*found_best.best] or ["bp", "dfa", "shallow"]
+    settings = merge(found_best.shared, given)
+    title = f"{task}, {seeds} seed(s){', each method tuned' if tuned else ''}"
     with folder_of_runs(out, "compare") as folder:
-        rows = compare_methods(task, names, seeds, settings, folder, alignment, log.print)
+        rows = compare_methods(
+            task, names, seeds, settings, folder, alignment, log.print, tuned=found_best.best
+        )
         found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
+        found |= {"tuned": found_best.best} if tuned else {}
         text = json_text(found, indent=1)
         write_atomically(folder / "compare.json", text.encode())
         draw_comparison(rows, folder / "compare.png", title)

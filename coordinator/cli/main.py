@@ -24,6 +24,7 @@ from coordinator.cli.serve import serve
 from coordinator.cli.steer import cancel, delete, pause, resume, scale
 from coordinator.cli.submit import submit
 from coordinator.cli.summary import summary
+from coordinator.cli.sweep import sweep
 from coordinator.cli.tasks import tasks
 from coordinator.cli.terminal import accept_all_text
 from coordinator.cli.train import train
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 HERE: tuple[Callable[..., None], ...] = (
     *(train, evaluate, generate, render, export, tasks),
-    *(summary, compare, tsne, bench, plan, chaos),
+    *(summary, compare, sweep, tsne, bench, plan, chaos),
 )
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (
     *(serve, submit, jobs, job, watch, logs, pause, resume, scale, cancel, delete),

@@ -83,6 +83,7 @@ def compare_methods(
     aligned: bool,
     report: Callable[[str], None],
     viewer: Viewer | None = None,
+    tuned: Mapping[str, Settings] | None = None,
 ) -> list[Row]:
     """Train a task by every method with seeds 0..seeds-1, and return one row for each method.
 
@@ -90,6 +91,7 @@ def compare_methods(
     settings: those that all runs share.
     aligned: also measure the alignment, about ten times in each dfa run.
     report: called with one line after each run.
+    tuned: settings of single methods.
 
     Raises JobError for an unknown method and for no seeds, and whatever train() raises.
     """
@@ -98,7 +100,7 @@ def compare_methods(
             raise JobError(f"--methods: unknown '{method}'; {nearest(method, METHODS)}")
     if seeds < 1:
         raise JobError(f"--seeds: {seeds} must be at least 1")
-    jobs = [merge(settings, METHODS[method]) for method in methods]
+    jobs = [merge(settings, METHODS[method], (tuned or {}).get(method, {})) for method in methods]
     checked = [resolve(task, job) for job in jobs]
     rows = []
     with ray_for(max(len(job.grid) for job in checked), checked[0].settings.resources.cpus):

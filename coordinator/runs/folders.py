@@ -13,21 +13,21 @@ _LOCK_S = 8.0  # Ray takes five seconds to kill a process that was stopped
 _LOCK = "lock"
 
 
-def new_folder(stem: str) -> Path:
-    """Make a folder runs/STEM-DATE-TIME and return it; no other process gets the same one.
+def new_folder(stem: str, parent: str = "runs") -> Path:
+    """Make a folder PARENT/STEM-DATE-TIME and return it; no other process gets the same one.
 
     Those that are made in the same second end with -2, -3... Raises JobError when the folder cannot
     be made.
     """
-    parent, base = Path("runs").absolute(), f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    above, base = Path(parent).absolute(), f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in itertools.count(1):
-        path = parent / (base if number == 1 else f"{base}-{number}")
+        path = above / (base if number == 1 else f"{base}-{number}")
         try:
-            parent.mkdir(parents=True, exist_ok=True)
+            above.mkdir(parents=True, exist_ok=True)
             path.mkdir()
         except FileExistsError:
-            if not parent.is_dir():
-                raise JobError(f"run folder {path} cannot be made: {parent} is a file") from None
+            if not above.is_dir():
+                raise JobError(f"run folder {path} cannot be made: {above} is a file") from None
             continue  # another process was faster
         except OSError as error:
             raise JobError(f"run folder {path} cannot be made: {error}") from error
@@ -53,12 +53,12 @@ def locked_folder(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def folder_of_runs(given: Path | None, stem: str) -> Iterator[Path]:
-    """Give the folder of an experiment with several runs, locked; by default a new one in runs/.
+def folder_of_runs(given: Path | None, stem: str, parent: str = "runs") -> Iterator[Path]:
+    """Give the folder of an experiment with several runs, locked; by default a new one in PARENT/.
 
     A new one that nothing was written to is removed. Raises JobError as locked_folder() does.
     """
-    path = given.absolute() if given is not None else new_folder(stem)
+    path = given.absolute() if given is not None else new_folder(stem, parent)
     try:
         with locked_folder(path):
             yield path

@@ -42,12 +42,12 @@ from coordinator.training.events import (
     Waiting,
     Warned,
 )
-from coordinator.training.first_weights import first_model
+from coordinator.training.first_weights import model_to_start_with
 from coordinator.training.profile import FILE, ProfileRequest
 from coordinator.training.throughput import throughput
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.trainer import Trainer
-from dfa_core import Head, JobError, LearningRule, Model, TrainingFailed
+from dfa_core import Head, JobError, LearningRule, TrainingFailed
 from dfa_tasks.stream import Stream
 from workers.gpu import device_here, gpu_here, gpus_of_this_node
 from workers.groups.transport import choose, describe_links
@@ -221,7 +221,7 @@ class TrainingWork:
         table, weights = plan.table(), plan.profile.head_parameters
         self._emit(PlanMade(table, weights, links))
         folders = self._folders
-        first = self._first_model(job)
+        first = model_to_start_with(job, self._folder, self._emit)
         model = pack(first, job.settings.working_dir, folders)  # alone: workers need no data
         head: Head | PickledPayload
         if plan.head != "coordinator":
@@ -245,15 +245,6 @@ class TrainingWork:
             far=lambda hop: self._emit(LinksAreSlow(hop.message)),
             data=shares,
         )
-
-    def _first_model(self, job: Job) -> Model:
-        """Return the model that the workers build; a checkpoint replaces its weights, if any."""
-        if self._folder.checkpoint() is not None:
-            return job.model
-        model, report = first_model(job)
-        for line in report:
-            self._emit(Noted(line))
-        return model
 
     @property
     def _folders(self) -> Sequence[str] | None:

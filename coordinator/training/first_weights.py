@@ -4,11 +4,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from coordinator.job.resolve import Job
+from coordinator.runs.run_folder import RunFolder
+from coordinator.training.events import Emit, Noted
 from dfa_core import Model
 from dfa_tasks.hugging_face.model import TransformersModel
 from dfa_tasks.weights.file import WeightsFile
 from dfa_tasks.weights.frozen import Freeze
 from dfa_tasks.weights.matching import StartFrom, match, shapes_of
+
+
+def model_to_start_with(job: Job, folder: RunFolder, emit: Emit) -> Model:
+    """Return the model of a run: its first one, or where there is a checkpoint, the job's.
+
+    A checkpoint then replaces the weights. emit: gets the report on the first ones.
+
+    Raises JobError as first_model().
+    """
+    if folder.checkpoint() is not None:
+        return job.model
+    model, report = first_model(job)
+    for line in report:
+        emit(Noted(line))
+    return model
 
 
 def first_model(job: Job) -> tuple[Model, list[str]]:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from coordinator.cli.main import ON_A_SERVICE, app
 from coordinator.cli.units import doubling
 from coordinator.experiments.method_comparison import METHODS
+from coordinator.experiments.sweep.ranges import Range, nested, read_range
 from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import assignment, given, merge, read_yaml, whole_numbers
 
@@ -81,14 +82,19 @@ class Command:
 
         settings: laid under its own.
         """
-        trains = self.verb in ("train", "submit", "chaos", "bench", "plan", "compare")
+        trains = self.verb in ("train", "submit", "chaos", "bench", "plan", "compare", "sweep")
         if not trains or self.resumes_a_folder:
             return []
         task = str(self.given.get("job") or self.given.get("task"))
         flags = {name: self.given.get(name) for name in _FIELDS}
         each: list[dict[str, Any]] = [{}]
         if self.verb == "compare":
-            each = [dict(METHODS[name]) for name in self.given["methods"].split(",")]
+            names = self.given["methods"] or "bp,dfa,shallow"
+            each = [dict(METHODS[name]) for name in names.split(",")]
+        if self.verb == "sweep":
+            each = [dict(METHODS[name]) for name in flags.pop("method").split(",")]
+            ranges = [read_range(text) for text in self.given["over"]]
+            each = [merge(one, nested(*of)) for one in each for of in _ends(ranges)]
         if self.verb == "bench":
             tried = whole_numbers("microbatches", flags.pop("microbatches"))
             each = [{"microbatches": number} for number in tried]
@@ -104,3 +110,10 @@ class Command:
             task = str(settings.pop("task"))
         sets = [assignment(text) for text in self.given.get("set_") or []]
         return [resolve(task, merge(settings, *sets, one)) for one in each]
+
+
+def _ends(ranges: Sequence[tuple[str, Range]]) -> Iterator[tuple[str, Any]]:
+    """Yield each field of a sweep with each end of its range."""
+    for field, each in ranges:
+        for value in each.ends:
+            yield field, value

@@ -3,28 +3,17 @@
 A run on workers has the bits of this one, and continues from its folder.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from coordinator.engine.data.prefetcher import Prefetcher
-from coordinator.engine.evaluation import check_parts
-from coordinator.engine.single_process import SingleProcess
-from coordinator.engine.trials import DataTrials
-from coordinator.job.resolve import Job, resolve
+from coordinator.experiments.sweep.one_process import train_in_one_process
+from coordinator.job.resolve import resolve
 from coordinator.launch.train import Run, Viewer
-from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
-from coordinator.training.events import Event, Progress, Warned
-from coordinator.training.first_weights import first_model
-from coordinator.training.trainer import Trainer
-from dfa_core import Reference
-from dfa_core.balance.trial import try_out
+from coordinator.training.events import Event, Progress
 from dfa_tasks import Task
-from dfa_tasks.source import as_source
-from dfa_tasks.stream import Stream
 
 
 class Nobody:
@@ -46,38 +35,11 @@ def train_here(
     **settings: Any,
 ) -> Run:
     """Train; settings: as those of coordinator.train, which need no worker."""
-    job, folder = resolve(task, settings), RunFolder(run_dir)
-    with folder.opened(job.spec, "resume" if resume else "new"):
-        summary = _train(job, folder, viewer or Nobody())
-    return Run(folder.path, job, summary)
-
-
-def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
-    splits = job.splits()
-    source = as_source(splits.train, job.settings.batch_size, job.settings.seed)
-    rule = job.rule(source.steps_per_epoch)
-    prefetcher = Prefetcher(source, job.settings.batch_size, job.settings.microbatches)
-    trials = DataTrials(job.task, splits, prefetcher, job.settings.seed)
-    stream = source if isinstance(source, Stream) else None
-    for warning in folder.begin_run(Origin.of(job, splits, stream), job.task.files):
-        viewer.event(Warned(warning))
-    trials.check_cut(job.model)
-    try_out(job.model, job.task.weighted_loss, rule, trials.each, torch.device("cpu"))
-    trials.check_scores()
-    first = job.model if folder.checkpoint() is not None else first_model(job)[0]
-    reference = Reference(first, job.task.weighted_loss, rule)
+    job, folder, shown = resolve(task, settings), RunFolder(run_dir), viewer or Nobody()
 
     def emit(one: Event | Progress) -> None:
-        viewer.progress(one) if isinstance(one, Progress) else viewer.event(one)
+        shown.progress(one) if isinstance(one, Progress) else shown.event(one)
 
-    engine = SingleProcess(reference, prefetcher)
-    engine.settle_loss()
-    check_parts(engine.loss, job.task, splits, rule.microbatches)
-    trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream)
-    try:
-        summary = trainer.run()
-    finally:
-        prefetcher.close()
-    folder.write_model(folder.model)
-    folder.write_result(summary)
-    return summary
+    begin = "resume" if resume else "new"
+    summary = train_in_one_process(job, folder, emit, torch.device("cpu"), begin)
+    return Run(folder.path, job, summary)

@@ -30,6 +30,7 @@ _FIRST = (
     "tests/dfa_speedup/test_same_work.py",
     "tests/coordinator/cli/test_cli.py",
     "tests/coordinator/runs/test_plateau.py",
+    "tests/coordinator/experiments/sweep/test_sweep.py",
     "tests/coordinator/experiments/test_method_comparison.py",
     "tests/coordinator/launch/test_slow_work.py",
 )
