@@ -69,7 +69,7 @@ def progress_line(sweep: Sweep) -> str:
     ended = ", ".join(f"{n} {state}" for state, n in count.items())
     best = ((method, sweep.best(method)) for method in sweep.definition.methods)
     scores = ", ".join(f"{method} {trial.score:.4f}" for method, trial in best if trial)
-    return f"of {len(sweep.trials)} trials {ended}" + (f"; best: {scores}" if scores else "")
+    return f"{len(sweep.trials)} trials: {ended}" + (f"; best: {scores}" if scores else "")
 
 
 def best_lines(sweep: Sweep, folder: SweepFolder) -> list[str]:
