@@ -6,7 +6,7 @@ have the names and the order of job.proto.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -191,6 +191,7 @@ class JobSettings:
     working_dir: folder in which the task's own code runs: relative paths in it start there. Empty
         means the folder in which the run is started.
     compiled: layers and head train by code that torch.compile makes.
+    trackers: programs that get the run's metrics too: "wandb", "mlflow".
     """
 
     task: str = ""
@@ -216,6 +217,7 @@ class JobSettings:
     working_dir: str = ""
     heads: int = 0
     compiled: bool = False
+    trackers: Sequence[str] = ()
 
 
 _GROUPS: Mapping[str, Any] = {
@@ -232,6 +234,7 @@ def decode(spec: JobSpec) -> JobSettings:
     """Return the settings of a message; a field that is not set takes the default."""
     settings = to_settings(spec)
     groups = {name: group(**settings.pop(name)) for name, group in _GROUPS.items()}
+    settings["trackers"] = tuple(settings["trackers"])
     return JobSettings(**settings, **groups)
 
 
@@ -240,7 +243,7 @@ def _without_empty(settings: Mapping[str, Any]) -> Settings:
     return {
         name: _without_empty(value) if isinstance(value, Mapping) else value
         for name, value in settings.items()
-        if value not in ("", {})
+        if value not in ("", {}, ())
     }
 
 

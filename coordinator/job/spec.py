@@ -162,7 +162,8 @@ def _checked(settings: Mapping[str, Any], message: Descriptor, path: str) -> Set
             known = list(fields)
             raise JobError(f"{path}{key}: unknown field; {nearest(str(key), known)}")
         if value is not None:
-            result[str(key)] = _value(value, field, f"{path}{key}")
+            read = _texts if field.is_repeated and field.message_type is None else _value
+            result[str(key)] = read(value, field, f"{path}{key}")
     return result
 
 
@@ -185,6 +186,12 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
             raise JobError(f"{path}: {value!r} is not true or false")
         return value
     return _number(value, field, path)
+
+
+def _texts(value: Any, _: FieldDescriptor, path: str) -> list[str]:
+    if not isinstance(value, list | tuple):
+        raise JobError(f"{path}: {value!r} must be a list, such as [{value}]")
+    return [_text(one, path) for one in value]
 
 
 def _text(value: Any, path: str) -> str:
