@@ -1,6 +1,6 @@
 """A task is what errorcast can train: a model, its head and loss, and the data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from dfa_core import JobError, Model
 from dfa_core.loss import Loss, LossWeight, WeightedLoss
 from dfa_core.rule import ErrorAt
 from dfa_core.seeding import derive, drawing_from
+from dfa_tasks.callback import Callback, check_callbacks
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 GlobalMetric = Callable[[Tensor, Tensor], float]
@@ -109,6 +110,7 @@ class Task:
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
     fetch: downloads missing data; called before the run starts.
     code: SHA-256 of the user's file that the task is from; make_task() sets it.
+    callbacks: the user's own code that a run calls while it trains.
     """
 
     model: Model | nn.Sequential
@@ -127,6 +129,7 @@ class Task:
     name: str = "task"
     code: str = ""
     loss_weight: LossWeight | None = None
+    callbacks: Sequence[Callback] = ()
 
     @property
     def weighted_loss(self) -> Loss:
@@ -136,6 +139,7 @@ class Task:
     def __post_init__(self) -> None:
         if self.metrics is _BY_LOSS:
             object.__setattr__(self, "metrics", _metrics_for(self.loss))
+        object.__setattr__(self, "callbacks", check_callbacks(self.callbacks))
 
     def splits(self, seed: int = 0) -> Splits:
         """Load the data; seed: of what it draws from global generators, e.g. in random_split().

@@ -4,9 +4,10 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -41,6 +42,7 @@ from coordinator.training.events import (
     Warned,
 )
 from coordinator.training.tracing import TraceRequest
+from coordinator.training.tracked import tracked
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, TrainingFailed
 from dfa_tasks.stream import Stream
@@ -75,10 +77,14 @@ class TrainingWork:
         torch.autograd.backward(torch.ones(1, requires_grad=True))
         return self._thread is None
 
-    def begin(self, spec: bytes, run_dir: Path) -> None:
+    def begin(
+        self, spec: bytes, run_dir: Path, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Start to run the task that the spec names, and return; a second call changes nothing.
 
         On a thread of its own, so that the run outlives whoever asked for it.
+
+        environment: as run() takes it.
 
         Raises ValueError when the actor has had another job.
         """
@@ -86,18 +92,28 @@ class TrainingWork:
             raise ValueError("this actor has had another job")
         if self._thread is None:
             self._run_dir = run_dir
-            arguments = (None, spec, run_dir, "either")
+            arguments = (None, spec, run_dir, "either", environment)
             self._thread = threading.Thread(
                 target=self.run, args=arguments, name="run", daemon=True
             )
             self._thread.start()
 
-    def run(self, task: PickledPayload | None, spec: bytes, run_dir: Path, begin: Begin) -> None:
+    def run(
+        self,
+        task: PickledPayload | None,
+        spec: bytes,
+        run_dir: Path,
+        begin: Begin,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Run a job to its end; the last event is Finished or Failed, whatever happens.
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
         begin: what the run wants of its folder.
+        environment: variables that trackers read: this process may come from a Ray that was started
+            without them. They may hold secrets, which Ray logs if they are options of an actor.
         """
+        os.environ.update(environment)
         self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
         self._warnings.listen()
         try:
@@ -166,22 +182,24 @@ class TrainingWork:
         engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end, shares)
         del trials
         check_parts(engine.loss, job.task, splits, rule.microbatches)
-        trainer = Trainer(
-            job,
-            engine,
-            splits,
-            rule,
-            source.steps_per_epoch,
-            self._folder,
-            self._emit,
-            stream,
-        )
-        self._trainer = trainer
-        if self._stopped:
-            trainer.stop()
-        summary = trainer.run()
-        self._folder.write_model(self._folder.model)
-        self._folder.write_result(summary)
+        with tracked(job, self._folder, self._warn, waits) as tracker:
+            trainer = Trainer(
+                job,
+                engine,
+                splits,
+                rule,
+                source.steps_per_epoch,
+                self._folder,
+                self._emit,
+                stream,
+                tracker,
+            )
+            self._trainer = trainer
+            if self._stopped:
+                trainer.stop()
+            summary = trainer.run()
+            self._folder.write_model(self._folder.model)
+            self._folder.write_result(summary)
         return summary
 
     def _engine(
@@ -260,6 +278,9 @@ class TrainingWork:
         if self._task is None:  # a service's: its folders are not the user's
             return saved
         return f"{saved}: continue with errorcast train {self._folder.path} --resume"
+
+    def _warn(self, message: str) -> None:
+        self._emit(Warned(message))
 
     def _emit(self, event: Event | Progress) -> None:
         with self._news:

@@ -13,11 +13,13 @@ from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import check_parts
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
+from coordinator.engine.waits import Waits
 from coordinator.job.resolve import Job, resolve
 from coordinator.launch.train import Run, Viewer
 from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import RunFolder
 from coordinator.training.events import Event, Progress, Warned
+from coordinator.training.tracked import tracked
 from coordinator.training.trainer import Trainer
 from dfa_core import Reference
 from dfa_core.balance.trial import try_out
@@ -70,11 +72,14 @@ def _train(job: Job, folder: RunFolder, viewer: Viewer) -> Mapping[str, Any]:
     engine = SingleProcess(reference, prefetcher)
     engine.settle_loss()
     check_parts(engine.loss, job.task, splits, rule.microbatches)
-    trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream)
     try:
-        summary = trainer.run()
+        with tracked(job, folder, lambda text: viewer.event(Warned(text)), Waits()) as tracker:
+            trainer = Trainer(
+                job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream, tracker
+            )
+            summary = trainer.run()
+            folder.write_model(folder.model)
+            folder.write_result(summary)
     finally:
         prefetcher.close()
-    folder.write_model(folder.model)
-    folder.write_result(summary)
     return summary
