@@ -84,8 +84,8 @@ def test_a_folder_as_mlflows_store(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (run.data.params["epochs"], run.data.tags["epochs"]) == ("2", "3")
 
 
-class Diverging(Callback):
-    """Ends a run in the middle: by Ctrl-C's way, or by an error."""
+class Failing(Callback):
+    """Ends a run in the middle by an error."""
 
     def on_step(self, step: int, loss: float) -> None:
         if step == 7:
@@ -93,8 +93,8 @@ class Diverging(Callback):
 
 
 def test_how_a_run_ends_is_its_state_there(tmp_path: Path) -> None:
-    failing = replace(noisy_task(), callbacks=(Diverging(),))
-    with pytest.raises(TrainingFailed, match="Diverging: on_step of step 7 raised RuntimeError"):
+    failing = replace(noisy_task(), callbacks=(Failing(),))
+    with pytest.raises(TrainingFailed, match="Failing: on_step of step 7 raised RuntimeError"):
         train_here(failing, tmp_path / "run", **JOB)
     assert mlflow_run(tmp_path / "run")[1].info.status == "FAILED"
     train_here(noisy_task(), tmp_path / "run", resume=True, **JOB)
