@@ -3,6 +3,7 @@
 import sys
 
 from dfa_core import Model
+from dfa_tasks.callback import Callback, StopTraining
 from dfa_tasks.moved import MovedModules
 from dfa_tasks.registry import INSTALLED, make_task
 from dfa_tasks.source import DatasetSource
@@ -13,9 +14,11 @@ sys.meta_path.append(MovedModules())  # last: a module that is there is found fi
 __all__ = [
     "INSTALLED",
     "BatchSource",
+    "Callback",
     "DatasetSource",
     "Model",
     "Splits",
+    "StopTraining",
     "Task",
     "accuracy",
     "binary_accuracy",

@@ -1,6 +1,6 @@
 """A task is what errorcast can train: a model, its head and loss, and the data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from dfa_core.loss import Loss, LossWeight, WeightedLoss
 from dfa_core.model import LayersOf
 from dfa_core.rule import ErrorAt
 from dfa_core.seeding import derive, drawing_from
+from dfa_tasks.callback import Callback, check_callbacks
 from dfa_tasks.hugging_face.model import TransformersModel, cut, is_transformers
 
 Metric = Callable[[Tensor, Tensor], Tensor]
@@ -114,6 +115,7 @@ class Task:
     defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
     fetch: downloads missing data; called before the run starts.
     code: SHA-256 of the user's file that the task is from; make_task() sets it.
+    callbacks: the user's own code that a run calls while it trains.
     whole: the module that `layers_of` has cut; the task sets it.
 
     The blocks of a transformers model learn by identity feedback, with the error taken at the
@@ -138,6 +140,7 @@ class Task:
     loss_weight: LossWeight | None = None
     layers_of: LayersOf | None = None
     whole: nn.Module | None = field(default=None, repr=False)
+    callbacks: Sequence[Callback] = ()
 
     @property
     def weighted_loss(self) -> Loss:
@@ -147,6 +150,7 @@ class Task:
     def __post_init__(self) -> None:
         if self.metrics is _BY_LOSS:
             object.__setattr__(self, "metrics", _metrics_for(self.loss))
+        object.__setattr__(self, "callbacks", check_callbacks(self.callbacks))
         if self.layers_of is not None and not isinstance(self.model, Model):
             object.__setattr__(self, "whole", self.model)
             object.__setattr__(self, "model", as_model(self.model, self.layers_of))

@@ -16,7 +16,15 @@ import pytest
 from support.command_line import own_imports
 from support.documents import DOCUMENTS, README, ROOT, Command, asks_a_service, blocks, commands
 
-EXECUTED = ["README.md", "docs/tasks.md", "docs/bench.md", "docs/faults.md", "docs/sweeps.md"]
+EXECUTED = [
+    "README.md",
+    "docs/tasks.md",
+    "docs/bench.md",
+    "docs/faults.md",
+    "docs/models.md",
+    "docs/sweeps.md",
+    "docs/trackers.md",
+]
 
 
 @pytest.fixture
@@ -104,9 +112,10 @@ def test_the_plain_loop_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(capsys.readouterr().out.split()[-1]) > 0.95
 
 
-def test_the_example_task_is_the_one_shown() -> None:
-    example = (ROOT / "docs" / "examples" / "mytask.py").read_text(encoding="utf-8")
-    assert blocks(ROOT / "docs" / "tasks.md", "python") == [example]
+@pytest.mark.parametrize(("page", "name"), [("tasks", "mytask"), ("trackers", "callbacks")])
+def test_the_example_is_the_one_shown(page: str, name: str) -> None:
+    example = (ROOT / "docs" / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    assert blocks(ROOT / "docs" / f"{page}.md", "python") == [example]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)

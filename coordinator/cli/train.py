@@ -61,6 +61,7 @@ def train(
 ) -> None:
     """Train a task with one layer block in each worker; all blocks learn at the same time."""
     from rich.console import Console
+    from rich.markup import escape
 
     from coordinator.cli.viewer import TerminalViewer, data_line, faults_line, result_table
     from coordinator.job.spec import from_flags, given, merge, read_recorded, read_yaml
@@ -112,6 +113,12 @@ def train(
         console.print(faults_line(run.summary))
     if data_line(run.summary):
         console.print(data_line(run.summary))
+    if run.summary.get("stopped_by"):
+        by = escape(run.summary["stopped_by"])
+        console.print(
+            f"ended at step {run.summary['steps']} by {by}; to train on: errorcast train "
+            f"{run.folder} --resume"
+        )
     console.print(f"run folder: {run.folder} (curves.png, model.safetensors, metrics.jsonl)")
     if not run.summary["finished"]:
         console.print(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from coordinator.job.settings import JobSettings
+from coordinator.job.trackers import check_trackers
 from dfa_core import JobError, OptimizerSpec
 from dfa_core.names import nearest
 from dfa_core.optimizer import build_optimizer
@@ -26,6 +27,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_hops(settings)
     _check_recompute(settings)
     _check_reading(settings)
+    check_trackers(settings.trackers)
 
 
 def _check_ranges(settings: JobSettings) -> None:

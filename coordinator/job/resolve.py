@@ -172,6 +172,7 @@ def fingerprint(spec: JobSpec) -> Settings:
         "data_dir",
         "working_dir",
         "log_every",
+        "trackers",
     )
     for free in (*where, "faults", "stopping"):
         del settings[free]
@@ -188,6 +189,7 @@ def outcome(spec: JobSpec) -> Settings:
     data.
     """
     settings = to_settings(spec)
-    for free in ("blocks", "replicas", "heads", "resources", "checkpoint", "log_every"):
+    free_ones = ("blocks", "replicas", "heads", "resources", "checkpoint", "log_every", "trackers")
+    for free in free_ones:
         del settings[free]
     return settings

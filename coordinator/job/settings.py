@@ -193,6 +193,7 @@ class JobSettings:
     compiled: layers and head train by code that torch.compile makes.
     init: a safetensors file, or a folder with one, that a new run takes its first weights from.
     frozen: patterns of the names of weights that stay as they are.
+    trackers: programs that get the run's metrics too: "wandb", "mlflow".
     ema: decay of a moving average of the weights, which evaluations use; 0: there is none.
     """
 
@@ -221,6 +222,7 @@ class JobSettings:
     compiled: bool = False
     init: str = ""
     frozen: Sequence[str] = ()
+    trackers: Sequence[str] = ()
     ema: float = 0.0
 
 
@@ -238,6 +240,7 @@ def decode(spec: JobSpec) -> JobSettings:
     """Return the settings of a message; a field that is not set takes the default."""
     settings = to_settings(spec)
     groups = {name: group(**settings.pop(name)) for name, group in _GROUPS.items()}
+    settings["trackers"] = tuple(settings["trackers"])
     return JobSettings(**settings, **groups)
 
 

@@ -167,11 +167,9 @@ def _checked(settings: Mapping[str, Any], message: Descriptor, path: str) -> Set
         if field is None:
             known = list(fields)
             raise JobError(f"{path}{key}: unknown field; {nearest(str(key), known)}")
-        if value is not None and field.is_repeated:
-            values = value if isinstance(value, list | tuple) else [value]  # one needs no brackets
-            result[str(key)] = [_value(one, field, f"{path}{key}") for one in values]
-        elif value is not None:
-            result[str(key)] = _value(value, field, f"{path}{key}")
+        if value is not None:
+            read = _texts if field.is_repeated and field.message_type is None else _value
+            result[str(key)] = read(value, field, f"{path}{key}")
     return result
 
 
@@ -194,6 +192,12 @@ def _value(value: Any, field: FieldDescriptor, path: str) -> Any:
             raise JobError(f"{path}: {value!r} is not true or false")
         return value
     return _number(value, field, path)
+
+
+def _texts(value: Any, _: FieldDescriptor, path: str) -> list[str]:
+    if not isinstance(value, list | tuple):
+        raise JobError(f"{path}: {value!r} must be a list, such as [{value}]")
+    return [_text(one, path) for one in value]
 
 
 def _text(value: Any, path: str) -> str:

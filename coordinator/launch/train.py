@@ -1,8 +1,8 @@
 """`train(task, blocks=2, ...)`: what the command line does, from Python and notebooks."""
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from coordinator.launch.ray_session import ray_for
 from coordinator.runs.curves import draw_curves
 from coordinator.runs.folders import new_folder
 from coordinator.runs.run_folder import Begin, RunFolder
+from coordinator.runs.trackers.choice import tracker_environment
 from coordinator.training.actor import training_actor
 from coordinator.training.events import (
     Event,
@@ -29,7 +30,7 @@ from coordinator.training.events import (
 )
 from coordinator.training.recovery import Recovery
 from dfa_core import Chain, JobError, TrainingFailed
-from dfa_tasks import Task
+from dfa_tasks import Callback, Task
 from workers.life.sign import RunningClock, computes
 from workers.payload import PickledPayload
 
@@ -95,6 +96,7 @@ def train(
     ray_address: str | None = None,
     viewer: Viewer | None = None,
     profile: int = 0,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train a task, one layer block in each Ray actor, and return the run.
@@ -105,6 +107,8 @@ def train(
     ray_address: of a cluster to join; by default a Ray of our own is started for the run.
     profile: number of steps that torch's profiler records in every process; they are written to
         profile.json.gz in the run folder.
+    callbacks: your own code that the run calls, after the task's own. They are pickled, and called
+        in the coordinator's process: what they gather stays there, unless they write it to a file.
     settings: fields of the job spec, e.g. blocks=2, epochs=8, optimizer={"lr": 0.001}.
 
     Raises JobError for a job that cannot run as given, TrainingFailed for one that failed on its
@@ -117,6 +121,9 @@ def train(
         settings = merge(to_settings(given.spec()), settings)
         settings.pop("task", None)
     job = resolve(task, settings)
+    if callbacks:
+        every = (*job.task.callbacks, *callbacks)
+        job = replace(job, task=replace(job.task, callbacks=every))
     begin: Begin = "resume" if resume else "new"
     if given is not None:
         given.look(job.spec, begin)  # a look now is quicker; the one that counts is the actor's
@@ -149,12 +156,14 @@ def _run(
     """
     recovery = Recovery(job.settings.faults.recoveries)
     packed, spec = ray.put(payload), job.spec.SerializeToString()
+    environment = tracker_environment(job.settings.trackers, folder)
     timeout_s = job.settings.resources.timeout_s
     with noted_interrupts() as noted:
         while True:
             actor = training_actor(job.settings.resources.coordinator_gpus)
             try:
-                actor.run.remote(packed, spec, folder.path, begin, profile)
+                arguments = (packed, spec, folder.path, begin, profile, environment)
+                actor.run.remote(*arguments)
                 begin = "either"  # the next actor continues from what this one has saved, if any
                 for event in _follow(actor, viewer, recovery, noted, timeout_s):
                     summary = _ended(event)

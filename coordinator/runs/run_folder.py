@@ -47,6 +47,7 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.model = path / "model.safetensors"
         self.tensorboard = path / "tensorboard"
+        self.trackers = path / "trackers.json"
 
     @property
     def checkpoints(self) -> Folder:
@@ -97,8 +98,9 @@ class RunFolder:
             self.job.name: to_yaml(self.spec()),
         }
         try:
-            if not self._saved():
-                self.result.unlink(missing_ok=True)  # of a run whose checkpoints are gone
+            if not self._saved():  # these are of a run whose checkpoints are gone
+                self.result.unlink(missing_ok=True)
+                self.trackers.unlink(missing_ok=True)
             for name, text in written.items():
                 LocalFolder(self.path).write(name, text.encode())
         except OSError as error:

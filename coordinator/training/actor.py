@@ -4,9 +4,10 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -46,6 +47,7 @@ from coordinator.training.first_weights import model_to_start_with
 from coordinator.training.profile import FILE, ProfileRequest
 from coordinator.training.throughput import throughput
 from coordinator.training.tracing import TraceRequest
+from coordinator.training.tracked import tracked
 from coordinator.training.trainer import Trainer
 from dfa_core import Head, JobError, LearningRule, TrainingFailed
 from dfa_tasks.stream import Stream
@@ -79,10 +81,14 @@ class TrainingWork:
         torch.autograd.backward(torch.ones(1, requires_grad=True))
         return self._thread is None
 
-    def begin(self, spec: bytes, run_dir: Path) -> None:
+    def begin(
+        self, spec: bytes, run_dir: Path, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Start to run the task that the spec names, and return; a second call changes nothing.
 
         On a thread of its own, so that the run outlives whoever asked for it.
+
+        environment: as run() takes it.
 
         Raises ValueError when the actor has had another job.
         """
@@ -90,7 +96,7 @@ class TrainingWork:
             raise ValueError("this actor has had another job")
         if self._thread is None:
             self._run_dir = run_dir
-            arguments = (None, spec, run_dir, "either")
+            arguments = (None, spec, run_dir, "either", environment)
             self._thread = threading.Thread(
                 target=self.run, args=arguments, name="run", daemon=True
             )
@@ -103,13 +109,17 @@ class TrainingWork:
         run_dir: Path,
         begin: Begin,
         profiled_steps: int = 0,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Run a job to its end; the last event is Finished or Failed, whatever happens.
 
         task: the packed dfa_tasks.Task; None builds the one that the spec names, here.
         begin: what the run wants of its folder. profiled_steps: how many torch's profiler records.
+        environment: variables that trackers read: this process may come from a Ray that was started
+            without them. They may hold secrets, which Ray logs if they are options of an actor.
         """
         self._profiled = profiled_steps
+        os.environ.update(environment)
         self._task, self._spec, self._folder = task, JobSpec.FromString(spec), RunFolder(run_dir)
         self._warnings.listen()
         try:
@@ -161,28 +171,33 @@ class TrainingWork:
         engine = self._engine(job, rule, prefetcher, placement, waits, trials, at_end, shares)
         del trials
         check_parts(engine.loss, job.task, splits, rule.microbatches)
-        trainer = Trainer(
-            job,
-            engine,
-            splits,
-            rule,
-            source.steps_per_epoch,
-            self._folder,
-            self._emit,
-            stream,
-        )
-        self._trainer = trainer
-        if self._profiled:
-            names = [name for name, _ in engine.plan.held()]
-            file, note = self._folder.path / FILE, lambda line: self._emit(Noted(line))
-            trainer.timeline(ProfileRequest(self._profiled, file, [*names, "coordinator"], note))
-        if self._stopped:
-            trainer.stop()
-        summary = trainer.run()
-        summary |= throughput(engine.plan, settings, summary, placement.workers[0].gpu)
-        self._folder.write_model(self._folder.model)
-        self._folder.write_result(summary)
+        with tracked(job, self._folder, self._warn, waits) as tracker:
+            trainer = Trainer(
+                job,
+                engine,
+                splits,
+                rule,
+                source.steps_per_epoch,
+                self._folder,
+                self._emit,
+                stream,
+                tracker,
+            )
+            self._trainer = trainer
+            if self._profiled:
+                trainer.timeline(self._profile(engine))
+            if self._stopped:
+                trainer.stop()
+            summary = trainer.run()
+            summary |= throughput(engine.plan, settings, summary, placement.workers[0].gpu)
+            self._folder.write_model(self._folder.model)
+            self._folder.write_result(summary)
         return summary
+
+    def _profile(self, engine: Pipeline) -> ProfileRequest:
+        names = [*(name for name, _ in engine.plan.held()), "coordinator"]
+        file, note = self._folder.path / FILE, lambda line: self._emit(Noted(line))
+        return ProfileRequest(self._profiled, file, names, note)
 
     def _engine(
         self,
@@ -262,6 +277,9 @@ class TrainingWork:
         if self._task is None:  # a service's: its folders are not the user's
             return saved
         return f"{saved}: continue with errorcast train {self._folder.path} --resume"
+
+    def _warn(self, message: str) -> None:
+        self._emit(Warned(message))
 
     def _emit(self, event: Event | Progress) -> None:
         with self._news:

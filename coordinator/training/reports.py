@@ -7,28 +7,40 @@ from typing import Any
 
 from coordinator.job.resolve import Job
 from coordinator.runs.recorder import Recorder
-from coordinator.runs.run_folder import RunFolder
-from coordinator.training.events import Emit, Evaluation, Metrics, Warned, WorkersStarted
+from coordinator.training.callbacks import Callbacks
+from coordinator.training.events import (
+    CheckpointWritten,
+    Emit,
+    Evaluation,
+    Metrics,
+    Warned,
+    WorkersStarted,
+)
 
 
 class Reports:
     """Writes lines and emits events; a line that the disk does not take yet is a warning."""
 
-    def __init__(self, job: Job, folder: RunFolder, steps_per_epoch: int, emit: Emit) -> None:
-        self._settings, self._folder, self.emit = job.settings, folder, emit
+    def __init__(
+        self,
+        job: Job,
+        recorder: Recorder,
+        callbacks: Callbacks,
+        steps_per_epoch: int,
+        emit: Emit,
+    ) -> None:
+        self._settings, self.emit = job.settings, emit
+        self._recorder, self._callbacks = recorder, callbacks
         self._steps_per_epoch = steps_per_epoch
-        self._recorder: Recorder | None = None
         self._nan_reported = False
 
     def begin(self, step: int) -> None:
         """Keep the lines up to `step` and drop later ones. Raises OSError when that fails."""
-        self.close()
-        self._recorder = Recorder(self._folder, step)
+        self._recorder.begin(step)
 
     def close(self) -> None:
         """Write all lines to the disk."""
-        if self._recorder is not None:
-            self._recorder.close()
+        self._recorder.close()
 
     def warn(self, message: str) -> None:
         """Report a problem that does not end the run."""
@@ -38,6 +50,21 @@ class Reports:
         """Report the process ids, if the run has workers."""
         if processes:
             self.emit(WorkersStarted(processes, os.getpid()))
+
+    def step(self, step: int, loss: float) -> None:
+        """Note a new step for the callbacks; steps_done() reports it to them."""
+        self._callbacks.note_step(step, loss)
+
+    def steps_done(self) -> None:
+        """Report the noted steps to the callbacks, now that no worker computes."""
+        self._callbacks.steps()
+
+    def checkpoint(self, step: int, path: str, settled: bool) -> None:
+        """Report a checkpoint; settled: no roll-back goes to a step before it."""
+        self.emit(CheckpointWritten(step, path))
+        if settled:
+            self._recorder.settled(step)
+        self._callbacks.checkpoint(step, path)
 
     def metrics(self, step: int, loss: float, lr: float, seconds: float) -> None:
         """Write and report the loss after `step` steps; seconds: the duration of the last one."""
@@ -54,6 +81,8 @@ class Reports:
         epoch = step // self._steps_per_epoch
         self._write(kind, step, {"epoch": epoch, **scores})
         self.emit(Evaluation(step, epoch, self._settings.epochs, data, dict(scores)))
+        if kind == "evaluation":
+            self._callbacks.evaluation(step, scores)
         metric = self._settings.stopping.metric
         if isnan(scores.get(metric, 0.0)) and not self._nan_reported:
             self._nan_reported = True
@@ -63,7 +92,6 @@ class Reports:
             )
 
     def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        if self._recorder is not None:
-            trouble = self._recorder.write(kind, step, values)
-            if trouble:
-                self.warn(trouble)
+        trouble = self._recorder.write(kind, step, values)
+        if trouble:
+            self.warn(trouble)

@@ -42,8 +42,12 @@ class StepLog:
             self._seconds.append(self._newest)
             self._report(step, loss, rate(step), loads)
 
-        for step, layer in engine.train(first, last, on_step):
-            self._reports.warn(f"{layer}: skipped the batch of step {step}: non-finite gradient")
+        try:
+            for step, layer in engine.train(first, last, on_step):
+                what = f"skipped the batch of step {step}: non-finite gradient"
+                self._reports.warn(f"{layer}: {what}")
+        finally:
+            self._reports.steps_done()
 
     def _report(self, step: int, loss: float, rate: float, loads: list[dict[str, Any]]) -> None:
         done = step + 1
@@ -52,6 +56,8 @@ class StepLog:
         if recovered is not None:
             self._reports.emit(recovered)
         samples = done * self._samples
+        if new:
+            self._reports.step(done, loss)
         self._reports.emit(Progress(done, self._total, samples, loss, self.median_s, loads))
         if not isfinite(loss):
             self._note_skipped(step, loss)

@@ -14,10 +14,12 @@ from coordinator.job.resolve import Job, fingerprint
 from coordinator.runs.checkpoint import Checkpoint, write_checkpoint
 from coordinator.runs.early_stopping import EarlyStopping
 from coordinator.runs.plateau import next_plateau
+from coordinator.runs.recorder import Recorder
 from coordinator.runs.run_folder import RunFolder
 from coordinator.runs.state import RunState
+from coordinator.runs.trackers.tracker import Tracker
+from coordinator.training.callbacks import Callbacks
 from coordinator.training.events import (
-    CheckpointWritten,
     Emit,
     FaultSeen,
     RateCut,
@@ -27,6 +29,7 @@ from coordinator.training.events import (
 )
 from coordinator.training.recovery import Recovery
 from coordinator.training.reports import Reports
+from coordinator.training.segments import Segments
 from coordinator.training.steps import StepLog
 from coordinator.training.summary import costs, speed, summary
 from coordinator.training.tracing import TraceRequest
@@ -34,8 +37,6 @@ from dfa_core import LearningRule, NonFiniteLoss, TrainingFailed
 from dfa_tasks import Splits
 from dfa_tasks.stream import Stream
 from workers.state_files import DamagedFile, NonFiniteWeights
-
-_SEGMENT_S = 1.0  # the longest that a request to stop waits
 
 
 class Trainer:
@@ -51,18 +52,24 @@ class Trainer:
         folder: RunFolder,
         emit: Emit,
         stream: Stream | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
-        """stream: the training data, where they are read in order: checkpoints hold its state."""
+        """tracker: gets all that the run logs, beside its own files.
+
+        stream: the training data, where they are read in order: checkpoints hold its state.
+        """
         self._job, self._engine, self._splits, self._rule = job, engine, splits, rule
         self._steps_per_epoch = steps_per_epoch
         self._total = job.settings.epochs * steps_per_epoch
         self._every = job.settings.checkpoint.every_steps or steps_per_epoch
-        self._folder, self._reports = folder, Reports(job, folder, steps_per_epoch, emit)
+        self._folder, self._callbacks = folder, Callbacks(job.task.callbacks)
+        recorder = Recorder(folder, tracker)
+        self._reports = Reports(job, recorder, self._callbacks, steps_per_epoch, emit)
         self._recovery = Recovery(job.settings.faults.recoveries)
         self._steps = StepLog(job, self._total, self._recovery, self._reports)
+        self._segments = Segments(self._steps, self._total, (steps_per_epoch, self._every))
         self._early = EarlyStopping(job.settings.stopping.metric, job.settings.stopping.patience)
         self._stop = threading.Event()
-        self._trace: TraceRequest | None = None
         self._state = RunState()
         self._stream = stream
         self._evaluation = Evaluation(engine, job.task, rule.seed)
@@ -76,7 +83,7 @@ class Trainer:
 
     def timeline(self, request: TraceRequest) -> None:
         """Ask for a trace of the next steps; from any thread."""
-        self._trace = request
+        self._segments.timeline(request)
 
     def run(self) -> dict[str, Any]:
         """Train from the newest checkpoint, or from step 0; return the run's summary.
@@ -94,8 +101,9 @@ class Trainer:
                 raise TrainingFailed(str(damage)) from damage
         finally:
             self._reports.close()
-            if self._trace is not None:
-                self._trace.give_up("the run has ended")
+            self._segments.close()
+        if self._callbacks.failure:
+            raise TrainingFailed(self._callbacks.failure)
         return self._summary(start, perf_counter() - began)
 
     def _begin(self) -> None:
@@ -125,7 +133,7 @@ class Trainer:
         """Train until the run is over or is stopped, through all faults."""
         while True:
             try:
-                if self._over() or self._stop.is_set():
+                if self._over() or self._stop.is_set() or self._callbacks.failure:
                     self._finish()
                     return
                 self._advance()
@@ -136,7 +144,7 @@ class Trainer:
 
     def _advance(self) -> None:
         """Train one segment, and do what is due at its end."""
-        step = self._segment()
+        step = self._segments.train(self._engine, self._state.step, self._rate)
         self._state = replace(self._state, step=step)
         if step % self._steps_per_epoch == 0:
             self._evaluate()
@@ -145,15 +153,14 @@ class Trainer:
 
     def _over(self) -> bool:
         step = self._state.step
-        return step >= self._total or self._early.over(
-            self._state.best, step // self._steps_per_epoch
-        )
+        ended = step >= self._total or bool(self._callbacks.stopped_by)
+        return ended or self._early.over(self._state.best, step // self._steps_per_epoch)
 
     def _finish(self) -> None:
         """Save the state; if the run is over, load and test the weights of its best epoch."""
         step = self._state.step
         self._save(self._state, must=True)
-        if not self._scores:
+        if not self._scores or (self._over() and self._evaluated != step):
             self._evaluate()
         if not self._over():
             return
@@ -249,28 +256,6 @@ class Trainer:
         self._recovery.begins(target.step)
         return replace(target, state=self._state)
 
-    def _boundary(self) -> int:
-        """Return where the next segment ends: at an event, or after about a second."""
-        step, step_s = self._state.step, self._steps.median_s
-        length = max(1, int(_SEGMENT_S / max(1e-9, step_s))) if step_s else 2
-        length = max(length, self._trace.steps if self._trace else 0)
-        events = (step - step % n + n for n in (self._steps_per_epoch, self._every))
-        return min(step + length, self._total, *events)
-
-    def _segment(self) -> int:
-        """Train to the next boundary, with a trace if one was asked for; return the step there."""
-        first, last = self._state.step, self._boundary()
-        request, longest = self._trace, min(self._steps_per_epoch, self._every)
-        traced = request.end(first, last, longest, self._total) if request else None
-        if request is None or traced is None:
-            self._steps.train(self._engine, first, last, self._rate)
-            return last
-        self._trace = None
-        request.answer(
-            lambda: self._steps.train(self._engine, first, traced, self._rate), self._engine
-        )
-        return traced
-
     def _rate(self, step: int) -> float:
         return self._rule.cut_at(self._state.cuts).optimizer.rate(step)
 
@@ -332,11 +317,13 @@ class Trainer:
             )
             return False
         self._saved = state.step
-        self._reports.emit(CheckpointWritten(state.step, str(path)))
+        self._reports.checkpoint(state.step, str(path), state.step % self._every == 0)
         return True
 
     def _summary(self, start: int, seconds: float) -> dict[str, Any]:
         state, finished = self._state, self._over()
         engine, recovery, batch_size = self._engine, self._recovery, self._job.settings.batch_size
         of_run = summary(state, start, finished, seconds, self._scores)
+        if self._callbacks.stopped_by:
+            of_run["stopped_by"] = self._callbacks.stopped_by
         return of_run | speed(self._steps.median_s, batch_size) | costs(engine, recovery, seconds)

@@ -1,7 +1,7 @@
 """errorcast: training by Direct Feedback Alignment, every layer block in a process of its own.
 
-`train` runs a job here or on a cluster, `Task`, `Splits` and `Model` describe what is trained, and
-`Client` talks with a service.
+`train` runs a job here or on a cluster, `Task`, `Splits` and `Model` describe what is trained,
+`Callback` and `StopTraining` are for your own code in a run, and `Client` talks with a service.
 """
 
 from importlib import import_module
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from coordinator import train
     from coordinator.client import Client
     from dfa_core import Model
-    from dfa_tasks import Splits, Task
+    from dfa_tasks import Callback, Splits, StopTraining, Task
 
-__all__ = ["Client", "Model", "Splits", "Task", "train"]
+__all__ = ["Callback", "Client", "Model", "Splits", "StopTraining", "Task", "train"]
 
 _own_packages.put_first()
 _HOMES = {
+    "Callback": "dfa_tasks",
     "Client": "coordinator.client",
     "Model": "dfa_core",
     "Splits": "dfa_tasks",
+    "StopTraining": "dfa_tasks",
     "Task": "dfa_tasks",
     "train": "coordinator",
 }

@@ -9,12 +9,14 @@ from coordinator.engine.data.prefetcher import Prefetcher
 from coordinator.engine.evaluation import check_parts
 from coordinator.engine.single_process import SingleProcess
 from coordinator.engine.trials import DataTrials
+from coordinator.engine.waits import Waits
 from coordinator.job.places import in_folder
 from coordinator.job.resolve import Job
 from coordinator.runs.origin import Origin
 from coordinator.runs.run_folder import Begin, RunFolder
 from coordinator.training.events import Emit, Warned
 from coordinator.training.first_weights import model_to_start_with
+from coordinator.training.tracked import tracked
 from coordinator.training.trainer import Trainer
 from dfa_core import Reference
 from dfa_core.balance.trial import try_out
@@ -36,10 +38,7 @@ def train_in_one_process(
     with ExitStack() as at_end:
         at_end.enter_context(folder.opened(job.spec, begin))
         at_end.enter_context(in_folder(job.settings.working_dir))
-        summary = _train(job, folder, emit, device, at_end)
-        folder.write_model(folder.model)
-        folder.write_result(summary)
-        return summary
+        return _train(job, folder, emit, device, at_end)
 
 
 def _train(
@@ -64,5 +63,13 @@ def _train(
     engine = SingleProcess(reference, prefetcher)
     engine.settle_loss()
     check_parts(engine.loss, job.task, splits, rule.microbatches)
-    trainer = Trainer(job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream)
-    return trainer.run()
+    waits = Waits()
+    at_end.callback(waits.close)
+    with tracked(job, folder, lambda line: emit(Warned(line)), waits) as tracker:
+        trainer = Trainer(
+            job, engine, splits, rule, source.steps_per_epoch, folder, emit, stream, tracker
+        )
+        summary = trainer.run()
+        folder.write_model(folder.model)
+        folder.write_result(summary)
+    return summary

@@ -13,6 +13,8 @@ import ray
 from errorcast.v1.job_pb2 import JobSpec
 from ray.util import list_named_actors
 
+from coordinator.runs.run_folder import RunFolder
+from coordinator.runs.trackers.choice import tracker_environment
 from coordinator.service.processes import own_ray
 from coordinator.service.processes.frames import (
     Frame,
@@ -71,9 +73,11 @@ class Cluster:
 
     async def start(self, name: str, run_dir: str, patience_s: float, spec: bytes) -> Frame:
         """Let the actor of this name run a job, once; start the actor if there is none."""
-        gpus = JobSpec.FromString(spec).resources.coordinator_gpus
+        job, folder = JobSpec.FromString(spec), Path(run_dir)
+        gpus = job.resources.coordinator_gpus
         actor = await asyncio.to_thread(_training_actor, name, gpus)
-        await self._in_time(actor, actor.begin.remote(spec, Path(run_dir)), patience_s)
+        environment = tracker_environment(job.trackers, RunFolder(folder))
+        await self._in_time(actor, actor.begin.remote(spec, folder, environment), patience_s)
         return {}, b""
 
     def kill(self, name: str) -> Frame:

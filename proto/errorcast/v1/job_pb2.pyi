@@ -826,6 +826,7 @@ class JobSpec(_message.Message):
     COMPILED_FIELD_NUMBER: _builtins.int
     INIT_FIELD_NUMBER: _builtins.int
     FROZEN_FIELD_NUMBER: _builtins.int
+    TRACKERS_FIELD_NUMBER: _builtins.int
     EMA_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits"), or a file and a function in it ("mytask.py:make_task")."""
@@ -926,6 +927,12 @@ class JobSpec(_message.Message):
         "transformer.wte.*", where * stands for any text.
         """
 
+    @_builtins.property
+    def trackers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Trackers that get the run's metrics too: "wandb" (Weights & Biases) and "mlflow". Their own
+        environment variables say where and how, such as WANDB_PROJECT and MLFLOW_TRACKING_URI.
+        """
+
     def __init__(
         self,
         *,
@@ -955,11 +962,12 @@ class JobSpec(_message.Message):
         compiled: _builtins.bool = ...,
         init: _builtins.str = ...,
         frozen: _abc.Iterable[_builtins.str] | None = ...,
+        trackers: _abc.Iterable[_builtins.str] | None = ...,
         ema: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_ema", b"_ema", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "ema", b"ema", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_ema", b"_ema", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "compiled", b"compiled", "data_dir", b"data_dir", "ema", b"ema", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "frozen", b"frozen", "heads", b"heads", "init", b"init", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_ema", b"_ema", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "compiled", b"compiled", "data_dir", b"data_dir", "ema", b"ema", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "frozen", b"frozen", "heads", b"heads", "init", b"init", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "trackers", b"trackers", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015

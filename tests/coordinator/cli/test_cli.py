@@ -237,6 +237,14 @@ BAD = {
         ["digits", "--set", "optimiser.lr=1"],
         "optimiser: unknown field; did you mean optimizer",
     ),
+    "unknown tracker": (
+        ["digits", "--set", "trackers=[wandb,mlfow]"],
+        "trackers: unknown 'mlfow'; did you mean mlflow?",
+    ),
+    "a tracker alone": (
+        ["digits", "--set", "trackers=wandb"],
+        "trackers: 'wandb' must be a list, such as [wandb]",
+    ),
     "unknown task option": (
         ["digits", "--set", "options.widht=3"],
         "has no 'widht'; did you mean width?",
@@ -288,6 +296,31 @@ def test_without_a_verb_the_help_is_shown() -> None:
     done = run_errorcast()
     assert done.code == 0
     assert "train" in done.out
+
+
+FAILING_CALLBACK = """
+from dataclasses import replace
+from dfa_tasks import Callback, make_task as installed
+
+class Guard(Callback):
+    def on_evaluation(self, step, scores):
+        raise ValueError("it is odd")
+
+def make_task():
+    return replace(installed("digits", {"width": 16}), callbacks=[Guard()])
+"""
+
+
+def test_a_callback_that_fails_is_one_line_and_exit_code_1(a_ray: None, tmp_path: Path) -> None:
+    (tmp_path / "mytask.py").write_text(FAILING_CALLBACK)
+    done = run_errorcast("train", "mytask.py:make_task", "--run-dir", "run", cwd=tmp_path)
+    assert done.code == 1
+    line = (
+        f"errorcast: callback Guard: on_evaluation of step 22 raised ValueError: it is odd; the "
+        f"last good checkpoint is of step 22: continue with errorcast train {tmp_path / 'run'} "
+        f"--resume\n"
+    )
+    assert done.err == line
 
 
 FOUND_BY_THE_TRAINING_ACTOR = {

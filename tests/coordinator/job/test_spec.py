@@ -88,6 +88,8 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
         ({"resources": {"recompute": True}, "method": "bp"}, "recompute: method bp"),
         ({"compiled": True, "method": "bp"}, "compiled: method bp takes a layer's graph apart"),
         ({"compiled": True, "staleness": 1}, "compiled: delayed mode computes with copies"),
+        ({"trackers": ["wandb", "wandb"]}, "trackers: wandb is named 2 times"),
+        ({"trackers": [1]}, "trackers: 1 is not a text"),
         ({"method": "shallow", "staleness": 1}, "staleness: method shallow has no delayed mode"),
         ({"feedback": {"hops": 1}}, "feedback.hops: 1 .* this is random"),
         ({"feedback": {"kind": "identity", "damping": 1}}, "feedback.damping: 1 must be from 0"),

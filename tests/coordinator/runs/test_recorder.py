@@ -40,13 +40,15 @@ def strict(text: str) -> Any:
 @pytest.mark.parametrize("back_to", [0, 30, 90])
 def test_one_point_a_step_after_a_kill(tmp_path: Path, back_to: int) -> None:
     folder = RunFolder(tmp_path)
-    killed = Recorder(folder, 0)
+    killed = Recorder(folder)
+    killed.begin(0)
     for step in range(10, 100, 10):
         killed.write("train", step, {"loss": 1 / step, "lr": 0.1})
     killed.write("evaluation", 90, {"epoch": 1, "loss": 0.5})
     killed.close()  # its thread ends; what it had written stays
     times = {(tag, step): at for tag, step, at in points(folder)}
-    again = Recorder(folder, back_to)
+    again = Recorder(folder)
+    again.begin(back_to)
     for step in range(back_to + 10, 210, 10):
         again.write("train", step, {"loss": 1 / step, "lr": 0.1})
     again.write("evaluation", 90, {"epoch": 1, "loss": 0.5})
@@ -61,12 +63,15 @@ def test_one_point_a_step_after_a_kill(tmp_path: Path, back_to: int) -> None:
 
 def test_points_that_the_killed_process_had_not_written_are_there(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    killed = Recorder(folder, 0)
+    killed = Recorder(folder)
+    killed.begin(0)
     killed.write("train", 10, {"loss": 0.5})
     killed.close()  # its thread ends
     for file in folder.tensorboard.glob("events.*"):
         file.write_bytes(b"")
-    Recorder(folder, 10).close()
+    again = Recorder(folder)
+    again.begin(10)
+    again.close()
     assert [(tag, step) for tag, step, _ in points(folder)] == [("train/loss", 10)]
 
 

@@ -1,6 +1,7 @@
 """The story of a run in one process: what is saved, decided and loaded, and how often."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from coordinator.training.events import (
 )
 from coordinator.training.trainer import Trainer
 from dfa_core import JobError, Reference, TrainingFailed
+from dfa_tasks import Callback
 from dfa_tasks.source import as_source
 
 EPOCH = 5  # steps
@@ -60,9 +62,16 @@ class Breaking(SingleProcess):
 class Story:
     """One start of a run in a folder, on an engine in this process."""
 
-    def __init__(self, path: Path, epochs: int = 20, at: int | None = None, **job: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        epochs: int = 20,
+        at: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        **job: Any,
+    ) -> None:
         settings = {"method": "bp", "batch_size": 16, "epochs": epochs, "seed": 5, **job}
-        self.job = resolve(noisy_task(), settings)
+        self.job = resolve(replace(noisy_task(), callbacks=callbacks), settings)
         self.splits = self.job.splits()
         self.source = as_source(self.splits.train, 16, 5)
         self.rule = self.job.rule(self.source.steps_per_epoch)
@@ -218,3 +227,22 @@ def test_a_recovery_from_snapshots_reads_no_state_file(
     whole = Story(tmp_path / "whole")
     whole.run()
     assert story.bits() == whole.bits()
+
+
+class Steps(Callback):
+    """Keeps the steps that it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def on_step(self, step: int, loss: float) -> None:
+        self.told.append(step)
+
+
+def test_a_step_that_is_computed_again_after_a_fault_is_told_once(tmp_path: Path) -> None:
+    steps = Steps()
+    story = Story(tmp_path, epochs=3, at=8, callbacks=[steps])
+    story.run()
+    (recovered,) = story.of(Recovered)
+    assert recovered.repeated == 3  # from the checkpoint of step 5
+    assert steps.told == [*range(1, 16)]
