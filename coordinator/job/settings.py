@@ -240,8 +240,8 @@ def decode(spec: JobSpec) -> JobSettings:
     """Return the settings of a message; a field that is not set takes the default."""
     settings = to_settings(spec)
     groups = {name: group(**settings.pop(name)) for name, group in _GROUPS.items()}
-    settings["trackers"] = tuple(settings["trackers"])
-    return JobSettings(**settings, **groups)
+    lists = {name: tuple(settings.pop(name)) for name in ("frozen", "trackers")}
+    return JobSettings(**settings, **lists, **groups)
 
 
 def _without_empty(settings: Mapping[str, Any]) -> Settings:
