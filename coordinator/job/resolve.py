@@ -167,6 +167,7 @@ def fingerprint(spec: JobSpec) -> Settings:
         "data_dir",
         "working_dir",
         "log_every",
+        "code",
     )
     for free in (*where, "faults", "stopping"):
         del settings[free]
@@ -182,6 +183,6 @@ def outcome(spec: JobSpec) -> Settings:
     data.
     """
     settings = to_settings(spec)
-    for free in ("blocks", "replicas", "heads", "resources", "checkpoint", "log_every"):
+    for free in ("blocks", "replicas", "heads", "resources", "checkpoint", "log_every", "code"):
         del settings[free]
     return settings

@@ -191,6 +191,7 @@ class JobSettings:
     working_dir: folder in which the task's own code runs: relative paths in it start there. Empty
         means the folder in which the run is started.
     compiled: layers and head train by code that torch.compile makes.
+    code: digest of uploaded code, for jobs of a service.
     """
 
     task: str = ""
@@ -216,6 +217,7 @@ class JobSettings:
     working_dir: str = ""
     heads: int = 0
     compiled: bool = False
+    code: str = ""
 
 
 _GROUPS: Mapping[str, Any] = {

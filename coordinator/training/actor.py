@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Sequence
@@ -75,10 +76,12 @@ class TrainingWork:
         torch.autograd.backward(torch.ones(1, requires_grad=True))
         return self._thread is None
 
-    def begin(self, spec: bytes, run_dir: Path) -> None:
+    def begin(self, spec: bytes, run_dir: Path, folders: Sequence[str] = ()) -> None:
         """Start to run the task that the spec names, and return; a second call changes nothing.
 
         On a thread of its own, so that the run outlives whoever asked for it.
+
+        folders: of modules that the task's code needs, here and in the workers.
 
         Raises ValueError when the actor has had another job.
         """
@@ -86,6 +89,7 @@ class TrainingWork:
             raise ValueError("this actor has had another job")
         if self._thread is None:
             self._run_dir = run_dir
+            sys.path.extend(folders)
             arguments = (None, spec, run_dir, "either")
             self._thread = threading.Thread(
                 target=self.run, args=arguments, name="run", daemon=True

@@ -69,11 +69,14 @@ class Cluster:
         found = list_named_actors(all_namespaces=True)
         return {"names": [one["name"] for one in found if one["namespace"] == _NAMESPACE]}, b""
 
-    async def start(self, name: str, run_dir: str, patience_s: float, spec: bytes) -> Frame:
+    async def start(
+        self, name: str, run_dir: str, patience_s: float, folders: list[str], spec: bytes
+    ) -> Frame:
         """Let the actor of this name run a job, once; start the actor if there is none."""
         gpus = JobSpec.FromString(spec).resources.coordinator_gpus
         actor = await asyncio.to_thread(_training_actor, name, gpus)
-        await self._in_time(actor, actor.begin.remote(spec, Path(run_dir)), patience_s)
+        own = [folders] if folders else []  # an actor of an earlier version takes none
+        await self._in_time(actor, actor.begin.remote(spec, Path(run_dir), *own), patience_s)
         return {}, b""
 
     def kill(self, name: str) -> Frame:
