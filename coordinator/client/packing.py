@@ -46,9 +46,14 @@ class PackedCode:
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """Yield all contents, one after another, in chunks of at most so many bytes."""
+        waiting = bytearray()
         for content in self.contents:
-            for start in range(0, len(content), size):
-                yield content[start : start + size]
+            waiting += content
+            while len(waiting) > size:
+                yield bytes(waiting[:size])
+                del waiting[:size]
+        if waiting:
+            yield bytes(waiting)
 
 
 def pack_folder_of(file: Path) -> PackedCode:

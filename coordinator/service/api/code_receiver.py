@@ -63,8 +63,8 @@ class CodeReceiver:
     async def receive(self, requests: AsyncIterator[pb.UploadCodeRequest]) -> pb.UploadCodeResponse:
         """Take an upload. Raises ServiceError, and keeps nothing, unless all is as listed."""
         call = CALL.get()
-        self.check_allowed("")
         first = await _next(requests)
+        self.check_allowed("")
         if first is None or not first.HasField("listing"):
             raise ServiceError(BAD_REQUEST, "listing: must come first")
         try:

@@ -1,5 +1,6 @@
 """Wraps every call: finds its user, checks its bytes, notes changes, and names its errors."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,21 +96,23 @@ def _guarded(handler: Handler, method: str, user: User, audit: Audit) -> Handler
         return make(stream, decode, handler.response_serializer)
 
     async def single(request: Any, context: Context) -> Any:
-        started, call, result = perf_counter(), Call(user), "given up by the client"
+        started, call = perf_counter(), Call(user)
         CALL.set(call)
         answer = handler.stream_unary if handler.request_streaming else handler.unary_unary
         given = _checked(request) if handler.request_streaming else request
         try:
             _check(request)
             response = await answer(given, context)
-            result = "OK"
+            audit.note(method, call, "OK")  # before the client knows
             return response
+        except asyncio.CancelledError:
+            audit.note(method, call, "the client gave up")
+            raise
         except Exception as error:  # noqa: BLE001
             known = _known(error, method)
-            result = str(known)
+            audit.note(method, call, str(known))
             return await _abort(known, context)
         finally:
-            audit.note(method, call, result)
             CALL_SECONDS.labels(method).observe(perf_counter() - started)
 
     make_single = (

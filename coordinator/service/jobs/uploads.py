@@ -237,10 +237,11 @@ def _opened(folder: Path, file: CodeFile) -> Iterator[IO[bytes]]:
         descriptor = os.open(folder / file.path, _READ | os.O_NONBLOCK)
     except OSError as error:
         raise _damaged(file.path) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size != file.bytes:
+        os.close(descriptor)
+        raise _damaged(file.path)
     with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size != file.bytes:
-            raise _damaged(file.path)
         yield stream
 
 
