@@ -20,9 +20,10 @@ from dfa_tasks import Splits, Task
 import helper
 from parts.sizes import CLASSES
 
-def data():
+def data(times):
     with open("rows.csv") as file:
         rows = torch.tensor([[float(word) for word in line.split(",")] for line in file])
+    rows = rows.repeat(times, 1)
     target = (rows[:, 0] > 0).long()
     return Splits(TensorDataset(rows, target), TensorDataset(rows, target))
 
@@ -30,26 +31,34 @@ def layer(inputs):
     import helper  # in a worker, when the layer is built
     return nn.Sequential(nn.Linear(inputs, helper.WIDTH), helper.Bend())
 
-def make_task():
+def make_task(times=1):
     layers = [lambda: layer(4), lambda: layer(helper.WIDTH)]
     model = Model(layers=layers, head=lambda: nn.Linear(helper.WIDTH, CLASSES))
-    return Task(model=model, loss=nn.functional.cross_entropy, data=data,
+    return Task(model=model, loss=nn.functional.cross_entropy, data=lambda: data(times),
                 defaults={"batch_size": 8, "epochs": 2, "log_every": 1, "blocks": 2})
 """
 HELPER = """
+import os, time
 from torch import nn
 WIDTH = {width}
 class Bend(nn.Module):
+    calls = 0
     def forward(self, x):
+        Bend.calls += 1
+        while Bend.calls == {gate} and not os.path.exists("gate"):
+            time.sleep(0.05)  # a test opens the gate
         return x.{bend}()
 """
 
 
-def project(folder: Path, width: int = 8, bend: str = "tanh") -> Path:
-    """Write it; return its task's file. Two with other arguments have modules of the same names."""
+def project(folder: Path, width: int = 8, bend: str = "tanh", gate: int = 0) -> Path:
+    """Write it; return its task's file. Two with other arguments have modules of the same names.
+
+    gate: at this forward a worker waits for a file `gate` beside the task; 0: at none.
+    """
     (folder / "parts").mkdir(parents=True)
     (folder / "mytask.py").write_text(TASK)
-    (folder / "helper.py").write_text(HELPER.format(width=width, bend=bend))
+    (folder / "helper.py").write_text(HELPER.format(width=width, bend=bend, gate=gate))
     (folder / "parts" / "__init__.py").touch()
     (folder / "parts" / "sizes.py").write_text("CLASSES = 2\n")
     rows = (f"{n % 5 - 2},{n % 3 - 1},{n % 7 - 3},1" for n in range(32))

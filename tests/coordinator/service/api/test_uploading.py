@@ -345,17 +345,18 @@ def test_a_user_may_not_fill_the_disk(guarded: Guarded, tmp_path: Path) -> None:
     assert "32 uploads are in no job; they are removed after an hour" in text
 
 
-def test_a_service_without_uploads_is_given_the_name(tmp_path: Path) -> None:
+def test_a_service_without_uploads_is_given_the_name(
+    service: Running, client: Client, tasks: Path, tmp_path: Path
+) -> None:
     """As before: the file is one that the service has. It says what would be needed."""
-    (tmp_path / "code").mkdir()
-    file = project(tmp_path / "code" / "mine")
+    job = client.submit(task=f"{tasks / 'mytask.py'}:make_wide", resources={"cpus": 99})
+    assert (job.spec.code, job.owner) == ("", "admin")
+    client.cancel(job.id)
     outside = project(tmp_path / "outside")
-    with serving(tmp_path / "state", *NO_RAY, "--allow-code", str(tmp_path / "code")) as running:
-        with running.client() as client:
-            assert client.submit(task=f"{file}:make_task").spec.code == ""
-            with pytest.raises(ServiceRefused, match="a service with --allow-uploads") as refused:
-                client.submit(task=f"{outside}:make_task")
-            assert refused.value.status is grpc.StatusCode.PERMISSION_DENIED
-        with grpc.insecure_channel(running.address) as channel, pytest.raises(grpc.RpcError) as no:
-            TrainingServiceStub(channel).UploadCode(iter(messages(outside)))
-        assert no.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(ServiceRefused, match="a service with --allow-uploads") as refused:
+        client.submit(task=f"{outside}:make_task")
+    assert refused.value.status is grpc.StatusCode.PERMISSION_DENIED
+    bearer = (("authorization", f"Bearer {TOKEN}"),)
+    with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as no:
+        TrainingServiceStub(channel).UploadCode(iter(messages(outside)), metadata=bearer)
+    assert no.value.code() is grpc.StatusCode.PERMISSION_DENIED
