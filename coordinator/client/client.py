@@ -123,6 +123,8 @@ class Client:
 
     def _own_code(self, spec: JobSpec) -> PackedCode | None:
         """Pack the folder of the task's file; None where the task is one that the service has."""
+        if spec.task.endswith(".py") and Path(spec.task).is_file():
+            raise JobError(f"task: {spec.task}: name its function too: {spec.task}:make_task")
         path, colon, _ = spec.task.rpartition(":")
         if not colon or spec.code or not path.endswith(".py") or not Path(path).is_file():
             return None

@@ -104,7 +104,8 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         if spec.code:
             self._receiver.check_allowed(spec.code)
         check_workers(workers_of(spec), user)
-        check_allowed_paths(spec, self._settings.code, self._settings.data)
+        opened = self._settings.code, self._settings.data, self._settings.uploads
+        check_allowed_paths(spec, *opened)
         async with self._code.for_a_check(spec, user.name) as placed:
             spec = as_submitted(await self._models.check(*placed), request.spec)
             check_workers(workers_of(spec), user)

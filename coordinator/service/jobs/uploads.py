@@ -139,7 +139,10 @@ class Uploads:
     def collect(self, needed: Needed, unused_s: float = _UNUSED_S) -> None:
         """Remove the uploads that no job needs, and that nobody has asked for so many seconds."""
         kept = {self.place(owner, digest) for owner, digest in needed}
-        for place in self._folder.glob("*/*"):
+        found: list[Path] = []
+        with contextlib.suppress(OSError):  # one may be removed just now
+            found.extend(self._folder.glob("*/*"))
+        for place in found:
             if place in kept or place.parent.name.startswith(_UNFINISHED) or self._in_use[place]:
                 continue
             with contextlib.suppress(OSError):

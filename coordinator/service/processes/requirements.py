@@ -75,11 +75,10 @@ async def install(asked: list[Requirement], to: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="packages-", dir=to.parent) as made:
         folder = Path(made)
         python = await asyncio.to_thread(_environment, folder / "venv")
-        (folder / "asked.txt").write_text("\n".join(map(str, asked)), encoding="utf-8")
         (folder / "have.txt").write_text(_installed(), encoding="utf-8")
         await _pip(
-            *("--python", str(python), "install", "--requirement", str(folder / "asked.txt")),
-            *("--constraint", str(folder / "have.txt"), "--no-compile", "--quiet"),
+            *("--python", str(python), "install", "--no-compile"),
+            *("--constraint", str(folder / "have.txt"), *map(str, asked)),
         )
         site = _site_of(folder / "venv")
         (site / "errorcast.pth").unlink()
@@ -91,12 +90,12 @@ async def _pip(*arguments: str) -> None:
         *(sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check"),
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        _, said = await asyncio.wait_for(process.communicate(), _INSTALL_S)
+        printed, said = await asyncio.wait_for(process.communicate(), _INSTALL_S)
     except TimeoutError as error:
         raise ServiceError(
             BAD_JOB, f"{FILE}: could not be installed within {_INSTALL_S / 60:.0f} minutes"
@@ -107,10 +106,16 @@ async def _pip(*arguments: str) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
-        lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
-        errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
-        text = "; ".join(line.removeprefix("ERROR:").strip() for line in errors)
-        raise ServiceError(BAD_JOB, f"{FILE}: cannot be installed: {text}")
+        raise ServiceError(BAD_JOB, f"{FILE}: cannot be installed: {_why(printed, said)}")
+
+
+def _why(printed: bytes, said: bytes) -> str:
+    """Return what pip says about a failure: its first error, and which versions contradict."""
+    errors = said.decode(errors="replace").splitlines() or ["pip gives no reason"]
+    first = next((line for line in errors if line.startswith("ERROR:")), errors[-1])
+    _, _, conflict = printed.decode(errors="replace").partition("The conflict is caused by:")
+    causes = "; ".join(line.strip() for line in conflict.partition("\n\n")[0].split("\n")[1:])
+    return f"{first.removeprefix('ERROR:').strip()}{causes and f' ({causes})'}"
 
 
 def _environment(folder: Path) -> Path:

@@ -113,6 +113,28 @@ def test_code_is_sent_once_and_goes_with_its_last_job(guarded: Guarded, tmp_path
             assert (digest in guarded.kept()) is stays
 
 
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("mytsk.py:make_task", "(--allow-code), and is no file where you submit it"),
+        ("mytask.py", "task: mytask.py: name its function too: mytask.py:make_task"),
+        ("mytask.py:make_tusk", "BAD_JOB: task: mytask.py has no function 'make_tusk'; did you"),
+        ("large/mytask.py:make_task", "name in .gitignore what the task does not need"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_one_line(
+    guarded: Guarded, tmp_path: Path, task: str, text: str
+) -> None:
+    project(tmp_path / "mine")
+    project(tmp_path / "mine" / "large")
+    with (tmp_path / "mine" / "large" / "a.bin").open("wb") as file:
+        file.truncate((33 << 20) if task.startswith("large") else 0)
+    done = guarded.errorcast("alice", "submit", task, cwd=tmp_path / "mine")
+    assert done.code == 2
+    assert text in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 def test_who_may_not_upload_is_told_so_and_sends_nothing(guarded: Guarded, tmp_path: Path) -> None:
     file = project(tmp_path / "mine", width=10)
     with guarded.client("bob") as client, pytest.raises(ServiceRefused) as refused:
@@ -353,7 +375,7 @@ def test_a_service_without_uploads_is_given_the_name(
     assert (job.spec.code, job.owner) == ("", "admin")
     client.cancel(job.id)
     outside = project(tmp_path / "outside")
-    with pytest.raises(ServiceRefused, match="a service with --allow-uploads") as refused:
+    with pytest.raises(ServiceRefused, match=r"was not sent \(--allow-uploads\)") as refused:
         client.submit(task=f"{outside}:make_task")
     assert refused.value.status is grpc.StatusCode.PERMISSION_DENIED
     bearer = (("authorization", f"Bearer {TOKEN}"),)
