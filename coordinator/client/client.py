@@ -103,7 +103,8 @@ class Client:
         """Submit a job: a JobSpec, or its fields as in `coordinator.train` (task="digits", ...).
 
         If the task is a file here ("mytask.py:make_task") and the service takes code, the folder of
-        that file is sent first. Otherwise the name is that of a file which the service has.
+        that file is sent first. Otherwise the name is that of a file which the service has. A
+        JobSpec goes as it is.
 
         request_id: random by default; a second submission with the same one returns the same job.
 

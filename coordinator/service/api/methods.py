@@ -254,7 +254,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
         self._notifier.notify(record.job.id)
         await asyncio.to_thread(shutil.rmtree, self._supervisor.folder(record.job.id), True)
         left, code = self._store.newest_first(), record.job.spec.code
-        await asyncio.to_thread(self._code.release, record.job.owner, code, left)
+        await self._code.release(record.job.owner, code, left)
         return pb.DeleteJobResponse()
 
     async def DownloadModel(  # noqa: N802

@@ -37,9 +37,10 @@ class Quotas:
         most, used = self.most.get(job.owner), self.used.get(job.owner, 0)
         if most is None or used + job.workers <= most:
             return ""
+        needs = f"needs {job.workers} {'worker' if job.workers == 1 else 'workers'}"
         if job.workers > most:
-            return f"needs {job.workers} workers, and {job.owner} may have {most}"
-        return f"needs {job.workers} workers, and {job.owner} has {used} of {most}"
+            return f"{needs}, and {job.owner} may have {most}"
+        return f"{needs}, and {job.owner} has {used} of {most}"
 
     def with_started(self, job: Waiting) -> "Quotas":
         """Return what holds once a job has started."""

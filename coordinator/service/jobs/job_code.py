@@ -81,14 +81,14 @@ class JobCode:
         packages = bool(self._uploads.packages(owner, spec.code))
         return UploadedCode(files=len(listing), bytes=listing.bytes, packages=packages)
 
-    def collect(self, jobs: Iterable[Record]) -> None:
+    async def collect(self, jobs: Iterable[Record]) -> None:
         """Remove the code that none of these jobs needs, and that was not asked for lately."""
-        self._uploads.collect(needed(jobs))
+        await asyncio.to_thread(self._uploads.collect, needed(jobs))
 
-    def release(self, owner: str, code: str, jobs: Iterable[Record]) -> None:
+    async def release(self, owner: str, code: str, jobs: Iterable[Record]) -> None:
         """Remove the code of a deleted job, unless one of these jobs needs it."""
         if code and (owner, code) not in needed(jobs):
-            self._uploads.remove(owner, code)
+            await asyncio.to_thread(self._uploads.remove, owner, code)
 
     def _placed(self, spec: JobSpec, owner: str, folder: Path) -> Placed:
         placed = JobSpec()

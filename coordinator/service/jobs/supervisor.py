@@ -77,7 +77,7 @@ class Supervisor:
             for record in self._store.newest_first():
                 self._ensure_followed(record)
             if time.monotonic() - collected > _SWEEP_S:
-                await asyncio.to_thread(self._code.collect, self._store.newest_first())
+                await self._code.collect(self._store.newest_first())
                 collected = time.monotonic()
             try:
                 if self._cluster.up and not self._stopping:

@@ -35,7 +35,7 @@ class Uploads:
 
     def __init__(self, folder: Path) -> None:
         """Remove what an earlier service had not finished."""
-        self._folder, self._lock = folder, threading.Lock()
+        self._folder, self._keeping, self._lock = folder, threading.Lock(), threading.Lock()
         self._in_use = Counter[Path]()  # by calls that make a job of them
         for left in folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -58,7 +58,7 @@ class Uploads:
                     _check(file, source.read())
         except ServiceError as error:
             if error.kind is DAMAGED:
-                _remove(self.place(owner, digest))
+                self.remove(owner, digest)
             return False
         return True
 
@@ -122,7 +122,8 @@ class Uploads:
     def keep(self, unfinished: Path, owner: str, listing: CodeListing) -> None:
         """Make a complete folder a user's upload, unless it is there. Raises ServiceError."""
         place = self.place(owner, listing.digest)
-        with self._lock, _writing():
+        with self._keeping, _writing():
+            self.has(owner, listing.digest)  # a damaged one makes room
             if place.is_dir():  # another call has been faster with the same files
                 return
             (unfinished / "listing").write_text(listing.text, encoding="utf-8")
@@ -143,16 +144,25 @@ class Uploads:
         with contextlib.suppress(OSError):  # one may be removed just now
             found.extend(self._folder.glob("*/*"))
         for place in found:
-            if place in kept or place.parent.name.startswith(_UNFINISHED) or self._in_use[place]:
+            if place in kept or place.parent.name.startswith(_UNFINISHED):
                 continue
             with contextlib.suppress(OSError):
                 if time.time() - place.stat().st_mtime > unused_s:
-                    _remove(place)
+                    self._discard(place)
 
     def remove(self, owner: str, digest: str) -> None:
         """Remove an upload, if it is there, and no call is just making a job of it."""
-        if not self._in_use[self.place(owner, digest)]:
-            _remove(self.place(owner, digest))
+        self._discard(self.place(owner, digest))
+
+    def _discard(self, place: Path) -> None:
+        """Take a folder away at once, so that nobody finds half of it; then remove its files."""
+        gone = self._folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        with self._lock:
+            if self._in_use[place]:
+                return
+            with contextlib.suppress(OSError):
+                place.rename(gone)
+        _remove(gone)
 
 
 class Incoming:

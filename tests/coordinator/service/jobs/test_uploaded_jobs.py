@@ -154,7 +154,7 @@ def test_a_job_above_its_users_limit_waits_and_code_changed_meanwhile_does_not_s
         third = bob.submit(task=f"{file}:make_task", blocks=1)
         events_to_end(bob, third.id)
         assert bob.job(third.id).state == JOB_STATE_SUCCEEDED
-        assert alice.job(second.id).reason == "needs 1 workers, and alice has 2 of 2"
+        assert alice.job(second.id).reason == "needs 1 worker, and alice has 2 of 2"
         upload = users.running.state / "uploads" / "alice" / second.spec.code
         (upload / "files" / "helper.py").write_text("WIDTH = 0\n")
         alice.cancel(first.id)
