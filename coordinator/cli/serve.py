@@ -60,7 +60,7 @@ def serve(
     import json
 
     from coordinator.service.api.server import serve as run_service
-    from coordinator.service.settings import ServiceSettings, read_secret
+    from coordinator.service.settings import ServiceSettings, others_can_read, read_secret
     from workers.machine.cpus import usable_cpus
 
     folder = (state or Path("errorcast-state")).absolute()
@@ -92,7 +92,7 @@ def serve(
             facts = {"listen": address, "page": page, "state": str(folder)}
             print(json.dumps(facts), flush=True)
             return
-        if token_file is not None and token_file.stat().st_mode & 0o004:
+        if others_can_read(token_file):
             print(f"warning: others can read {token_file}: chmod 600 {token_file}", flush=True)
         print(f"listens on {address}, state in {folder}", flush=True)
         if page is not None:

@@ -98,6 +98,14 @@ def is_loopback(name: str, address: str) -> bool:
         raise JobError(f"{name} {address}: '{host}' is not an IP address") from error
 
 
+def others_can_read(path: Path | None) -> bool:
+    """Return whether a file is there and everybody on this machine can read it."""
+    try:
+        return path is not None and bool(path.stat().st_mode & 0o004)
+    except OSError:
+        return False
+
+
 def read_secret(name: str, path: Path) -> str:
     """Return the token in a file. Raises JobError when it is missing or too easy to guess."""
     try:

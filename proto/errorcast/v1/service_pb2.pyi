@@ -254,7 +254,7 @@ class GetJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """A job's id, or "latest" for the newest job."""
+    """A job's id, or "latest" for the caller's newest job; for an admin, for the newest of all."""
     def __init__(
         self,
         *,

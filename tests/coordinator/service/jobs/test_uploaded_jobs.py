@@ -1,5 +1,6 @@
 """Jobs of uploaded code on a real Ray, over TLS: they train, do not meet, and survive."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
@@ -18,7 +19,7 @@ from support.ray_processes import ray_processes
 from support.running import Running, events_to_end, serving, states_of, until_cluster, wait_for
 from support.runs import weights
 
-from coordinator.client import Client
+from coordinator.client import Client, ServiceRefused
 from coordinator.service.processes import own_ray
 
 pytestmark = pytest.mark.service
@@ -54,6 +55,17 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Users]:
         found = Users(running, authority.cert_pem.bytes(), tokens)
         found.up()
         yield found
+
+
+@pytest.fixture(autouse=True)
+def ended(users: Users) -> Iterator[None]:
+    """A test that fails leaves no job that holds workers."""
+    yield
+    for user in users.tokens:
+        with users.client(user) as client, contextlib.suppress(ServiceRefused):
+            for job in client.jobs():
+                if job.owner == user:
+                    client.cancel(job.id)
 
 
 def alone(file: Path, run_dir: Path, **settings: object) -> dict[str, bytes]:
