@@ -76,7 +76,7 @@ def serve(
         ray_address=ray_address,
         cpus=cpus or usable_cpus(),
         token=read_secret("--token-file", token_file) if token_file is not None else None,
-        users=None if users is None else users.absolute(),
+        users=users,
         certificate=tls_cert,
         key=tls_key,
         client_ca=tls_client_ca,
