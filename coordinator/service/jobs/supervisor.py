@@ -7,6 +7,7 @@ starts only once, and it runs on without the service.
 
 import asyncio
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -239,6 +240,8 @@ class Supervisor:
             record = self._if_active(job_id)
         if actor:
             await self._end_actor(actor)
+        if self._store.get(job_id) is None:  # deleted: what its start has written since
+            await asyncio.to_thread(shutil.rmtree, self.folder(job_id), True)
         self._wake.set()
 
     async def _read_reports(self, record: Record) -> None:
