@@ -34,10 +34,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file as atomic_path() does. Raises OSError when the write fails."""
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file as atomic_path() does. Raises OSError when the write fails.
+
+    mode: of a new file.
+    """
     with atomic_path(path) as unfinished:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
             left = memoryview(data)
             while left:

@@ -6,6 +6,8 @@ from typing import Any
 from errorcast.v1.event_pb2 import Event, Severity
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 
+from coordinator.job.code_listing import size_text
+
 
 def _workers_text(blocks: int, heads: int, replicas: int) -> str:
     """Return `2 block(s)`, `2 block(s) x 3 replicas` or `(2 block(s) + 1 head(s)) x 3 replicas`."""
@@ -36,6 +38,14 @@ def job_line(job: Job) -> str:
     line = f"{job.id}  {state_name(job.state)}  {job.reason}"
     done = progress_text(job.progress)
     return f"{line}  {done}" if done else line
+
+
+def uploaded_text(job: Job) -> str:
+    """Return what code a job was submitted with: `code: 3 files, 12.3 KiB, 9f86d081884c`."""
+    code = job.uploaded
+    packages = ", with packages of its own" if code.packages else ""
+    files = "1 file" if code.files == 1 else f"{code.files} files"
+    return f"code: {files}, {size_text(code.bytes)}, {job.spec.code[:12]}{packages}"
 
 
 def progress_text(progress: Progress) -> str:

@@ -17,14 +17,25 @@ def jobs(client: "Client", form: Form) -> None:
 
     from coordinator.cli.job_text import moment, progress_text, shape_text, state_name
 
+    found = list(client.jobs())
+    owned = len({job.owner for job in found}) > 1
     table = Table(box=SIMPLE_HEAD)
-    for name in ("job", "state", "blocks", "submitted, UTC", "progress", "reason"):
+    for name in (
+        "job",
+        *(("owner",) if owned else ()),
+        "state",
+        "blocks",
+        "submitted, UTC",
+        "progress",
+        "reason",
+    ):
         table.add_column(name, justify="right" if name == "blocks" else "left")
-    for job in client.jobs():
+    for job in found:
         if form is Form.JSON:
             print_json(job)
         table.add_row(
             job.id,
+            *((job.owner,) if owned else ()),
             state_name(job.state),
             shape_text(job.spec),
             moment(job.submitted),
@@ -41,7 +52,7 @@ def jobs(client: "Client", form: Form) -> None:
 @with_client
 def job(client: "Client", form: Form, job_id: JobId = "latest") -> None:
     """Show one job: its state, progress, scores, the load of its blocks, and its settings."""
-    from coordinator.cli.job_text import job_line, moment
+    from coordinator.cli.job_text import job_line, moment, uploaded_text
     from coordinator.job.spec import to_yaml
 
     found = client.job(job_id)
@@ -52,6 +63,10 @@ def job(client: "Client", form: Form, job_id: JobId = "latest") -> None:
     for name in ("submitted", "started", "ended"):
         if found.HasField(name):
             print(f"{name}: {moment(getattr(found, name))} UTC")
+    if found.owner:
+        print(f"owner: {found.owner}")
+    if found.HasField("uploaded"):
+        print(uploaded_text(found))
     if found.metrics:
         print("test " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.metrics.items())))
     for load in found.progress.processes:

@@ -29,6 +29,7 @@ from coordinator.cli.tasks import tasks
 from coordinator.cli.terminal import accept_all_text
 from coordinator.cli.train import train
 from coordinator.cli.tsne import tsne
+from coordinator.cli.user import user
 from coordinator.cli.watch import logs, watch
 from coordinator.launch.interrupts import ended_as_by_ctrl_c
 
@@ -45,7 +46,7 @@ HERE: tuple[Callable[..., None], ...] = (
 )
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (
     *(serve, submit, jobs, job, watch, logs, pause, resume, scale, cancel, delete),
-    *(download, predict, timeline),
+    *(download, predict, timeline, user),
 )
 for verb in HERE:
     app.command(rich_help_panel="On this machine")(verb)

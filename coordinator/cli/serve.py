@@ -26,7 +26,10 @@ def serve(
         str | None, Option(help="host:port to listen on for the page and for /metrics.")
     ] = None,
     token_file: Annotated[
-        Path | None, Option(help="File with the token that clients must show.")
+        Path | None, Option(help="File with the token of an admin, or of all clients.")
+    ] = None,
+    users: Annotated[
+        Path | None, Option(help="File of users, each with a token; errorcast user adds one.")
     ] = None,
     tls_cert: Annotated[Path | None, Option(help="PEM file of the service's certificate.")] = None,
     tls_key: Annotated[Path | None, Option(help="PEM file of its private key.")] = None,
@@ -40,6 +43,13 @@ def serve(
     data_root: Annotated[
         list[Path] | None, Option(help="Folder in which a job's data_dir may be. Repeatable.")
     ] = None,
+    allow_uploads: Annotated[
+        bool, Option("--allow-uploads", help="Take code that users upload, and run it.")
+    ] = False,
+    allow_requirements: Annotated[
+        bool,
+        Option("--allow-requirements", help="Install what the code's requirements.txt asks for."),
+    ] = False,
     insecure: Annotated[
         bool, Option("--insecure", help="Allow addresses beyond loopback without TLS and a token.")
     ] = False,
@@ -50,7 +60,7 @@ def serve(
     import json
 
     from coordinator.service.api.server import serve as run_service
-    from coordinator.service.settings import ServiceSettings, read_secret
+    from coordinator.service.settings import ServiceSettings, others_can_read, read_secret
     from workers.machine.cpus import usable_cpus
 
     folder = (state or Path("errorcast-state")).absolute()
@@ -66,11 +76,14 @@ def serve(
         ray_address=ray_address,
         cpus=cpus or usable_cpus(),
         token=read_secret("--token-file", token_file) if token_file is not None else None,
+        users=users,
         certificate=tls_cert,
         key=tls_key,
         client_ca=tls_client_ca,
         code=tuple(path.absolute() for path in allow_code or []),
         data=tuple(path.absolute() for path in roots),
+        uploads=allow_uploads,
+        requirements=allow_requirements,
         insecure=insecure,
     )
 
@@ -79,6 +92,8 @@ def serve(
             facts = {"listen": address, "page": page, "state": str(folder)}
             print(json.dumps(facts), flush=True)
             return
+        if others_can_read(token_file):
+            print(f"warning: others can read {token_file}: chmod 600 {token_file}", flush=True)
         print(f"listens on {address}, state in {folder}", flush=True)
         if page is not None:
             print(f"page and metrics on {page}", flush=True)

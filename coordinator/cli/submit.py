@@ -18,7 +18,9 @@ Option = typer.Option
 def submit(
     client: "Client",
     form: Form,
-    job: Annotated[str, typer.Argument(help="A job.yaml, or a task that the service has.")],
+    job: Annotated[
+        str, typer.Argument(help="A job.yaml, or a task: an installed one, or mytask.py:function.")
+    ],
     set_: Set = None,
     priority: Annotated[int, Option(help="-100 to 100; a job with a higher one starts first.")] = 0,
     request_id: Annotated[
@@ -26,7 +28,8 @@ def submit(
     ] = None,
     watch: Annotated[bool, Option("--watch", help="Show the job until it ends.")] = False,
 ) -> None:
-    """Submit a job to the service and print its id."""
+    """Submit a job to the service and print its id; a task's own file is sent with its folder."""
+    from coordinator.cli.job_text import uploaded_text
     from coordinator.cli.watch import show
     from coordinator.job.spec import from_flags, merge, read_yaml
 
@@ -37,6 +40,8 @@ def submit(
         show(client, submitted.id, 0, form)
     elif form is Form.TEXT:
         print(submitted.id)
+        if submitted.HasField("uploaded"):
+            print(uploaded_text(submitted))
         print(f"{submitted.reason}; watch it with: errorcast watch {submitted.id}")
     else:
         print_job(submitted, form)

@@ -17,6 +17,7 @@ from dfa_tasks import Task
 
 def check_settings(settings: JobSettings) -> None:
     """Raise JobError for settings that no task could run with."""
+    _check_code(settings)
     _check_ranges(settings)
     _check_batch(settings)
     _check_heads(settings)
@@ -28,6 +29,13 @@ def check_settings(settings: JobSettings) -> None:
     _check_recompute(settings)
     _check_reading(settings)
     check_trackers(settings.trackers)
+
+
+def _check_code(settings: JobSettings) -> None:
+    if settings.code:  # a service has put it in its place, and left this out
+        raise JobError(
+            "code: is for jobs that are submitted to a service; leave it out, name the task's file"
+        )
 
 
 def _check_ranges(settings: JobSettings) -> None:

@@ -173,6 +173,7 @@ def fingerprint(spec: JobSpec) -> Settings:
         "working_dir",
         "log_every",
         "trackers",
+        "code",
     )
     for free in (*where, "faults", "stopping"):
         del settings[free]
@@ -189,7 +190,7 @@ def outcome(spec: JobSpec) -> Settings:
     data.
     """
     settings = to_settings(spec)
-    free_ones = ("blocks", "replicas", "heads", "resources", "checkpoint", "log_every", "trackers")
-    for free in free_ones:
+    where = ("blocks", "replicas", "heads", "resources", "checkpoint")
+    for free in (*where, "log_every", "trackers", "code"):
         del settings[free]
     return settings

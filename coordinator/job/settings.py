@@ -195,6 +195,7 @@ class JobSettings:
     frozen: patterns of the names of weights that stay as they are.
     trackers: programs that get the run's metrics too: "wandb", "mlflow".
     ema: decay of a moving average of the weights, which evaluations use; 0: there is none.
+    code: digest of uploaded code, for jobs of a service.
     """
 
     task: str = ""
@@ -224,6 +225,7 @@ class JobSettings:
     frozen: Sequence[str] = ()
     trackers: Sequence[str] = ()
     ema: float = 0.0
+    code: str = ""
 
 
 _GROUPS: Mapping[str, Any] = {
@@ -240,8 +242,9 @@ def decode(spec: JobSpec) -> JobSettings:
     """Return the settings of a message; a field that is not set takes the default."""
     settings = to_settings(spec)
     groups = {name: group(**settings.pop(name)) for name, group in _GROUPS.items()}
-    lists = {name: tuple(settings.pop(name)) for name in ("frozen", "trackers")}
-    return JobSettings(**settings, **lists, **groups)
+    for name in ("frozen", "trackers"):
+        settings[name] = tuple(settings[name])
+    return JobSettings(**settings, **groups)
 
 
 def _without_empty(settings: Mapping[str, Any]) -> Settings:

@@ -27,7 +27,9 @@ BAD_JOB = ErrorKind(
 )
 NO_TOKEN = ErrorKind("NO_TOKEN", _CODE.UNAUTHENTICATED, "the call has no valid token")
 NOT_ALLOWED = ErrorKind(
-    "NOT_ALLOWED", _CODE.PERMISSION_DENIED, "a path or task file outside the allowed folders"
+    "NOT_ALLOWED",
+    _CODE.PERMISSION_DENIED,
+    "a path outside the allowed folders, or what this user may not do",
 )
 NO_JOB = ErrorKind("NO_JOB", _CODE.NOT_FOUND, "there is no such job")
 NO_CHECKPOINT = ErrorKind("NO_CHECKPOINT", _CODE.NOT_FOUND, "the job has no checkpoint yet")
@@ -35,7 +37,12 @@ REUSED = ErrorKind("REUSED", _CODE.ALREADY_EXISTS, "the request id belongs to an
 WRONG_STATE = ErrorKind(
     "WRONG_STATE", _CODE.FAILED_PRECONDITION, "the job's state does not allow it"
 )
-DAMAGED = ErrorKind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint is damaged")
+NO_CODE = ErrorKind(
+    "NO_CODE",
+    _CODE.NOT_FOUND,
+    "the caller has not uploaded this code, or no job needed it for long",
+)
+DAMAGED = ErrorKind("DAMAGED", _CODE.DATA_LOSS, "a checkpoint or uploaded code is damaged")
 TOO_MUCH = ErrorKind("TOO_MUCH", _CODE.RESOURCE_EXHAUSTED, "a limit of the service is reached")
 DISK_FULL = ErrorKind("DISK_FULL", _CODE.RESOURCE_EXHAUSTED, "the state folder cannot be written")
 NO_CLUSTER = ErrorKind(
@@ -52,6 +59,7 @@ CATALOGUE = (
     NOT_ALLOWED,
     NO_JOB,
     NO_CHECKPOINT,
+    NO_CODE,
     REUSED,
     WRONG_STATE,
     DAMAGED,

@@ -1,6 +1,5 @@
-"""The settings of a service, checked before it listens, and the check of its token."""
+"""The settings of a service, checked before it listens."""
 
-import hmac
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ class Limits:
     streams_per_client: int = 300
     blocks: int = 4096
     data_workers: int = 64
+    unused_uploads: int = 32
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class ServiceSettings:
     listen: host:port of gRPC.
     web: host:port of the page and the metrics; None serves neither.
     ray_address: of a cluster, or "auto"; empty runs a Ray of the service's own with `cpus` CPUs.
-    token: secret that all clients share; None requires no token.
+    token: secret of an admin, or of all clients; None without `users` requires no token.
+    users: file of the other users.
     certificate, key: PEM files of the service.
     client_ca: PEM file; clients must then show a certificate that this authority signed.
     code: folders whose task files jobs may name.
     data: folders in which a job's data_dir may be.
+    uploads: take code that users upload. requirements: install what its requirements.txt asks for.
     insecure: listen on other addresses than loopback without TLS and a token.
     """
 
@@ -43,11 +45,14 @@ class ServiceSettings:
     ray_address: str = ""
     cpus: int = 1
     token: str | None = None
+    users: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     client_ca: Path | None = None
     code: tuple[Path, ...] = ()
     data: tuple[Path, ...] = ()
+    uploads: bool = False
+    requirements: bool = False
     insecure: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -57,12 +62,14 @@ class ServiceSettings:
             raise JobError("--tls-cert and --tls-key: give both or neither")
         if self.client_ca is not None and self.certificate is None:
             raise JobError("--tls-client-ca needs --tls-cert and --tls-key")
+        if self.requirements and not self.uploads:
+            raise JobError("--allow-requirements needs --allow-uploads")
         for name, address in {"--listen": self.listen, "--web": self.web}.items():
             if address is None or is_loopback(name, address) or self.insecure:
                 continue
-            if self.token is None:
+            if self.token is None and self.users is None:
                 raise JobError(
-                    f"{name} {address}: an address beyond loopback needs --token-file, "
+                    f"{name} {address}: an address beyond loopback needs --token-file or --users, "
                     f"or --insecure to go without"
                 )
             if self.certificate is None:
@@ -91,6 +98,14 @@ def is_loopback(name: str, address: str) -> bool:
         raise JobError(f"{name} {address}: '{host}' is not an IP address") from error
 
 
+def others_can_read(path: Path | None) -> bool:
+    """Return whether a file is there and everybody on this machine can read it."""
+    try:
+        return path is not None and bool(path.stat().st_mode & 0o004)
+    except OSError:
+        return False
+
+
 def read_secret(name: str, path: Path) -> str:
     """Return the token in a file. Raises JobError when it is missing or too easy to guess."""
     try:
@@ -100,8 +115,3 @@ def read_secret(name: str, path: Path) -> str:
     if len(secret) < 16 or not secret.isascii() or not secret.isprintable():
         raise JobError(f"{name} {path}: a token must have at least 16 visible ASCII characters")
     return secret
-
-
-def bears_token(token: str | None, authorization: bytes) -> bool:
-    """Return whether an Authorization header has the service's token; takes constant time."""
-    return token is None or hmac.compare_digest(authorization, f"Bearer {token}".encode())

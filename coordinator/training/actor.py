@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -37,14 +38,13 @@ from coordinator.training.events import (
     Failed,
     Finished,
     LinksAreSlow,
-    Noted,
     PlanMade,
     Progress,
     Waiting,
     Warned,
 )
 from coordinator.training.first_weights import model_to_start_with
-from coordinator.training.profile import FILE, ProfileRequest
+from coordinator.training.profile import profile_of
 from coordinator.training.throughput import throughput
 from coordinator.training.tracing import TraceRequest
 from coordinator.training.tracked import tracked
@@ -82,13 +82,18 @@ class TrainingWork:
         return self._thread is None
 
     def begin(
-        self, spec: bytes, run_dir: Path, environment: Mapping[str, str] = MappingProxyType({})
+        self,
+        spec: bytes,
+        run_dir: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        folders: Sequence[str] = (),
     ) -> None:
         """Start to run the task that the spec names, and return; a second call changes nothing.
 
         On a thread of its own, so that the run outlives whoever asked for it.
 
-        environment: as run() takes it.
+        environment: as run() takes it. folders: of modules that the task's code needs, here and in
+            the workers.
 
         Raises ValueError when the actor has had another job.
         """
@@ -96,7 +101,8 @@ class TrainingWork:
             raise ValueError("this actor has had another job")
         if self._thread is None:
             self._run_dir = run_dir
-            arguments = (None, spec, run_dir, "either", environment)
+            sys.path.extend(folders)
+            arguments = (None, spec, run_dir, "either", 0, environment)
             self._thread = threading.Thread(
                 target=self.run, args=arguments, name="run", daemon=True
             )
@@ -185,7 +191,7 @@ class TrainingWork:
             )
             self._trainer = trainer
             if self._profiled:
-                trainer.timeline(self._profile(engine))
+                trainer.timeline(profile_of(engine.plan, self._profiled, self._folder, self._emit))
             if self._stopped:
                 trainer.stop()
             summary = trainer.run()
@@ -193,11 +199,6 @@ class TrainingWork:
             self._folder.write_model(self._folder.model)
             self._folder.write_result(summary)
         return summary
-
-    def _profile(self, engine: Pipeline) -> ProfileRequest:
-        names = [*(name for name, _ in engine.plan.held()), "coordinator"]
-        file, note = self._folder.path / FILE, lambda line: self._emit(Noted(line))
-        return ProfileRequest(self._profiled, file, names, note)
 
     def _engine(
         self,

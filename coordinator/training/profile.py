@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coordinator.engine.plan import Plan
+from coordinator.runs.run_folder import RunFolder
+from coordinator.training.events import Emit, Noted
 from coordinator.training.tracing import Traceable, TraceRequest
 from dfa_core.atomic_file import write_atomically
 
@@ -48,6 +51,12 @@ class ProfileRequest(TraceRequest):
     def give_up(self, why: str) -> None:
         """Say that nothing was profiled."""
         self._note(f"profile: nothing was profiled: {why}")
+
+
+def profile_of(plan: Plan, steps: int, folder: RunFolder, emit: Emit) -> ProfileRequest:
+    """Return the request to profile some steps into the run's folder."""
+    names = [*(name for name, _ in plan.held()), "coordinator"]
+    return ProfileRequest(steps, folder.path / FILE, names, lambda line: emit(Noted(line)))
 
 
 def merged(profiles: Sequence[bytes], names: Sequence[str]) -> bytes:

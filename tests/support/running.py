@@ -118,9 +118,14 @@ def serving(state: Path, *flags: str, token: str | None = None) -> Iterator[Runn
         end_ray(state)
 
 
-def until_cluster(address: str, seconds: float = 180.0) -> None:
-    """Wait until a service has joined its cluster: its health says so."""
-    with grpc.insecure_channel(address) as channel:
+def until_cluster(address: str, seconds: float = 180.0, authority: bytes | None = None) -> None:
+    """Wait until a service has joined its cluster: its health says so.
+
+    authority: PEM of the authority of its certificate, if it has one.
+    """
+    secure = grpc.ssl_channel_credentials(authority)
+    plain = grpc.insecure_channel(address)
+    with plain if authority is None else grpc.secure_channel(address, secure) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         for answer in stub.Watch(request, timeout=seconds, wait_for_ready=True):

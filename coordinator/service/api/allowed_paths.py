@@ -9,28 +9,37 @@ from coordinator.job.path_options import PATH_OPTIONS
 from coordinator.service.errors import NOT_ALLOWED, ServiceError
 
 
-def check_allowed_paths(spec: JobSpec, code: Sequence[Path], data: Sequence[Path]) -> None:
+def check_allowed_paths(
+    spec: JobSpec, code: Sequence[Path], data: Sequence[Path], uploads: bool = False
+) -> None:
     """Make a spec's paths absolute, with symlinks resolved, and check where they lead.
 
     A task file's code runs in the file's folder, unless the spec names another one.
+
+    The task of uploaded code is a file of it, and is looked for there alone.
+
+    uploads: whether the service takes code.
 
     Raises ServiceError for a task file outside the `code` folders, for data, first weights and
     options that name files outside the `data` folders, for a working folder outside both, and for
     any checkpoint folder.
     """
     path, colon, function = spec.task.rpartition(":")
-    if colon or "/" in spec.task or spec.task.endswith(".py"):
+    if spec.code:
+        pass
+    elif colon or "/" in spec.task or spec.task.endswith(".py"):
         file = _inside(path if colon else spec.task, code)
         if file is None:
             allowed = "in a folder that --allow-code opens" if code else "installed (--allow-code)"
-            raise ServiceError(NOT_ALLOWED, f"task: {spec.task} is not {allowed}")
+            sent = "is no file where you submit it" if uploads else "was not sent (--allow-uploads)"
+            raise ServiceError(NOT_ALLOWED, f"task: {spec.task} is not {allowed}, and {sent}")
         spec.task = f"{file}:{function}"
         spec.working_dir = spec.working_dir or str(file.parent)
     if spec.checkpoint.path:
         raise ServiceError(
             NOT_ALLOWED, "checkpoint.path: the service chooses where checkpoints are; leave it out"
         )
-    if spec.working_dir:
+    if spec.working_dir and not spec.code:
         folder = _inside(spec.working_dir, [*code, *data])
         if folder is None:
             raise ServiceError(

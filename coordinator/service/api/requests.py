@@ -10,6 +10,7 @@ from errorcast.v1.job_pb2 import HEAD_PLACE_AUTO, JobSpec, JobState
 from coordinator.service.errors import BAD_JOB, BAD_REQUEST, TOO_MUCH, ServiceError
 from coordinator.service.jobs.record import Record, replicas_of, workers_of
 from coordinator.service.settings import Limits
+from coordinator.service.users import User
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _PRIORITIES = range(-100, 101)
@@ -44,6 +45,22 @@ def check_submission(request: pb.SubmitJobRequest, limits: Limits) -> None:
             f"resources.data_workers: {readers} is above {limits.data_workers}"
             + (", in all replicas together" if asked.sharded_reading else ""),
         )
+
+
+def check_workers(workers: int, user: User) -> None:
+    """Raise ServiceError for more workers than a user may ever have."""
+    if user.workers is not None and workers > user.workers:
+        raise ServiceError(
+            TOO_MUCH,
+            f"blocks: {workers} workers are above {user.workers}, the limit of {user.name}",
+        )
+
+
+def as_submitted(checked: JobSpec, submitted: JobSpec) -> JobSpec:
+    """Return a checked spec in which uploaded code has its name again, not its place here."""
+    if submitted.code:
+        checked.code, checked.task, checked.working_dir = submitted.code, submitted.task, ""
+    return checked
 
 
 def wanted_shape(request: pb.ScaleJobRequest, coming: JobSpec, limits: Limits) -> JobSpec:

@@ -14,15 +14,19 @@ from errorcast.v1 import service_pb2, service_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.service.api.audit import Audit
 from coordinator.service.api.interceptor import AuthInterceptor
 from coordinator.service.api.methods import Methods
+from coordinator.service.jobs.job_code import JobCode
 from coordinator.service.jobs.notifier import JobNotifier
 from coordinator.service.jobs.store import Store
 from coordinator.service.jobs.supervisor import Supervisor
+from coordinator.service.jobs.uploads import Uploads
 from coordinator.service.processes import own_ray
 from coordinator.service.processes.cluster import ClusterLink
 from coordinator.service.processes.model_client import ModelClient
 from coordinator.service.settings import ServiceSettings
+from coordinator.service.users import Users
 from dfa_core.errors import JobError
 
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
@@ -45,7 +49,9 @@ class Service:
         if not settings.ray_address:
             own_ray.check_folder(settings.state)
         self._settings = settings
+        self._users = Users(settings.token, settings.users)
         self._store = Store(settings.state)
+        self._uploads = Uploads(settings.state / "uploads")
 
     async def run(self, announce: Announce) -> None:
         """Serve until SIGTERM, SIGINT or SIGHUP.
@@ -57,11 +63,15 @@ class Service:
             at_end.callback(self._store.close)
             settings, notifier = self._settings, JobNotifier()
             cluster, models = ClusterLink(settings), ModelClient(settings.state)
+            jobs = settings.state / "jobs"
+            code = JobCode(self._uploads, jobs)
             at_end.push_async_callback(models.stop)
             at_end.push_async_callback(cluster.end)
-            supervisor = Supervisor(self._store, cluster, notifier, settings.state / "jobs")
+            supervisor = Supervisor(self._store, cluster, notifier, jobs, code, self._users)
             at_end.push_async_callback(supervisor.leave)
-            methods = Methods(settings, self._store, supervisor, cluster, models, notifier)
+            methods = Methods(
+                settings, self._store, supervisor, cluster, models, notifier, self._uploads, code
+            )
             server, status = self._server(methods)
             port = self._listen(server)
             page = await self._page(cluster, at_end)
@@ -106,14 +116,15 @@ class Service:
         from coordinator.service.web.page import Page  # noqa: PLC0415
 
         JobMetrics(self._store.newest_first)
-        page = Page(self._settings, self._store, cluster)
+        page = Page(self._settings, self._store, cluster, self._users)
         at_end.push_async_callback(page.stop)
         return await page.start()
 
     def _server(self, methods: Methods) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
         limit = self._settings.limits.message_bytes
+        audit = Audit(self._settings.state / "audit.jsonl")
         server = grpc.aio.server(
-            interceptors=[AuthInterceptor(self._settings.token)],
+            interceptors=[AuthInterceptor(self._users, audit)],
             options=[
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),  # a single sample may have a large output

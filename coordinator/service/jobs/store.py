@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from errorcast.v1.event_pb2 import Event, StateChange
-from errorcast.v1.job_pb2 import Job, JobSpec
+from errorcast.v1.job_pb2 import Job, JobSpec, UploadedCode
 
 from coordinator.service.errors import DISK_FULL, REUSED, ServiceError
 from coordinator.service.jobs.record import Record
@@ -105,20 +105,27 @@ class Store:
             named["job"] = Job.FromString(named["job"])
             yield Record(**named)
 
-    def submitted_as(self, request_id: str, request: bytes) -> Record | None:
+    def submitted_as(self, request_id: str, request: bytes, owner: str = "") -> Record | None:
         """Return the job that was submitted with a request id, or None.
 
-        Raises ServiceError when that job has another spec.
+        Raises ServiceError when that job has another spec, or another owner.
         """
         if request_id not in self._by_request:
             return None
         record = self._jobs[self._by_request[request_id]]
-        if record.request != request:
+        if record.request != request or record.job.owner not in ("", owner):
             raise ServiceError(REUSED, f"request id {request_id} was used for another job")
         return record
 
     def add(
-        self, spec: JobSpec, request_id: str, request: bytes, stem: str, priority: int
+        self,
+        spec: JobSpec,
+        request_id: str,
+        request: bytes,
+        stem: str,
+        priority: int,
+        owner: str = "",
+        uploaded: UploadedCode | None = None,
     ) -> Record:
         """Put a job into the queue; its id is made of `stem` and its number."""
         with self._transaction():
@@ -130,7 +137,9 @@ class Store:
                 (f"new-{request_id}", request_id, request),
             ).fetchone()[0]
             job = Job(id=f"{stem}-{number:04d}", spec=spec, state=QUEUED, priority=priority)
-            job.reason = "submitted"
+            job.reason, job.owner = "submitted", owner
+            if uploaded is not None:
+                job.uploaded.CopyFrom(uploaded)
             job.submitted.GetCurrentTime()
             record = Record(number, request_id, request, job)
             self._write(record, [Event(state=StateChange(state=QUEUED, reason="submitted"))])
@@ -138,10 +147,14 @@ class Store:
         self._by_request[request_id] = job.id
         return record
 
-    def get(self, job_id: str) -> Record | None:
-        """Return a job, or None for one that is unknown or deleted; `latest` is the newest."""
+    def get(self, job_id: str, owner: str | None = None) -> Record | None:
+        """Return a job, or None for one that is unknown or deleted.
+
+        `latest` is the newest: of an owner's jobs, or of all where `owner` is None.
+        """
         if job_id == "latest":
-            return next(iter(self.newest_first()), None)
+            newest = self.newest_first()
+            return next((r for r in newest if owner in (None, r.job.owner)), None)
         record = self._jobs.get(job_id)
         return None if record is None or record.deleted else record
 

@@ -7,23 +7,27 @@ starts only once, and it runs on without the service.
 
 import asyncio
 import logging
+import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from errorcast.v1.event_pb2 import SEVERITY_INFO, Event
 
-from coordinator.service.errors import ServiceError
-from coordinator.service.jobs.admission import admit, waiting_job
+from coordinator.service.errors import DAMAGED, NO_CODE, ServiceError
+from coordinator.service.jobs.admission import Quotas, admit, waiting_job
 from coordinator.service.jobs.events import log, progress_of
+from coordinator.service.jobs.job_code import JobCode
 from coordinator.service.jobs.notifier import JobNotifier
-from coordinator.service.jobs.record import Record
+from coordinator.service.jobs.record import Record, workers_of
 from coordinator.service.jobs.states import ACTIVE, QUEUED, RUNNING, STARTING, name
 from coordinator.service.jobs.store import Store
-from coordinator.service.jobs.transitions import apply_report, lose_actor
+from coordinator.service.jobs.transitions import apply_report, fail, lose_actor
 from coordinator.service.processes.capacity import Capacity
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
+from coordinator.service.users import Users
 from coordinator.training.events import Event as RunEvent
 from coordinator.training.events import Progress
 
@@ -40,10 +44,17 @@ class Supervisor:
     """Starts, follows and ends the jobs of a store on a cluster."""
 
     def __init__(
-        self, store: Store, cluster: ClusterLink, notifier: JobNotifier, jobs: Path
+        self,
+        store: Store,
+        cluster: ClusterLink,
+        notifier: JobNotifier,
+        jobs: Path,
+        code: JobCode,
+        users: Users,
     ) -> None:
         """jobs: the folder that holds the jobs' run folders."""
         self._store, self._cluster, self._notifier, self._jobs = store, cluster, notifier, jobs
+        self._code, self._users = code, users
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._preparing: asyncio.Task[None] | None = None
@@ -61,11 +72,14 @@ class Supervisor:
 
     async def run(self) -> None:
         """Follow the active jobs and start queued ones when they fit; never returns."""
-        swept = 0.0
+        swept = collected = 0.0
         while True:
             self._wake.clear()
             for record in self._store.newest_first():
                 self._ensure_followed(record)
+            if time.monotonic() - collected > _SWEEP_S:
+                await self._code.collect(self._store.newest_first())
+                collected = time.monotonic()
             try:
                 if self._cluster.up and not self._stopping:
                     await self._start_what_fits()
@@ -133,12 +147,20 @@ class Supervisor:
         active = [self.folder(record.job.id) for record in self._active()]
         total, free_now = await self._cluster.capacity(self._jobs, active)
         free = self._free(total, free_now)
-        started, reasons = admit([waiting_job(r) for r in queued], total, free, time.time())
+        started, reasons = admit(
+            [waiting_job(r) for r in queued], total, free, time.time(), self._quotas()
+        )
         self._explain(reasons)
         for job_id in started:
             record = self._store.get(job_id)
             if record is not None and record.job.state == QUEUED:  # still, after the await
                 self._start(record)
+
+    def _quotas(self) -> Quotas:
+        used = Counter[str]()
+        for record in self._active():
+            used[record.job.owner] += workers_of(record.job.spec)
+        return Quotas(self._users.limits(), used)
 
     def _free(self, total: Capacity, free_now: Capacity) -> Capacity:
         """Return what is free beside our jobs and others'; Ray reports ours with a delay."""
@@ -197,15 +219,18 @@ class Supervisor:
             try:
                 # stored events of this start show that it has begun
                 if record.followed == 0 and not began:
-                    spec = record.job.spec.SerializeToString()
-                    await self._cluster.start(actor, self.folder(job_id), spec)
+                    code = await asyncio.to_thread(self._code.put, record)
+                    await self._cluster.start(actor, self.folder(job_id), *code)
                     began = True
                 await self._read_reports(record)
             except ActorLost as error:
                 self._lose(job_id, actor, str(error))
             except ClusterDown:
                 await self._cluster.until_up()
-            except ServiceError as error:  # the disk is full; the same reports are read again
+            except ServiceError as error:
+                if error.kind in (DAMAGED, NO_CODE):
+                    self._fail(job_id, actor, str(error))
+                # else the disk is full; the same reports are read again
                 logger.error("%s: %s", job_id, error)
                 await asyncio.sleep(_QUEUE_S)
             except ChildError as error:
@@ -215,6 +240,8 @@ class Supervisor:
             record = self._if_active(job_id)
         if actor:
             await self._end_actor(actor)
+        if self._store.get(job_id) is None:  # deleted: what its start has written since
+            await asyncio.to_thread(shutil.rmtree, self.folder(job_id), True)
         self._wake.set()
 
     async def _read_reports(self, record: Record) -> None:
@@ -257,6 +284,13 @@ class Supervisor:
             changed.followed += len(reports)
             self._save(changed, [e for report in reports for e in apply_report(changed, report)])
         self._notifier.notify(job_id)
+
+    def _fail(self, job_id: str, actor: str, why: str) -> None:
+        record = self._if_active(job_id, actor)
+        if record is not None:
+            changed = record.copy()
+            self._save(changed, fail(changed, why))
+            self.changed(job_id)
 
     def _lose(self, job_id: str, actor: str, why: str) -> None:
         record = self._if_active(job_id, actor)

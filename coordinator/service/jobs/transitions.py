@@ -6,7 +6,7 @@ Each function changes the record it is given and returns the events to store wit
 from collections.abc import Mapping
 from typing import Any
 
-from errorcast.v1.event_pb2 import SEVERITY_WARNING, Event, Scaling
+from errorcast.v1.event_pb2 import SEVERITY_WARNING, Event, Failure, Scaling
 
 from coordinator.service.errors import plain
 from coordinator.service.jobs.events import events_of, log
@@ -74,6 +74,14 @@ def lose_actor(record: Record, why: str) -> list[Event]:
     text = "its training actor was lost; it resumes from its newest checkpoint"
     warning = log(SEVERITY_WARNING, f"{text} ({plain(why)})")
     return [warning, record.go_to(QUEUED, text)]
+
+
+def fail(record: Record, why: str) -> list[Event]:
+    """Fail a job that cannot start."""
+    return [
+        Event(failure=Failure(message=plain(why), job_is_wrong=True)),
+        record.go_to(FAILED, plain(why)),
+    ]
 
 
 def rescale(record: Record) -> list[Event]:

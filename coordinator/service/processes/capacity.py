@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Waiting:
     """A queued job and the resources it needs.
 
-    submitted: seconds since the epoch. cpus, gpus: of each worker.
+    submitted: seconds since the epoch. cpus, gpus: of each worker. owner: the user's name.
     """
 
     job_id: str
@@ -18,6 +18,7 @@ class Waiting:
     cpus: float
     gpus: float
     coordinator_gpus: float = 0.0
+    owner: str = ""
 
     @property
     def all_gpus(self) -> float:

@@ -1,17 +1,64 @@
-"""The child process that checks submitted jobs: it imports torch and runs a task's code."""
+"""The child process that checks submitted jobs: it imports torch and runs a task's code.
 
+Each check runs in a fork: no check sees a module that another one's code has imported or changed.
+"""
+
+import contextlib
+import os
 import resource
 import signal
+import sys
 from typing import Any
 
-from coordinator.service.processes.frames import Frame, Header, answer_one_by_one
+from coordinator.service.processes.frames import (
+    Frame,
+    Header,
+    answer_one_by_one,
+    end_with_parent,
+    failure,
+    pack,
+    read,
+)
 
 _MEMORY = 8 << 30  # bytes of address space; a model that is too large must fail here
 _CPU_SECONDS = 10  # of one check; on a busy machine they take longer than 10 s of time
 _SECONDS = 60
+_TOO_LARGE = "the task could not be built within 10 s of CPU and 8 GiB; make it smaller"
 
 
-def check(_: Header, body: bytes) -> Frame:
+class TaskDied(Exception):
+    """The process that built a task has ended without an answer."""
+
+
+def check_apart(header: Header, body: bytes) -> Frame:
+    """Check a job in a fork of this process. Raises TaskDied."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            end_with_parent()
+            os.close(receiving)
+            _answer(sending, header, body)
+        os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving, "rb") as stream:
+        answer = read(stream)
+    os.waitpid(child, 0)
+    if answer is None:
+        raise TaskDied(_TOO_LARGE)
+    return answer
+
+
+def _answer(sending: int, header: Header, body: bytes) -> None:
+    try:
+        found = check(header, body)
+    except Exception as error:  # noqa: BLE001
+        found = failure(error)
+    with os.fdopen(sending, "wb") as stream:
+        stream.write(pack(*found))
+
+
+def check(header: Header, body: bytes) -> Frame:
     """Resolve a submitted JobSpec; return it with every field filled, and its number of layers.
 
     Raises JobError for a job that cannot run as given.
@@ -23,7 +70,8 @@ def check(_: Header, body: bytes) -> Frame:
     from dfa_core import JobError  # noqa: PLC0415
 
     settings: dict[str, Any] = only_given(JobSpec.FromString(body))
-    # each of the two ends this process; the service then starts another
+    sys.path.extend(header["folders"])
+    # each of the two ends this process
     signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
     signal.alarm(_SECONDS)
     try:
@@ -47,4 +95,4 @@ def main() -> None:
 
     torch.set_num_threads(1)
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # its imports take a second
-    answer_one_by_one(check)
+    answer_one_by_one(check_apart)

@@ -5,8 +5,10 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from errorcast.v1.job_pb2 import JobSpec
 
 from coordinator.service.processes.capacity import Capacity
 from coordinator.service.processes.child import Child, ChildError, ChildGone
@@ -130,13 +132,23 @@ class ClusterLink:
         known = {self._spare, self._making} - {""}
         return [n for n in names if n not in known and (known or not n.startswith(_SPARE))]
 
-    async def start(self, name: str, run_dir: Path, spec: bytes) -> None:
+    async def start(
+        self, name: str, run_dir: Path, spec: JobSpec, folders: Sequence[str] = ()
+    ) -> None:
         """Let the actor of this name run a job, once; start the actor if there is none.
+
+        folders: of modules that were installed for the job's code.
 
         Raises ActorLost, also when the actor hangs.
         """
-        request = {"do": "start", "name": name, "run_dir": str(run_dir), "patience_s": _START_S}
-        await self._ask(request, spec, patience_s=_START_S)
+        request: Header = {
+            "do": "start",
+            "name": name,
+            "run_dir": str(run_dir),
+            "patience_s": _START_S,
+        }
+        request["folders"] = list(folders)
+        await self._ask(request, spec.SerializeToString(), patience_s=_START_S)
 
     async def follow(
         self, name: str, after: int, wait_s: float, patience_s: float

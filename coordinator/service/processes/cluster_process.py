@@ -71,13 +71,17 @@ class Cluster:
         found = list_named_actors(all_namespaces=True)
         return {"names": [one["name"] for one in found if one["namespace"] == _NAMESPACE]}, b""
 
-    async def start(self, name: str, run_dir: str, patience_s: float, spec: bytes) -> Frame:
+    async def start(
+        self, name: str, run_dir: str, patience_s: float, folders: list[str], spec: bytes
+    ) -> Frame:
         """Let the actor of this name run a job, once; start the actor if there is none."""
         job, folder = JobSpec.FromString(spec), Path(run_dir)
         gpus = job.resources.coordinator_gpus
         actor = await asyncio.to_thread(_training_actor, name, gpus)
         environment = tracker_environment(job.trackers, RunFolder(folder))
-        await self._in_time(actor, actor.begin.remote(spec, folder, environment), patience_s)
+        given = {"environment": environment, "folders": folders}
+        used = {name: value for name, value in given.items() if value}  # older actors take none
+        await self._in_time(actor, actor.begin.remote(spec, folder, **used), patience_s)
         return {}, b""
 
     def kill(self, name: str) -> Frame:

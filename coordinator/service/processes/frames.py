@@ -48,12 +48,17 @@ def failure(error: BaseException) -> Frame:
     return {"error": type(error).__name__, "message": str(error)}, b""
 
 
+def end_with_parent() -> None:
+    """Let the system kill this process as soon as its parent has ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def as_child() -> tuple[BinaryIO, BinaryIO]:
     """Let this process end with its parent, and return its streams of requests and of answers.
 
     Printed text goes to the log from now on.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdin.close()

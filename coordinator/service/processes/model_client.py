@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -32,10 +32,19 @@ _DIMENSIONS = 16
 _PART_BYTES = 1 << 20  # a client's gRPC takes 4 MiB in one message, if it is not told otherwise
 _ERROR_KINDS: dict[str, ErrorKind] = {
     "JobError": BAD_JOB,
+    "TaskDied": BAD_JOB,
     "NoCheckpoint": NO_CHECKPOINT,
     "DamagedCheckpoint": DAMAGED,
     "BadInput": BAD_REQUEST,
 }
+
+
+@dataclass(frozen=True)
+class Code:
+    """A user's code: its name, which no other code has, and folders of modules installed for it."""
+
+    name: str
+    folders: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -61,16 +70,20 @@ class ModelClient:
         """Start the checker, so that the first job does not wait for it."""
         await self._checker.start()
 
-    async def check(self, spec: JobSpec) -> JobSpec:
-        """Return a spec with every field filled. Raises ServiceError for one that cannot run."""
+    async def check(self, spec: JobSpec, folders: Sequence[str] = ()) -> JobSpec:
+        """Return a spec with every field filled. Raises ServiceError for one that cannot run.
+
+        folders: of modules that were installed for the job's code.
+        """
+        header = {"folders": list(folders)}
         try:
-            _, resolved = await self._checker.ask({}, spec.SerializeToString(), _CHECK_S)
+            _, resolved = await self._checker.ask(header, spec.SerializeToString(), _CHECK_S)
         except ChildGone as error:
             text = "the task could not be built within 10 s of CPU and 8 GiB; make it smaller"
             raise ServiceError(BAD_JOB, text) from error
         return JobSpec.FromString(resolved)
 
-    async def fastest(self, spec: JobSpec, workers: int) -> JobSpec:
+    async def fastest(self, spec: JobSpec, workers: int, folders: Sequence[str] = ()) -> JobSpec:
         """Return the fastest shape of so many workers for a job, by its layers measured here.
 
         The spec that is returned holds blocks, replicas, heads and the head's place, and nothing
@@ -80,9 +93,8 @@ class ModelClient:
             child = Child("coordinator.service.processes.planner", self._empty)
             planner = _OneByOne(child, patient=True)
             try:
-                _, shape = await planner.ask(
-                    {"workers": workers}, spec.SerializeToString(), _PLAN_S
-                )
+                header: Header = {"workers": workers, "folders": list(folders)}
+                _, shape = await planner.ask(header, spec.SerializeToString(), _PLAN_S)
             except ChildGone as error:
                 text = "the layers could not be measured; give blocks, replicas and heads instead"
                 raise ServiceError(BAD_JOB, f"workers: {text}") from error
@@ -107,13 +119,14 @@ class ModelClient:
             output.unlink(missing_ok=True)
 
     async def predict(
-        self, run_dir: Path, samples: Tensor, step: int | None
+        self, run_dir: Path, samples: Tensor, step: int | None, code: Code | None = None
     ) -> AsyncIterator["Part"]:
         """Yield the outputs of samples in order, in parts of about 1 MiB.
 
         A part holds whole samples, at least one.
 
         step: of the weights; None takes the newest.
+        code: the user's code that the model needs, if any.
 
         Raises ServiceError.
         """
@@ -136,8 +149,10 @@ class ModelClient:
                 "shape": [rows, *samples.shape[1:]],
                 "step": step,
                 "bytes": _PART_BYTES,
+                "folders": list(code.folders) if code is not None else [],
             }
-            header, data = await self._read(request, samples.data[first * each :][: rows * each])
+            body = samples.data[first * each :][: rows * each]
+            header, data = await self._read(request, body, code.name if code is not None else "")
             step, rows = header["step"], header["samples"]  # no more would fit the next time
             first += rows
             outputs = Tensor(type=DATA_TYPE_FLOAT32, shape=header["shape"], data=data)
@@ -147,9 +162,9 @@ class ModelClient:
         """End both processes."""
         await asyncio.gather(self._checker.stop(), self._reader.stop())
 
-    async def _read(self, request: Header, body: bytes = b"") -> Frame:
+    async def _read(self, request: Header, body: bytes = b"", code: str | None = None) -> Frame:
         try:
-            return await self._reader.ask(request, body, _SILENT_S)
+            return await self._reader.ask(request, body, _SILENT_S, code)
         except ChildGone as error:
             raise ServiceError(
                 TOO_MUCH,
@@ -163,15 +178,28 @@ class _OneByOne:
     def __init__(self, child: Child, patient: bool = False) -> None:
         """patient: whether to wait for as long as the child computes."""
         self._child, self._lock, self._patient = child, asyncio.Lock(), patient
+        self._code = ""  # the name of the user's code that the process has imported
 
     async def start(self) -> None:
         async with self._lock:
             if not self._child.alive:
                 await self._child.start()
 
-    async def ask(self, request: Header, body: bytes, seconds: float) -> Frame:
-        await self.start()
+    async def ask(
+        self, request: Header, body: bytes, seconds: float, code: str | None = None
+    ) -> Frame:
+        """Ask the child.
+
+        code: name of the user's code that the request runs, empty for none; it does not meet the
+            modules of other code. None: the request runs no such code.
+        """
         async with self._lock:
+            if code is not None and self._code not in ("", code):
+                await self._child.stop()
+            if not self._child.alive:
+                await self._child.start()
+                self._code = ""
+            self._code = code or self._code
             try:
                 return await self._child.ask(request, body, seconds, self._patient)
             except ChildError as error:

@@ -1,5 +1,6 @@
 """The child process that reads trained models: it exports their weights and predicts."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class ModelReader:
         run_dir = Path(header["run_dir"])
         if header["do"] == "export":
             return self._export(run_dir, Path(header["output"]))
+        sys.path.extend(f for f in header.get("folders", ()) if f not in sys.path)
         entries = np.frombuffer(body, header["type"]).reshape(header["shape"])
         return self._predict(run_dir, entries, header["step"], header["bytes"])
 

@@ -1,5 +1,6 @@
 """The child process that finds the fastest shape of so many workers: it measures a job's layers."""
 
+import sys
 from typing import Any
 
 from coordinator.service.processes.frames import Frame, Header, answer_one_by_one
@@ -15,6 +16,7 @@ def plan(header: Header, body: bytes) -> Frame:
     from coordinator.job.spec import only_given, parse  # noqa: PLC0415
     from coordinator.planning.for_workers import fastest_at, settings_of  # noqa: PLC0415
 
+    sys.path.extend(header["folders"])
     settings: dict[str, Any] = only_given(JobSpec.FromString(body))
     found = fastest_at(header["workers"], settings.pop("task"), settings)
     shape = settings_of(found) | {"replicas": found.shape.replicas}

@@ -15,7 +15,8 @@ from coordinator.service.jobs.states import RUNNING, name
 from coordinator.service.jobs.store import Store
 from coordinator.service.processes.child import ChildError
 from coordinator.service.processes.cluster import ActorLost, ClusterDown, ClusterLink
-from coordinator.service.settings import ServiceSettings, bears_token, split_address
+from coordinator.service.settings import ServiceSettings, split_address
+from coordinator.service.users import Users
 from dfa_core.errors import JobError
 
 _FILES = Path(__file__).parent / "assets"
@@ -36,8 +37,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Page:
     """Serves the page; its data needs the same token as gRPC."""
 
-    def __init__(self, settings: ServiceSettings, store: Store, cluster: ClusterLink) -> None:
+    def __init__(
+        self, settings: ServiceSettings, store: Store, cluster: ClusterLink, users: Users
+    ) -> None:
         self._settings, self._store, self._cluster = settings, store, cluster
+        self._users = users
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -90,7 +94,7 @@ class Page:
 
     def _bears_token(self, request: web.Request) -> bool:
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        return bears_token(self._settings.token, given)
+        return self._users.bearing(given) is not None
 
     async def _jobs(self, _: web.Request) -> web.Response:
         newest = self._store.newest_first()[:_JOBS]

@@ -828,6 +828,7 @@ class JobSpec(_message.Message):
     FROZEN_FIELD_NUMBER: _builtins.int
     TRACKERS_FIELD_NUMBER: _builtins.int
     EMA_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """An installed task ("digits"), or a file and a function in it ("mytask.py:make_task")."""
     method: Global___Method.ValueType
@@ -884,6 +885,10 @@ class JobSpec(_message.Message):
     ema: _builtins.float
     """Decay of a moving average of the weights, such as 0.999, kept where each layer lives. Evaluations
     and the model that is written use the averages; training uses the weights. 0: no averages.
+    """
+    code: _builtins.str
+    """For jobs of a service: the code that UploadCode has taken, by its digest; `task` is then a file
+    in it, such as "mytask.py:make_task". Empty: `task` is what the service has.
     """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
@@ -964,10 +969,11 @@ class JobSpec(_message.Message):
         frozen: _abc.Iterable[_builtins.str] | None = ...,
         trackers: _abc.Iterable[_builtins.str] | None = ...,
         ema: _builtins.float | None = ...,
+        code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_ema", b"_ema", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "ema", b"ema", "epochs", b"epochs", "faults", b"faults", "feedback", b"feedback", "heads", b"heads", "log_every", b"log_every", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_ema", b"_ema", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "compiled", b"compiled", "data_dir", b"data_dir", "ema", b"ema", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "frozen", b"frozen", "heads", b"heads", "init", b"init", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "trackers", b"trackers", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_ema", b"_ema", "_epochs", b"_epochs", "_heads", b"_heads", "_log_every", b"_log_every", "_microbatches", b"_microbatches", "_replicas", b"_replicas", "_seed", b"_seed", "_staleness", b"_staleness", "activations", b"activations", "batch_size", b"batch_size", "blocks", b"blocks", "checkpoint", b"checkpoint", "code", b"code", "compiled", b"compiled", "data_dir", b"data_dir", "ema", b"ema", "epochs", b"epochs", "exact_numbers", b"exact_numbers", "faults", b"faults", "feedback", b"feedback", "frozen", b"frozen", "heads", b"heads", "init", b"init", "log_every", b"log_every", "method", b"method", "microbatches", b"microbatches", "optimizer", b"optimizer", "options", b"options", "precision", b"precision", "replicas", b"replicas", "resources", b"resources", "seed", b"seed", "staleness", b"staleness", "stopping", b"stopping", "task", b"task", "trackers", b"trackers", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -1095,6 +1101,36 @@ class Progress(_message.Message):
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
+class UploadedCode(_message.Message):
+    """The uploaded code of a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    PACKAGES_FIELD_NUMBER: _builtins.int
+    files: _builtins.int
+    """Number of files."""
+    bytes: _builtins.int
+    """Size of all files together."""
+    packages: _builtins.bool
+    """Whether the packages of its requirements.txt were installed for it."""
+    def __init__(
+        self,
+        *,
+        files: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        packages: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "files", b"files", "packages", b"packages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadedCode: _TypeAlias = UploadedCode  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     """A submitted job."""
 
@@ -1132,6 +1168,8 @@ class Job(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    UPLOADED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique, made by the service: "digits-0007"."""
     state: Global___JobState.ValueType
@@ -1144,6 +1182,8 @@ class Job(_message.Message):
     """Number of starts so far: the first, and one after each pause, scaling or loss of its processes."""
     events: _builtins.int
     """Number of the newest event."""
+    owner: _builtins.str
+    """Name of the user who submitted it; empty where the service asks for no token."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The spec, with every field filled in."""
@@ -1168,6 +1208,10 @@ class Job(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Scores of the newest evaluation: "loss" and the task's metrics, such as "accuracy"."""
 
+    @_builtins.property
+    def uploaded(self) -> Global___UploadedCode:
+        """The code that spec.code names."""
+
     def __init__(
         self,
         *,
@@ -1183,10 +1227,12 @@ class Job(_message.Message):
         started: _timestamp_pb2.Timestamp | None = ...,
         ended: _timestamp_pb2.Timestamp | None = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        owner: _builtins.str = ...,
+        uploaded: Global___UploadedCode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "progress", b"progress", "spec", b"spec", "started", b"started", "submitted", b"submitted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "progress", b"progress", "spec", b"spec", "started", b"started", "submitted", b"submitted", "uploaded", b"uploaded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "events", b"events", "id", b"id", "metrics", b"metrics", "priority", b"priority", "progress", b"progress", "reason", b"reason", "spec", b"spec", "started", b"started", "starts", b"starts", "state", b"state", "submitted", b"submitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "events", b"events", "id", b"id", "metrics", b"metrics", "owner", b"owner", "priority", b"priority", "progress", b"progress", "reason", b"reason", "spec", b"spec", "started", b"started", "starts", b"starts", "state", b"state", "submitted", b"submitted", "uploaded", b"uploaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

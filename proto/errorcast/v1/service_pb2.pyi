@@ -40,6 +40,161 @@ DATA_TYPE_INT64: DataType.ValueType  # 2
 Global___DataType: _TypeAlias = DataType  # noqa: Y015
 
 @_typing.final
+class CodeFile(_message.Message):
+    """A file of uploaded code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Where it is, relative, such as "mytask.py" or "models/mlp.py"; UTF-8 without control characters
+    and backslashes, and no part of it is empty, "." or "..".
+    """
+    bytes: _builtins.int
+    """Size of the file."""
+    sha256: _builtins.str
+    """SHA-256 of its content, lower-case hexadecimal."""
+    executable: _builtins.bool
+    """Whether it may be executed."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        executable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "executable", b"executable", "path", b"path", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeFile: _TypeAlias = CodeFile  # noqa: Y015
+
+@_typing.final
+class CodeListing(_message.Message):
+    """The files of uploaded code, in ascending order of the bytes of their paths. The digest of the
+    code is the SHA-256, in lower-case hexadecimal, of one line for each file, which ends with a line
+    feed: sha256, bytes, "x" or "-", and path, with one space between two of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeFile]:
+        """At most 4,096, of 32 MiB together."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___CodeFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeListing: _TypeAlias = CodeListing  # noqa: Y015
+
+@_typing.final
+class FindCodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The digest of a listing; empty asks whether the service takes code at all."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindCodeRequest: _TypeAlias = FindCodeRequest  # noqa: Y015
+
+@_typing.final
+class FindCodeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    allowed: _builtins.bool
+    """Whether the service was started with --allow-uploads."""
+    found: _builtins.bool
+    """Whether the caller has uploaded it, and it is intact: then it need not be sent again."""
+    def __init__(
+        self,
+        *,
+        allowed: _builtins.bool = ...,
+        found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindCodeResponse: _TypeAlias = FindCodeResponse  # noqa: Y015
+
+@_typing.final
+class UploadCodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LISTING_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next part of all files' contents, one file after another, at most 1 MiB."""
+    @_builtins.property
+    def listing(self) -> Global___CodeListing:
+        """Sent first."""
+
+    def __init__(
+        self,
+        *,
+        listing: Global___CodeListing | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "listing", b"listing", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "listing", b"listing", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["listing", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___UploadCodeRequest: _TypeAlias = UploadCodeRequest  # noqa: Y015
+
+@_typing.final
+class UploadCodeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The digest of the code."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadCodeResponse: _TypeAlias = UploadCodeResponse  # noqa: Y015
+
+@_typing.final
 class SubmitJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,7 +254,7 @@ class GetJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """A job's id, or "latest" for the newest job."""
+    """A job's id, or "latest" for the caller's newest job; for an admin, for the newest of all."""
     def __init__(
         self,
         *,

@@ -37,6 +37,16 @@ class TrainingServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.FindCode = channel.unary_unary(
+                '/errorcast.v1.TrainingService/FindCode',
+                request_serializer=errorcast_dot_v1_dot_service__pb2.FindCodeRequest.SerializeToString,
+                response_deserializer=errorcast_dot_v1_dot_service__pb2.FindCodeResponse.FromString,
+                _registered_method=True)
+        self.UploadCode = channel.stream_unary(
+                '/errorcast.v1.TrainingService/UploadCode',
+                request_serializer=errorcast_dot_v1_dot_service__pb2.UploadCodeRequest.SerializeToString,
+                response_deserializer=errorcast_dot_v1_dot_service__pb2.UploadCodeResponse.FromString,
+                _registered_method=True)
         self.SubmitJob = channel.unary_unary(
                 '/errorcast.v1.TrainingService/SubmitJob',
                 request_serializer=errorcast_dot_v1_dot_service__pb2.SubmitJobRequest.SerializeToString,
@@ -104,6 +114,21 @@ class TrainingServiceServicer:
     a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
     request has no further effect.
     """
+
+    def FindCode(self, request, context):
+        """Returns whether the service takes code, and whether the caller has already uploaded this one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadCode(self, request_iterator, context):
+        """Takes the files of a task of the caller's own, for jobs that name them in JobSpec.code. They
+        stay as long as a job needs them, and an hour for the next job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def SubmitJob(self, request, context):
         """Checks a job and puts it into the queue. A request id that was used before returns the same
@@ -196,6 +221,16 @@ class TrainingServiceServicer:
 
 def add_TrainingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'FindCode': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindCode,
+                    request_deserializer=errorcast_dot_v1_dot_service__pb2.FindCodeRequest.FromString,
+                    response_serializer=errorcast_dot_v1_dot_service__pb2.FindCodeResponse.SerializeToString,
+            ),
+            'UploadCode': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadCode,
+                    request_deserializer=errorcast_dot_v1_dot_service__pb2.UploadCodeRequest.FromString,
+                    response_serializer=errorcast_dot_v1_dot_service__pb2.UploadCodeResponse.SerializeToString,
+            ),
             'SubmitJob': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitJob,
                     request_deserializer=errorcast_dot_v1_dot_service__pb2.SubmitJobRequest.FromString,
@@ -269,6 +304,60 @@ class TrainingService:
     a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
     request has no further effect.
     """
+
+    @staticmethod
+    def FindCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/errorcast.v1.TrainingService/FindCode',
+            errorcast_dot_v1_dot_service__pb2.FindCodeRequest.SerializeToString,
+            errorcast_dot_v1_dot_service__pb2.FindCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadCode(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/errorcast.v1.TrainingService/UploadCode',
+            errorcast_dot_v1_dot_service__pb2.UploadCodeRequest.SerializeToString,
+            errorcast_dot_v1_dot_service__pb2.UploadCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def SubmitJob(request,

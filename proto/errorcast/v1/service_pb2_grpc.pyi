@@ -36,6 +36,12 @@ class TrainingServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainingServiceAsyncStub: ...
+    FindCode: _grpc.UnaryUnaryMultiCallable[_service_pb2.FindCodeRequest, _service_pb2.FindCodeResponse]
+    """Returns whether the service takes code, and whether the caller has already uploaded this one."""
+    UploadCode: _grpc.StreamUnaryMultiCallable[_service_pb2.UploadCodeRequest, _service_pb2.UploadCodeResponse]
+    """Takes the files of a task of the caller's own, for jobs that name them in JobSpec.code. They
+    stay as long as a job needs them, and an hour for the next job.
+    """
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_service_pb2.SubmitJobRequest, _service_pb2.SubmitJobResponse]
     """Checks a job and puts it into the queue. A request id that was used before returns the same
     job.
@@ -77,6 +83,12 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    FindCode: _aio.UnaryUnaryMultiCallable[_service_pb2.FindCodeRequest, _service_pb2.FindCodeResponse]  # type: ignore[assignment]
+    """Returns whether the service takes code, and whether the caller has already uploaded this one."""
+    UploadCode: _aio.StreamUnaryMultiCallable[_service_pb2.UploadCodeRequest, _service_pb2.UploadCodeResponse]  # type: ignore[assignment]
+    """Takes the files of a task of the caller's own, for jobs that name them in JobSpec.code. They
+    stay as long as a job needs them, and an hour for the next job.
+    """
     SubmitJob: _aio.UnaryUnaryMultiCallable[_service_pb2.SubmitJobRequest, _service_pb2.SubmitJobResponse]  # type: ignore[assignment]
     """Checks a job and puts it into the queue. A request id that was used before returns the same
     job.
@@ -115,6 +127,24 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
     request has no further effect.
     """
+
+    @_abc_1.abstractmethod
+    def FindCode(
+        self,
+        request: _service_pb2.FindCodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.FindCodeResponse, _abc.Awaitable[_service_pb2.FindCodeResponse]]:
+        """Returns whether the service takes code, and whether the caller has already uploaded this one."""
+
+    @_abc_1.abstractmethod
+    def UploadCode(
+        self,
+        request_iterator: _MaybeAsyncIterator[_service_pb2.UploadCodeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.UploadCodeResponse, _abc.Awaitable[_service_pb2.UploadCodeResponse]]:
+        """Takes the files of a task of the caller's own, for jobs that name them in JobSpec.code. They
+        stay as long as a job needs them, and an hour for the next job.
+        """
 
     @_abc_1.abstractmethod
     def SubmitJob(

@@ -253,6 +253,10 @@ BAD = {
         ["digits", "--set", "options.width=0"],
         "options.width: 0 is not a whole number above 0",
     ),
+    "code of a service": (
+        ["digits", "--set", "code=abc"],
+        "code: is for jobs that are submitted to a service; leave it out",
+    ),
     "unknown method": (["digits", "--method", "backprop"], "method: unknown 'backprop'"),
     "bad set": (["digits", "--set", "blocks"], "--set blocks: must look like"),
     "malformed yaml": (["bad.yaml"], "bad.yaml: is not valid YAML"),

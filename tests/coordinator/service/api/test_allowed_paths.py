@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from errorcast.v1.job_pb2 import JobSpec
 
-from coordinator.client import _proxy_of, _without_proxy
+from coordinator.client.errors import proxy_of, without_proxy
 from coordinator.job.path_options import PATH_OPTIONS
 from coordinator.service.api.allowed_paths import check_allowed_paths
 from coordinator.service.errors import ServiceError
@@ -45,8 +45,8 @@ def test_a_service_on_this_machine_is_not_asked_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch, address: str, around: bool
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert bool(_without_proxy(address)) is around
-    assert ("asked through the proxy in http_proxy" in _proxy_of(address)) is not around
+    assert bool(without_proxy(address)) is around
+    assert ("asked through the proxy in http_proxy" in proxy_of(address)) is not around
 
 
 def with_options(task: str, **options: str | float) -> JobSpec:

@@ -20,7 +20,7 @@ USED = [words for words in SHOWN if words[1] != "serve"]
 
 def test_the_guides_commands_are_understood() -> None:
     """And run, in `make endurance`."""
-    assert len(USED) == 11
+    assert len(USED) == 13
     for words in SHOWN:
         assert Command.parse(words).verb == words[1]
     (program,) = blocks(GUIDE, "python")
@@ -30,9 +30,10 @@ def test_the_guides_commands_are_understood() -> None:
 @pytest.mark.endurance
 @pytest.mark.timeout(400)
 def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
-    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    for folder in ("deploy", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     np.save(tmp_path / "x.npy", np.zeros((5, 64), np.float32))
-    with serving(tmp_path / "state", "--cpus", "2") as running:
+    with serving(tmp_path / "state", "--cpus", "2", "--allow-uploads") as running:
         until_cluster(running.address)
         environment = {
             **os.environ,
@@ -40,7 +41,7 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
             "PATH": f"{ERRORCAST.parent}{os.pathsep}{os.environ['PATH']}",
         }
         programs = [[sys.executable, "-c", code] for code in blocks(GUIDE, "python")]
-        assert len(USED) == 11
+        assert len(USED) == 13
         assert len(programs) == 1
         for words in [*USED, *programs]:
             done = subprocess.run(
@@ -53,7 +54,7 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
 def test_the_flags_of_serve_are_there() -> None:
     shown = run_errorcast("serve", "--help", COLUMNS="200").out
     served = [words for words in SHOWN if words[1] == "serve"]
-    assert len(served) == 4
+    assert len(served) == 5
     named = {w for words in served for w in words if w.startswith("--")}
     named |= set(re.findall(r"`(--[a-z-]+)", blocks_free_text()))
     for flag in named - {"--address", "--tls-ca", "--format", "--blocks"}:

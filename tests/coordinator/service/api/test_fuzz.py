@@ -52,7 +52,8 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (folder / "code").mkdir()
     (folder / "outside.py").write_text("raise SystemExit('ran')", encoding="utf-8")
     (folder / "code" / "link.py").symlink_to(folder / "outside.py")
-    with serving(folder / "state", *NO_RAY, "--allow-code", str(folder / "code")) as running:
+    opened = ("--allow-code", str(folder / "code"), "--allow-uploads")
+    with serving(folder / "state", *NO_RAY, *opened) as running:
         yield running
 
 

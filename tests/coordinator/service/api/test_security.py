@@ -199,6 +199,9 @@ REFUSED = {
     "a short token": (["--token-file", "short"], "at least 16 visible ASCII characters"),
     "no token file": (["--token-file", "none"], "none: cannot be read"),
     "no certificate": (["--tls-cert", "none", "--tls-key", "none"], "none: cannot be read"),
+    "no users file": (["--users", "none"], "--users none: cannot be read"),
+    "users for all to read": (["--users", "users"], "--users users: others can read or change it"),
+    "packages alone": (["--allow-requirements"], "--allow-requirements needs --allow-uploads"),
     "a certificate that is none": (["--tls-cert", "token", "--tls-key", "token"], "--listen"),
 }
 
@@ -208,6 +211,8 @@ REFUSED = {
 def test_a_careless_service_does_not_start(tmp_path: Path, flags: tuple[list[str], str]) -> None:
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
     (tmp_path / "short").write_text("secret", encoding="utf-8")
+    (tmp_path / "users").write_text("", encoding="utf-8")
+    (tmp_path / "users").chmod(0o644)
     done = subprocess.run(
         [ERRORCAST, "serve", "--state", "state", *flags[0], *NO_RAY],
         cwd=tmp_path,
@@ -223,6 +228,9 @@ def test_a_careless_service_does_not_start(tmp_path: Path, flags: tuple[list[str
 
 
 def test_files_of_the_state_are_the_owners(secured: Running) -> None:
+    token = secured.state.with_name("token")
+    if token.stat().st_mode & 0o004:
+        assert f"warning: others can read {token}: chmod 600 {token}\n" in secured.said
     assert secured.state.stat().st_mode & 0o077 == 0
     log = (secured.state / "service.log").read_text(encoding="utf-8")
     assert TOKEN not in log

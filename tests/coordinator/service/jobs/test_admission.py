@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.service.jobs.admission import admit
+from coordinator.service.jobs.admission import Quotas, admit
 from coordinator.service.processes.capacity import Capacity, Waiting
 
 
@@ -70,3 +70,21 @@ def test_started_jobs_fit_together_and_all_others_have_a_reason(
         (j for j in queue if j.workers <= 4), key=lambda j: (-j.priority, j.number), default=None
     )
     assert first is None or first.workers > free or first.job_id in started
+
+
+def test_a_users_limit_holds_back_this_users_jobs_alone() -> None:
+    """Other users' jobs go ahead, and so do smaller ones of the same user."""
+    queue = [
+        replace(waiting(number, workers), owner=owner)
+        for number, (owner, workers) in enumerate(
+            [("alice", 2), ("alice", 3), ("alice", 9), ("bob", 4), ("alice", 1)], start=1
+        )
+    ]
+    all_of = Capacity(32.0, 0.0)
+    quotas = Quotas({"alice": 4}, {"alice": 1, "bob": 9})
+    started, reasons = admit(queue, all_of, all_of, 0.0, quotas)
+    assert started == ["job-1", "job-4", "job-5"]
+    assert reasons == {
+        "job-2": "needs 3 workers, and alice has 3 of 4",
+        "job-3": "needs 9 workers, and alice may have 4",
+    }

@@ -4,12 +4,15 @@ import json
 import secrets
 import subprocess
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command_line import own_imports
 from support.hosts import Host, hosts
 from support.in_process import train_here
+from support.own_project import add_user, project
 from support.runs import weights
 
 CERTIFICATES = Path(__file__).parents[4] / "deploy" / "certs" / "make_test_ca.sh"
@@ -66,6 +69,47 @@ def test_blocks_on_three_hosts_and_a_fourth_that_comes_later(tmp_path: Path) -> 
         assert watching.wait(30) == 0
         user.run("errorcast", "download", "latest", "-o", str(tmp_path / "there"), **access)
     assert weights(tmp_path / "there") == weights(undisturbed.folder / "model.safetensors")
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(400)
+def test_uploaded_code_trains_on_another_host(tmp_path: Path) -> None:
+    """The state folder is one that all hosts see; the user's files are on the user's host."""
+    file = project(tmp_path / "mine")
+    with chdir(file.parent), own_imports(file.parent):
+        expected = weights(train_here(f"{file}:make_task", tmp_path / "alone", epochs=30).folder)
+    token = add_user(tmp_path, "alice", "--upload")
+    ray_token = secrets.token_hex(32)
+    with hosts(2) as there:
+        head, other = there
+        subprocess.run([CERTIFICATES, tmp_path / "certs", head.address], check=True)
+        for host in there:
+            host.join(head, ray_token)
+        service = head.start(
+            "errorcast",
+            "serve",
+            *("--listen", f"{head.address}:7070", "--state", str(tmp_path / "state")),
+            *("--ray-address", f"{head.address}:6379", "--users", str(tmp_path / "users.txt")),
+            *("--tls-cert", str(tmp_path / "certs" / "service.pem"), "--allow-uploads"),
+            *("--tls-key", str(tmp_path / "certs" / "service-key.pem")),
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN=ray_token,
+        )
+        assert service.stdout is not None
+        assert f"listens on {head.address}:7070" in service.stdout.readline()
+        access = {
+            "ERRORCAST_ADDRESS": f"{head.address}:7070",
+            "ERRORCAST_TOKEN": token,
+            "ERRORCAST_TLS_CA": str(tmp_path / "certs" / "ca.pem"),
+        }
+        other.run("errorcast", "submit", f"{file}:make_task", "--set=epochs=30", **access)
+        watching = other.start("errorcast", "watch", "latest", "--format", "json", **access)
+        assert watching.stdout is not None
+        next(line for line in watching.stdout if "metrics" in json.loads(line))
+        assert blocks_on(there) == [1, 1]
+        assert watching.wait(60) == 0
+        other.run("errorcast", "download", "latest", "-o", str(tmp_path / "there"), **access)
+    assert weights(tmp_path / "there") == expected
 
 
 def blocks_on(there: Sequence[Host]) -> list[int]:

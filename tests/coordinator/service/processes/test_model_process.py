@@ -11,7 +11,7 @@ import torch
 from errorcast.v1 import service_pb2 as pb
 from support.in_process import train_here
 
-from coordinator.client import _pieces
+from coordinator.client.client import _pieces
 from coordinator.inspection.saved_run import open_run
 from coordinator.service.api.requests import whole_inputs
 from coordinator.service.errors import ServiceError

@@ -1,7 +1,6 @@
-"""A Python client of the service: `Client().submit(task="digits")`."""
+"""The connection to a service, and its methods."""
 
 import hashlib
-import ipaddress
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,13 @@ from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 
+from coordinator.client.errors import (
+    ServiceRefused,
+    ServiceUnreachable,
+    explained,
+    without_proxy,
+)
+from coordinator.client.packing import PackedCode, pack_folder_of
 from coordinator.job.spec import parse
 from dfa_core.atomic_file import atomic_path
 from dfa_core.errors import JobError, TrainingFailed
@@ -23,40 +29,16 @@ from dfa_core.errors import JobError, TrainingFailed
 DEFAULT_ADDRESS = "127.0.0.1:7070"
 
 _CALL_S = 120.0
+_UPLOAD_S = 1200.0  # the service may install packages meanwhile
 _FIRST_S = 3.0  # how long to try a service that has never answered; it may be starting
 _AGAIN_S = 60.0  # how long to try one that has answered before; it may be restarting
 _CHUNK = 1 << 20
-_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # as gRPC looks for them
 _TYPES: dict[str, pb.DataType.ValueType] = {
     "float32": pb.DATA_TYPE_FLOAT32,
     "int64": pb.DATA_TYPE_INT64,
 }
 _NAMES = {number: name for name, number in _TYPES.items()}
-_REFUSALS = (
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.UNIMPLEMENTED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.DATA_LOSS,
-)
-
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class ServiceRefused(JobError):
-    """The service refuses a request; `status` is that of gRPC, the text that of the service."""
-
-    def __init__(self, status: grpc.StatusCode, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class ServiceUnreachable(TrainingFailed):
-    """The service does not answer, or cannot do so now."""
 
 
 class Client:
@@ -88,7 +70,7 @@ class Client:
         options = [
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.max_receive_message_length", -1),  # a single sample may have a large output
-            *_without_proxy(self.address),
+            *without_proxy(self.address),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
@@ -120,15 +102,77 @@ class Client:
     ) -> Job:
         """Submit a job: a JobSpec, or its fields as in `coordinator.train` (task="digits", ...).
 
+        If the task is a file here ("mytask.py:make_task") and the service takes code, the folder of
+        that file is sent first. Otherwise the name is that of a file which the service has. A
+        JobSpec goes as it is.
+
         request_id: random by default; a second submission with the same one returns the same job.
+
+        Raises JobError, before anything is sent, for a folder that cannot be sent.
         """
+        code = None
+        if spec is None:
+            spec = parse(settings)
+            code = self._own_code(spec)
         request = pb.SubmitJobRequest(
-            spec=spec if spec is not None else parse(settings),
-            request_id=request_id or uuid.uuid4().hex,
-            priority=priority,
+            spec=spec, request_id=request_id or uuid.uuid4().hex, priority=priority
         )
-        answer: pb.SubmitJobResponse = self._call(self._stub.SubmitJob, request)
-        return answer.job
+        if code is None:
+            answer: pb.SubmitJobResponse = self._call(self._stub.SubmitJob, request)
+            return answer.job
+        return self._submit_with(code, request)
+
+    def _own_code(self, spec: JobSpec) -> PackedCode | None:
+        """Pack the folder of the task's file; None where the task is one that the service has."""
+        if spec.task.endswith(".py") and Path(spec.task).is_file():
+            raise JobError(f"task: {spec.task}: name its function too: {spec.task}:make_task")
+        path, colon, _ = spec.task.rpartition(":")
+        if not colon or spec.code or not path.endswith(".py") or not Path(path).is_file():
+            return None
+        try:
+            packed = pack_folder_of(Path(path))
+        except JobError:
+            if self._takes_code():
+                raise
+            return None
+        return packed if self._takes_code() else None
+
+    def _takes_code(self) -> bool:
+        """Return whether the service takes code; one that does not answer may."""
+        try:
+            return bool(self._call(self._stub.FindCode, pb.FindCodeRequest()).allowed)
+        except ServiceUnreachable:
+            return True
+        except ServiceRefused as error:
+            return error.status is not grpc.StatusCode.UNIMPLEMENTED  # an older version
+
+    def _submit_with(self, code: PackedCode, request: pb.SubmitJobRequest) -> Job:
+        """Submit a job with its code, which is sent where the service does not have it yet."""
+        path, _, function = request.spec.task.rpartition(":")
+        request.spec.task, request.spec.code = f"{Path(path).name}:{function}", code.listing.digest
+        find = pb.FindCodeRequest(code=code.listing.digest)
+        for last in (False, True):
+            if not self._call(self._stub.FindCode, find).found:
+                self._upload(code)
+            try:
+                answer: pb.SubmitJobResponse = self._call(self._stub.SubmitJob, request)
+                return answer.job
+            except ServiceRefused as error:  # the last job that needed it has just been deleted
+                if last or not str(error).startswith("NO_CODE"):
+                    raise
+        raise AssertionError("the second time returns or raises")
+
+    def _upload(self, code: PackedCode) -> None:
+        def messages() -> Iterator[pb.UploadCodeRequest]:
+            yield pb.UploadCodeRequest(listing=code.listing.message())
+            for chunk in code.chunks(_CHUNK):
+                yield pb.UploadCodeRequest(chunk=chunk)
+
+        def send(_: None, **options: Any) -> pb.UploadCodeResponse:
+            answer: pb.UploadCodeResponse = self._stub.UploadCode(messages(), **options)
+            return answer
+
+        self._call(send, None, _UPLOAD_S)
 
     def job(self, job_id: str) -> Job:
         """Return a job."""
@@ -165,7 +209,7 @@ class Client:
                 return
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise _explained(error, self.address) from None
+                    raise explained(error, self.address) from None
             self.job(job_id)  # retries for a while, then raises ServiceUnreachable
 
     def pause(self, job_id: str) -> Job:
@@ -232,7 +276,7 @@ class Client:
                         f"{output}: the weights arrived damaged; download them again"
                     )
         except grpc.RpcError as error:
-            raise _explained(error, self.address) from None
+            raise explained(error, self.address) from None
         return int(header.step)
 
     def predict(self, job_id: str, samples: Array) -> Array:
@@ -252,7 +296,7 @@ class Client:
             answers = self._stub.Predict(requests(), metadata=self._metadata)
             outputs = [_array(answer.output) for answer in answers]
         except grpc.RpcError as error:
-            raise _explained(error, self.address) from None
+            raise explained(error, self.address) from None
         return np.concatenate(outputs)
 
     def timeline(self, job_id: str, steps: int = 3) -> str:
@@ -261,7 +305,7 @@ class Client:
         answer: pb.GetTimelineResponse = self._call(self._stub.GetTimeline, request)
         return answer.chrome_trace_json
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, method: Any, request: Any, seconds: float = _CALL_S) -> Any:
         """Call a method; retry for some time while the service does not answer."""
 
         def unavailable(error: Exception) -> bool:
@@ -274,11 +318,11 @@ class Client:
                 on=unavailable, attempts=None, wait_initial=0.1, wait_max=1.0, timeout=patience
             ):
                 with attempt:
-                    answer = method(request, timeout=_CALL_S, metadata=self._metadata)
+                    answer = method(request, timeout=seconds, metadata=self._metadata)
                     self._reached = True
                     return answer
         except grpc.RpcError as error:
-            raise _explained(error, self.address) from None
+            raise explained(error, self.address) from None
         raise AssertionError("every retry returns or raises")
 
 
@@ -296,38 +340,3 @@ def _pieces(job_id: str, chunk: Array, kind: pb.DataType.ValueType) -> Iterator[
 
 def _array(tensor: pb.Tensor) -> Array:
     return np.frombuffer(tensor.data, _NAMES[tensor.type]).reshape(tensor.shape)
-
-
-def _without_proxy(address: str) -> list[tuple[str, int]]:
-    """Return gRPC's option that goes around a proxy, for a service on this machine."""
-    host = address.rpartition(":")[0].rpartition("/")[2]
-    host = host.removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
-    try:
-        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        here = False
-    return [("grpc.enable_http_proxy", 0)] if here else []
-
-
-def _proxy_of(address: str) -> str:
-    """Return what to know about a proxy when a service does not answer; empty without one."""
-    named = next((name for name in _PROXIES if os.environ.get(name)), None)
-    if named is None or _without_proxy(address):
-        return ""
-    host = address.rpartition(":")[0]
-    return f"; it was asked through the proxy in {named}: set no_proxy={host} to go without"
-
-
-def _explained(error: grpc.RpcError, address: str) -> Exception:
-    code, text = error.code(), error.details() or ""
-    if code in _REFUSALS:
-        return ServiceRefused(code, text)
-    if code is grpc.StatusCode.UNAVAILABLE and not text.partition(":")[0].isupper():
-        return ServiceUnreachable(
-            f"no service answers at {address} (start it with: errorcast serve; set another address "
-            f"with --address or ERRORCAST_ADDRESS; for TLS add --tls-ca){_proxy_of(address)}"
-        )
-    return ServiceUnreachable(f"{address}: {text}")
-
-
-__all__ = ["Client", "ServiceRefused", "ServiceUnreachable"]
