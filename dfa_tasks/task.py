@@ -116,7 +116,7 @@ class Task:
     fetch: downloads missing data; called before the run starts.
     code: SHA-256 of the user's file that the task is from; make_task() sets it.
     callbacks: the user's own code that a run calls while it trains.
-    whole: the module that `layers_of` has cut; the task sets it.
+    cut_from: the module that `layers_of` has cut; the task sets it.
 
     The blocks of a transformers model learn by identity feedback, with the error taken at the
     head's input, unless `defaults` name another feedback.
@@ -139,7 +139,7 @@ class Task:
     code: str = ""
     loss_weight: LossWeight | None = None
     layers_of: LayersOf | None = None
-    whole: nn.Module | None = field(default=None, repr=False)
+    cut_from: nn.Module | None = field(default=None, repr=False)
     callbacks: Sequence[Callback] = ()
 
     @property
@@ -152,7 +152,7 @@ class Task:
             object.__setattr__(self, "metrics", _metrics_for(self.loss))
         object.__setattr__(self, "callbacks", check_callbacks(self.callbacks))
         if self.layers_of is not None and not isinstance(self.model, Model):
-            object.__setattr__(self, "whole", self.model)
+            object.__setattr__(self, "cut_from", self.model)
             object.__setattr__(self, "model", as_model(self.model, self.layers_of))
         elif not isinstance(self.model, Model) and is_transformers(self.model):
             object.__setattr__(self, "model", cut(self.model))

@@ -52,8 +52,8 @@ class DataTrials:
 
     def check_cut(self, model: Model) -> None:
         """Raise JobError where a model, cut from a module, computes something else than it did."""
-        if self._task.whole is not None:
-            check_same_output(model, self._seed, self._task.whole, self.batch[0])
+        if self._task.cut_from is not None:
+            check_same_output(model, self._seed, self._task.cut_from, self.batch[0])
 
     def _first_microbatch(self, splits: Splits, samples: int) -> tuple[Tensor, Tensor]:
         """Return the first microbatch, in which the extremes take the places of other samples."""

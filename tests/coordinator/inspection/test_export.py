@@ -111,7 +111,7 @@ def test_options_that_do_not_fit_are_refused(
     [
         ({"init": "text.txt"}, r"init: .*text\.txt cannot be read"),
         ({"init": "gone"}, r"init: there is no file or folder .*gone"),
-        ({"frozen": "h.0.*"}, r"frozen: no weight is named h\.0\.\*; the model has layers"),
+        ({"frozen": ["h.0.*"]}, r"frozen: no weight is named h\.0\.\*; the model has layers"),
     ],
 )
 def test_first_weights_that_do_not_fit_are_refused(
