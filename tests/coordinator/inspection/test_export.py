@@ -1,5 +1,6 @@
 """A language model of the transformers library: fine-tuned, continued, exported, loaded again."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_options_that_do_not_fit_are_refused(
     monkeypatch.chdir(tiny_gpt2.parent)
     with pytest.raises(JobError, match=message):
         resolve("causal-lm", {"options": options})
+
+
+def test_without_the_library_it_says_what_to_install(
+    tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_gpt2.parent)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(JobError, match=r"pip install 'errorcast\[hf\]'"):
+        resolve("causal-lm", {"options": {"model": "gpt2", "text": "text.txt"}})
 
 
 @pytest.mark.parametrize(

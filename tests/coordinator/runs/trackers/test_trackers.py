@@ -209,12 +209,15 @@ def test_the_environment_of_a_process_elsewhere(
     assert there == f"sqlite:///{tmp_path}/mlflow.db"
 
 
+OPTIONAL = ("wandb", "mlflow", "sqlalchemy", "transformers", "pandas", "pyarrow", "tensorboardX")
+
+
 def test_without_the_packages_all_else_works(tmp_path: Path) -> None:
     """A process in which nobody can import them trains, and says what to install."""
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-sys.modules |= dict.fromkeys(("wandb", "mlflow", "sqlalchemy"))
+sys.modules |= dict.fromkeys({OPTIONAL!r})
 from collections.abc import Iterator
 from pathlib import Path
 from dfa_core import JobError
