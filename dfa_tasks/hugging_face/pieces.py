@@ -5,7 +5,7 @@ wrote makes them again, with other modules in the places of the blocks. A piece 
 of its own place alone.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,15 @@ class TransformerBlock(Piece):
         out = self.block(h, *args, **kwargs)
         hidden = out[0] if isinstance(out, tuple) else out
         return hidden if mask is None else (hidden, mask)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the block's mode; the forward around it stays in evaluation mode.
+
+        Its dropout would draw numbers where a context is made anew, and not where it is kept.
+        """
+        super().train(mode)
+        self.model.eval()
+        return self
 
     def _context(self, h: Tensor, mask: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what the model gives to the block beside h: it depends on shapes and mask."""

@@ -107,6 +107,17 @@ def test_pieces_hold_their_own_weights_alone() -> None:
     assert sum(p.numel() for p in own_weights(model).values()) == whole
 
 
+def test_a_block_draws_the_same_numbers_with_a_context_that_it_kept() -> None:
+    torch.manual_seed(0)
+    block = cut(transformers.BertForSequenceClassification(BERT)).build_layer(1, 0)
+    h, found = torch.randn(2, 7, 32), []
+    for _ in range(2):
+        torch.manual_seed(1)
+        found.append(block(h))
+    assert block.block.training
+    assert torch.equal(*found)
+
+
 def test_models_that_cannot_be_cut_are_refused_with_their_name() -> None:
     two = transformers.T5Config(d_model=32, num_layers=2, num_heads=4, vocab_size=50)
     with pytest.raises(JobError, match=r"T5For.* has 2 stacks of blocks .*layers_of="):
