@@ -1,5 +1,6 @@
 """A language model of the transformers library: fine-tuned, continued, exported, loaded again."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,23 @@ def test_layers_that_compute_something_else_are_refused(tmp_path: Path) -> None:
         train_here(own_task(without_residual), tmp_path / "a", epochs=1)
     with pytest.raises(JobError, match=r"no part .* holds the weight answer\.weight and 1 more"):
         own_task(without_the_last)
+
+
+@pytest.mark.trains
+def test_a_head_of_zeros_does_not_hide_layers_that_compute_something_else(tmp_path: Path) -> None:
+    for weight in (net := Net()).answer.parameters():
+        weight.data.zero_()
+    task = replace(own_task(pieces), model=net, layers_of=without_residual)
+    with pytest.raises(JobError, match="the parts of Net in a row compute something else"):
+        train_here(task, tmp_path / "a", epochs=1)
+    assert not net.answer.weight.any()  # what was given stays as it is
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("wrong", [lambda _: None, lambda net: net.answer, lambda net: net.nothing])
+def test_a_function_that_gives_no_layers_is_refused(wrong) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(JobError, match=r"layers_of: fails: .* returns a list: the layers"):
+        own_task(wrong)
 
 
 def write_task(folder: Path) -> Path:
