@@ -129,6 +129,32 @@ def test_models_that_cannot_be_cut_are_refused_with_their_name() -> None:
         cut(transformers.AlbertForSequenceClassification(shared))
 
 
+@pytest.mark.parametrize("name", ["Deberta", "RoFormer", "Longformer"])
+def test_what_depends_on_positions_or_tokens_alone_is_noticed(name: str) -> None:
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with pytest.raises(JobError, match=rf"{name}.* cut .* layers_of="):
+        cut(getattr(transformers, f"{name}ForSequenceClassification")(config))
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama"])
+def test_a_head_of_the_last_token_looks_past_the_padding(name: str) -> None:
+    """The library finds that token in the ids, which the head does not have."""
+    torch.manual_seed(0)
+    config = {**{"GPT2": GPT2, "Llama": LLAMA}[name].to_dict(), "pad_token_id": 0}
+    of = getattr(transformers, f"{name}ForSequenceClassification")
+    whole, x = of(of.config_class(**config)), inputs("text")
+    x[0, 4:] = 0
+    expected = answer(whole, x, attention_mask=(x != 0).long())
+    torch.testing.assert_close(chained(cut(whole, pad=0), x), expected)
+    assert chained(from_config(of, whole.config, pad=0), x).shape == expected.shape
+    with pytest.raises(JobError, match=r"computes something else .* cut\(model, pad="):
+        cut(whole)
+
+
 class _Around(transformers.BertForSequenceClassification):
     """Adds to its output what goes past the blocks."""
 
