@@ -249,3 +249,5 @@ def test_weights_are_exported_under_the_modules_names_and_taken_up_again(tmp_pat
     assert first.metrics != {}
     done = run_errorcast("export", "first", "--format", "transformers", cwd=tmp_path)
     assert (done.code, "is not of the transformers library" in done.err) == (2, True)
+    done = run_errorcast("export", "first", "-o", "none/there/w.safetensors", cwd=tmp_path)
+    assert (done.code, "cannot be written" in done.err) == (2, True)
