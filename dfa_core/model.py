@@ -10,7 +10,7 @@ from dfa_core.activations import Activations, tensors
 from dfa_core.building.lazy_modules import refuse_lazy
 from dfa_core.building.module_copy import own_copy
 from dfa_core.building.shared_weights import SharedWeights
-from dfa_core.errors import JobError
+from dfa_core.errors import JobError, reason
 from dfa_core.seeding import derive, drawing_from
 
 ModuleFactory = Callable[[], nn.Module]
@@ -99,7 +99,7 @@ def as_model(model: Model | nn.Module, layers_of: LayersOf | None = None) -> Mod
     if isinstance(model, Model):
         return model
     if layers_of is not None:
-        return cut_into(model, layers_of(model))
+        return cut_into(model, _parts(model, layers_of))
     if not isinstance(model, nn.Sequential):
         raise JobError(
             f"a model is an nn.Sequential or a dfa_core.Model of layer factories, "
@@ -120,6 +120,18 @@ def as_model(model: Model | nn.Module, layers_of: LayersOf | None = None) -> Mod
             "layer and a head"
         )
     return cut_into(model, [nn.Sequential(*group) for group in groups])
+
+
+def _parts(model: nn.Module, layers_of: LayersOf) -> list[nn.Module]:
+    try:
+        return list(layers_of(model))
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(
+            f"layers_of: fails: {reason(error)}; it must be a function that takes the module and "
+            f"returns a list: the layers in forward order, and last the head"
+        ) from error
 
 
 def cut_into(model: nn.Module, parts: Sequence[nn.Module]) -> Model:

@@ -33,6 +33,7 @@ def summary(
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags
     from coordinator.planning.overview import overview
+    from coordinator.training.first_weights import first_model
     from dfa_core import JobError
 
     if format_ not in ("table", "json"):
@@ -44,12 +45,13 @@ def summary(
         job = resolve(task, from_flags(flags, set_))
         if job.task.fetch is not None:
             job.task.fetch()
+        notes = first_model(job)[1]
         found = overview(job)
     if format_ == "json":
         print(json.dumps(asdict(found)))
         return
-    for part in _shown(found, job.settings.replicas):
-        console.print(part)
+    for part in (*notes, *_shown(found, job.settings.replicas)):
+        console.print(part, markup=False)
 
 
 def _shown(found: "Overview", replicas: int) -> "list[RenderableType]":

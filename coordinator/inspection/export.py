@@ -61,4 +61,10 @@ def _renamed(model: Model, weights: dict[str, Tensor]) -> dict[str, Tensor]:
             "the task's model is made of layer factories, so its weights have no other names; "
             "leave out --format"
         )
+    own = next((name for name in weights if name not in model.names), None)
+    if own is not None:
+        raise JobError(
+            f"{own} is no weight of the task's module: layers_of put it into a part; leave out "
+            f"--format"
+        )
     return {model.names[name][0]: tensor for name, tensor in weights.items()}

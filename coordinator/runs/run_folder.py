@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import safetensors
 import safetensors.torch
 from errorcast.v1.job_pb2 import JobSpec
 from torch import Tensor
@@ -280,7 +281,10 @@ def write_weights(output: Path, weights: dict[str, Tensor], checkpoint: Checkpoi
     # bytes
     note = {"errorcast": json.dumps({"task": checkpoint.job["task"], "step": checkpoint.step})}
     with atomic_path(output) as unfinished:
-        safetensors.torch.save_file(weights, unfinished, note)
+        try:
+            safetensors.torch.save_file(weights, unfinished, note)
+        except safetensors.SafetensorError as error:  # so the library reports what the disk says
+            raise OSError(str(error)) from error
 
 
 def _holds_checkpoints(folder: Folder) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dfa_core.activations import tensors
-from dfa_core.errors import JobError
+from dfa_core.activations import described, tensors
+from dfa_core.building.zero_weights import is_close, without_zero_weights
+from dfa_core.errors import JobError, reason
 from dfa_core.model import Model
 
 _SAMPLES = 2  # that are tried
@@ -18,26 +19,39 @@ def check_same_output(model: Model, seed: int, whole: nn.Module, x: Tensor) -> N
 
     Both are in evaluation mode. seed: of the model's first weights. x: inputs of some samples.
     """
-    x = x[:_SAMPLES]
-    layers = [model.build_layer(index, seed) for index in range(len(model.layers))]
     modes = [(part, part.training) for part in whole.modules()]
     whole.eval()
     try:
-        with torch.no_grad():
-            expected = whole(x)
-            h: Sequence[Tensor] = (x,)
-            for part in (*layers, model.build_head(seed)):
-                h = tensors(part.eval()(*h))
+        with torch.no_grad(), without_zero_weights(whole):
+            expected, found = _outputs(model, seed, whole, x[:_SAMPLES])
     finally:
         for part, training in modes:
             part.training = training
     if not isinstance(expected, Tensor):
         name = type(expected).__name__
         raise JobError(f"layers_of: {type(whole).__name__} returns {name}, and not a tensor")
-    scale = expected.abs().max().clamp(min=1)
-    if h[0].shape != expected.shape or bool((h[0] - expected).abs().max() > _ROUNDING * scale):
+    if not is_close(found, expected, _ROUNDING):
         raise JobError(
             f"layers_of: the parts of {type(whole).__name__} in a row compute something else than "
             f"the module; its forward must do nothing between them: put reshapes and additions "
             f"into the parts"
         )
+
+
+def _outputs(model: Model, seed: int, whole: nn.Module, x: Tensor) -> tuple[object, Tensor]:
+    """Return what the whole computes, and what its parts do. Raises JobError where one fails."""
+    layers = [model.build_layer(index, seed) for index in range(len(model.layers))]
+    running = type(whole).__name__
+    try:
+        expected = whole(x)
+        h: Sequence[Tensor] = (x,)
+        for index, part in enumerate((*layers, model.build_head(seed))):
+            running = "the head" if index == len(layers) else f"layer {index}"
+            h = tensors(part.eval()(*h))
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(
+            f"layers_of: {running} fails on inputs of {described([x])}: {reason(error)}"
+        ) from error
+    return expected, h[0]

@@ -47,14 +47,16 @@ def config_in(folder: Path) -> Any:
         raise JobError(f"options.model: {file} is no configuration of a model: {what}") from error
 
 
-def class_of(config: Any, purpose: str) -> Any:
-    """Return the class of a model for a purpose, such as AutoModelForCausalLM.
+def causal_class(config: Any) -> Any:
+    """Return the class of causal language models of a configuration's kind.
 
-    Raises JobError where the library has none for this kind of model.
+    Raises JobError where the library has none.
     """
-    known = getattr(transformers(), purpose)._model_mapping
+    known = transformers().AutoModelForCausalLM._model_mapping
     if type(config) not in known:
-        raise JobError(f"options.model: a {config.model_type} model is no {purpose[9:]}")
+        raise JobError(
+            f"options.model: transformers has no causal language model of type {config.model_type}"
+        )
     found = known[type(config)]
     return found[0] if isinstance(found, tuple) else found
 

@@ -1,7 +1,8 @@
 """A transformers model as a dfa_core.Model: the embedding and each block a layer, then the head."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import JobError, Model
+from dfa_core.building.zero_weights import is_close, without_zero_weights
+from dfa_core.errors import reason
 from dfa_core.seeding import drawing_from
 from dfa_tasks.hugging_face.library import transformers
 from dfa_tasks.hugging_face.pieces import TransformerBlock, TransformerEmbedding, TransformerHead
-from dfa_tasks.hugging_face.skeleton import Skeleton, run, shared_copy, skeleton_of, trial_input
+from dfa_tasks.hugging_face.skeleton import Skeleton, run, shared_copy, skeleton_of, varied_input
 
 _ROUNDING = 1e-4  # of a check, relative to the largest output
 _MOST_TRIED = 100_000_000  # parameters of a model that is built as a whole to check its pieces
@@ -52,15 +55,19 @@ def cut(model: nn.Module, pad: int | None = None) -> TransformersModel:
 
     Raises JobError for a model that cannot be cut so.
     """
-    skeleton = skeleton_of(model)
-    pieces: list[nn.Module] = [
-        TransformerEmbedding(skeleton, pad),
-        *(TransformerBlock(skeleton, index, pad) for index in range(skeleton.blocks)),
-        _untied(TransformerHead(skeleton), skeleton),
-    ]
+    _check_settings(model, pad)
+    with _refusing(type(model)):
+        skeleton = skeleton_of(model)
+        head = TransformerHead(skeleton, pad)
+        pieces: list[nn.Module] = [
+            TransformerEmbedding(skeleton, pad),
+            *(TransformerBlock(skeleton, index, pad) for index in range(skeleton.blocks)),
+            head,
+        ]
+        _check(model, pieces, pad)
+        _untied(head, skeleton)
     for piece in pieces:
         piece.train()  # the library loads models in evaluation mode
-    _check(model, pieces, pad)
     factories = [partial(_existing, piece) for piece in pieces]
     return _model(skeleton, factories, pieces)
 
@@ -77,14 +84,15 @@ def from_config(of: type[nn.Module], config: Any, pad: int | None = None) -> Tra
 
     Raises JobError as cut().
     """
-    skeleton = skeleton_of(_empty(of, config))
+    with _refusing(of):
+        skeleton = skeleton_of(_empty(of, config))
     if sum(p.numel() for p in skeleton.model.parameters()) <= _MOST_TRIED:
         with drawing_from(0):
             cut(of(copy.deepcopy(config)), pad)
     makers: list[Callable[[Skeleton], nn.Module]] = [
         partial(TransformerEmbedding, pad=pad),
         *(partial(TransformerBlock, index=index, pad=pad) for index in range(skeleton.blocks)),
-        TransformerHead,
+        partial(TransformerHead, pad=pad),
     ]
     pieces = [make(skeleton) for make in makers]
     names = [[first for first, *_ in own.values()] for own in _names(skeleton, pieces)]
@@ -94,6 +102,29 @@ def from_config(of: type[nn.Module], config: Any, pad: int | None = None) -> Tra
         for make, own in zip(makers, names, strict=True)
     ]
     return _model(skeleton, factories, pieces)
+
+
+def check_causal(of: type[nn.Module], config: Any) -> None:
+    """Raise JobError for a class whose tokens attend to later ones, such as BERT's by default.
+
+    A model of one block, with this width and vocabulary, is tried on a short input.
+    """
+    small: Any = copy.deepcopy(config)
+    small.num_hidden_layers = 1
+    if getattr(small, "layer_types", None):
+        small.layer_types = small.layer_types[:1]
+    with _refusing(of), drawing_from(0):
+        model: Any = of(small).eval()
+        x = varied_input(model, None)[:1]
+        other = x.clone()
+        other[0, -1] = (x[0, -1] + 1) % model.get_input_embeddings().num_embeddings
+        with torch.no_grad():
+            before, after = (run(model, ids)[:, :-1] for ids in (x, other))
+    if not torch.allclose(before, after, rtol=_ROUNDING, atol=_ROUNDING):
+        raise JobError(
+            f"options.model: {of.__name__} with this configuration looks at later tokens, so it "
+            f"cannot learn to continue a text (is_decoder is false)"
+        )
 
 
 def save_pretrained(model: TransformersModel, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -140,7 +171,7 @@ def _names(skeleton: Skeleton, pieces: Sequence[nn.Module]) -> list[dict[str, tu
     return found
 
 
-def _untied(head: TransformerHead, skeleton: Skeleton) -> TransformerHead:
+def _untied(head: TransformerHead, skeleton: Skeleton) -> None:
     """Give a head its own copies of the weights that it has from the embedding."""
     own: dict[int, nn.Parameter] = {}
     for name in skeleton.tied():
@@ -149,26 +180,53 @@ def _untied(head: TransformerHead, skeleton: Skeleton) -> TransformerHead:
         shared: nn.Parameter = getattr(part, weight)
         copied = nn.Parameter(shared.detach().clone(), shared.requires_grad)
         part._parameters[weight] = own.setdefault(id(shared), copied)
-    return head
+
+
+def _check_settings(model: Any, pad: int | None) -> None:
+    """Raise JobError for what pieces cannot do."""
+    name = type(model).__name__
+    if getattr(model, "is_gradient_checkpointing", False):
+        raise JobError(
+            f"{name} has gradient checkpointing on; call its gradient_checkpointing_disable(), and "
+            f"set resources.recompute to true instead"
+        )
+    if getattr(model.config, "layerdrop", 0):
+        raise JobError(f"{name} leaves out blocks at random; set layerdrop to 0 in its config")
+    if pad is not None and model.main_input_name != "input_ids":
+        raise JobError(f"pad: {name} takes {model.main_input_name}, and padding is for token ids")
+
+
+@contextmanager
+def _refusing(of: type[nn.Module]) -> Iterator[None]:
+    """Raise JobError where a model fails while it is taken apart."""
+    try:
+        yield
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(
+            f"{of.__name__} cannot be cut into its blocks: {reason(error)}; give the task "
+            f"layers_of=, which returns its layers and its head"
+        ) from error
 
 
 def _check(model: nn.Module, pieces: list[nn.Module], pad: int | None) -> None:
     """Raise JobError where the pieces do not compute what the model does."""
     whole = shared_copy(model).eval()
     parts = [shared_copy(piece).eval() for piece in pieces]
-    with torch.no_grad():
-        x = trial_input(model, 2, 4)
-        x = torch.where(x == pad, x + 1, x) if pad is not None else x
-        expected, h = run(whole, x), (x,)
+    x = varied_input(model, pad)
+    mask = None if pad is None else x != pad
+    with torch.no_grad(), without_zero_weights(model):
+        expected, h = run(whole, x, mask), (x,)
         for part in parts:
             out = part(*h)
             h = out if isinstance(out, tuple) else (out,)
-    close = (h[0] - expected).abs().max() <= _ROUNDING * expected.abs().max().clamp(min=1)
-    if h[0].shape != expected.shape or not bool(close):
+    if not is_close(h[0], expected, _ROUNDING):
+        hint = "" if pad is not None else "; if it looks for padding, cut(model, pad=ID) may do"
         raise JobError(
             f"{type(model).__name__} computes something else when it is cut after its blocks: more "
             f"than the hidden states goes past them; give the task layers_of=, which returns its "
-            f"layers and its head"
+            f"layers and its head{hint}"
         )
 
 

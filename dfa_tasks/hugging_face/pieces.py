@@ -5,7 +5,7 @@ wrote makes them again, with other modules in the places of the blocks. A piece 
 of its own place alone.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,15 @@ class TransformerBlock(Piece):
         hidden = out[0] if isinstance(out, tuple) else out
         return hidden if mask is None else (hidden, mask)
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the block's mode; the forward around it stays in evaluation mode.
+
+        Its dropout would draw numbers where a context is made anew, and not where it is kept.
+        """
+        super().train(mode)
+        self.model.eval()
+        return self
+
     def _context(self, h: Tensor, mask: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what the model gives to the block beside h: it depends on shapes and mask."""
         state = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
@@ -102,8 +111,9 @@ class TransformerBlock(Piece):
 class TransformerHead(Piece):
     """All that runs after the last block: (n, t, d) -> the model's output."""
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, pad: int | None) -> None:
         super().__init__(f"of {skeleton.class_name}")
+        self._pad = pad
         self.model = _with_stand_ins(skeleton)
         stack: Any = self.model.get_submodule(skeleton.stack)
         self._last: list[PassOn] = [stack[-1]]  # in a list: it is a part of the model already
@@ -112,6 +122,8 @@ class TransformerHead(Piece):
     def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the output for hidden states."""
         x = trial_input(self.model, h.shape[0], h.shape[1]).to(h.device)
+        if mask is not None:  # the head may look for the last token before the padding
+            x = x.masked_fill(~mask.bool(), self._pad or 0)
         self._last[0].instead = h
         try:
             return run(self.model, x, None if mask is None else mask.bool())
@@ -153,7 +165,11 @@ def _without_weights(skeleton: Skeleton) -> nn.Module:
 
 
 def _replace_what_ran_before(model: nn.Module, skeleton: Skeleton) -> None:
-    """Replace the embedding's weights by zeros: what it computes is not used here."""
+    """Replace the embedding's weights by NaN: what it computes must not be used here.
+
+    A model that does use it gives NaN, which the comparison with the whole model notices, however
+    small its weights are.
+    """
     for name in sorted(skeleton.before):
         place, _, own = name.rpartition(".")
         part = model.get_submodule(place)
@@ -161,21 +177,27 @@ def _replace_what_ran_before(model: nn.Module, skeleton: Skeleton) -> None:
             parent, _, child = place.rpartition(".")
             setattr(model.get_submodule(parent), child, _NoEmbedding(part))
         elif not isinstance(part, _NoEmbedding):
-            _set(model, name, torch.zeros_like(getattr(part, own)).detach())
+            _set(model, name, _unusable(getattr(part, own)))
 
 
 class _NoEmbedding(nn.Module):
-    """Zeros in place of an embedding, without its table."""
+    """NaN in place of an embedding, without its table."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
-        zeros = torch.zeros(1, embedding.embedding_dim, dtype=embedding.weight.dtype)
+        row = torch.empty(1, embedding.embedding_dim, dtype=embedding.weight.dtype)
         self.weight: Tensor
-        self.register_buffer("weight", zeros, persistent=False)
+        self.register_buffer("weight", _unusable(row), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(...,) -> (..., d)."""
         return self.weight[0].expand(*ids.shape, -1)
+
+
+def _unusable(value: Tensor) -> Tensor:
+    """Return NaN in a tensor's shape; zeros where its numbers are integers, such as positions."""
+    fill = torch.nan if value.is_floating_point() else 0
+    return torch.full_like(value, fill).detach()
 
 
 def _set(model: nn.Module, name: str, value: Tensor | None) -> None:

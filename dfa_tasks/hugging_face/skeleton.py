@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dfa_core import JobError
 
 _TOKENS = 4  # of the input of a trial
+_TOKENS_VARIED = 7  # of the input on which pieces and whole are compared
 
 
 class BlockReached(Exception):
@@ -200,6 +201,27 @@ def trial_input(model: nn.Module, samples: int, tokens: int) -> Tensor:
                 f"{type(model).__name__} takes '{other}'; errorcast cuts models that take "
                 f"input_ids or pixel_values; give the task layers_of= for others"
             )
+
+
+def varied_input(model: nn.Module, pad: int | None) -> Tensor:
+    """Return an input of two samples that differ everywhere, the second with padding at its end.
+
+    pad: its token id; None: that of the model's configuration, if there is one.
+    """
+    draws = torch.Generator().manual_seed(0)
+    x = trial_input(model, 2, _TOKENS_VARIED)
+    if x.is_floating_point():
+        return torch.randn(x.shape, generator=draws)
+    library: Any = model
+    words = int(library.get_input_embeddings().num_embeddings)
+    own = getattr(library.config, "pad_token_id", None)
+    x = torch.randint(words, x.shape, generator=draws)
+    for padding in (pad, own):
+        x = torch.where(x == padding, (x + 1) % words, x) if padding is not None else x
+    padding = own if pad is None else pad
+    if padding is not None and 0 <= padding < words:
+        x[1, -2:] = padding
+    return x
 
 
 def run(model: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor:

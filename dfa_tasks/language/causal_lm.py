@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dfa_core import JobError
-from dfa_tasks.hugging_face.library import class_of, config_in, tokenizer_files
-from dfa_tasks.hugging_face.model import from_config
+from dfa_tasks.hugging_face.library import causal_class, config_in, tokenizer_files
+from dfa_tasks.hugging_face.model import check_causal, from_config
 from dfa_tasks.language.corpora import Chunks
 from dfa_tasks.language.tasks import samples_at_once, token_accuracy, token_loss
 from dfa_tasks.language.text import Tokenizer, lines_of, load_tokenizer
@@ -50,8 +50,10 @@ def causal_lm(model: str = "", text: str = "", length: int | None = None) -> Tas
     length = min(_LENGTH, longest) if length is None else length
     if not 1 <= length <= longest:
         raise JobError(f"options.length: {length} must be from 1 to the model's {longest}")
+    of = causal_class(config)
+    check_causal(of, config)
     return Task(
-        model=from_config(class_of(config, "AutoModelForCausalLM"), config),
+        model=from_config(of, config),
         loss=token_loss,
         data=partial(_splits, place, encoded, length),
         metrics={"accuracy": token_accuracy},

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -11,6 +11,7 @@ from torch import Tensor
 from dfa_core import JobError
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+_QUANTISED = ("I8", "F8", "F4")  # first letters of number formats, as safetensors calls them
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -19,11 +20,13 @@ class WeightsFile:
     """Named tensors on disk.
 
     path: what the user named. shapes: by name. files: where each tensor is, by name.
+    quantised: the number format of each tensor that is no weight without its scales, by name.
     """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     files: Mapping[str, Path]
+    quantised: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> "WeightsFile":
@@ -33,15 +36,18 @@ class WeightsFile:
         """
         shapes: dict[str, tuple[int, ...]] = {}
         files: dict[str, Path] = {}
+        quantised: dict[str, str] = {}
         for file in _files(path):
             try:
                 with safe_open(file, framework="pt") as opened:
                     for name in opened.keys():  # noqa: SIM118  # it is no dictionary
-                        shapes[name] = tuple(opened.get_slice(name).get_shape())
-                        files[name] = file
+                        there = opened.get_slice(name)
+                        shapes[name], files[name] = tuple(there.get_shape()), file
+                        if there.get_dtype().startswith(_QUANTISED):
+                            quantised[name] = there.get_dtype()
             except (SafetensorError, OSError) as error:
                 raise JobError(f"init: {file} cannot be read: {error}") from error
-        return cls(path, shapes, files)
+        return cls(path, shapes, files, quantised)
 
     def tensors(self, names: set[str]) -> dict[str, Tensor]:
         """Read tensors. Raises JobError where that fails."""

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from dfa_core import JobError
 
@@ -22,11 +23,22 @@ class Freeze:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __call__(self, place: str, module: nn.Module) -> None:
-        """Freeze what fits in a module."""
+        """Freeze what fits in a module.
+
+        A batch normalisation whose running statistics fit only evaluates with them.
+        """
         for name, parameter in module.named_parameters(remove_duplicate=False):
-            full = f"{place}.{name}"
-            if any(_fits(full, self.names, pattern) for pattern in self.patterns):
+            if self._freezes(f"{place}.{name}"):
                 parameter.requires_grad_(False)
+        for name, part in module.named_modules():
+            if isinstance(part, _NormBase) and any(
+                self._freezes(".".join(filter(None, (place, name, own))))
+                for own in ("running_mean", "running_var")
+            ):
+                part.eval()
+
+    def _freezes(self, full: str) -> bool:
+        return any(_fits(full, self.names, pattern) for pattern in self.patterns)
 
     def check(self, weights: Iterable[str]) -> None:
         """Raise JobError for a pattern that fits no weight; weights: all names here."""

@@ -96,6 +96,12 @@ def match(
             f"init: {file.path} holds no weight of this model; it has {_first(file.shapes)}, the "
             f"model has {_first(names[n][0] if n in names else n for n in shapes)}"
         )
+    for name, there in found.items():
+        if there in file.quantised:
+            raise JobError(
+                f"init: {name} is quantised in {file.path} ({file.quantised[there]}); give weights "
+                f"in float32, float16 or bfloat16"
+            )
     of_head = {there for name, there in _all(wanted, known) if name in other}
     unused = [name for name in file.shapes if name not in {*found.values(), *of_head}]
     return Matched(found, missing, other, unused)

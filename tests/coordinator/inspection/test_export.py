@@ -1,6 +1,8 @@
 """A language model of the transformers library: fine-tuned, continued, exported, loaded again."""
 
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,25 @@ def test_options_that_do_not_fit_are_refused(
         resolve("causal-lm", {"options": options})
 
 
+def test_a_model_that_sees_later_tokens_is_no_causal_one(
+    tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_decoder in (False, True):
+        config = transformers.BertConfig(
+            vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64, is_decoder=is_decoder,
+        )  # fmt: skip
+        folder = tmp_path / f"bert-{is_decoder}"
+        shutil.copytree(tiny_gpt2, folder)
+        config.save_pretrained(folder)
+    monkeypatch.chdir(tiny_gpt2.parent)
+    options = {"model": str(tmp_path / "bert-True"), "text": "text.txt"}
+    assert len(resolve("causal-lm", {"options": options}).model.layers) == 3
+    options["model"] = str(tmp_path / "bert-False")
+    with pytest.raises(JobError, match="BertLMHeadModel .* looks at later tokens"):
+        resolve("causal-lm", {"options": options})
+
+
 def test_without_the_library_it_says_what_to_install(
     tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +220,23 @@ def test_layers_that_compute_something_else_are_refused(tmp_path: Path) -> None:
         own_task(without_the_last)
 
 
+@pytest.mark.trains
+def test_a_head_of_zeros_does_not_hide_layers_that_compute_something_else(tmp_path: Path) -> None:
+    for weight in (net := Net()).answer.parameters():
+        weight.data.zero_()
+    task = replace(own_task(pieces), model=net, layers_of=without_residual)
+    with pytest.raises(JobError, match="the parts of Net in a row compute something else"):
+        train_here(task, tmp_path / "a", epochs=1)
+    assert not net.answer.weight.any()  # what was given stays as it is
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("wrong", [lambda _: None, lambda net: net.answer, lambda net: net.nothing])
+def test_a_function_that_gives_no_layers_is_refused(wrong) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(JobError, match=r"layers_of: fails: .* returns a list: the layers"):
+        own_task(wrong)
+
+
 def write_task(folder: Path) -> Path:
     """A task in a file, which any process can make again."""
     file = folder / "netask.py"
@@ -241,3 +279,5 @@ def test_weights_are_exported_under_the_modules_names_and_taken_up_again(tmp_pat
     assert first.metrics != {}
     done = run_errorcast("export", "first", "--format", "transformers", cwd=tmp_path)
     assert (done.code, "is not of the transformers library" in done.err) == (2, True)
+    done = run_errorcast("export", "first", "-o", "none/there/w.safetensors", cwd=tmp_path)
+    assert (done.code, "cannot be written" in done.err) == (2, True)

@@ -74,4 +74,6 @@ def test_the_command_shows_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert len(json.loads(done.out)["layers"]) == 4
     wrong = run_errorcast("summary", "digits", "--format", "xml", cwd=tmp_path)
     assert (wrong.code, wrong.err) == (2, "errorcast: --format: xml must be table or json\n")
+    wrong = run_errorcast("summary", "digits", "--set", "frozen=[layer.9.*]", cwd=tmp_path)
+    assert (wrong.code, "frozen: no weight is named layer.9.*" in wrong.err) == (2, True)
     assert not list(tmp_path.iterdir())

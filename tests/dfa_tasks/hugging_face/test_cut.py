@@ -107,6 +107,17 @@ def test_pieces_hold_their_own_weights_alone() -> None:
     assert sum(p.numel() for p in own_weights(model).values()) == whole
 
 
+def test_a_block_draws_the_same_numbers_with_a_context_that_it_kept() -> None:
+    torch.manual_seed(0)
+    block = cut(transformers.BertForSequenceClassification(BERT)).build_layer(1, 0)
+    h, found = torch.randn(2, 7, 32), []
+    for _ in range(2):
+        torch.manual_seed(1)
+        found.append(block(h))
+    assert block.block.training
+    assert torch.equal(*found)
+
+
 def test_models_that_cannot_be_cut_are_refused_with_their_name() -> None:
     two = transformers.T5Config(d_model=32, num_layers=2, num_heads=4, vocab_size=50)
     with pytest.raises(JobError, match=r"T5For.* has 2 stacks of blocks .*layers_of="):
@@ -116,6 +127,32 @@ def test_models_that_cannot_be_cut_are_refused_with_their_name() -> None:
     )
     with pytest.raises(JobError, match=r"Albert.* has 0 stacks of blocks"):
         cut(transformers.AlbertForSequenceClassification(shared))
+
+
+@pytest.mark.parametrize("name", ["Deberta", "RoFormer", "Longformer"])
+def test_what_depends_on_positions_or_tokens_alone_is_noticed(name: str) -> None:
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with pytest.raises(JobError, match=rf"{name}.* cut .* layers_of="):
+        cut(getattr(transformers, f"{name}ForSequenceClassification")(config))
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama"])
+def test_a_head_of_the_last_token_looks_past_the_padding(name: str) -> None:
+    """The library finds that token in the ids, which the head does not have."""
+    torch.manual_seed(0)
+    config = {**{"GPT2": GPT2, "Llama": LLAMA}[name].to_dict(), "pad_token_id": 0}
+    of = getattr(transformers, f"{name}ForSequenceClassification")
+    whole, x = of(of.config_class(**config)), inputs("text")
+    x[0, 4:] = 0
+    expected = answer(whole, x, attention_mask=(x != 0).long())
+    torch.testing.assert_close(chained(cut(whole, pad=0), x), expected)
+    assert chained(from_config(of, whole.config, pad=0), x).shape == expected.shape
+    with pytest.raises(JobError, match=r"computes something else .* cut\(model, pad="):
+        cut(whole)
 
 
 class _Around(transformers.BertForSequenceClassification):
@@ -145,3 +182,19 @@ def test_a_task_takes_such_a_model_as_it_is() -> None:
         whole, nn.functional.cross_entropy, NONE, defaults={"feedback": {"kind": "random"}}
     )
     assert (random.error_at, random.sample_dims) == ("output", 1)
+
+
+def test_settings_that_pieces_cannot_have_are_refused() -> None:
+    model = transformers.GPT2LMHeadModel(GPT2)
+    model.gradient_checkpointing_enable()
+    with pytest.raises(JobError, match=r"gradient_checkpointing_disable\(\)"):
+        cut(model)
+    dropping = transformers.OPTConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
+        word_embed_proj_dim=32, layerdrop=0.1,
+    )  # fmt: skip
+    with pytest.raises(JobError, match="set layerdrop to 0"):
+        cut(transformers.OPTForCausalLM(dropping))
+    of, config = MAIN["vit"]
+    with pytest.raises(JobError, match="takes pixel_values, and padding is for token ids"):
+        cut(of(config), pad=0)

@@ -141,6 +141,17 @@ def test_another_models_weights_are_refused(tmp_path: Path) -> None:
         started(model, tmp_path / "b.safetensors")
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    """Without their scales they are other numbers."""
+    file = tmp_path / "w.safetensors"
+    save_file({name: weight.to(kind) for name, weight in other_weights().items()}, file)
+    with pytest.raises(
+        JobError, match=r"layers\.0\.0\.weight is quantised .* give weights in float"
+    ):
+        started(as_model(network()), file)
+
+
 def test_what_a_factory_returned_stays_as_it_is(tmp_path: Path) -> None:
     net = network()
     save_file(other_weights(), tmp_path / "w.safetensors")
@@ -166,6 +177,15 @@ def test_frozen_patterns_freeze_what_they_name(patterns: set[str]) -> None:
     expected = set().union(*(fits[pattern] for pattern in patterns))
     found = {f"{p}.{n}" for p, m in modules for n, w in m.named_parameters() if not w.requires_grad}
     assert found == expected
+
+
+@pytest.mark.parametrize(("pattern", "moves"), [("layers.0.*", False), ("head.*", True)])
+def test_a_frozen_batch_normalisation_keeps_its_statistics(pattern: str, moves: bool) -> None:
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+    model = as_model(net)
+    layer = replace(model, preparations=(Freeze((pattern,), model.names),)).build_layer(0, 0)
+    layer(torch.randn(6, 4) + 3)
+    assert bool(layer.state_dict()["1.running_mean"].any()) == moves
 
 
 def test_a_pattern_that_names_nothing_is_refused() -> None:
