@@ -86,6 +86,7 @@ def from_config(of: type[nn.Module], config: Any, pad: int | None = None) -> Tra
     """
     with _refusing(of):
         skeleton = skeleton_of(_empty(of, config))
+    _check_settings(skeleton.model, pad)
     if sum(p.numel() for p in skeleton.model.parameters()) <= _MOST_TRIED:
         with drawing_from(0):
             cut(of(copy.deepcopy(config)), pad)
