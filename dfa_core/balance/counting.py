@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from dfa_core.layer import Layer
 from dfa_core.microbatch import WHOLE
 from dfa_core.passed_gradients import leaves
 from dfa_core.seeding import restored_once
+from dfa_core.trained import TrainedModule
 
 
 @restored_once()
@@ -35,25 +37,28 @@ def layer_flops(layer: Layer, x: Activations, error: Tensor) -> int:
         outputs = [tensor for tensor in h if tensor.requires_grad]
         torch.autograd.backward(outputs, [torch.zeros_like(tensor) for tensor in outputs])
 
-    try:
-        return _counted(by_chain_rule if layer.rule.method == "bp" else by_error)
-    finally:
-        layer.clear_gradients()
+    return _counted(layer, by_chain_rule if layer.rule.method == "bp" else by_error)
 
 
 @restored_once()
 def head_flops(head: Head, h: Activations, target: Tensor) -> int:
     """Return the operations of the head's forward, loss and backward pass, for one microbatch."""
+    if head.rule.method == "bp":
+        return _counted(head, lambda: head.backward(h, target, 0, 0, WHOLE))
+    return _counted(head, lambda: error_of(head, h, target))
+
+
+def _counted(module: TrainedModule, work: Callable[[], object]) -> int:
+    """Count the operations of some work, and drop the gradients that it leaves.
+
+    Compiled code is left out: torch would compile it for the counter, and keep that.
+    """
+    rule, module.rule = module.rule, replace(module.rule, compiled=False)
     try:
-        if head.rule.method == "bp":
-            return _counted(lambda: head.backward(h, target, 0, 0, WHOLE))
-        return _counted(lambda: error_of(head, h, target))
+        with suppress(Exception), FlopCounterMode(display=False) as counter:  # it is a figure only
+            work()
+            return int(counter.get_total_flops())
+        return 0
     finally:
-        head.clear_gradients()
-
-
-def _counted(work: Callable[[], object]) -> int:
-    with suppress(Exception), FlopCounterMode(display=False) as counter:  # it is a figure only
-        work()
-        return int(counter.get_total_flops())
-    return 0
+        module.rule = rule
+        module.clear_gradients()

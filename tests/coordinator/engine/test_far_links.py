@@ -59,9 +59,9 @@ def test_a_trip_is_measured_and_memory_bounds_what_waits(
     four_workers: list[Worker], far: None
 ) -> None:
     with pipeline(four_workers, "mlp", rule("adam", 8), 2) as engine:
-        slow = [replace(layer, seconds=1e-9) for layer in engine._plan.profile.layers]
-        profile = replace(engine._plan.profile, layers=tuple(slow), head_seconds=0.0)
-        engine._plan = replace(engine._plan, profile=profile, most_waiting=5)
+        slow = [replace(layer, seconds=1e-9) for layer in engine.plan.profile.layers]
+        profile = replace(engine.plan.profile, layers=tuple(slow), head_seconds=0.0)
+        engine.plan = replace(engine.plan, profile=profile, most_waiting=5)
         (hop,) = settle(engine)
         assert 0 < hop.seconds < 10
         assert hop.waiting == 5
@@ -70,7 +70,7 @@ def test_a_trip_is_measured_and_memory_bounds_what_waits(
 
 def test_on_near_links_nothing_changes(four_workers: list[Worker], far: None) -> None:
     with pipeline(four_workers, "mlp", rule("adam", 8), 2) as engine:
-        long = [replace(layer, seconds=1e3) for layer in engine._plan.profile.layers]
-        profile = replace(engine._plan.profile, layers=tuple(long))
-        engine._plan = replace(engine._plan, profile=profile)
+        long = [replace(layer, seconds=1e3) for layer in engine.plan.profile.layers]
+        profile = replace(engine.plan.profile, layers=tuple(long))
+        engine.plan = replace(engine.plan, profile=profile)
         assert settle(engine) == []

@@ -69,7 +69,8 @@ def test_the_best_settings_give_their_score_again(whole: Path, tmp_path: Path) -
         task = settings.pop("task")
         run = train_here(task, tmp_path / method, **settings)
         assert run.metrics == best.test
-    done = run_errorcast("train", str(whole / "best-dfa.yaml"), "--run-dir", "again", cwd=tmp_path)
+    best_job = ("train", str(whole / "best-dfa.yaml"), "--set", "resources.cpus=1")
+    done = run_errorcast(*best_job, "--run-dir", "again", cwd=tmp_path)
     assert done.code == 0, done.err
     summary, best = RunFolder(tmp_path / "again").summary(), read(whole).best("dfa")
     assert best is not None
