@@ -18,6 +18,7 @@ from coordinator.experiments.race import Race, Raced
 from coordinator.job.resolve import Job
 from coordinator.job.user_code import pack
 from coordinator.planning.workload import open_prefetcher
+from coordinator.training.first_weights import first_model
 from dfa_core import ModelProfile, Reference
 from dfa_speedup.bench_workers import BenchWorkers, PeerFailed, WorkersLost
 from dfa_speedup.workload import Configuration, Workload
@@ -76,8 +77,9 @@ class Contender:
         settings, task = job.settings, job.task
         steps = as_source(job.splits().train, settings.batch_size, settings.seed).steps_per_epoch
         opened = OpenTask(task, settings.batch_size, settings.seed)
+        model, _ = first_model(job)
         workload = Workload(
-            job.model,
+            model,
             replace(measured.loss, mean=task.loss),
             job.rule(steps),
             opened,
