@@ -70,5 +70,6 @@ def job(client: "Client", form: Form, job_id: JobId = "latest") -> None:
     if found.metrics:
         print("test " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.metrics.items())))
     for load in found.progress.processes:
-        print(f"{load.process} (layers {load.layers}): busy {load.busy:.0%}")
+        layers = f" (layers {load.layers})" if load.layers else ""
+        print(f"{load.process}{layers}: busy {load.busy:.0%}")
     print(to_yaml(found.spec), end="")
