@@ -173,7 +173,7 @@ def _base(wanted: Wanted, method: str, ranges: Mapping[str, Range]) -> Job:
 
 def _shared(settings: Settings, job: Job, epochs: int) -> Settings:
     """Return the settings of all trials, with absolute paths, and the same number of epochs."""
-    placed = {"data_dir": job.settings.data_dir, "working_dir": job.settings.working_dir}
+    placed = {name: getattr(job.settings, name) for name in ("data_dir", "working_dir", "init")}
     return merge(settings, {"epochs": epochs}, {k: path for k, path in placed.items() if path})
 
 

@@ -1,5 +1,6 @@
 """What a sweep is asked for: its trials follow from it alone, and what is wrong is said at once."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,11 @@ def test_the_same_sweep_has_the_same_trials() -> None:
     assert extended(sweep, 6, said.append) == longer
     with pytest.raises(JobError, match="--trials: the sweep has 4 of each method, not 3"):
         extended(sweep, 3, said.append)
+
+
+def test_trials_find_first_weights_from_any_folder() -> None:
+    sweep, _ = begun(RATE, settings={"init": "weights.safetensors"})
+    assert sweep.definition.settings["init"] == str(Path("weights.safetensors").absolute())
 
 
 def test_no_trial_is_there_twice() -> None:
