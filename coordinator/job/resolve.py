@@ -179,8 +179,7 @@ def fingerprint(spec: JobSpec) -> Settings:
         del settings[free]
     if settings["optimizer"]["schedule"] in ("constant", "plateau"):
         del settings["epochs"]
-    unknown_to_old_runs = ("init", "frozen")
-    return {k: v for k, v in settings.items() if v or k not in unknown_to_old_runs}
+    return settings
 
 
 def outcome(spec: JobSpec) -> Settings:

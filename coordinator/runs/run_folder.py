@@ -158,13 +158,14 @@ class RunFolder:
         asked, there = fingerprint(spec), merge(DEFAULTS, there)  # an older one lacks newer fields
         if same_task(str(there.get("task")), asked["task"]):
             there["task"] = asked["task"]
-        names = [*asked, *(name for name in ("init", "frozen") if name not in asked)]
-        for name in names:  # those two are left out where they are empty
-            before, now = there.get(name) or None, asked.get(name) or None
-            if before != now:
+        for name, now in asked.items():
+            before = there.get(name)
+            if before != now and (
+                before or now
+            ):  # empty texts and lists are not among the defaults
                 raise JobError(
-                    f"{self.path}: holds another job: its {name} is {there.get(name)}, not "
-                    f"{asked.get(name)}; name another folder"
+                    f"{self.path}: holds another job: its {name} is {before}, not {now}; name "
+                    f"another folder"
                 )
 
     def spec(self) -> JobSpec:

@@ -7,12 +7,7 @@ from typing import Any
 
 from dfa_core import JobError
 
-FILES_OF_TOKENIZERS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-)
+_BESIDE_IT = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
 
@@ -69,7 +64,7 @@ def tokenizer_files(folder: Path) -> dict[str, str]:
     Raises JobError where there is none, or it cannot be written so.
     """
     found = {"tokenizer.json": _tokenizer_json(folder)}
-    for name in FILES_OF_TOKENIZERS[1:]:
+    for name in _BESIDE_IT:
         if (folder / name).is_file():
             found[name] = (folder / name).read_text(encoding="utf-8")
     return found

@@ -17,7 +17,14 @@ from dfa_core.errors import reason
 from dfa_core.seeding import drawing_from
 from dfa_tasks.hugging_face.library import transformers
 from dfa_tasks.hugging_face.pieces import TransformerBlock, TransformerEmbedding, TransformerHead
-from dfa_tasks.hugging_face.skeleton import Skeleton, run, shared_copy, skeleton_of, varied_input
+from dfa_tasks.hugging_face.skeleton import (
+    Layout,
+    Skeleton,
+    run,
+    shared_copy,
+    skeleton_of,
+    varied_input,
+)
 
 _ROUNDING = 1e-4  # of a check, relative to the largest output
 _MOST_TRIED = 100_000_000  # parameters of a model that is built as a whole to check its pieces
@@ -61,7 +68,7 @@ def cut(model: nn.Module, pad: int | None = None) -> TransformersModel:
         head = TransformerHead(skeleton, pad)
         pieces: list[nn.Module] = [
             TransformerEmbedding(skeleton, pad),
-            *(TransformerBlock(skeleton, index, pad) for index in range(skeleton.blocks)),
+            *(TransformerBlock(skeleton, index, pad) for index in range(skeleton.layout.blocks)),
             head,
         ]
         _check(model, pieces, pad)
@@ -92,14 +99,16 @@ def from_config(of: type[nn.Module], config: Any, pad: int | None = None) -> Tra
             cut(of(copy.deepcopy(config)), pad)
     makers: list[Callable[[Skeleton], nn.Module]] = [
         partial(TransformerEmbedding, pad=pad),
-        *(partial(TransformerBlock, index=index, pad=pad) for index in range(skeleton.blocks)),
+        *(
+            partial(TransformerBlock, index=index, pad=pad)
+            for index in range(skeleton.layout.blocks)
+        ),
         partial(TransformerHead, pad=pad),
     ]
     pieces = [make(skeleton) for make in makers]
     names = [[first for first, *_ in own.values()] for own in _names(skeleton, pieces)]
-    found = (skeleton.stack, skeleton.blocks, skeleton.before, skeleton.returns_tuple)
     factories = [
-        partial(_initialised, of, config, make, own, found)
+        partial(_initialised, of, config, make, own, skeleton.layout)
         for make, own in zip(makers, names, strict=True)
     ]
     return _model(skeleton, factories, pieces)
@@ -166,7 +175,7 @@ def _names(skeleton: Skeleton, pieces: Sequence[nn.Module]) -> list[dict[str, tu
         names: dict[str, tuple[str, ...]] = {}
         for name in piece.state_dict():
             kind, _, own = name.partition(".")
-            full = own if kind == "model" else f"{skeleton.stack}.{index - 1}.{own}"
+            full = own if kind == "model" else f"{skeleton.layout.stack}.{index - 1}.{own}"
             names[f"{place}.{name}"] = (full, tied[full]) if full in tied else (full,)
         found.append(names)
     return found
@@ -261,12 +270,9 @@ def _initialise(model: Any) -> None:
 
 
 def _initialised(
-    of: type[nn.Module], config: Any, make: Any, names: Sequence[str], found: tuple[Any, ...]
+    of: type[nn.Module], config: Any, make: Any, names: Sequence[str], layout: Layout
 ) -> nn.Module:
-    """Build a piece and initialise it as the library does.
-
-    names: of its weights in the model. found: what the fields of its Skeleton are, but the model.
-    """
+    """Build a piece and initialise it as the library does; names: of its weights in the model."""
     model = _empty(of, config)
     fresh: dict[int, nn.Parameter] = {}
     for name in names:
@@ -277,5 +283,5 @@ def _initialised(
             value = torch.zeros(weight.shape, dtype=weight.dtype)
             part._parameters[own] = fresh.setdefault(id(weight), nn.Parameter(value))
     _initialise(model)
-    piece: nn.Module = make(Skeleton(model, *found))
+    piece: nn.Module = make(Skeleton(model, layout))
     return piece.train()

@@ -47,10 +47,10 @@ class TransformerEmbedding(Piece):
         super().__init__("Embedding")
         self.learns_by = _learns_by(pad)
         self.model, self._pad = _with_stand_ins(skeleton), pad
-        stack: Any = self.model.get_submodule(skeleton.stack)
+        stack: Any = self.model.get_submodule(skeleton.layout.stack)
         stack[0] = StopHere(stack[0])
-        for name, _ in outside(self.model, skeleton.stack):
-            if name not in skeleton.before:
+        for name, _ in outside(self.model, skeleton.layout.stack):
+            if name not in skeleton.layout.before:
                 _set(self.model, name, None)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -64,12 +64,12 @@ class TransformerBlock(Piece):
     """One block: (n, t, d) -> (n, t, d)."""
 
     def __init__(self, skeleton: Skeleton, index: int, pad: int | None) -> None:
-        block = skeleton.model.get_submodule(f"{skeleton.stack}.{index}")
+        block = skeleton.model.get_submodule(f"{skeleton.layout.stack}.{index}")
         super().__init__(type(block).__name__)
         self.learns_by = _learns_by(pad)
         self.block = shared_copy(block)
         self.model = _without_weights(skeleton)
-        stack: Any = self.model.get_submodule(skeleton.stack)
+        stack: Any = self.model.get_submodule(skeleton.layout.stack)
         stack[index] = StopHere(stack[index])
         self._contexts: dict[Any, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
@@ -115,7 +115,7 @@ class TransformerHead(Piece):
         super().__init__(f"of {skeleton.class_name}")
         self._pad = pad
         self.model = _with_stand_ins(skeleton)
-        stack: Any = self.model.get_submodule(skeleton.stack)
+        stack: Any = self.model.get_submodule(skeleton.layout.stack)
         self._last: list[PassOn] = [stack[-1]]  # in a list: it is a part of the model already
         _replace_what_ran_before(self.model, skeleton)
 
@@ -150,16 +150,16 @@ def _reached(model: nn.Module, x: Tensor, mask: Tensor | None) -> BlockReached:
 def _with_stand_ins(skeleton: Skeleton) -> nn.Module:
     """Return a copy without blocks; what is outside of them is the model's own."""
     model = shared_copy(skeleton.model)
-    stack: Any = model.get_submodule(skeleton.stack)
-    for index in range(skeleton.blocks):
-        stack[index] = PassOn(stack[index], skeleton.returns_tuple)
+    stack: Any = model.get_submodule(skeleton.layout.stack)
+    for index in range(skeleton.layout.blocks):
+        stack[index] = PassOn(stack[index], skeleton.layout.returns_tuple)
     return model
 
 
 def _without_weights(skeleton: Skeleton) -> nn.Module:
     model = _with_stand_ins(skeleton)
     _replace_what_ran_before(model, skeleton)
-    for name, _ in outside(model, skeleton.stack):
+    for name, _ in outside(model, skeleton.layout.stack):
         _set(model, name, None)
     return model
 
@@ -170,7 +170,7 @@ def _replace_what_ran_before(model: nn.Module, skeleton: Skeleton) -> None:
     A model that does use it gives NaN, which the comparison with the whole model notices, however
     small its weights are.
     """
-    for name in sorted(skeleton.before):
+    for name in sorted(skeleton.layout.before):
         place, _, own = name.rpartition(".")
         part = model.get_submodule(place)
         if type(part) is nn.Embedding:

@@ -58,21 +58,27 @@ class PassOn(_StandIn):
 
 
 @dataclass(frozen=True)
-class Skeleton:
-    """A model and where its parts are.
+class Layout:
+    """Where the parts of a model are.
 
-    model: a transformers PreTrainedModel.
     stack: name of the ModuleList of its blocks; blocks: how many they are.
     before: names of the parameters and buffers outside the stack that run before it; all others
         belong to the head.
     returns_tuple: whether a block returns a tuple instead of a tensor.
     """
 
-    model: nn.Module
     stack: str
     blocks: int
     before: frozenset[str]
     returns_tuple: bool
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A transformers PreTrainedModel, and where its parts are."""
+
+    model: nn.Module
+    layout: Layout
 
     @property
     def class_name(self) -> str:
@@ -81,12 +87,13 @@ class Skeleton:
 
     def tied(self) -> dict[str, str]:
         """Return, by the name of each weight of the head, the embedding's that is the same."""
-        names = {id(p): n for n, p in self._outside() if n in self.before}
-        found = {n: names.get(id(p)) for n, p in self._outside() if n not in self.before}
+        before = self.layout.before
+        names = {id(p): n for n, p in self._outside() if n in before}
+        found = {n: names.get(id(p)) for n, p in self._outside() if n not in before}
         return {name: other for name, other in found.items() if other is not None}
 
     def _outside(self) -> Iterator[tuple[str, Tensor]]:
-        return outside(self.model, self.stack)
+        return outside(self.model, self.layout.stack)
 
 
 def outside(model: nn.Module, stack: str) -> Iterator[tuple[str, Tensor]]:
@@ -121,7 +128,7 @@ def skeleton_of(model: nn.Module) -> Skeleton:
             f"their order; give the task layers_of=, which returns its layers and its head"
         )
     inside = {name for name, _ in outside(model, stack)}
-    return Skeleton(model, stack, count, frozenset(before & inside), returns_tuple)
+    return Skeleton(model, Layout(stack, count, frozenset(before & inside), returns_tuple))
 
 
 def _noting(name: str, part: nn.Module, seen: list[int], before: set[str]) -> Any:
@@ -170,6 +177,7 @@ def _returns_tuple(model: nn.Module, stack: str) -> bool:
         try:
             run(trial, trial_input(trial, 1, _TOKENS))
         except BlockReached as reached:
+            # weights that are one number expanded cannot be used by all operations
             first.load_state_dict(
                 {n: t.contiguous() for n, t in first.state_dict().items()}, assign=True
             )

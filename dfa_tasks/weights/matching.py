@@ -69,7 +69,7 @@ def match(
     """Match a model's weights with a file's tensors by their names.
 
     A tensor may have the weight's name here, or one of its names in the module that the model was
-    cut from, with or without a first part that all names of one side have, such as `model.`.
+    cut from. A prefix such as `model.`, which all names of one side have, does not matter.
 
     shapes: of the weights by name. names: as Model.names.
 
@@ -77,17 +77,17 @@ def match(
     """
     wanted = {name: (name, *names.get(name, ())) for name in shapes}
     known = _under_own_names(set(file.shapes), {n for all_ in wanted.values() for n in all_})
-    found, missing, other = {}, [], {}
-    for name, candidates in wanted.items():
-        there = next((known[c] for c in candidates if c in known), None)
-        if there is None:
-            missing.append(name)
-        elif file.shapes[there] == shapes[name]:
-            found[name] = there
-        else:
-            other[name] = (
-                f"{_shape(file.shapes[there])} in the file and {_shape(shapes[name])} here"
-            )
+    there = {
+        name: next(known[one] for one in candidates if one in known)
+        for name, candidates in wanted.items()
+        if not known.keys().isdisjoint(candidates)
+    }
+    found = {name: its for name, its in there.items() if file.shapes[its] == shapes[name]}
+    other = {
+        name: f"{_shape(file.shapes[its])} in the file and {_shape(shapes[name])} here"
+        for name, its in there.items()
+        if name not in found
+    }
     wrong = next((name for name in other if not name.startswith("head.")), None)
     if wrong is not None:
         raise JobError(f"init: {wrong} is {other[wrong]}; is {file.path} of another model?")
@@ -96,27 +96,19 @@ def match(
             f"init: {file.path} holds no weight of this model; it has {_first(file.shapes)}, the "
             f"model has {_first(names[n][0] if n in names else n for n in shapes)}"
         )
-    for name, there in found.items():
-        if there in file.quantised:
+    for name, its in found.items():
+        if its in file.quantised:
             raise JobError(
-                f"init: {name} is quantised in {file.path} ({file.quantised[there]}); give weights "
+                f"init: {name} is quantised in {file.path} ({file.quantised[its]}); give weights "
                 f"in float32, float16 or bfloat16"
             )
-    of_head = {there for name, there in _all(wanted, known) if name in other}
-    unused = [name for name in file.shapes if name not in {*found.values(), *of_head}]
+    missing, used = [name for name in wanted if name not in there], set(there.values())
+    unused = [name for name in file.shapes if name not in used]
     return Matched(found, missing, other, unused)
 
 
-def _all(
-    wanted: Mapping[str, Sequence[str]], known: Mapping[str, str]
-) -> Iterable[tuple[str, str]]:
-    return (
-        (name, known[c]) for name, candidates in wanted.items() for c in candidates if c in known
-    )
-
-
 def _under_own_names(in_file: set[str], own: set[str]) -> dict[str, str]:
-    """Return the file's names by the model's: the same, or longer or shorter by one first part."""
+    """Return the file's names by the model's: the same, or those with one prefix more or less."""
     if len(in_file & own) * 2 >= min(len(in_file), len(own)):
         return {name: name for name in in_file & own}
     longer, shorter = Counter[str](), Counter[str]()
@@ -135,7 +127,7 @@ def _under_own_names(in_file: set[str], own: set[str]) -> dict[str, str]:
 
 
 def _split(name: str) -> Iterable[tuple[str, str]]:
-    """Yield (first parts, rest) of a name at each of its dots."""
+    """Yield (prefix, rest) of a name at each of its dots."""
     for at, character in enumerate(name):
         if character == ".":
             yield name[: at + 1], name[at + 1 :]

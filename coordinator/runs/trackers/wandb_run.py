@@ -74,7 +74,6 @@ class WandbRun(Tracker):
             self._run.finish(exit_code=_EXIT_CODES[end])
 
     def _open(self) -> Any:
-
         known = self._ids.read()
         run_id = known.get("id") or os.environ.get("WANDB_RUN_ID") or token_hex(8)
         project = os.environ.get("WANDB_PROJECT") or known.get("project") or _PROJECT
