@@ -1,7 +1,9 @@
 """Head and loss: trained with the exact gradient; they give the global error."""
 
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.func import functional_call
 from dfa_core.activations import Activations, TensorSpec, described, detached, tensors
 from dfa_core.errors import JobError, NonFiniteLoss, reason
 from dfa_core.input_guard import InputGuard
+from dfa_core.layer.tangents import halves, pushed
 from dfa_core.loss import Loss, weighted
 from dfa_core.microbatch import WHOLE, Share, mean_loss
 from dfa_core.model import Model, describe
@@ -18,6 +21,14 @@ from dfa_core.precision import computing_in, widened
 from dfa_core.rule import LearningRule
 from dfa_core.seeding import derive, drawing_from, draws_of
 from dfa_core.trained import TrainedModule
+
+
+class HeadPass(NamedTuple):
+    """What a forward of the head and the loss gives; tangent: of what the error is taken at."""
+
+    loss: Tensor
+    output: Tensor
+    tangent: Tensor | None
 
 
 class Head(TrainedModule):
@@ -59,6 +70,9 @@ class Head(TrainedModule):
         the microbatch's own times its share, 1/M if all microbatches weigh the same. A microbatch
         that weighs nothing has the loss 0 and the error 0.
 
+        If the rule sends tangents (layer/tangents.py), e is (samples..., error features, 2): beside
+        each number of e stands the tangent of the number that it is the gradient of.
+
         If the loss is not finite and the rule skips such batches, e is all NaN.
 
         Raises NonFiniteLoss if the rule does not skip such a batch (no gradient is added), and
@@ -68,13 +82,13 @@ class Head(TrainedModule):
         h = tuple(widened(tensor) for tensor in tensors(detached(h)))
         tensors(h)[0].requires_grad_(at_input)
         share = share or Share(1.0, float(self.rule.microbatches))
-        loss, output = self.forward_loss(h, target, step, microbatch, share)
+        loss, output, tangent = self.forward_loss(h, target, step, microbatch, share)
         tap = tensors(h)[0] if at_input else output
         tap.retain_grad()
         value = self.finite(loss, step, microbatch)
         if not isfinite(value):
             self.mark_skipped(step)
-            return value, torch.full_like(tap, torch.nan, requires_grad=False)
+            return value, _beside(torch.full_like(tap, torch.nan, requires_grad=False), tangent)
         with self.drawing_backward(step, microbatch):
             torch.autograd.backward(loss / share.parts)
         if tap.grad is None:
@@ -83,7 +97,7 @@ class Head(TrainedModule):
             )
         if self.rule.skip_non_finite and not bool(torch.isfinite(tap.grad).all()):
             self.mark_skipped(step)
-        return value, tap.grad
+        return value, _beside(tap.grad, tangent)
 
     def backward(
         self,
@@ -101,7 +115,7 @@ class Head(TrainedModule):
         """
         given = leaves(h)
         share = share or Share(1.0, float(self.rule.microbatches))
-        loss, _ = self.forward_loss(given, target, step, microbatch, share)
+        loss = self.forward_loss(given, target, step, microbatch, share).loss
         value = self.finite(loss, step, microbatch)
         if not isfinite(value):
             self.mark_skipped(step)
@@ -133,8 +147,8 @@ class Head(TrainedModule):
         step: int,
         microbatch: int,
         share: Share = WHOLE,
-    ) -> tuple[Tensor, Tensor]:
-        """Return (mean loss of the microbatch, head output), both with their graph.
+    ) -> HeadPass:
+        """Return the mean loss of the microbatch and the head's output, both with their graph.
 
         share: of the microbatch; where it is nothing, so is the loss.
 
@@ -145,16 +159,29 @@ class Head(TrainedModule):
         with drawing_from(seed, self.draws):
             try:
                 run, weights = self.training_call(), self.weights_of(step)
-                output = self._output(run, h, self._inputs, weights)
+                compute = partial(self._output, run, guard=self._inputs, weights=weights)
+                output, tangent = self._pushed(compute, h)
                 if not output.requires_grad:  # a head without weights
                     output = output.detach().requires_grad_()
                 with self._loss_inputs.given((output, target)) as (out, of):
-                    return mean_loss(self.loss, out, of, share), output
+                    return HeadPass(mean_loss(self.loss, out, of, share), output, tangent)
             except Exception as error:
                 raise JobError(
                     f"at step {step}, {self.label} and the loss fail on inputs of "
                     f"{described(tensors(h))} and targets of {described([target])}: {reason(error)}"
                 ) from error
+
+    def _pushed(
+        self, compute: Callable[[Activations], Tensor], h: Activations
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the head's output, and the tangent that goes with the error, if there is one."""
+        if not self.rule.sends_tangents:
+            return compute(h), None
+        given, tangents = halves(h)
+        if self.rule.error_at == "input":
+            return compute(tuple(given)), tangents[0]
+        (output,), (tangent,) = pushed(compute, given, tangents)
+        return output, tangent
 
     @torch.no_grad()
     def evaluate(self, h: Activations) -> Tensor:
@@ -186,3 +213,8 @@ class Head(TrainedModule):
             if weights is None:
                 return widened(tensors(run(*inputs))[0])
             return widened(functional_call(self.module, weights, tuple(inputs)))
+
+
+def _beside(error: Tensor, tangent: Tensor | None) -> Tensor:
+    """Return the error, with the tangent of what it is taken at beside each number."""
+    return error if tangent is None else torch.stack([error, tangent.detach()], dim=-1)

@@ -37,6 +37,10 @@ class _Rounded(torch.autograd.Function):
     def backward(_: Any, gradient: Tensor) -> Tensor:
         return gradient
 
+    @staticmethod
+    def jvp(_: Any, tangent: Tensor) -> Tensor:
+        return tangent
+
 
 def passed_on(outputs: Sequence[Tensor], activations: Precision) -> tuple[Tensor, ...]:
     """Return a layer's output tensors as the next layer gets them, wherever that layer lives.

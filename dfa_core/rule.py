@@ -61,6 +61,11 @@ class LearningRule:
         return self.method == "bp" or self.feedback.hops > 0
 
     @property
+    def sends_tangents(self) -> bool:
+        """Return whether derivatives travel forward beside the activations (layer/tangents.py)."""
+        return self.method == "dfa" and self.feedback.rule.broadcast == "derivative"
+
+    @property
     def narrow(self) -> bool:
         """Return whether activations travel in half the bytes."""
         return self.activations == "bf16"

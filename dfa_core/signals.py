@@ -51,7 +51,7 @@ def head_learns(
 def broadcast(error: Tensor, target: Tensor, rule: LearningRule) -> Tensor:
     """Return what is broadcast for a microbatch, shaped like its error e.
 
-    error: e, (samples..., error features); target: of the same samples.
+    error: e, (samples..., error features), as Head.error() returns it; target: of the same samples.
 
     The sign (Frenkel 2021, eq. 6) is divided by the number of samples in the batch, as e is.
 
@@ -88,7 +88,7 @@ def of_target(target: Tensor, error: TensorSpec, rule: LearningRule) -> Tensor:
     classes = error.shape[-1] if error.shape else 0
     if target.is_floating_point() or target.shape[1:] != error.shape[:-1]:
         raise JobError(
-            f"feedback.kind: target needs one class for each sample, not targets of "
+            f"feedback.kind: {rule.feedback.kind} needs one class for each sample, not targets of "
             f"{tuple(target.shape)}, {target.dtype}; use random"
         )
     one_hot = torch.nn.functional.one_hot(target, classes).to(error.dtype)

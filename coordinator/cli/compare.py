@@ -17,7 +17,7 @@ def compare(
         str | None,
         Option(
             help="Any of: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, dfa-identity, dfa-sign, dkp, "
-            "drtp, shallow. Default: bp,dfa,shallow, or those of the sweep of --tuned."
+            "drtp, fdfa, local, shallow. Default: bp,dfa,shallow, or those of the sweep of --tuned."
         ),
     ] = None,
     seeds: Annotated[

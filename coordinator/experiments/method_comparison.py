@@ -28,6 +28,8 @@ METHODS: Mapping[str, Settings] = {
     "dfa-sign": {"method": "dfa", "feedback": {"kind": "sign"}},
     "dkp": {"method": "dfa", "feedback": {"kind": "learned"}},
     "drtp": {"method": "dfa", "feedback": {"kind": "target"}},
+    "fdfa": {"method": "dfa", "feedback": {"kind": "forward"}},
+    "local": {"method": "dfa", "feedback": {"kind": "local"}},
     "shallow": {"method": "shallow"},
 }
 _LOOKS = 10  # measurements of the alignment in a run

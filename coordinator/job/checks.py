@@ -10,6 +10,7 @@ import torch
 from coordinator.job.settings import JobSettings
 from coordinator.job.trackers import check_trackers
 from dfa_core import JobError, OptimizerSpec
+from dfa_core.feedback.rules import FEEDBACK_RULES
 from dfa_core.names import nearest
 from dfa_core.optimizer import build_optimizer
 from dfa_tasks import Task
@@ -26,6 +27,7 @@ def check_settings(settings: JobSettings) -> None:
     _check_backward(settings)
     _check_compiled(settings)
     _check_hops(settings)
+    _check_forward(settings)
     _check_recompute(settings)
     _check_reading(settings)
     check_trackers(settings.trackers)
@@ -114,10 +116,11 @@ def _check_delayed(settings: JobSettings) -> None:
         raise JobError(
             "staleness: method shallow has no delayed mode; set it to 0, or use method dfa or bp"
         )
-    if settings.staleness and (settings.method, settings.feedback.kind) == ("dfa", "learned"):
+    kind = settings.feedback.kind
+    if settings.staleness and settings.method == "dfa" and FEEDBACK_RULES[kind].matrix_changes:
         raise JobError(
-            "staleness: delayed mode needs feedback matrices that do not change, and "
-            "feedback.kind=learned changes them; set it to 0, or use random"
+            f"staleness: delayed mode needs feedback matrices that do not change, and "
+            f"feedback.kind={kind} changes them; set it to 0, or use random"
         )
 
 
@@ -166,6 +169,23 @@ def _check_hops(settings: JobSettings) -> None:
             "feedback.hops: hops run through a block's graph again and again; set "
             "resources.recompute and resources.cuda_graphs to false"
         )
+
+
+def _check_forward(settings: JobSettings) -> None:
+    feedback, resources = settings.feedback, settings.resources
+    if settings.method != "dfa" or feedback.kind != "forward":
+        return
+    obstacles = {
+        "compiled: compiled code has no forward-mode derivatives; set it to false":
+            settings.compiled,
+        "resources.cuda_graphs: a captured graph has no forward-mode derivatives; set it to false":
+            resources.cuda_graphs,
+        f"feedback.sent_as: {feedback.sent_as} gives the error and the derivative beside it one "
+        f"scale; use fp32 or bf16": feedback.sent_as not in ("fp32", "bf16"),
+    }  # fmt: skip
+    for what, there in obstacles.items():
+        if there:
+            raise JobError(f"{what}, or feedback.kind to another than forward")
 
 
 def _check_backward(settings: JobSettings) -> None:
@@ -230,20 +250,21 @@ def check_with_task(settings: JobSettings, task: Task, layers: int) -> None:
 
 def _check_feedback(settings: JobSettings, task: Task) -> None:
     kind, skips = settings.feedback.kind, settings.faults.non_finite == "skip"
-    if kind == "learned" and skips and settings.replicas > 1:
+    rule = FEEDBACK_RULES[kind]
+    if rule.matrix_changes and skips and settings.replicas > 1:
         raise JobError(
-            "faults.non_finite: with feedback.kind=learned, skip could leave one replica without "
-            "the matrices that the others have drawn; use stop or roll_back, or one replica"
+            f"faults.non_finite: with feedback.kind={kind}, skip could leave one replica without "
+            f"the matrices that the others have drawn; use stop or roll_back, or one replica"
         )
-    if kind == "target" and task.error_at == "input":
+    if rule.broadcast == "target" and task.error_at == "input":
         raise JobError(
-            "feedback.kind: target replaces the error at the head's output, and this task takes "
-            "the error at the head's input; use random"
+            f"feedback.kind: {kind} replaces the error at the head's output, and this task takes "
+            f"the error at the head's input; use random"
         )
-    if kind == "target" and skips:
+    if rule.broadcast == "target" and skips:
         raise JobError(
-            "faults.non_finite: skip needs the error, which feedback.kind=target does not send; "
-            "use stop or roll_back"
+            f"faults.non_finite: skip needs the error, which feedback.kind={kind} does not send; "
+            f"use stop or roll_back"
         )
 
 

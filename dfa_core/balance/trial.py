@@ -68,7 +68,7 @@ class Trial:
         """Run the samples through the head and, in training, the loss. Raises as through()."""
         try:
             if self.trains:
-                loss, output = head.forward_loss(self.h, self.target, 0, 0)
+                loss, output, _ = head.forward_loss(self.h, self.target, 0, 0)
                 number(loss, "the loss")
             else:
                 output = head.evaluate(self.h)

@@ -85,20 +85,22 @@ def add_local_gradients(
     """
     pairs = list(zip(layers, outputs, strict=True))
     together = [pair for pair in pairs if not pair[0].draws.backward]
-    backward(together, error)
+    backward(together, error, step, microbatch)
     for layer, h in pairs:
         if layer.draws.backward:
             with layer.drawing_backward(step, microbatch):
-                backward([(layer, h)], error)
+                backward([(layer, h)], error, step, microbatch)
 
 
-def backward(pairs: Sequence[tuple[Layer, Activations]], error: Tensor) -> None:
+def backward(
+    pairs: Sequence[tuple[Layer, Activations]], error: Tensor, step: int = 0, microbatch: int = 0
+) -> None:
     """Add the local gradients of these layers, given their outputs, in one call to autograd."""
     learning: list[Tensor] = []
     signals: list[Tensor] = []  # e·B_i, in place of dLoss/dh[i]
     for layer, h in pairs:
         by = learns_by(layer.rule.method)
-        tensors_of_layer, signals_of_layer = layer.learning_signals(error, h, by)
+        tensors_of_layer, signals_of_layer = layer.learning_signals(error, h, by, step, microbatch)
         learning += tensors_of_layer
         signals += signals_of_layer
     if learning:

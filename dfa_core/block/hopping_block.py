@@ -82,7 +82,7 @@ class HoppingBlock(InputsKept):
         for layer, signal, h in zip(self.layers, signals, outputs, strict=True):
             if not skip:
                 with layer.drawing_backward(step, microbatch):
-                    backward([(layer, h)], signal)
+                    backward([(layer, h)], signal, step, microbatch)
             if each is not None:
                 each(layer, step)
 

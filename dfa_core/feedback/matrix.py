@@ -65,9 +65,9 @@ class Feedback:
         self.b: Tensor | None = None
 
     @property
-    def is_learned(self) -> bool:
-        """Return whether B_i is trained too."""
-        return self.spec.rule.matrix == "learned"
+    def changes(self) -> bool:
+        """Return whether training changes B_i."""
+        return self.spec.rule.matrix_changes
 
     def project(self, error: Tensor, output: Tensor) -> Tensor:
         """Return e·B_i, shaped like the layer's output (Nøkland 2016, eq. 7).
@@ -94,18 +94,35 @@ class Feedback:
                 f"{tuple(error.shape)} differ in their first {dims} dimension(s), which count "
                 f"the samples; set the task's sample_dims"
             )
-        like = error if self.is_learned else output  # what is trained stays fp32
+        like = error if self.changes else output  # what is trained stays fp32
         matrix = self.matrix(prod(error.shape[dims:]), prod(output.shape[dims:]), like)
         flat = error.reshape(-1, matrix.shape[0]).to(matrix.dtype)
         return (flat @ matrix).view(output.shape).to(output.dtype)
 
+    def own_error(self, signal: Tensor, output: Tensor) -> Tensor:
+        """Return the error of a classifier whose logits are h_i·B_i^T: softmax - one-hot, weighed.
+
+        It is the gradient of that classifier's mean cross entropy (Nøkland and Eidnes 2019:
+        L_pred).
+
+        signal: minus the one-hot target times a sample's weight, (samples..., classes); output: as
+            for project().
+        """
+        flat = signal.reshape(-1, signal.shape[-1])
+        h = output.detach().reshape(len(flat), -1).to(flat.dtype)
+        logits = h @ self.matrix(flat.shape[1], h.shape[1], flat).T
+        weights = -flat.sum(dim=1, keepdim=True)
+        return (logits.softmax(dim=1) * weights + flat).view(signal.shape)
+
     def add_gradient(self, error: Tensor, output: Tensor) -> None:
-        """Add e^T·h_i to the gradient of a learned B_i (Webster 2021, after Kolen and Pollack).
+        """Add e^T·h_i to the gradient of B_i.
 
-        This is the gradient of a linear head that reads h_i. With the same optimizer and weight
-        decay, B_i therefore grows like the path from h_i to the output.
+        This is the gradient of a linear head that reads h_i and whose error is e. With the global
+        error, and the same optimizer and weight decay, B_i therefore grows like the path from h_i
+        to the output (Webster 2021, after Kolen and Pollack).
 
-        error, output: as for project().
+        error, output: as for project(). If B_i is `averaged`, they are d and u_i over the number of
+            samples in the batch, and the sum is what the average takes in (layer/tangents.py).
         """
         flat = error.reshape(-1, prod(error.shape[self.sample_dims :]))
         h = output.detach().reshape(len(flat), -1).to(flat.dtype)
@@ -116,12 +133,14 @@ class Feedback:
     def matrix(self, error_features: int, features: int, like: Tensor) -> Tensor:
         """Return B_i, (error features, features), with the dtype and device of `like`.
 
-        It is drawn again if one of these differs from the last call.
+        It is drawn again if one of these differs from the last call. An average begins at 0.
         """
         shape = (error_features, features)
         b = self.b
         if b is None or b.shape != shape or b.dtype != like.dtype or b.device != like.device:
-            entries = draw(self.spec.distribution, self._seed, error_features, features)
+            entries = np.zeros((features, error_features), np.float32)
+            if self.spec.rule.matrix != "averaged":
+                entries = draw(self.spec.distribution, self._seed, error_features, features)
             scaled = entries * np.float32(self.spec.scale / sqrt(features))
             b = torch.from_numpy(np.ascontiguousarray(scaled.T)).to(like)
             self.b = b

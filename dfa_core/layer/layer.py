@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from dfa_core.input_guard import InputGuard
 from dfa_core.layer.learned_matrices import LearnedMatrices
 from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
 from dfa_core.layer.output_check import OutputCheck
+from dfa_core.layer.tangents import Tangents
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, passed_on
 from dfa_core.rule import LearningRule
@@ -42,6 +44,7 @@ class Layer(TrainedModule):
         self._inputs, self._evaluation_inputs = InputGuard(self.label), InputGuard(self.label)
         self._signals = LearningSignals(module, index, self.label, rule)
         self._learned = LearnedMatrices(self, self.feedback)
+        self._tangents = Tangents(index, self._signals.by_feedback, rule)
         self.check_delay(self.label)
 
     @property
@@ -50,7 +53,7 @@ class Layer(TrainedModule):
         return self._signals.matrices
 
     def forward(self, x: Activations, step: int, microbatch: int) -> Activations:
-        """Return h_i of one microbatch, with its graph.
+        """Return h_i of one microbatch, with its graph; then its tangents, if the rule sends them.
 
         Random draws (dropout) depend on seed, layer, step and microbatch alone.
 
@@ -59,7 +62,10 @@ class Layer(TrainedModule):
         self.save_buffers(step)
         with self.drawing(step, microbatch):
             try:
-                return self.compute(x, self.weights_of(step))
+                compute = partial(self.compute, weights=self.weights_of(step))
+                if not self.rule.sends_tangents:
+                    return compute(x)
+                return self._tangents.through(compute, x, step, microbatch)
             except JobError as error:
                 raise JobError(f"at step {step}, {error}") from error
 
@@ -113,17 +119,24 @@ class Layer(TrainedModule):
         return self._signals.learns(by)
 
     def learning_signals(
-        self, error: Tensor, h: Activations, by: Collection[LearnsBy] = ("feedback", "error")
+        self,
+        error: Tensor,
+        h: Activations,
+        by: Collection[LearnsBy] = ("feedback", "error"),
+        step: int = 0,
+        microbatch: int = 0,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the outputs that learn and the gradient of each, for torch.autograd.backward.
 
-        error: the global error e of a microbatch, (samples..., error features).
-        h: what forward() returned for it.
+        error: the global error e of a microbatch, (samples..., error features), or what the rule
+            broadcasts in its place.
+        h: what forward() returned for it at this step.
         by: outputs that learn by anything else are skipped.
 
         Raises JobError if the shapes do not fit.
         """
-        signals = self._signals.of(error, h, by)
+        direction = partial(self._tangents.direction, step=step, microbatch=microbatch)
+        signals = self._signals.of(error, h, by, direction)
         self._learned.train_new()
         return signals
 

@@ -1,4 +1,4 @@
-"""Learned feedback matrices: the layer's optimizer trains them beside its weights."""
+"""Feedback matrices that change: the layer's optimizer trains them, or they are averages."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,17 @@ from torch import Tensor
 from dfa_core.feedback.matrix import Feedback
 from dfa_core.trained import TrainedModule
 
+AVERAGED = 0.01  # the weight of the newest estimate in an average
 _PREFIX = "feedback/"  # in `parameters` and in a state, before the number of the output
 
 
 class LearnedMatrices:
-    """Makes learned feedback matrices parameters of a trained module (Webster 2021).
+    """Makes feedback matrices that change parameters of a trained module (Webster 2021).
 
-    A matrix exists from its first error on, and is a parameter named `feedback/{output}` from then
-    on. If the module trains nothing, it has no optimizer, and its matrices stay as drawn.
+    The optimizer trains them, or they become running averages of their gradients
+    (FDFA: Bacho and Chu 2022). A matrix exists from its first error on, and is a parameter named
+    `feedback/{output}` from then on. If the module trains nothing, it has no
+    optimizer, and its matrices stay as drawn.
     """
 
     def __init__(self, owner: TrainedModule, matrices: Sequence[Feedback]) -> None:
@@ -24,8 +27,8 @@ class LearnedMatrices:
         """Give the optimizer the matrices that exist since the last call."""
         for feedback in self._matrices:
             name = f"{_PREFIX}{feedback.output}"
-            if feedback.is_learned and feedback.b is not None:
-                self._owner.train_also(name, feedback.b)
+            if feedback.changes and feedback.b is not None:
+                self._owner.train_also(name, feedback.b, _averaged(feedback))
 
     def without(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
         """Return these parameters without the feedback matrices."""
@@ -48,4 +51,9 @@ class LearnedMatrices:
             if name in tensors:
                 like = next(iter(self._owner.module.parameters()))
                 feedback.b = tensors[name].clone().to(like.device)
-                self._owner.train_also(name, feedback.b)
+                self._owner.train_also(name, feedback.b, _averaged(feedback))
+
+
+def _averaged(feedback: Feedback) -> float | None:
+    """Return the weight of the newest estimate in a matrix that is an average; None for others."""
+    return AVERAGED if feedback.spec.rule.matrix == "averaged" else None

@@ -1,6 +1,7 @@
 """Turns the global error into gradients of a layer's outputs."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from math import prod
 from typing import Literal
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from dfa_core.feedback.matrix import Feedback
 from dfa_core.rule import LearningRule
 
 LearnsBy = Literal["feedback", "error", "nothing"]
+Direction = Callable[[int, Tensor], Tensor]
 
 
 class LearningSignals:
@@ -31,7 +33,7 @@ class LearningSignals:
 
     def __init__(self, module: nn.Module, index: int, label: str, rule: LearningRule) -> None:
         """index: of the layer in the model, from 0; label: how messages name the layer."""
-        self._label = label
+        self._label, self._rule = label, rule
         self._rows: tuple[int, int] | None = getattr(module, "learns_from", None)
         self._learns_by: tuple[LearnsBy, ...] = getattr(module, "learns_by", ("feedback",))
         self.matrices = [
@@ -39,24 +41,32 @@ class LearningSignals:
             for output in range(len(self._learns_by))
         ]
 
+    @property
+    def by_feedback(self) -> list[int]:
+        """Return which outputs learn by feedback."""
+        return [n for n, learns_by in enumerate(self._learns_by) if learns_by == "feedback"]
+
     def learns(self, by: Collection[LearnsBy]) -> bool:
         """Return whether any output learns by one of these."""
         return any(learns_by in by for learns_by in self._learns_by)
 
     def of(
-        self, error: Tensor, h: Activations, by: Collection[LearnsBy]
+        self, signal: Tensor, h: Activations, by: Collection[LearnsBy], direction: Direction
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the outputs that learn and the gradient of each, for torch.autograd.backward.
 
-        error: the global error e, (samples..., error features).
+        signal: what was broadcast: the global error e, (samples..., error features), or what the
+            rule has in its place (signals.py).
         h: the layer's output with its graph, each tensor (samples..., features...).
         by: outputs that learn by anything else are skipped.
+        direction: returns u_i of an output, given its number and the output (tangents.py).
 
-        A learned feedback matrix gets its own gradient added here.
+        A feedback matrix that changes gets its own gradient added here.
 
         Raises JobError if the shapes of error and output do not fit, or if the rule does not
         broadcast the error that an output learns by.
         """
+        error, derivative = signal.unbind(-1) if self._rule.sends_tangents else (signal, None)
         outputs, gradients = [], []
         for output, learns_by, feedback in zip(
             tensors(h), self._learns_by, self.matrices, strict=False
@@ -68,8 +78,15 @@ class LearningSignals:
             if learns_by == "error":
                 gradients.append(self._error_itself(e, output, feedback))
                 continue
+            if feedback.spec.rule.matrix == "readout":
+                e = feedback.own_error(e, output)
             gradients.append(feedback.project(e, output))
-            if feedback.is_learned:
+            if derivative is not None:
+                d = self._rows_of(derivative, output)
+                samples = prod(d.shape[: feedback.sample_dims]) * self._rule.microbatches
+                u = direction(feedback.output, output)
+                feedback.add_gradient(d / samples, u)
+            elif feedback.changes:
                 feedback.add_gradient(e, output)
         return outputs, gradients
 
@@ -82,7 +99,7 @@ class LearningSignals:
 
     def _error_itself(self, error: Tensor, output: Tensor, feedback: Feedback) -> Tensor:
         """Return the last features of the error, as many as the output has."""
-        if feedback.spec.rule.broadcast != "error":
+        if not feedback.spec.rule.sends_error:
             raise JobError(
                 f"{self._label}: an output learns by the error itself, which "
                 f"feedback.kind={feedback.spec.kind} does not send; use random"

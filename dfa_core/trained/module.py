@@ -54,6 +54,7 @@ class TrainedModule:
         self.optimizer = build_optimizer(spec, trained.values(), sparse, embeddings)
         self._open, self._delayed = OpenWeights(self.parameters), delayed
         self._average = WeightAverage(trained, rule.ema) if rule.ema else None
+        self._averaged: dict[str, float] = {}  # of tensors that no optimizer trains
         self._skipped = SkippedBatches(module)
         self._compiled: Callable[..., Activations] | None = None
         self.draws = draws_of(module)
@@ -132,6 +133,7 @@ class TrainedModule:
         self._skipped.keep(step)
         if self.optimizer is None:
             return
+        self._take_averages()
         spec = self.rule.optimizer
         if spec.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), spec.clip_norm)
@@ -201,18 +203,33 @@ class TrainedModule:
         saved, buffers = self.module.state_dict(keep_vars=True), self.module.named_buffers()
         return [name for name, b in buffers if name in saved and b.is_floating_point()]
 
-    def train_also(self, name: str, parameter: Tensor) -> None:
+    def train_also(self, name: str, parameter: Tensor, averaged: float | None = None) -> None:
         """Let the optimizer train another tensor from now on, if there is an optimizer.
+
+        averaged: the tensor becomes a running average of its gradients instead, and this is the
+            weight of the newest one.
 
         A name that is known already changes nothing.
         """
-        if self.optimizer is not None and name not in self.parameters:
-            self.parameters[name] = parameter
+        if self.optimizer is None or name in self.parameters:
+            return
+        self.parameters[name] = parameter
+        if averaged is None:
             self.optimizer.add_param_group({"params": [parameter]})
+        else:
+            self._averaged[name] = averaged
+
+    def _take_averages(self) -> None:
+        for name, weight in self._averaged.items():
+            parameter = self.parameters[name]
+            if parameter.grad is not None:
+                parameter.data.lerp_(parameter.grad, weight)
+                parameter.grad = None
 
     def drop_parameter(self, name: str) -> None:
         """Undo train_also(), and drop the optimizer's state of that tensor."""
         parameter = self.parameters.pop(name, None)
+        self._averaged.pop(name, None)
         if parameter is not None and self.optimizer is not None:
             groups = self.optimizer.param_groups
             groups[:] = [group for group in groups if group["params"][0] is not parameter]

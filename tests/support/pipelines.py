@@ -17,7 +17,7 @@ from coordinator.runs.checkpoint import Checkpoint, newest_checkpoint, write_che
 from coordinator.runs.state import RunState
 from dfa_core import Head, LearningRule, Model, Reference
 from dfa_core.exact_schedule import ExactSchedule
-from dfa_core.feedback.rules import FeedbackKind
+from dfa_core.feedback.rules import FEEDBACK_RULES, FeedbackKind
 from dfa_core.loss import Loss
 from dfa_core.scoring import Metrics
 from dfa_core.trained import TrainedModule
@@ -42,7 +42,7 @@ CUTS = {
 
 def learns_or_waits(kind: FeedbackKind, cut: tuple[int, int], _blocks: int) -> bool:
     """Delayed mode needs matrices that do not change; cut: microbatches and staleness."""
-    return kind != "learned" or cut[1] == 0
+    return not FEEDBACK_RULES[kind].matrix_changes or cut[1] == 0
 
 
 @contextmanager

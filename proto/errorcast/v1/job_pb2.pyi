@@ -64,6 +64,12 @@ class _FeedbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feedback
     """DRTP: random matrices project the one-hot target, so no block waits (Frenkel 2021)."""
     FEEDBACK_KIND_LEARNED: _FeedbackKind.ValueType  # 5
     """DKP: the matrices start at random and learn with the layers (Webster 2021)."""
+    FEEDBACK_KIND_LOCAL: _FeedbackKind.ValueType  # 6
+    """Local errors: each layer has a linear classifier of its own, and learns from that one's error, so
+    no block waits (Nøkland and Eidnes 2019).
+    """
+    FEEDBACK_KIND_FORWARD: _FeedbackKind.ValueType  # 7
+    """FDFA: the matrices are averages of forward-mode derivatives, one a step (Bacho and Chu 2022)."""
 
 class FeedbackKind(_FeedbackKind, metaclass=_FeedbackKindEnumTypeWrapper):
     """How the global error reaches a layer."""
@@ -79,6 +85,12 @@ FEEDBACK_KIND_TARGET: FeedbackKind.ValueType  # 4
 """DRTP: random matrices project the one-hot target, so no block waits (Frenkel 2021)."""
 FEEDBACK_KIND_LEARNED: FeedbackKind.ValueType  # 5
 """DKP: the matrices start at random and learn with the layers (Webster 2021)."""
+FEEDBACK_KIND_LOCAL: FeedbackKind.ValueType  # 6
+"""Local errors: each layer has a linear classifier of its own, and learns from that one's error, so
+no block waits (Nøkland and Eidnes 2019).
+"""
+FEEDBACK_KIND_FORWARD: FeedbackKind.ValueType  # 7
+"""FDFA: the matrices are averages of forward-mode derivatives, one a step (Bacho and Chu 2022)."""
 Global___FeedbackKind: _TypeAlias = FeedbackKind  # noqa: Y015
 
 class _Distribution:

@@ -133,7 +133,10 @@ def test_a_rate_cut_between_segments_gives_the_references_bits_also_after_a_reco
 @pytest.mark.parametrize(
     ("kind", "cut", "blocks"),
     combinations(
-        ["sign", "target", "learned"], [(1, 0), (4, 0), (1, 2)], (1, 2, 4), allowed=learns_or_waits
+        ["sign", "target", "learned", "local", "forward"],
+        [(1, 0), (4, 0), (1, 2)],
+        (1, 2, 4),
+        allowed=learns_or_waits,
     ),
 )
 def test_other_feedback_rules_give_the_references_bits(
