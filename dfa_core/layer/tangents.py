@@ -11,6 +11,7 @@ B_i is a running average of these products (feedback/matrix.py). After its own t
 passes on as many tangents, (samples, ...) each, of the same shapes. No gradient goes back.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -78,7 +79,7 @@ def pushed(
         try:
             made = compute(given[0] if len(given) == 1 else tuple(given))
         except JobError as error:
-            if "forward AD" not in str(error):
+            if not re.search(r"forward[- ]?(mode )?AD", str(error)):
                 raise
             raise JobError(
                 f"{error}; feedback.kind=forward needs forward-mode derivatives: use another kind"
