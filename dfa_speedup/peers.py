@@ -177,7 +177,7 @@ def bytes_per_step(workload: Workload, configuration: Configuration, blocks: int
         between = 0
         for stage, (_, last) in enumerate(stage_ranges(workload, stages)[:-1]):
             if peer.worker_of(stage, blocks) != peer.worker_of(stage + 1, blocks):
-                between += workload.profile.between[last].bytes
+                between += workload.profile_of_backpropagation.between[last].bytes
         return 2 * between * workload.batch_size
     passed_on = (blocks - 1) * 4 * workload.profile.parameters  # all of them to each other worker
     if configuration.schedule == DDP:

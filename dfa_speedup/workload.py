@@ -41,6 +41,12 @@ class Workload:
     uncut: bool = False
 
     @property
+    def profile_of_backpropagation(self) -> ModelProfile:
+        """Return what travels between stages that pass gradients back."""
+        tangents = self.rule.sends_tangents
+        return self.profile.without_tangents() if tangents else self.profile
+
+    @property
     def costs(self) -> list[float]:
         """Return the seconds per microbatch of each layer, forward and update."""
         return [layer.seconds for layer in self.profile.layers]

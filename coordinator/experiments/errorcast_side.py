@@ -101,13 +101,15 @@ class Rank0:
             rule, backward = replace(workload.rule, microbatches=m), OWN_BACKWARD.get(side.schedule)
             if side.schedule == COMPILED_ERRORCAST:
                 rule = replace(rule, compiled=True)
+            profile = workload.profile
             if backward is not None:
+                profile = workload.profile_of_backpropagation
                 rule = replace(
                     rule, method="bp", staleness=backward.staleness, feedback=FeedbackSpec()
                 )
-            ranges = tuple(cut_layers(workload.profile, rule, len(workers) - self._heads))
+            ranges = tuple(cut_layers(profile, rule, len(workers) - self._heads))
             samples, kind = workload.batch_size // m, self._resources.kind
-            plan = Plan(workload.profile, ranges, samples, rule, kind=kind)
+            plan = Plan(profile, ranges, samples, rule, kind=kind)
             if backward is not None:
                 plan = replace(plan, schedule=backward.schedule)
             node = ray.get_runtime_context().get_node_id()

@@ -81,6 +81,15 @@ class ModelProfile:
         """Return the floating-point operations of a microbatch."""
         return sum(layer.flops for layer in self.layers) + self.head_flops
 
+    def without_tangents(self) -> "ModelProfile":
+        """Return the profile of the same model where no tangents travel (layer/tangents.py)."""
+        first, *others = self.between
+        halved = [
+            replace(each, tensors=each.tensors[: max(1, len(each.tensors) // 2)]) for each in others
+        ]
+        error = replace(self.error, shape=self.error.shape[:-1])
+        return replace(self, between=(first, *halved), error=error)
+
     @property
     def parameters(self) -> int:
         """Return the number of parameters of all layers and the head."""

@@ -34,7 +34,7 @@ def measure_costs(layers: Sequence[Layer], head: Head, x: Tensor, target: Tensor
 def layer_cost(layer: Layer, x: Activations, error: Tensor) -> LayerCost:
     """Measure a layer on one microbatch, given its input and the global error."""
     seconds = time_layer(layer, x, error)
-    parameters = list(layer.parameters.values())
+    parameters = layer.weights()
     leaves = tuple(t.clone().requires_grad_(t.is_floating_point()) for t in tensors(x))
     inner = [leaf for leaf in leaves if leaf.requires_grad]
 

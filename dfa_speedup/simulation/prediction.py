@@ -102,7 +102,8 @@ class Predictor:
             return None
         costs, ranges = self.costs.scaled(samples), self.ranges(shape, m, "bp")
         each = [total(costs.layers[a:b]) for a, b in ranges]
-        between = max(self.workload.profile.between[last].message.bytes for _, last in ranges)
+        profile = self.workload.profile_of_backpropagation
+        between = max(profile.between[last].message.bytes for _, last in ranges)
         hop = self.link.seconds(samples * between)
         in_block = shape.head == "block"
         return OwnBackwardStep(backward, each, costs.head, m, hop, in_block).seconds()
@@ -155,7 +156,8 @@ class Predictor:
         each = [*costs.layers, costs.head]
         ranges = stage_ranges(self.workload, workers * a_worker)
         stages = [total(each[a:b]) for a, b in ranges]
-        hop = max(self.workload.profile.between[last].bytes for _, last in ranges[:-1])
+        between = self.workload.profile_of_backpropagation.between
+        hop = max(between[last].bytes for _, last in ranges[:-1])
         weights = 4 * self.workload.profile.parameters / workers
         # hidden as far as the last microbatch's backward pass goes, as ours by the last update
         tail = max(0.0, ring(replicas, weights, self.link) - total(stages).backward / workers)
