@@ -73,10 +73,19 @@ def assert_any_blocks_give_the_references_bits(
     assert_bits(workers, tmp_path / "bp", model, loss, exact, source, blocks[-1:])
 
 
-@pytest.mark.parametrize("name", RECOMMENDERS)
-def test_recommenders(four_workers: list[Worker], tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "feedback"), [*((name, "random") for name in RECOMMENDERS), ("dcn", "forward")]
+)
+def test_recommenders(
+    four_workers: list[Worker], tmp_path: Path, name: str, feedback: Feedback
+) -> None:
     at: ErrorAt = "input" if "deep head" in name else "output"
-    rule = LearningRule(microbatches=2, optimizer=OptimizerSpec("adam", 1e-2), error_at=at)
+    rule = LearningRule(
+        microbatches=2,
+        optimizer=OptimizerSpec("adam", 1e-2),
+        feedback=FeedbackSpec(feedback),
+        error_at=at,
+    )
     assert_any_blocks_give_the_references_bits(
         four_workers, tmp_path, RECOMMENDERS[name], click_loss, rule, RandomClicks()
     )
@@ -132,6 +141,7 @@ class RandomTokens:
         ("sublayer", "dense", "identity", "fp32"),
         ("micro", "random", "random", "fp32"),
         ("block", "fixed", "learned", "fp32"),
+        ("micro", "standard", "forward", "bf16"),
     ],
 )
 def test_transformers(
@@ -171,7 +181,13 @@ class RandomRays:
 
 @pytest.mark.parametrize(
     ("trunk", "feedback"),
-    [("plain", "random"), ("plain", "learned"), ("residual", "identity"), ("residual", "random")],
+    [
+        ("plain", "random"),
+        ("plain", "learned"),
+        ("plain", "forward"),
+        ("residual", "identity"),
+        ("residual", "random"),
+    ],
 )
 def test_coarse_and_fine_radiance_fields(
     four_workers: list[Worker], tmp_path: Path, trunk: Trunk, feedback: Feedback

@@ -13,9 +13,11 @@ from torch.utils.data import TensorDataset
 
 from coordinator.experiments.chaos import run_under_faults
 from coordinator.job.resolve import resolve
-from dfa_core import JobError, Reference
+from dfa_core import FeedbackSpec, JobError, Reference
+from dfa_core.feedback.rules import FeedbackKind
 from workers.grid import Grid, HeadPlace
 from workers.placement import Worker
+from workers.stage import BlockKind
 
 REPLICAS = 2
 
@@ -48,6 +50,21 @@ def test_two_replicas_of_any_number_of_blocks_give_the_references_bits(
         losses = train(engine, 0, 7) + train(engine, 7, STEPS)
         save(engine, tmp_path, STEPS)
     assert losses == expected
+    assert_same_state(tmp_path, reference.trained_modules())
+
+
+@pytest.mark.parametrize("kind", ["local", "forward"])
+@pytest.mark.parametrize("block", ["plain", "recomputing"])
+def test_matrices_that_change_are_the_same_on_both_replicas(
+    four_workers: list[Worker], tmp_path: Path, kind: FeedbackKind, block: BlockKind
+) -> None:
+    r = rule("adam", 4, feedback=FeedbackSpec(kind))
+    reference = Reference(NETWORKS["norm-dropout"], LOSS, r, replicas=REPLICAS)
+    expected = train(reference, 0, STEPS)
+    with pipeline(four_workers, "norm-dropout", r, 2, REPLICAS, kind=block) as engine:
+        engine.start(None)
+        assert train(engine, 0, STEPS) == expected
+        save(engine, tmp_path, STEPS)
     assert_same_state(tmp_path, reference.trained_modules())
 
 
