@@ -12,7 +12,7 @@ from dfa_core.errors import JobError, reason
 from dfa_core.feedback.matrix import Feedback
 from dfa_core.input_guard import InputGuard
 from dfa_core.layer.learned_matrices import LearnedMatrices
-from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
+from dfa_core.layer.learning_signals import LEARNING, LearningSignals, LearnsBy
 from dfa_core.layer.output_check import OutputCheck
 from dfa_core.model import Model, describe
 from dfa_core.precision import computing_in, passed_on
@@ -113,7 +113,7 @@ class Layer(TrainedModule):
         return self._signals.learns(by)
 
     def learning_signals(
-        self, error: Tensor, h: Activations, by: Collection[LearnsBy] = ("feedback", "error")
+        self, error: Tensor, h: Activations, by: Collection[LearnsBy] = LEARNING
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the outputs that learn and the gradient of each, for torch.autograd.backward.
 
