@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 from support.command_line import own_imports
-from support.documents import DOCUMENTS, README, ROOT, Command, asks_a_service, blocks, commands
+from support.documents import (
+    DOCUMENTS,
+    README,
+    ROOT,
+    Command,
+    anchors,
+    asks_a_service,
+    blocks,
+    commands,
+)
 
 EXECUTED = [
     "README.md",
@@ -120,8 +129,11 @@ def test_the_example_is_the_one_shown(page: str, name: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+    links = re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8"))
+    for target, anchor in links:
         if "://" not in target:
-            assert (document.parent / target).exists(), target
+            there = document.parent / target if target else document
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
     for test in re.findall(r"`(tests/[^` ]+)`", document.read_text(encoding="utf-8")):
         assert (ROOT / test).exists(), test

@@ -1,12 +1,17 @@
-"""docs/results.md: every comparison is one that this version takes, on data that it has."""
+"""Results and experiments: every comparison is one that this version takes, on data that it has."""
 
 import shlex
 from pathlib import Path
 
 import pytest
-from support.documents import RESULTS, Command, commands
+from support.documents import EXPERIMENTS, RESULTS, Command, commands
 
-COMPARED = [words for words in commands(RESULTS, "errorcast") if words[1] == "compare"]
+COMPARED = [
+    words
+    for document in (RESULTS, EXPERIMENTS)
+    for words in commands(document, "errorcast")
+    if words[1] == "compare"
+]
 HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf", "fashion")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from dfa_core.activations import Activations, detached
 from dfa_core.block.given_gradients import with_gradients
 from dfa_core.block.layers_in_order import LayersInOrder, OnLayer, skip_if_non_finite
-from dfa_core.layer import Layer, LearnsBy
+from dfa_core.layer import LEARNING, Layer, LearnsBy
 from dfa_core.rule import Method
 
 
@@ -17,7 +17,7 @@ def learns_by(method: Method) -> tuple[LearnsBy, ...]:
 
     What the head adds to its output counts as a part of the head, also for `shallow`.
     """
-    return ("error",) if method == "shallow" else ("feedback", "error")
+    return ("error",) if method == "shallow" else LEARNING
 
 
 class Block(LayersInOrder):

@@ -57,7 +57,7 @@ class HoppingBlock(InputsKept):
     def __init__(self, layers: Sequence[Layer]) -> None:
         """Raises JobError for a layer that learns by something else than its feedback."""
         super().__init__(layers)
-        by_error: tuple[LearnsBy, ...] = ("error",)
+        by_error: tuple[LearnsBy, ...] = ("error", "identity")
         for layer in layers:
             if layer.learns(by_error):
                 raise JobError(

@@ -13,7 +13,7 @@ from dfa_core.errors import JobError, reason
 from dfa_core.feedback.matrix import Feedback
 from dfa_core.input_guard import InputGuard
 from dfa_core.layer.learned_matrices import LearnedMatrices
-from dfa_core.layer.learning_signals import LearningSignals, LearnsBy
+from dfa_core.layer.learning_signals import LEARNING, LearningSignals, LearnsBy
 from dfa_core.layer.output_check import OutputCheck
 from dfa_core.layer.tangents import Tangents
 from dfa_core.model import Model, describe
@@ -122,7 +122,7 @@ class Layer(TrainedModule):
         self,
         error: Tensor,
         h: Activations,
-        by: Collection[LearnsBy] = ("feedback", "error"),
+        by: Collection[LearnsBy] = LEARNING,
         step: int = 0,
         microbatch: int = 0,
     ) -> tuple[list[Tensor], list[Tensor]]:

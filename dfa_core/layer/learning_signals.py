@@ -11,7 +11,8 @@ from dfa_core.errors import JobError
 from dfa_core.feedback.matrix import Feedback
 from dfa_core.rule import LearningRule
 
-LearnsBy = Literal["feedback", "error", "nothing"]
+LearnsBy = Literal["feedback", "error", "identity", "nothing"]
+LEARNING: tuple[LearnsBy, ...] = ("feedback", "error", "identity")
 Direction = Callable[[int, Tensor], Tensor]
 
 
@@ -23,7 +24,10 @@ class LearningSignals:
         "feedback": the gradient is e·B_i (Nøkland 2016, eq. 7).
         "error": the gradient is e itself. This is exact for a tensor that the head adds to its
             output. If e is taken at the head's input, it is exact for a tensor that is added to
-            the last features of that input.
+            the last features of that input. `shallow` trains such a tensor as a part of the head.
+        "identity": the gradient is e itself too, but the tensor is no part of the head: a residual
+            stream that the last features of the head's input end (near: later layers add to it),
+            or the head's input (exact). `shallow` does not train it.
         "nothing": no gradient.
     Without the attribute the first tensor learns by feedback and the others by nothing.
 
@@ -75,7 +79,7 @@ class LearningSignals:
                 continue
             e = self._rows_of(error, output)
             outputs.append(output)
-            if learns_by == "error":
+            if learns_by != "feedback":
                 gradients.append(self._error_itself(e, output, feedback))
                 continue
             if feedback.spec.rule.matrix == "readout":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dfa_core import (
     ActivationSpec,
     Block,
+    FeedbackSpec,
     Head,
     JobError,
     LearningRule,
@@ -67,6 +68,41 @@ LOSS = nn.functional.cross_entropy
 def batch(step: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(step)
     return torch.randn(8, 4, generator=generator), torch.randint(0, 3, (8,), generator=generator)
+
+
+class Stream(nn.Module):
+    """A residual layer whose stream ends in the head's input."""
+
+    learns_by: ClassVar[tuple[LearnsBy, ...]] = ("identity",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + torch.tanh(self.map(x))
+        return out
+
+
+def test_a_stream_learns_by_the_error_and_is_no_part_of_the_head() -> None:
+    model = Model((Stream, Stream), partial(nn.Linear, 4, 3))
+    rule = replace(RULE, error_at="input")
+    weights = []
+    for method in ("dfa", "bp", "shallow"):
+        reference = Reference(model, LOSS, replace(rule, method=method))  # type: ignore[arg-type]
+        reference.add_gradients(0, *batch(0))
+        weights.append([layer.module.map.weight.grad for layer in reference.layers])
+    local, exact, shallow = weights
+    assert torch.equal(local[1], exact[1])
+    assert 0.9 < torch.cosine_similarity(local[0].flatten(), exact[0].flatten(), dim=0) < 0.9999
+    assert shallow == [None, None]
+
+
+def test_hops_are_for_layers_that_learn_by_feedback() -> None:
+    rule = replace(RULE, error_at="input", feedback=FeedbackSpec("identity", hops=1))
+    model = Model((Stream, Stream), partial(nn.Linear, 4, 3))
+    with pytest.raises(JobError, match="learns by the error itself; hops are for residual"):
+        Reference(model, LOSS, rule).add_gradients(0, *batch(0))
 
 
 def test_what_is_added_to_the_output_learns_exactly_and_the_rest_as_it_says() -> None:

@@ -19,8 +19,9 @@ from coordinator.job.spec import assignment, given, merge, read_yaml, whole_numb
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-README, GUIDE, RESULTS = (
-    ROOT / name for name in ("README.md", "docs/service.md", "docs/results.md")
+README, GUIDE, RESULTS, EXPERIMENTS = (
+    ROOT / name
+    for name in ("README.md", "docs/service.md", "docs/results.md", "docs/experiments.md")
 )
 _FIELDS = (
     *("method", "blocks", "replicas", "microbatches", "batch_size"),
@@ -38,6 +39,13 @@ def commands(path: Path, program: str = "") -> list[list[str]]:
     lines = "\n".join(blocks(path, "sh")).splitlines()
     shown = [words for line in lines if (words := shlex.split(line, comments=True))]
     return [words for words in shown if program in ("", words[0])]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a document's headings."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings}
 
 
 def asks_a_service(words: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dfa_core import JobError, LearningRule, Model, Reference
+from dfa_core.activations import tensors
 from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm
 from dfa_tasks.recommenders.tasks import click_loss
 
@@ -38,11 +39,21 @@ def test_the_linear_part_learns_exactly(make: Maker, head_layers: int) -> None:
     assert torch.allclose(dfa, exact, atol=1e-7)
 
 
-@pytest.mark.parametrize("make", [*WIDE.values(), dcn], ids=[*WIDE, "dcn"])
-def test_a_deeper_head_is_the_same_network(make: Maker) -> None:
-    models = [make(IDS, FIELDS, size=4, widths=(8, 8), head_layers=n) for n in (0, 1)]
+@pytest.mark.parametrize(
+    ("make", "options", "fewer"),
+    [
+        *((make, {}, 1) for make in (*WIDE.values(), dcn)),
+        (dcn, {"cross_error": True}, 1),
+        (afn, {"joint": True}, 2),
+    ],
+)
+def test_a_deeper_head_is_the_same_network(
+    make: Maker, options: dict[str, bool], fewer: int
+) -> None:
+    sizes = {"size": 4, "widths": (8, 8)}
+    models = [make(IDS, FIELDS, **sizes), make(IDS, FIELDS, **sizes, head_layers=1, **options)]
     plain, deep = (Reference(model, click_loss, LearningRule()) for model in models)
-    assert len(deep.layers) == len(plain.layers) - 1
+    assert len(deep.layers) == len(plain.layers) - fewer
     mine = [p for trained in deep.trained_modules() for p in trained.module.parameters()]
     theirs = [p for trained in plain.trained_modules() for p in trained.module.parameters()]
     for a, b in zip(mine, theirs, strict=True):
@@ -54,3 +65,54 @@ def test_a_deeper_head_is_the_same_network(make: Maker) -> None:
 def test_a_layer_of_the_mlp_stays_before_the_head() -> None:
     with pytest.raises(JobError, match=r"options\.head_layers: 2 is not between 0 and 1"):
         dcn(IDS, FIELDS, widths=(8, 8), head_layers=2)
+
+
+@pytest.mark.parametrize(("make", "option"), [(dcn, "cross_error"), (afn, "joint")])
+def test_an_error_at_the_heads_input_needs_a_layer_in_the_head(make: Maker, option: str) -> None:
+    with pytest.raises(JobError, match=rf"options\.{option}: .*; set head_layers"):
+        make(IDS, FIELDS, **{option: True})
+
+
+Gradients = list[list[torch.Tensor]]
+
+
+def local_and_exact(model: Model) -> tuple[Gradients, Gradients]:
+    """Return each layer's gradients of a batch, by feedback and by autograd, in float64."""
+    reference = Reference(model, click_loss, LearningRule(error_at="input"))
+    for trained in reference.trained_modules():
+        trained.module.double()
+    ids, click = batch()
+    reference.add_gradients(0, ids, click.double())
+    modules = [layer.module for layer in reference.layers]
+    local = [[p.grad.clone() for p in m.parameters() if p.grad is not None] for m in modules]
+    h = (ids,)
+    for module in modules:
+        h = tensors(module(*h))
+    loss = click_loss(reference.head.module(*h), click.double())
+    exact = [list(torch.autograd.grad(loss, [*m.parameters()], retain_graph=True)) for m in modules]
+    return local, exact
+
+
+def cosine(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
+    x, y = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (a, b))
+    return float(torch.nn.functional.cosine_similarity(x, y, dim=0))
+
+
+def test_the_last_cross_layer_learns_exactly_and_the_others_nearly() -> None:
+    sizes = {"size": 4, "crosses": 3, "widths": (8, 8), "dropout": 0.0}
+    local, exact = local_and_exact(dcn(IDS, FIELDS, **sizes, head_layers=1, cross_error=True))
+    for mine, true in zip(local[3:], exact[3:], strict=True):  # the last cross layer, and the MLP's
+        assert true[0].abs().max() > 0
+        torch.testing.assert_close(mine, true, rtol=1e-10, atol=1e-14)
+    assert all(0.9 < cosine(*pair) < 1 - 1e-9 for pair in zip(local[1:3], exact[1:3], strict=True))
+    by_feedback, _ = local_and_exact(dcn(IDS, FIELDS, **sizes, head_layers=1))
+    assert all(abs(cosine(*pair)) < 0.9 for pair in zip(by_feedback[1:4], exact[1:4], strict=True))
+
+
+def test_before_the_head_a_joint_afn_learns_exactly() -> None:
+    local, exact = local_and_exact(
+        afn(IDS, FIELDS, size=4, neurons=6, widths=(8, 8), dropout=0.0, head_layers=1, joint=True)
+    )
+    torch.testing.assert_close(local[1], exact[1], rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(local[0][0], exact[0][0], rtol=1e-10, atol=1e-14)  # the linear part
+    assert cosine(local[0][1:], exact[0][1:]) < 0.99  # the embeddings learn by feedback
