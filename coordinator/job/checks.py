@@ -249,6 +249,8 @@ def check_with_task(settings: JobSettings, task: Task, layers: int) -> None:
 
 
 def _check_feedback(settings: JobSettings, task: Task) -> None:
+    if settings.method != "dfa":
+        return
     kind, skips = settings.feedback.kind, settings.faults.non_finite == "skip"
     rule = FEEDBACK_RULES[kind]
     if rule.matrix_changes and skips and settings.replicas > 1:
