@@ -36,7 +36,7 @@ _SMALL_SET: Mapping[Network, Settings] = {
 _ADAM: Settings = {"name": "adam", "lr": 5e-4, "schedule": "cosine"}
 _MUON: Settings = {"name": "muon", "lr": 4e-3, "schedule": "cosine"}
 _FULL: Settings = {"optimizer": _ADAM, "microbatches": 4, "batch_size": 256}
-_QUICK: Settings = {"optimizer": _MUON, "microbatches": 4, "batch_size": 256, "epochs": 4}
+_QUICK: Settings = {"optimizer": _MUON, "microbatches": 4, "batch_size": 128, "epochs": 2}
 _FULL_SET: Mapping[Network, Settings] = {
     "mlp": {**_FULL, "epochs": 8},
     "residual": {**_FULL, **_IDENTITY, "epochs": 4, "optimizer": {**_ADAM, "lr": 1e-3}},
@@ -73,9 +73,9 @@ IMAGE_SETS: Mapping[str, ImageSet] = {
     "digits": ImageSet(
         "scikit-learn's 8x8 digits (bundled)", 1, 8, 2, load_digits_splits, None, _SMALL_SET
     ),
-    "mnist": ImageSet("MNIST", 1, 28, 4, MNIST.load, MNIST.fetch, _FULL_SET),
+    "mnist": ImageSet("MNIST", 1, 28, 7, MNIST.load, MNIST.fetch, _FULL_SET),
     "fashion-mnist": ImageSet(
-        "Fashion-MNIST", 1, 28, 4, FASHION_MNIST.load, FASHION_MNIST.fetch, _FULL_SET
+        "Fashion-MNIST", 1, 28, 7, FASHION_MNIST.load, FASHION_MNIST.fetch, _FULL_SET
     ),
     "cifar10": ImageSet("CIFAR-10", 3, 32, 4, CIFAR10.load, CIFAR10.fetch, _FULL_SET),
 }
@@ -103,20 +103,20 @@ def conv_task(images: str, width: int = 16, data_dir: str = "") -> Task:
 
 
 def resnet_task(
-    images: str, layers: int = 5, width: int = 16, hidden: int = 64, data_dir: str = ""
+    images: str, layers: int = 4, width: int = 16, hidden: int = 64, data_dir: str = ""
 ) -> Task:
     """Return a residual convolutional network with identity feedback from the head's input."""
     data = IMAGE_SETS[images]
     model = residual_images(data.channels, _CLASSES, layers, width, hidden)
-    return _task(data, "resnet", model, data_dir, error_at="input")
+    return _task(data, "resnet", model, data_dir, error_at="input", sample_dims=3)
 
 
 def vit_task(
     images: str,
     layers: int = 4,
-    width: int = 64,
+    width: int = 96,
     heads: int = 4,
-    hidden: int = 128,
+    hidden: int = 192,
     patch: int = 0,
     data_dir: str = "",
 ) -> Task:
