@@ -48,8 +48,8 @@ def test_residual_identity_against_random_feedback(real_data: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "options"),
     [
-        ("digits-resnet", {"layers": 3}),
-        ("digits-vit", {"layers": 2, "width": 48, "hidden": 96}),
+        ("digits-resnet", {"blocks": 3, "points": 1}),
+        ("digits-vit", {"blocks": 2, "width": 48, "hidden": 96}),
     ],
 )
 def test_images_with_a_residual_stream(task: str, options: dict[str, int]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import Model
-from dfa_core.model import chain
+from dfa_tasks.vision.feedback_points import layers_between
 from dfa_tasks.vision.patches import into_channels, out_of_channels
 from dfa_tasks.vision.sizes import check_sizes
 
@@ -93,19 +93,25 @@ class PooledHead(nn.Module):
         return out
 
 
-def residual_images(channels: int, classes: int, layers: int, width: int, hidden: int) -> Model:
-    """Return a stem, `layers` residual blocks and a head that pools.
+def residual_images(
+    channels: int, classes: int, blocks: int, width: int, hidden: int, points: int
+) -> Model:
+    """Return a stem, residual blocks and a head that pools.
 
     The first block sees the stream as it is, the others see it at half the height and width, with
     four times the channels. Take the error at the head's input, before it pools: there it has the
     shape of the stream.
 
     channels: of the images, whose height and width 4 must divide.
+    blocks: number of residual blocks.
     width: channels of the stream.
     hidden: channels inside a block.
+    points: a feedback point follows every `points` blocks.
+
+    Raises JobError if `points` does not divide the number of blocks.
     """
-    check_sizes(layers=layers, width=width, hidden=hidden)
-    sides = [1] + [_COARSE] * (layers - 1)
-    blocks = [partial(ImageBlock, width, hidden, side) for side in sides]
-    first = partial(chain, partial(Stem, channels, width), blocks[0])
-    return Model((first, *blocks[1:]), partial(PooledHead, width, classes))
+    check_sizes(blocks=blocks, width=width, hidden=hidden, points=points)
+    sides = [1] + [_COARSE] * (blocks - 1)
+    each = [partial(ImageBlock, width, hidden, side) for side in sides]
+    layers = layers_between(partial(Stem, channels, width), each, points)
+    return Model(layers, partial(PooledHead, width, classes))

@@ -103,28 +103,34 @@ def conv_task(images: str, width: int = 16, data_dir: str = "") -> Task:
 
 
 def resnet_task(
-    images: str, layers: int = 4, width: int = 16, hidden: int = 64, data_dir: str = ""
+    images: str,
+    blocks: int = 6,
+    width: int = 16,
+    hidden: int = 48,
+    points: int = 2,
+    data_dir: str = "",
 ) -> Task:
     """Return a residual convolutional network with identity feedback from the head's input."""
     data = IMAGE_SETS[images]
-    model = residual_images(data.channels, _CLASSES, layers, width, hidden)
+    model = residual_images(data.channels, _CLASSES, blocks, width, hidden, points)
     return _task(data, "resnet", model, data_dir, error_at="input", sample_dims=3)
 
 
 def vit_task(
     images: str,
-    layers: int = 4,
+    blocks: int = 4,
     width: int = 96,
     heads: int = 4,
     hidden: int = 192,
     patch: int = 0,
+    points: int = 1,
     data_dir: str = "",
 ) -> Task:
     """Return a vision Transformer with identity feedback; patch: 0 is what suits the images."""
     data = IMAGE_SETS[images]
     patch = patch or data.patch
     model = vision_transformer(
-        data.channels, data.side, _CLASSES, layers, width, heads, hidden, patch
+        data.channels, data.side, _CLASSES, blocks, width, heads, hidden, patch, points
     )
     return _task(data, "vit", model, data_dir, error_at="input", sample_dims=2)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfa_core import JobError, Model
 from dfa_core.model import chain
 from dfa_tasks.language.transformer import Attention, Residual, feed_forward
+from dfa_tasks.vision.feedback_points import layers_between
 from dfa_tasks.vision.patches import into_channels
 from dfa_tasks.vision.sizes import check_sizes
 
@@ -75,30 +76,35 @@ def vision_transformer(
     channels: int,
     side: int,
     classes: int,
-    layers: int,
+    blocks: int,
     width: int,
     heads: int,
     hidden: int,
     patch: int,
+    points: int,
 ) -> Model:
-    """Return a Transformer of `layers` pre-norm encoder blocks, which begin as the identity.
+    """Return a Transformer of pre-norm encoder blocks, which begin as the identity.
 
     Take the error at the head's input, where it has the shape of the residual stream.
 
     channels, side: of an image.
+    blocks: number of encoder blocks.
     hidden: width of the feed-forward sublayers.
     patch: side of a patch, in pixels.
+    points: a feedback point follows every `points` blocks.
 
-    Raises JobError if the patches do not cover the image, or the heads do not divide the width.
+    Raises JobError if the patches do not cover the image, the heads do not divide the width, or
+    `points` does not divide the number of blocks.
     """
-    check_sizes(layers=layers, width=width, heads=heads, hidden=hidden, patch=patch)
+    sizes = {"blocks": blocks, "width": width, "heads": heads, "hidden": hidden, "patch": patch}
+    check_sizes(**sizes, points=points)
     if side % patch:
         raise JobError(f"options.patch: {patch} does not divide the {side} pixels of an image")
     if width % heads:
         raise JobError(f"options.heads: {heads} does not divide the width {width}")
     attend = partial(_added, partial(_attention, width, heads, (side // patch) ** 2), width)
     transform = partial(_added, partial(_feed_forward, width, hidden), width)
+    block = partial(chain, attend, transform)
     embedding = partial(Patches, channels, side, patch, width)
-    first = partial(chain, embedding, attend, transform)
-    later = [partial(chain, attend, transform)] * (layers - 1)
-    return Model((first, *later), partial(MeanHead, width, classes))
+    layers = layers_between(embedding, [block] * blocks, points)
+    return Model(layers, partial(MeanHead, width, classes))

@@ -203,8 +203,11 @@ class RandomImages:
 
 
 IMAGE_NETWORKS = {
-    "resnet": (residual_images(3, 10, layers=3, width=4, hidden=6), 3),
-    "vit": (vision_transformer(3, 8, 10, layers=3, width=8, heads=2, hidden=12, patch=2), 2),
+    "resnet": (residual_images(3, 10, blocks=3, width=4, hidden=6, points=1), 3),
+    "vit": (
+        vision_transformer(3, 8, 10, blocks=3, width=8, heads=2, hidden=12, patch=2, points=1),
+        2,
+    ),
 }
 
 

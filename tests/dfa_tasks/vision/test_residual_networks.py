@@ -12,9 +12,9 @@ from dfa_tasks.vision.residual_images import residual_images
 from dfa_tasks.vision.vision_transformer import vision_transformer
 
 NETWORKS = {
-    "resnet": residual_images(3, 10, layers=3, width=4, hidden=6),
+    "resnet": residual_images(3, 10, blocks=3, width=4, hidden=6, points=1),
     "vit": vision_transformer(
-        3, side=8, classes=10, layers=3, width=8, heads=2, hidden=12, patch=2
+        3, side=8, classes=10, blocks=3, width=8, heads=2, hidden=12, patch=2, points=1
     ),
 }
 STREAMS = {"resnet": (5, 4, 4, 4), "vit": (5, 16, 8)}
@@ -60,7 +60,8 @@ def test_identity_feedback_is_exact_for_the_last_block_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        ("digits-resnet", {"layers": 0}, "options.layers: 0 is not a whole number above 0"),
+        ("digits-resnet", {"blocks": 0}, "options.blocks: 0 is not a whole number above 0"),
+        ("digits-resnet", {"points": 4}, "options.points: 4 does not divide the 6 blocks"),
         ("digits-vit", {"patch": 3}, "options.patch: 3 does not divide the 8 pixels"),
         ("digits-vit", {"heads": 5}, "options.heads: 5 does not divide the width"),
     ],
