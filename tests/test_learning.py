@@ -44,6 +44,23 @@ def test_residual_identity_against_random_feedback(real_data: Path) -> None:
     assert random <= identity - 10
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("digits-resnet", {"blocks": 3, "points": 1}),
+        ("digits-vit", {"blocks": 2, "width": 48, "hidden": 96}),
+    ],
+)
+def test_images_with_a_residual_stream(task: str, options: dict[str, int]) -> None:
+    small: dict[str, Any] = {"options": options, "epochs": 8, "optimizer": {"lr": 2e-3}}
+    identity, random = (
+        accuracy(task, feedback={"kind": kind}, **small) for kind in ("identity", "random")
+    )
+    assert identity >= 91
+    assert random <= identity - 10
+
+
 def percent(run: Run) -> float:
     return 100 * run.metrics["accuracy"]
 

@@ -49,19 +49,26 @@ class Embedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each token attend to itself and the tokens before it: (n, t, d) -> (n, t, d).
+    """Each token attends to itself and the tokens before it: (n, t, d) -> (n, t, d).
 
     kind: where the attention weights come from: queries and keys (standard); the attending token
         alone (dense); a matrix of positions that is trained (random) or not (fixed); see Tay 2020.
+    causal: if false, each token attends to all tokens.
     """
 
     scores: Tensor
 
     def __init__(
-        self, kind: AttentionKind, width: int, heads: int, length: int, dropout: float
+        self,
+        kind: AttentionKind,
+        width: int,
+        heads: int,
+        length: int,
+        dropout: float,
+        causal: bool = True,
     ) -> None:
         super().__init__()
-        self._kind, self._heads, self._dropout = kind, heads, dropout
+        self._kind, self._heads, self._dropout, self._causal = kind, heads, dropout, causal
         self.values = nn.Linear(width, (3 if kind == "standard" else 1) * width)
         self.out = nn.Linear(width, width)
         if kind == "dense":
@@ -80,11 +87,14 @@ class Attention(nn.Module):
         if self._kind == "standard":
             query, key = attending
             mixed = nn.functional.scaled_dot_product_attention(
-                query, key, values, dropout_p=dropout, is_causal=True
+                query, key, values, dropout_p=dropout, is_causal=self._causal
             )
         else:
-            later = torch.ones(tokens, tokens, dtype=torch.bool, device=x.device).triu(1)
-            weights = self._scores(x, tokens).masked_fill(later, float("-inf")).softmax(-1)
+            scores = self._scores(x, tokens)
+            if self._causal:
+                later = torch.ones(tokens, tokens, dtype=torch.bool, device=x.device).triu(1)
+                scores = scores.masked_fill(later, float("-inf"))
+            weights = scores.softmax(-1)
             mixed = nn.functional.dropout(weights, dropout, self.training) @ values
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out

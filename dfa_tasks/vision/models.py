@@ -6,8 +6,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dfa_core import JobError, Model
+from dfa_core import Model
 from dfa_core.model import ModuleFactory
+from dfa_tasks.vision.sizes import check_sizes
 
 
 def _sequence(*factories: ModuleFactory) -> nn.Module:
@@ -16,7 +17,7 @@ def _sequence(*factories: ModuleFactory) -> nn.Module:
 
 def mlp(features: int, classes: int, layers: int, width: int) -> Model:
     """Return `layers` tanh layers of `width` and a linear head."""
-    _check(layers=layers, width=width)
+    check_sizes(layers=layers, width=width)
     widths = [features] + [width] * layers
     return Model(
         layers=tuple(
@@ -48,7 +49,7 @@ def residual_mlp(features: int, classes: int, layers: int, width: int) -> Model:
     Take the error at the head's input. There it is as wide as the residual stream, so that identity
     feedback can send it to every block.
     """
-    _check(layers=layers, width=width)
+    check_sizes(layers=layers, width=width)
     return Model(
         layers=(partial(nn.Linear, features, width), *[partial(ResidualBlock, width)] * layers),
         head=partial(_sequence, partial(nn.LayerNorm, width), partial(nn.Linear, width, classes)),
@@ -57,7 +58,7 @@ def residual_mlp(features: int, classes: int, layers: int, width: int) -> Model:
 
 def convnet(channels: int, side: int, classes: int, width: int) -> Model:
     """Return two convolutions (each 3x3, tanh, halved by pooling), a tanh layer, a linear head."""
-    _check(width=width)
+    check_sizes(width=width)
     quarter = side // 4
     return Model(
         layers=(
@@ -76,9 +77,3 @@ def convnet(channels: int, side: int, classes: int, width: int) -> Model:
 
 def _convolution(before: int, after: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2))
-
-
-def _check(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise JobError(f"options.{name}: {size!r} is not a whole number above 0")

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 from support.same_bits import assert_bits
-from torch import Tensor
+from torch import Tensor, nn
 
 from coordinator.job.resolve import resolve
 from dfa_core import FeedbackSpec, LearningRule, Model, OptimizerSpec
@@ -29,6 +29,8 @@ from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_li
 from dfa_tasks.recommenders.tasks import click_loss
 from dfa_tasks.view_synthesis.nerf import Bounds, Trunk, nerf
 from dfa_tasks.view_synthesis.tasks import both_losses
+from dfa_tasks.vision.residual_images import residual_images
+from dfa_tasks.vision.vision_transformer import vision_transformer
 from workers.placement import Worker
 
 STEPS = 5
@@ -208,4 +210,43 @@ def test_coarse_and_fine_radiance_fields(
     model = nerf(Bounds(2.0, 6.0), trunk, layers=3, width=8, coarse=6, fine=5)
     assert_any_blocks_give_the_references_bits(
         four_workers, tmp_path, model, both_losses, rule, RandomRays()
+    )
+
+
+class RandomImages:
+    """Batches of random images and classes."""
+
+    steps_per_epoch = 10
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        images = torch.randn(12, 3, 8, 8, generator=generator)
+        return images, torch.randint(0, 10, (12,), generator=generator)
+
+
+IMAGE_NETWORKS = {
+    "resnet": (residual_images(3, 10, blocks=3, width=4, hidden=6, points=1), 3),
+    "vit": (
+        vision_transformer(3, 8, 10, blocks=3, width=8, heads=2, hidden=12, patch=2, points=1),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "feedback"), [("resnet", "identity"), ("resnet", "random"), ("vit", "identity")]
+)
+def test_images_with_a_residual_stream(
+    four_workers: list[Worker], tmp_path: Path, network: str, feedback: Feedback
+) -> None:
+    model, sample_dims = IMAGE_NETWORKS[network]
+    rule = LearningRule(
+        microbatches=3,
+        optimizer=OptimizerSpec("muon", 1e-2, schedule="cosine", total_steps=STEPS),
+        feedback=FeedbackSpec(feedback),
+        error_at="input",
+        sample_dims=sample_dims,
+    )
+    assert_any_blocks_give_the_references_bits(
+        four_workers, tmp_path, model, nn.functional.cross_entropy, rule, RandomImages()
     )
