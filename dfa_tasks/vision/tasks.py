@@ -20,6 +20,7 @@ Settings = Mapping[str, Any]
 
 _CLASSES = 10
 _IDENTITY: Settings = {"feedback": {"kind": "identity"}}
+_FORWARD: Settings = {"feedback": {"kind": "forward"}}
 _DIGITS: Settings = {
     "optimizer": {"name": "adam", "lr": 1e-3},
     "microbatches": 4,
@@ -29,7 +30,7 @@ _DIGITS: Settings = {
 _SMALL_SET: Mapping[Network, Settings] = {
     "mlp": _DIGITS,
     "residual": {**_DIGITS, **_IDENTITY},
-    "conv": _DIGITS,
+    "conv": {**_DIGITS, **_FORWARD},
     "resnet": {**_DIGITS, **_IDENTITY},
     "vit": {**_DIGITS, **_IDENTITY},
 }
@@ -40,7 +41,7 @@ _QUICK: Settings = {"optimizer": _MUON, "microbatches": 4, "batch_size": 128, "e
 _FULL_SET: Mapping[Network, Settings] = {
     "mlp": {**_FULL, "epochs": 8},
     "residual": {**_FULL, **_IDENTITY, "epochs": 4, "optimizer": {**_ADAM, "lr": 1e-3}},
-    "conv": {**_FULL, "epochs": 4},
+    "conv": {**_FULL, **_FORWARD, "epochs": 4},
     "resnet": {**_QUICK, **_IDENTITY},
     "vit": {**_QUICK, **_IDENTITY},
 }
@@ -96,7 +97,7 @@ def residual_task(images: str, layers: int = 4, width: int = 256, data_dir: str 
 
 
 def conv_task(images: str, width: int = 16, data_dir: str = "") -> Task:
-    """Return a small convolutional network with random feedback (DFA trains MLPs better)."""
+    """Return a small convolutional network with forward-mode feedback (FDFA)."""
     data = IMAGE_SETS[images]
     model = convnet(data.channels, data.side, _CLASSES, width)
     return _task(data, "conv", model, data_dir)
@@ -158,7 +159,7 @@ def _task(
 _NETWORKS: tuple[tuple[str, TaskMaker, str], ...] = (
     ("", mlp_task, "tanh MLP, random feedback"),
     ("-residual", residual_task, "pre-norm residual MLP, identity feedback"),
-    ("-conv", conv_task, "small convolutional network, random feedback (DFA trains it worse)"),
+    ("-conv", conv_task, "small convolutional network, forward-mode feedback"),
     ("-resnet", resnet_task, "residual convolutional network, identity feedback"),
     ("-vit", vit_task, "vision Transformer, identity feedback"),
 )
