@@ -21,6 +21,7 @@ from dfa_core import (
 from dfa_core.activations import detached
 from dfa_core.balance.profiling import LayerProfile
 from dfa_core.balance.timing import LayerSeconds, error_of
+from dfa_core.layer.tangents import without_tangents
 from dfa_core.loss import weighted
 from dfa_speedup.simulation.costs import Costs
 from dfa_speedup.simulation.link import Link
@@ -112,7 +113,7 @@ def _predictor(job: Job, link: Link) -> Predictor:
         between=tuple(between),
         error=TensorSpec.of(error),
         target=TensorSpec.of(target),
-        output=TensorSpec.of(head.evaluate(h)),
+        output=TensorSpec.of(head.evaluate(without_tangents(h, rule))),
         head_label=head.label,
         head_parameters=sum(p.numel() for p in head.module.parameters()),
         head_seconds=costs.head.update,
@@ -129,7 +130,8 @@ def _few(model: Model, rule: LearningRule, head: Head, x: Tensor) -> int:
     """Return how many samples to measure with: fewer where the head's output is wide."""
     kinds, firsts, _ = _kinds(model, rule, x[:2])
     h = firsts[kinds[-1]].h if kinds else x[:2]
-    return max(2, min(len(x), _NUMBERS * 2 // head.evaluate(h).numel()))
+    output = head.evaluate(without_tangents(h, rule))
+    return max(2, min(len(x), _NUMBERS * 2 // output.numel()))
 
 
 def _kinds(

@@ -66,6 +66,11 @@ def halves(x: Activations) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     return both[: len(both) // 2], both[len(both) // 2 :]
 
 
+def without_tangents(h: Activations, rule: LearningRule) -> Activations:
+    """Return a layer's output in training as an evaluation has it."""
+    return tuple(halves(h)[0]) if rule.sends_tangents else h
+
+
 def pushed(
     compute: Compute, given: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[tuple[Tensor, ...], list[Tensor]]:
@@ -82,7 +87,8 @@ def pushed(
             if not re.search(r"forward[- ]?(mode )?AD", str(error)):
                 raise
             raise JobError(
-                f"{error}; feedback.kind=forward needs forward-mode derivatives: use another kind"
+                f"{str(error).rstrip('.')}; feedback.kind=forward needs forward-mode derivatives: "
+                f"use another kind"
             ) from error
         pairs = [_parts(tensor) for tensor in tensors(made)]
     outputs = tuple(output for output, _ in pairs)
