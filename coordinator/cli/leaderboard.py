@@ -33,8 +33,8 @@ def leaderboard(
 ) -> None:
     """Train every contender to a test score, and make the board of who was first.
 
-    A line that is there already is not run again, and an interrupted one goes on. Writes a JSON file
-    a line into the folder, and the page FOLDER.md.
+    A line that is there already is not run again, and an interrupted one goes on. Writes a JSON
+    file a line into the folder, and the page FOLDER.md.
     """
     import shlex
     import sys

@@ -89,9 +89,7 @@ def run_lines(
                 result.date = today()
                 results.write(result)
 
-            EntrantRun(
-                line.target, line.entrant, given, result, keep, report, stop_if_asked
-            ).run()
+            EntrantRun(line.target, line.entrant, given, result, keep, report, stop_if_asked).run()
             report(f"{line.name}, {line.entrant.name}: {result.failed or 'done'}")
 
 

@@ -9,6 +9,7 @@ from coordinator.experiments.leaderboard.targets import Entrant, Target
 from dfa_core import JobError
 
 _COLUMNS = ("", "method", "run by", "seconds", "steps", "workers", "machine", "commit", "date")
+_LONGEST = 120  # characters of a failure; the file has all of it
 _KINDS: Mapping[str, str] = {
     "bp": "backpropagation on errorcast's blocks",
     "bp-delayed": "the same, one step late (PipeDream-2BW)",
@@ -130,12 +131,15 @@ def headline(found: Sequence[Table]) -> str:
     """Return who is first, in sentences."""
     ours = [(table, table.first) for table in found if table.first and table.first.is_ours]
     others = [(table, table.first) for table in found if table.first and not table.first.is_ours]
-    said = f"A rule of errorcast's, without a backward pass, is first on {len(ours)} of {len(found)} targets"
-    sentences = [f"{said}{_each(ours)}.", *([f"Backpropagation is first on {len(others)}{_each(others)}."] if others else [])]
-    nobody = [table for table in found if table.first is None]
+    nobody = [f"{table.name} {table.goal}" for table in found if table.first is None]
+    if not found:
+        return "No line has been run yet."
+    of_all = f"{len(ours)} of {len(found)} targets{_each(ours)}"
+    sentences = [f"A rule without a backward pass, run by errorcast, is first on {of_all}."]
+    if others:
+        sentences.append(f"Backpropagation is first on {len(others)}{_each(others)}.")
     if nobody:
-        names = ", ".join(f"{table.name} {table.goal}" for table in nobody)
-        sentences.append(f"Nobody has reached {names}.")
+        sentences.append(f"Nobody has reached {', '.join(nobody)}.")
     return " ".join(sentences)
 
 
@@ -153,12 +157,14 @@ def page(found: Sequence[Table], folder: str) -> str:
 
 
 _ABOUT = """\
-Each contender trains on the same number of workers until it reaches a score on the test data. Seconds are
-those of training alone: evaluations and the start of the workers do not count. A line has the medians
-over its seeds. All contenders of a target are evaluated after the same number of steps, and the first
-evaluation that reaches the score counts. Contenders that never reached it are at the end of a table,
-with their best score. `errorcast leaderboard` makes this page from the files that the methods link to;
-[bench.md](bench.md#time-to-quality) says how, and how to add a line."""
+All contenders of a target train the same network on the same number of workers, until they reach a
+score on the test data. Seconds are those of training alone, without evaluations and the start of
+workers. A line has the medians over its seeds. All contenders of a target are evaluated after the
+same number of steps, and the first evaluation that reaches the score counts. Contenders that never
+reached it are at the end of a table, with their best score. M is the number of microbatches.
+
+`errorcast leaderboard` makes this page of the files that the methods link to. Each command below a
+table makes one of its lines. How to add a line: docs/bench.md, "Time to quality"."""
 
 
 def _about(table: Table) -> str:
@@ -199,28 +205,29 @@ def _what(line: Line) -> str:
         return said
     if line.entrant.kind == "one-process":
         return f"{said}, {line.result.workers} threads"
-    parts = f"M {ran.microbatches}"
-    by_name = line.entrant.kind == "pipeline" or line.entrant.kind == "bp"
-    return f"{said}, {ran.label.removeprefix('errorcast bp, ')}, {parts}" if by_name else f"{said}, {parts}"
+    if line.entrant.kind in ("pipeline", "bp"):  # it has run as one of several schedules
+        said = f"{said}, {ran.label.removeprefix('errorcast bp, ')}"
+    return f"{said}, M {ran.microbatches}"
 
 
 def _time(line: Line) -> tuple[str, str]:
-    result, reached = line.result, line.reached
+    """Return seconds and steps to the bound, or why there are none."""
+    result, reached, best = line.result, line.reached, line.result.best()
+    runs = len(result.runs)
+    so_far = "" if result.finished or result.failed else f"; {runs} of {result.seeds} seeds so far"
     if reached is not None:
-        of = f" ({reached.seeds} of {len(result.runs)} seeds)" if reached.seeds < len(result.runs) else ""
-        return f"{reached.seconds:.1f}{of}", f"{reached.steps:,.0f}"
-    best = result.best()
+        of = f" ({reached.seeds} of {runs} seeds)" if reached.seeds < runs else ""
+        return f"{reached.seconds:.1f}{of}{so_far}", f"{reached.steps:,.0f}"
     if result.failed:
-        return f"failed: {result.failed[:120]}", ""
+        return f"failed: {result.failed[:_LONGEST]}".replace("|", "/"), ""
     if best is None:
-        return "not run yet", ""
-    value = shown(result.score, best[0])
-    return f"not reached: best {value} in {best[1]:.1f} s", ""
+        return "interrupted", ""
+    return f"not reached: best {shown(result.score, best[0])} in {best[1]:.1f} s{so_far}", ""
 
 
 def shown(score: str, value: float) -> str:
     """Return a value of a score as people write it."""
-    if score in ("accuracy", "auc", "average_precision"):
+    if score in ("accuracy", "auc"):
         return f"{100 * value:.4g}%"
     return f"{value:.4g}{' dB' if score == 'psnr' else ''}"
 

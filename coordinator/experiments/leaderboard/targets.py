@@ -49,7 +49,7 @@ class Entrant:
     @property
     def passes_back(self) -> bool:
         """Return whether it is backpropagation, whoever runs it."""
-        return KINDS[self.kind]["method"] == "bp"
+        return bool(KINDS[self.kind]["method"] == "bp")
 
     @property
     def schedules(self) -> Sequence[str]:
