@@ -100,8 +100,14 @@ class Result:
     def _identity(self) -> tuple[Any, ...]:
         where = ("resources", "data_dir", "working_dir")  # that is no part of what was trained
         job = {name: value for name, value in self.job.items() if name not in where}
-        shape = self.workers, self.job.get("resources", {}).get("threads")
-        return self.target, self.entrant, self.kind, job, shape, self.score, self.every, self.seeds
+        threads = self.job["resources"]["threads"]
+        target = self.target, self.score, self.bounds, self.every, self.seeds, self.workers
+        return self.entrant, self.kind, job, threads, target
+
+    def is_of(self, target: Target) -> bool:
+        """Return whether it was trained to the bounds that the target has now."""
+        then = self.score, self.bounds, self.every, self.workers
+        return then == (target.score, target.bounds, target.every, target.workers)
 
     def reached(self, target: Target, bound: float) -> Reached | None:
         """Return when it reached a bound; None where the median run never did, or it failed."""

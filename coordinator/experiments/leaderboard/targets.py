@@ -12,19 +12,20 @@ from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import Settings, merge, read_yaml
 from dfa_core import JobError
 from dfa_core.names import nearest
-from dfa_speedup.peers import DDP, DELAYED, EAGER_PIPELINES, ERRORCAST, ONE_PROCESS, OWN_BACKWARD
+from dfa_speedup import peers
 
 OURS = Path(__file__).with_name("targets.yaml")
 
+ONE_PROCESS = "one-process"
 # what torch runs, each by the fastest of its schedules here
 _PEERS: Mapping[str, Sequence[str]] = {
-    "pipeline": tuple(EAGER_PIPELINES),
-    "ddp": (DDP,),
-    "one-process": (ONE_PROCESS,),
+    "pipeline": tuple(peers.EAGER_PIPELINES),
+    "ddp": (peers.DDP,),
+    ONE_PROCESS: (peers.ONE_PROCESS,),
 }
 _OWN_BP = {
-    "bp": tuple(name for name in OWN_BACKWARD if name != DELAYED),
-    "bp-delayed": (DELAYED,),
+    "bp": tuple(name for name in peers.OWN_BACKWARD if name != peers.DELAYED),
+    "bp-delayed": (peers.DELAYED,),
 }
 KINDS: Mapping[str, Settings] = {**METHODS, **dict.fromkeys(_PEERS, METHODS["bp"])}
 
@@ -54,7 +55,7 @@ class Entrant:
     @property
     def schedules(self) -> Sequence[str]:
         """Return what it may run as, by the names of dfa_speedup/peers.py."""
-        return {**_PEERS, **_OWN_BP}.get(self.kind, (ERRORCAST,))
+        return {**_PEERS, **_OWN_BP}.get(self.kind, (peers.ERRORCAST,))
 
 
 @dataclass(frozen=True)
