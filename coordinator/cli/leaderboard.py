@@ -72,6 +72,9 @@ def leaderboard(
     with locked_folder(folder.absolute()):
         try:
             run_lines(asked, results, given({"data_dir": data_dir}), again, command, report)
+        except KeyboardInterrupt:
+            report("stopped; the same command goes on")
+            raise
         finally:
             write_page()
     found = tables(known, results)

@@ -11,6 +11,7 @@ from coordinator.experiments.leaderboard.targets import Entrant, Target
 from coordinator.job.spec import to_settings
 from coordinator.launch.interrupts import noted_interrupts
 from coordinator.launch.ray_session import ray_for
+from dfa_core import TrainingFailed
 from dfa_speedup.results.machine import machine
 
 
@@ -56,11 +57,11 @@ def run_lines(
     given: settings of where they run. command: what makes a line. report: gets one line of text now
     and then.
 
-    Raises JobError for a job that cannot run as given, before the first line runs, and
-    KeyboardInterrupt if it was interrupted.
+    Raises JobError for a job that is wrong, before the first line runs, TrainingFailed if all lines
+    that ran have failed, and KeyboardInterrupt if it was interrupted.
     """
-    for line in lines:
-        job = line.target.job(line.entrant, 0, given)
+    jobs = [line.target.job(line.entrant, 0, given) for line in lines]
+    for job in jobs:
         if job.task.fetch is not None:
             job.task.fetch()
     origin = Origin(*commit_of_code(), machine())
@@ -76,7 +77,8 @@ def run_lines(
     if not waiting:
         return
     workers = max(line.target.workers for line, _ in waiting)
-    with ray_for(workers, 1.0), noted_interrupts() as noted:
+    cpus = max(job.settings.resources.cpus for job in jobs)
+    with ray_for(workers, cpus), noted_interrupts() as noted:
 
         def stop_if_asked() -> None:
             if noted:
@@ -91,6 +93,9 @@ def run_lines(
 
             EntrantRun(line.target, line.entrant, given, result, keep, report, stop_if_asked).run()
             report(f"{line.name}, {line.entrant.name}: {result.failed or 'done'}")
+    if all(result.failed for _, result in waiting):
+        line, result = waiting[-1]
+        raise TrainingFailed(f"all lines failed; {line.name}, {line.entrant.name}: {result.failed}")
 
 
 def _new(

@@ -10,7 +10,7 @@ from coordinator.experiments.leaderboard.result import Evaluated, Result, SeedRu
 from coordinator.experiments.leaderboard.targets import Entrant, Target
 from coordinator.experiments.runner import Runner
 from coordinator.planning.workload import timing_workload
-from dfa_core import TrainingFailed
+from dfa_core import JobError, TrainingFailed
 from dfa_speedup.bench_workers import PeerFailed, WorkersLost
 from dfa_speedup.peers import configurations, refusal
 from dfa_speedup.workload import Configuration
@@ -42,8 +42,7 @@ class EntrantRun:
     def run(self) -> None:
         """Run the seeds that are not over; where one fails, note why, and run no more.
 
-        A seed whose workers die runs once more: it may not be to blame. Raises JobError for a job
-        that cannot run as given.
+        A seed whose workers die runs once more: it may not be to blame.
         """
         for seed in range(len(self._result.runs), self._target.seeds):
             try:
@@ -51,7 +50,7 @@ class EntrantRun:
                     done = self._seed(seed)
                 except WorkersLost:
                     done = self._seed(seed)
-            except TrainingFailed as error:
+            except (JobError, TrainingFailed) as error:
                 self._result.failed = " ".join(str(error).split())
                 self._keep()
                 return
