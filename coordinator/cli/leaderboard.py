@@ -14,7 +14,10 @@ Option = typer.Option
 def leaderboard(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(help="Targets whose lines to run; without any, the page is made anew."),
+        typer.Argument(
+            help="Targets whose lines to run: fashion-mnist, tiny-shakespeare, nerf-lego, cora, "
+            "movielens. Without any, the page is made anew."
+        ),
     ] = None,
     methods: Annotated[
         str | None, Option(help="Contenders to run, such as dfa-identity,pipeline; default: all.")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.command_line import run_errorcast
 
 from coordinator.experiments.leaderboard.page import tables
 from coordinator.experiments.leaderboard.result import Results
@@ -24,6 +25,11 @@ def test_every_contender_of_ours_is_a_job_that_can_run(all_data: Path) -> None:
         jobs = [target.job(entrant, 0, {"data_dir": str(all_data)}) for entrant in entrants]
         assert len({len(job.model.layers) for job in jobs}) == 1  # all train the same network
         assert {job.settings.blocks for job in jobs} == {target.workers}
+
+
+def test_the_help_names_every_target() -> None:
+    shown = " ".join(run_errorcast("leaderboard", "--help", COLUMNS="250").out.split())
+    assert f"{', '.join(NAMES)}." in shown
 
 
 def test_lines_are_of_the_settings_that_the_targets_have(all_data: Path) -> None:
