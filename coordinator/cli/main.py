@@ -18,6 +18,7 @@ from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
 from coordinator.cli.generate import generate
 from coordinator.cli.jobs import job, jobs
+from coordinator.cli.leaderboard import leaderboard
 from coordinator.cli.plan import plan
 from coordinator.cli.render import render
 from coordinator.cli.serve import serve
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 HERE: tuple[Callable[..., None], ...] = (
     *(train, evaluate, generate, render, export, tasks),
-    *(summary, compare, sweep, tsne, bench, plan, chaos),
+    *(summary, compare, sweep, tsne, bench, leaderboard, plan, chaos),
 )
 ON_A_SERVICE: tuple[Callable[..., None], ...] = (
     *(serve, submit, jobs, job, watch, logs, pause, resume, scale, cancel, delete),

@@ -61,11 +61,11 @@ class Rank0:
         return Trial(seconds, losses, spans, each, joined.shape)
 
     def enter_race(self, task: PickledPayload) -> None:
-        """Take the task that evaluates each epoch()."""
+        """Take the task that evaluates each stretch()."""
         self._task: Task = task.unpack()
         self._test = self._task.splits(self._workload.rule.seed).test
 
-    def epoch(
+    def stretch(
         self, workers: list[Worker], side: Configuration, first: int, last: int
     ) -> tuple[float, dict[str, float]]:
         """Train steps first..last-1; return the seconds of training, and the test scores."""
@@ -171,16 +171,17 @@ class ErrorcastSide:
         return trial
 
     def enter_race(self, task: PickledPayload) -> None:
-        """Take the task that evaluates each epoch()."""
+        """Take the task that evaluates each stretch()."""
         ray.get(self._rank0.enter_race.remote(task))
 
-    def epoch(
+    def stretch(
         self, workers: BenchWorkers, side: Configuration, first: int, last: int
     ) -> tuple[float, dict[str, float]]:
         """Train steps first..last-1; return seconds and test scores. Raises PeerFailed."""
         with self._failures(workers):
-            epoch: tuple[float, dict[str, float]] = self._call("epoch", workers, side, first, last)
-        return epoch
+            trained: tuple[float, dict[str, float]]
+            trained = self._call("stretch", workers, side, first, last)
+        return trained
 
     def first_trial(
         self, workers: BenchWorkers, side: Configuration, steps: int

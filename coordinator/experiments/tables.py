@@ -11,6 +11,7 @@ from coordinator.experiments.wide_table import WideTable
 
 if TYPE_CHECKING:  # torch's pipelines take 2 s to import
     from coordinator.experiments.chaos import Fault
+    from coordinator.experiments.leaderboard.page import Table as BoardTable
     from coordinator.experiments.method_comparison import Row
     from dfa_speedup.simulation.scaling import Prediction
 
@@ -80,6 +81,16 @@ def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         reached = "yes" if row["reached"] else f"no: {row['failed']}" if row["failed"] else "no"
         start = (row["label"], str(row["microbatches"]), f"{row['seconds']:.1f}")
         table.add_row(*start, str(row["epochs"]), reached, scores)
+    return table
+
+
+def board_table(found: "BoardTable") -> Table:
+    """Return one target of a board of time to quality."""
+    table = Table(title=f"{found.name}: {found.goal}", box=SIMPLE_HEAD)
+    for name in ("", "method", "", "seconds", "steps"):
+        table.add_column(name, justify="right" if name in ("seconds", "steps") else "left")
+    for row in found.rows():
+        table.add_row(*row)
     return table
 
 

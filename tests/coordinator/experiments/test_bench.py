@@ -7,8 +7,8 @@ import pytest
 from support.command_line import run_errorcast
 
 from coordinator.cli.units import bits_per_second, doubling, seconds
+from coordinator.experiments.contender import Contender
 from coordinator.experiments.race import Target
-from coordinator.experiments.time_to_target import Contender
 from coordinator.job.resolve import resolve
 from coordinator.planning.workload import timing_workload
 from dfa_core import JobError
@@ -82,12 +82,12 @@ def test_each_contender_has_its_own_settings() -> None:
     theirs = resolve("digits", {"epochs": 3, "optimizer": {"lr": 0.5, "schedule": "cosine"}})
     measured = timing_workload(ours, [2]).profile
     contenders = [Contender.of(job, measured, "accuracy", 0.9) for job in (ours, theirs)]
-    assert [len(contender.criterion.epochs()) for contender in contenders] == [8, 3]
+    assert [len(contender.criterion.stretches()) for contender in contenders] == [8, 3]
     assert [contender.workload.rule.optimizer.lr for contender in contenders] == [
         ours.spec.optimizer.lr,
         0.5,
     ]
-    steps = contenders[1].criterion.steps_per_epoch
+    steps = contenders[1].criterion.every
     assert contenders[1].workload.rule.optimizer.total_steps == 3 * steps
     other = resolve("digits", {"options": {"layers": 5}})
     with pytest.raises(JobError, match="the pipeline's has 5 layers and errorcast's has 3"):

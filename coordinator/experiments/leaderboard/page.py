@@ -1,0 +1,246 @@
+"""The page of a board, made from the result files: a table for each target and bound."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.experiments.leaderboard.result import Reached, Result, Results
+from coordinator.experiments.leaderboard.targets import ONE_PROCESS, Entrant, Target
+
+_COLUMNS = ("", "method", "run by", "seconds", "steps", "workers", "machine", "commit", "date")
+_LONGEST = 120  # characters of a failure; the file has all of it
+_KINDS: Mapping[str, str] = {
+    "bp": "backpropagation on errorcast's blocks",
+    "bp-delayed": "the same, one step late (PipeDream-2BW)",
+    "dfa": "random feedback",
+    "dfa-identity": "identity feedback",
+    "dfa-hops1": "identity feedback and one hop",
+    "dfa-hops2": "identity feedback and two hops",
+    "dfa-sign": "random feedback of the error's sign",
+    "dkp": "learned feedback",
+    "drtp": "random feedback of the target",
+    "shallow": "the head alone",
+    "pipeline": "backpropagation in a pipeline",
+    "ddp": "backpropagation on replicas (DDP)",
+    ONE_PROCESS: "backpropagation in one process",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table. reached: None where the bound was not reached."""
+
+    entrant: Entrant
+    result: Result
+    reached: Reached | None
+
+    @property
+    def is_ours(self) -> bool:
+        """Return whether it is a rule of errorcast's, and not backpropagation."""
+        return not self.entrant.by_torch and not self.entrant.passes_back
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line as plain data: null where the bound was not reached."""
+        result, best = self.result, self.result.best()
+        reached = self.reached and {"seconds": self.reached.seconds, "steps": self.reached.steps}
+        return {
+            "method": self.entrant.name,
+            "run_by": "torch" if self.entrant.by_torch else "errorcast",
+            "rule_of_errorcast": self.is_ours,
+            "reached": reached,
+            "best": best and best[0],
+            "failed": result.failed or None,
+            "finished": result.finished,
+            "workers": result.workers,
+            "commit": result.origin.commit,
+            "date": result.date,
+            "command": result.command,
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """All lines of a target for one bound, the fastest first."""
+
+    name: str
+    target: Target
+    bound: float
+    lines: Sequence[Line]
+
+    @property
+    def first(self) -> Line | None:
+        """Return the line in first place, if any reached the bound."""
+        first = next(iter(self.lines), None)
+        return first if first is not None and first.reached is not None else None
+
+    @property
+    def goal(self) -> str:
+        """Return what is to be reached, in words."""
+        return f"{self.target.score} {shown(self.target.score, self.bound)}"
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Return place, name, what it is, seconds and steps of each line, as texts."""
+        return [_cells(place, line) for place, line in enumerate(self.lines, start=1)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table as plain data."""
+        return {
+            "target": self.name,
+            "score": self.target.score,
+            "bound": self.bound,
+            "lines": [line.as_json() for line in self.lines],
+        }
+
+
+def tables(targets: Mapping[str, Target], results: Results) -> list[Table]:
+    """Return the tables of all targets that have a line.
+
+    A line of another score, bound or interval than its target has now is left out. Raises JobError
+    for a result that cannot be read.
+    """
+    found = []
+    for name, target in targets.items():
+        read = [(target.entrant(one), results.read(name, one)) for one in target.entrants]
+        there = [(entrant, one) for entrant, one in read if one and one.is_of(target)]
+        for bound in target.bounds if there else ():
+            of_bound = [Line(e, result, result.reached(target, bound)) for e, result in there]
+            found.append(Table(name, target, bound, sorted(of_bound, key=_place)))
+    return found
+
+
+def _place(line: Line) -> tuple[int, float]:
+    if line.reached is not None:
+        return 0, line.reached.seconds
+    best = line.result.best()
+    if best is None or line.result.failed:
+        return 2, 0.0
+    return 1, best[0] if line.result.score == "loss" else -best[0]
+
+
+def headline(found: Sequence[Table]) -> str:
+    """Return who is first, in sentences."""
+    if not found:
+        return "No line has been run yet."
+    firsts = [(table, table.first) for table in found]
+    ours = [(table, line) for table, line in firsts if line and line.is_ours]
+    others = [(table, line) for table, line in firsts if line and not line.is_ours]
+    nobody = [f"{table.name} to {table.goal}" for table, line in firsts if line is None]
+    of_all = f"{len(ours)} of {len(found)} targets{_each(ours)}"
+    sentences = [f"A rule without a backward pass, run by errorcast, is first on {of_all}."]
+    if others:
+        sentences.append(f"Backpropagation is first on {len(others)}{_each(others)}.")
+    divided = [(table, line) for table, line in others if line.entrant.kind == ONE_PROCESS]
+    behind = [(table, line) for table, _ in divided if (line := _first_of_several(table))]
+    if behind:
+        sentences.append(f"Where one process is first, the fastest on several is{_each(behind)}.")
+    if nobody:
+        sentences.append(f"Nobody has reached {', '.join(nobody)}.")
+    return " ".join(sentences)
+
+
+def _first_of_several(table: Table) -> Line | None:
+    """Return the first line of those that divide the work among several processes."""
+    several = (line for line in table.lines if line.entrant.kind != ONE_PROCESS and line.reached)
+    return next(several, None)
+
+
+def _each(firsts: Sequence[tuple[Table, Line]]) -> str:
+    named = [f"{table.name} to {table.goal} (`{line.entrant.name}`)" for table, line in firsts]
+    return f": {', '.join(named)}" if named else ""
+
+
+def page(found: Sequence[Table], folder: str) -> str:
+    """Return the page as Markdown; folder: of the result files, seen from the page."""
+    parts = ["# Time to quality", headline(found), _ABOUT]
+    for table in found:
+        parts += [f"## {table.name}: {table.goal}", _about(table), _markdown(table, folder)]
+    return "\n\n".join(parts) + "\n"
+
+
+_ABOUT = """\
+All contenders of a target train the same network on the same number of workers, until they reach a
+score on the test data. Seconds are those of training alone, without evaluations and the start of
+workers. A line has the medians over its seeds. All contenders of a target are evaluated after the
+same number of steps, and the first evaluation that reaches the score counts. Contenders that never
+reached it are at the end of a table, with their best score. M is the number of microbatches.
+
+`errorcast leaderboard` makes this page of the files that the methods link to. Each command below a
+table makes one of its lines. How to add a line: docs/bench.md, "Time to quality"."""
+
+
+def _about(table: Table) -> str:
+    target = table.target
+    seeds = f"{target.seeds} seed{'s' * (target.seeds > 1)}"
+    said = f"{target.title}; evaluated every {target.every} steps, {seeds}."
+    return f"{said} {target.chosen}".rstrip()
+
+
+def _markdown(table: Table, folder: str) -> str:
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    rows += [_row(place, line, folder) for place, line in enumerate(table.lines, start=1)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    commands = dict.fromkeys(line.result.command for line in table.lines)
+    return "\n".join([*lines, "", "```sh", *commands, "```"])
+
+
+def _row(place: int, line: Line, folder: str) -> tuple[str, ...]:
+    result = line.result
+    number, name, what, seconds, steps = _cells(place, line)
+    file = f"{folder}/{result.target}-{result.entrant}.json"
+    method = f"[{name}]({file}): {what}"
+    if line.reached is not None and place == 1:
+        number, method, seconds = (f"**{text}**" for text in (number, method, seconds))
+    by = "torch" if line.entrant.by_torch else "errorcast"
+    where = str(result.workers), _machine(result), _commit(result), result.date
+    return number, method, by, seconds, steps, *where
+
+
+def _cells(place: int, line: Line) -> tuple[str, str, str, str, str]:
+    number = "" if line.reached is None else str(place)
+    return number, line.entrant.name, _what(line), *_time(line)
+
+
+def _what(line: Line) -> str:
+    said, ran = _KINDS[line.entrant.kind], line.result.configuration
+    if ran is None:
+        return said
+    if line.entrant.kind == ONE_PROCESS:
+        return f"{said}, {line.result.workers} threads"
+    if line.entrant.kind in ("pipeline", "bp"):  # it has run as one of several schedules
+        said = f"{said}, {ran.label.removeprefix('errorcast bp, ')}"
+    return f"{said}, M {ran.microbatches}"
+
+
+def _time(line: Line) -> tuple[str, str]:
+    """Return seconds and steps to the bound, or why there are none."""
+    result, reached, best = line.result, line.reached, line.result.best()
+    runs = len(result.runs)
+    so_far = "" if result.finished or result.failed else f"; {runs} of {result.seeds} seeds so far"
+    if reached is not None:
+        of = f" ({reached.seeds} of {runs} seeds)" if reached.seeds < runs else ""
+        return f"{reached.seconds:.1f}{of}{so_far}", f"{reached.steps:,.0f}"
+    if result.failed:
+        return f"failed: {result.failed[:_LONGEST]}".replace("|", "/"), ""
+    if best is None:
+        return "interrupted", ""
+    return f"not reached: best {shown(result.score, best[0])} in {best[1]:.1f} s{so_far}", ""
+
+
+def shown(score: str, value: float) -> str:
+    """Return a value of a score as people write it."""
+    if score in ("accuracy", "auc"):
+        return f"{100 * value:.4g}%"
+    return f"{value:.4g}{' dB' if score == 'psnr' else ''}"
+
+
+def _machine(result: Result) -> str:
+    machine = result.origin.machine
+    gpus = f", {len(machine['gpus'])} GPU" if machine["gpus"] else ""
+    return f"{machine['cores']} cores, {machine['cpu']}{gpus}, torch {machine['versions']['torch']}"
+
+
+def _commit(result: Result) -> str:
+    origin = result.origin
+    if not origin.commit:
+        return f"errorcast {origin.machine['versions']['errorcast']}"
+    return f"{origin.commit}{' and changes' if origin.changed else ''}"
