@@ -111,3 +111,14 @@ def test_before_the_head_a_joint_afn_learns_exactly() -> None:
     torch.testing.assert_close(local[1], exact[1], rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(local[0][0], exact[0][0], rtol=1e-10, atol=1e-14)  # the linear part
     assert cosine(local[0][1:], exact[0][1:]) < 0.99  # the embeddings learn by feedback
+
+
+def test_a_state_of_another_network_is_refused_in_one_line() -> None:
+    sizes = {"size": 4, "widths": (8, 8), "head_layers": 1}
+    models = [dcn(IDS, FIELDS, **sizes, cross_error=value) for value in (False, True)]
+    before, now = (Reference(model, click_loss, LearningRule()) for model in models)
+    with pytest.raises(JobError, match=r"head: .*: only the saved state has 0\.layers"):
+        now.head.load_state(*before.head.state())
+    wider = Reference(dcn(IDS, FIELDS, **{**sizes, "widths": (6, 8)}), click_loss, LearningRule())
+    with pytest.raises(JobError, match=r"is \(6, 16\) there, and \(8, 16\) here"):
+        now.layers[-1].load_state(*wider.layers[-1].state())
