@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from dfa_core import JobError, LearningRule, Model, Reference
 from dfa_core.activations import tensors
 from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm
-from dfa_tasks.recommenders.tasks import click_loss
+from dfa_tasks.recommenders.tasks import click_loss, click_task
 
 IDS, FIELDS = 40, 4
 WIDE = {"deepfm": deepfm, "autoint": autoint, "afn": afn}
@@ -60,6 +61,11 @@ def test_a_deeper_head_is_the_same_network(
         a.data.copy_(b.data)
     ids, _ = batch()
     assert torch.allclose(deep.evaluate(ids), plain.evaluate(ids), atol=1e-6)
+
+
+def test_an_option_of_another_type_is_refused(real_data: Path) -> None:
+    with pytest.raises(JobError, match=r"options\.cross_error: 'maybe' is not true or false"):
+        click_task("movielens", "dcn", data_dir=str(real_data), cross_error="maybe")
 
 
 def test_a_layer_of_the_mlp_stays_before_the_head() -> None:
