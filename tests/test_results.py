@@ -6,12 +6,8 @@ from pathlib import Path
 import pytest
 from support.documents import EXPERIMENTS, RESULTS, Command, commands
 
-COMPARED = [
-    words
-    for document in (RESULTS, EXPERIMENTS)
-    for words in commands(document, "errorcast")
-    if words[1] == "compare"
-]
+SHOWN = [*commands(RESULTS, "errorcast"), *commands(EXPERIMENTS, "errorcast")]
+COMPARED = [w for w in {tuple(words): words for words in SHOWN}.values() if w[1] == "compare"]
 HAD = ("digits", "cora", "citeseer", "movielens", "tiny-shakespeare", "nerf", "fashion")
 
 

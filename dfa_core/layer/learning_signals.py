@@ -19,7 +19,7 @@ Direction = Callable[[int, Tensor], Tensor]
 class LearningSignals:
     """What each output of one layer learns by, and its feedback matrices.
 
-    A module says this in two optional attributes. `learns_by` has an entry for each tensor that it
+    A module says this in optional attributes. `learns_by` has an entry for each tensor that it
     returns:
         "feedback": the gradient is e·B_i (Nøkland 2016, eq. 7).
         "error": the gradient is e itself. This is exact for a tensor that the head adds to its
@@ -33,12 +33,16 @@ class LearningSignals:
 
     `learns_from` is (first row, number of rows): the rows of the error, (samples, rows, features),
     that belong to this layer if its output has fewer rows than the error (some of a ray's points).
+
+    `feedback_reads` is the number of the error's first features that "feedback" projects, where the
+    last ones are for outputs that learn by "error" or "identity". By default it projects all.
     """
 
     def __init__(self, module: nn.Module, index: int, label: str, rule: LearningRule) -> None:
         """index: of the layer in the model, from 0; label: how messages name the layer."""
         self._label, self._rule = label, rule
         self._rows: tuple[int, int] | None = getattr(module, "learns_from", None)
+        self._reads: int | None = getattr(module, "feedback_reads", None)
         self._learns_by: tuple[LearnsBy, ...] = getattr(module, "learns_by", ("feedback",))
         self.matrices = [
             Feedback(rule.feedback, rule.seed, index, rule.sample_dims, output)
@@ -82,11 +86,12 @@ class LearningSignals:
             if learns_by != "feedback":
                 gradients.append(self._error_itself(e, output, feedback))
                 continue
+            e = e[..., : self._reads]
             if feedback.spec.rule.matrix == "readout":
                 e = feedback.own_error(e, output)
             gradients.append(feedback.project(e, output))
             if derivative is not None:
-                d = self._rows_of(derivative, output)
+                d = self._rows_of(derivative, output)[..., : self._reads]
                 samples = prod(d.shape[: feedback.sample_dims]) * self._rule.microbatches
                 u = direction(feedback.output, output)
                 feedback.add_gradient(d / samples, u)

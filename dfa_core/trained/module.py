@@ -271,9 +271,10 @@ class TrainedModule:
         try:
             self.module.load_state_dict(weights)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = _unlike(self.module.state_dict(), weights) or " ".join(str(error).split())
             raise JobError(
-                f"{self.name}: the saved weights do not fit this model: {reason}"
+                f"{self.name}: the saved weights do not fit this model: {reason}; the task's model "
+                f"or its options have changed since they were saved: train in another folder"
             ) from error
         if self.optimizer is not None:
             self._load_optimizer(self.optimizer, tensors, scalars)
@@ -294,6 +295,15 @@ class TrainedModule:
                 state.setdefault(names.index(name), {})[slot] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _unlike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:
+    """Return the first difference of names or shapes; nothing if there is none."""
+    for name in [name for name in (*saved, *own) if (name in saved) != (name in own)]:
+        return f"only the {'saved state' if name in saved else 'model'} has {name}"
+    for name in [name for name, of in saved.items() if of.shape != own[name].shape]:
+        return f"{name} is {tuple(saved[name].shape)} there, and {tuple(own[name].shape)} here"
+    return ""
 
 
 def _check_state(name: str, module: nn.Module) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
+from torch import nn
+
 from dfa_core import JobError, Model
 from dfa_core.model import ModuleFactory, chain
 from dfa_tasks.recommenders.layers import (
@@ -56,7 +58,7 @@ def deepfm(
     """Return DeepFM (Guo 2017): FM and an MLP on the same embeddings."""
     layers: list[ModuleFactory] = [partial(EmbeddingAndPairs, ids, size)]
     layers += _dense(fields * size, widths, dropout)
-    return _model(layers, partial(Sum, widths[-1]), head_layers, len(widths))
+    return _model(layers, partial(Sum, widths[-1]), head_layers, widths)
 
 
 def dcn(
@@ -67,25 +69,21 @@ def dcn(
     widths: Sequence[int] = (64, 64),
     dropout: float = 0.2,
     head_layers: int = 0,
-    cross_error: bool = False,
+    cross_error: bool = True,
 ) -> Model:
     """Return Deep & Cross (Wang 2017): cross layers, then an MLP; both read the embeddings.
 
-    cross_error: the error at the head's input has columns for the cross layers' output, by which
-        they learn. They form a residual stream, so this is exact for the last of them, and near
-        for the others and for the embeddings (arXiv 2501.17086 with k = 0).
-
-    Raises JobError for cross_error with the error at the logit.
+    cross_error: with `head_layers`, the error at the head's input has columns for the cross layers'
+        output, by which they learn. They form a residual stream, so this is exact for the last of
+        them, and near for the others and for the embeddings (arXiv 2501.17086 with k = 0).
     """
-    if cross_error and not head_layers:
-        raise JobError("options.cross_error: there is no such error at the logit; set head_layers")
-    width = fields * size
-    start, cross = (StreamStart, StreamCross) if cross_error else (Embedding, Cross)
+    width, by_error = fields * size, cross_error and head_layers > 0
+    start, cross = (StreamStart, StreamCross) if by_error else (Embedding, Cross)
     layers: list[ModuleFactory] = [partial(start, ids, size)]
     layers += [partial(cross, width)] * crosses
     layers += _dense(width, widths, dropout, order=(1, 0))
-    head, added = partial(Sum, widths[-1], width), width if cross_error else 0
-    return _model(layers, head, head_layers, len(widths), added, exact=cross_error)
+    head, added = partial(Sum, widths[-1], width), width if by_error else 0
+    return _model(layers, head, head_layers, widths, added, exact=by_error)
 
 
 def autoint(
@@ -105,7 +103,7 @@ def autoint(
         layers.append(partial(Attention, a, b, heads, dropout, keep=index == 0))
     layers += _dense(fields * size, widths, dropout, order=(2, 0, 1))
     head = partial(Sum, widths[-1], fields * attention_width)
-    return _model(layers, head, head_layers, len(widths))
+    return _model(layers, head, head_layers, widths)
 
 
 def afn(
@@ -116,23 +114,20 @@ def afn(
     widths: Sequence[int] = (64, 64),
     dropout: float = 0.2,
     head_layers: int = 0,
-    joint: bool = False,
+    joint: bool = True,
 ) -> Model:
     """Return AFN (Cheng 2020): logarithmic neurons, an MLP, and the linear part.
 
-    joint: embeddings and neurons are one layer, so that the embeddings learn exactly through the
-        neurons; and the layer before the head learns by the error at the head's input, exactly too.
-
-    Raises JobError for joint with the error at the logit.
+    joint: with `head_layers`, embeddings and neurons are one layer, so that the embeddings learn
+        through the neurons exactly; and the layer before the head learns by the error there.
     """
-    if joint and not head_layers:
-        raise JobError("options.joint: it needs the error at the head's input; set head_layers")
+    joint = joint and head_layers > 0
     layers: list[ModuleFactory] = [partial(EmbeddingAndLinear, ids, size)]
     layers.append(partial(Logarithmic, fields, neurons))
     if joint:
         layers = [partial(LogarithmicEmbedding, ids, size, fields, neurons)]
     layers += _dense(neurons * size, widths, dropout)
-    return _model(layers, partial(Sum, widths[-1]), head_layers, len(widths), exact=joint)
+    return _model(layers, partial(Sum, widths[-1]), head_layers, widths, exact=joint)
 
 
 def _dense(
@@ -151,26 +146,36 @@ def _model(
     layers: Sequence[ModuleFactory],
     head: ModuleFactory,
     head_layers: int,
-    depth: int,
+    widths: Sequence[int],
     added: int = 1,
     exact: bool = False,
 ) -> Model:
     """Return a model of these layers, where the last `head_layers` of them belong to the head.
 
-    depth: number of the MLP's layers, which are the last ones.
+    widths: of the MLP's layers, which are the last ones.
     added: width of the head's last input if the error has columns for it: 1 for a term that the
         head adds to its output; otherwise 0.
     exact: whether the layer before the head learns by the error at its output, and not by feedback.
+        The feedback of the layers before then projects the error of the MLP's features alone.
 
     Raises JobError when no layer of the MLP is left before the head.
     """
-    if not 0 <= head_layers < depth:
-        raise JobError(f"options.head_layers: {head_layers} is not between 0 and {depth - 1}")
+    if not 0 <= head_layers < len(widths):
+        raise JobError(f"options.head_layers: {head_layers} is not between 0 and {len(widths) - 1}")
     if not head_layers:
         return Model(layers, head)
     cut = len(layers) - head_layers
     before, inside = [*layers[:cut]], [*layers[cut:], head]
+    if exact:
+        before = [partial(_reading, make, widths[-head_layers - 1]) for make in before]
     if added:
         before[-1] = partial(HeadInput.of if exact else chain, before[-1], AppendAdded)
         inside = [partial(SplitAdded, added), *inside]
     return Model(before, partial(chain, *inside))
+
+
+def _reading(make: ModuleFactory, features: int) -> nn.Module:
+    """Build a module whose feedback projects this number of the error's first features."""
+    module = make()
+    module.feedback_reads = features  # type: ignore[assignment]  # an attribute, no parameter
+    return module

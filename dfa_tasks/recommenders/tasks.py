@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dfa_core import Model
-from dfa_tasks.options import check_options, settings_of
+from dfa_tasks.options import check_options, settings_of, typed_options
 from dfa_tasks.recommenders.criteo import Criteo
 from dfa_tasks.recommenders.fields import Vocabulary
 from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm, features_linear, fm
@@ -47,12 +47,13 @@ def click_task(
     method: the settings differ between dfa and bp.
     options: those of the model, e.g. size (of an embedding), dropout.
 
-    Raises JobError for an option that the model does not have.
+    Raises JobError for an option that the model does not have, and for a value of another type.
     """
     make, found = MODELS[model], DATA[data](data_dir)
     known = inspect.signature(make).parameters
     sizes = {"ids": found.vocabulary.ids, "fields": found.vocabulary.fields}
     check_options(f"{data}-{model}", options, (n for n in known if n not in sizes))
+    options = typed_options(options, make)
     data_settings = settings_of("recommenders")[data]
     settings = data_settings.get(model, data_settings["others"])["bp" if method == "bp" else "dfa"]
     chosen = {**sizes, **settings["options"], **options}

@@ -21,7 +21,8 @@ from dfa_core import (
     build_layers,
     profile,
 )
-from dfa_core.layer import LearnsBy
+from dfa_core.feedback.rules import FeedbackKind
+from dfa_core.layer import Layer, LearnsBy
 
 
 class TwoPaths(nn.Module):
@@ -96,6 +97,25 @@ def test_a_stream_learns_by_the_error_and_is_no_part_of_the_head() -> None:
     assert torch.equal(local[1], exact[1])
     assert 0.9 < torch.cosine_similarity(local[0].flatten(), exact[0].flatten(), dim=0) < 0.9999
     assert shallow == [None, None]
+
+
+class Reading(Along):
+    """A layer whose feedback projects the first two features of the error."""
+
+    feedback_reads = 2
+
+
+@pytest.mark.parametrize("kind", ["random", "learned"])
+def test_feedback_may_project_some_of_the_errors_features(kind: FeedbackKind) -> None:
+    rule = replace(RULE, feedback=FeedbackSpec(kind))
+    h = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    layer, e = Layer(1, Reading(), rule), torch.randn(4, 5)
+    _, (signal,) = layer.learning_signals(e, h)
+    (b,) = [feedback.b for feedback in layer.feedback]
+    assert b is not None
+    assert b.shape == (2, 6)
+    torch.testing.assert_close(signal, (e[:, :2] @ b).detach())
+    assert (b.grad is not None) == (kind == "learned")
 
 
 def test_hops_are_for_layers_that_learn_by_feedback() -> None:

@@ -40,17 +40,18 @@ RECOMMENDERS = {
     "fm": fm(IDS, size=4),
     "deepfm": deepfm(IDS, FIELDS, size=4, widths=(8, 8)),
     "dcn": dcn(IDS, FIELDS, size=4, crosses=2, widths=(8,)),
-    "dcn, deep head": dcn(IDS, FIELDS, size=4, crosses=1, widths=(8, 8), head_layers=1),
-    "dcn, cross error, deep head": dcn(
-        IDS, FIELDS, size=4, crosses=2, widths=(8, 8), head_layers=1, cross_error=True
+    "dcn, deep head": dcn(IDS, FIELDS, size=4, crosses=2, widths=(8, 8), head_layers=1),
+    "dcn, by feedback, deep head": dcn(
+        IDS, FIELDS, size=4, crosses=1, widths=(8, 8), head_layers=1, cross_error=False
     ),
     "autoint, deep head": autoint(
         IDS, FIELDS, size=4, attentions=1, attention_width=4, widths=(8, 8), head_layers=1
     ),
     "autoint": autoint(IDS, FIELDS, size=4, attentions=2, attention_width=4, widths=(8,)),
     "afn": afn(IDS, FIELDS, size=4, neurons=6, widths=(8,)),
-    "afn, joint, deep head": afn(
-        IDS, FIELDS, size=4, neurons=6, widths=(8, 8, 8), head_layers=1, joint=True
+    "afn, deep head": afn(IDS, FIELDS, size=4, neurons=6, widths=(8, 8, 8), head_layers=1),
+    "afn, apart, deep head": afn(
+        IDS, FIELDS, size=4, neurons=6, widths=(8, 8), head_layers=1, joint=False
     ),
 }
 

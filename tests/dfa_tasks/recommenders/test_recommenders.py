@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from dfa_core import JobError, LearningRule, Model, Reference
 from dfa_core.activations import tensors
 from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm
-from dfa_tasks.recommenders.tasks import click_loss
+from dfa_tasks.recommenders.tasks import click_loss, click_task
 
 IDS, FIELDS = 40, 4
 WIDE = {"deepfm": deepfm, "autoint": autoint, "afn": afn}
@@ -42,9 +43,9 @@ def test_the_linear_part_learns_exactly(make: Maker, head_layers: int) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "fewer"),
     [
-        *((make, {}, 1) for make in (*WIDE.values(), dcn)),
-        (dcn, {"cross_error": True}, 1),
-        (afn, {"joint": True}, 2),
+        *((make, {}, 2 if make is afn else 1) for make in (*WIDE.values(), dcn)),
+        (dcn, {"cross_error": False}, 1),
+        (afn, {"joint": False}, 1),
     ],
 )
 def test_a_deeper_head_is_the_same_network(
@@ -62,15 +63,14 @@ def test_a_deeper_head_is_the_same_network(
     assert torch.allclose(deep.evaluate(ids), plain.evaluate(ids), atol=1e-6)
 
 
+def test_an_option_of_another_type_is_refused(real_data: Path) -> None:
+    with pytest.raises(JobError, match=r"options\.cross_error: 'maybe' is not true or false"):
+        click_task("movielens", "dcn", data_dir=str(real_data), cross_error="maybe")
+
+
 def test_a_layer_of_the_mlp_stays_before_the_head() -> None:
     with pytest.raises(JobError, match=r"options\.head_layers: 2 is not between 0 and 1"):
         dcn(IDS, FIELDS, widths=(8, 8), head_layers=2)
-
-
-@pytest.mark.parametrize(("make", "option"), [(dcn, "cross_error"), (afn, "joint")])
-def test_an_error_at_the_heads_input_needs_a_layer_in_the_head(make: Maker, option: str) -> None:
-    with pytest.raises(JobError, match=rf"options\.{option}: .*; set head_layers"):
-        make(IDS, FIELDS, **{option: True})
 
 
 Gradients = list[list[torch.Tensor]]
@@ -100,19 +100,31 @@ def cosine(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
 
 def test_the_last_cross_layer_learns_exactly_and_the_others_nearly() -> None:
     sizes = {"size": 4, "crosses": 3, "widths": (8, 8), "dropout": 0.0}
-    local, exact = local_and_exact(dcn(IDS, FIELDS, **sizes, head_layers=1, cross_error=True))
+    local, exact = local_and_exact(dcn(IDS, FIELDS, **sizes, head_layers=1))
     for mine, true in zip(local[3:], exact[3:], strict=True):  # the last cross layer, and the MLP's
         assert true[0].abs().max() > 0
         torch.testing.assert_close(mine, true, rtol=1e-10, atol=1e-14)
     assert all(0.9 < cosine(*pair) < 1 - 1e-9 for pair in zip(local[1:3], exact[1:3], strict=True))
-    by_feedback, _ = local_and_exact(dcn(IDS, FIELDS, **sizes, head_layers=1))
+    plain = dcn(IDS, FIELDS, **sizes, head_layers=1, cross_error=False)
+    by_feedback, _ = local_and_exact(plain)
     assert all(abs(cosine(*pair)) < 0.9 for pair in zip(by_feedback[1:4], exact[1:4], strict=True))
 
 
 def test_before_the_head_a_joint_afn_learns_exactly() -> None:
     local, exact = local_and_exact(
-        afn(IDS, FIELDS, size=4, neurons=6, widths=(8, 8), dropout=0.0, head_layers=1, joint=True)
+        afn(IDS, FIELDS, size=4, neurons=6, widths=(8, 8), dropout=0.0, head_layers=1)
     )
     torch.testing.assert_close(local[1], exact[1], rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(local[0][0], exact[0][0], rtol=1e-10, atol=1e-14)  # the linear part
     assert cosine(local[0][1:], exact[0][1:]) < 0.99  # the embeddings learn by feedback
+
+
+def test_a_state_of_another_network_is_refused_in_one_line() -> None:
+    sizes = {"size": 4, "widths": (8, 8), "head_layers": 1}
+    models = [dcn(IDS, FIELDS, **sizes, cross_error=value) for value in (False, True)]
+    before, now = (Reference(model, click_loss, LearningRule()) for model in models)
+    with pytest.raises(JobError, match=r"head: .*: only the saved state has 0\.layers"):
+        now.head.load_state(*before.head.state())
+    wider = Reference(dcn(IDS, FIELDS, **{**sizes, "widths": (6, 8)}), click_loss, LearningRule())
+    with pytest.raises(JobError, match=r"is \(6, 16\) there, and \(8, 16\) here"):
+        now.layers[-1].load_state(*wider.layers[-1].state())
