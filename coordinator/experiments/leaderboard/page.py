@@ -19,6 +19,8 @@ _KINDS: Mapping[str, str] = {
     "dfa-sign": "random feedback of the error's sign",
     "dkp": "learned feedback",
     "drtp": "random feedback of the target",
+    "fdfa": "forward-mode feedback",
+    "local": "local errors",
     "shallow": "the head alone",
     "pipeline": "backpropagation in a pipeline",
     "ddp": "backpropagation on replicas (DDP)",
