@@ -141,6 +141,14 @@ def test_plan_goes_up_to_a_thousand_blocks(tmp_path: Path, doublings: int) -> No
     assert "Each schedule uses its best number of microbatches, up to 4 a block." in said
 
 
+@pytest.mark.unit
+def test_plan_of_layers_that_send_tangents(tmp_path: Path) -> None:
+    arguments = ("--set", "feedback.kind=forward", "--blocks", "1,2")
+    done = run_errorcast("plan", "digits", *arguments, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "1F1B" in done.out
+
+
 def test_numbers_and_units_as_people_write_them() -> None:
     assert doubling("blocks", "1,2,...,12") == [1, 2, 4, 8, 12]
     assert doubling("blocks", "3") == [3]
