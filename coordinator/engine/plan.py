@@ -171,7 +171,10 @@ class Plan:
 
         Raises JobError for a form that nothing was tried with before the first step.
         """
-        trained = Forms(self.profile.between, self.profile.output)
+        profile = self.profile
+        if self.rule.sends_tangents:  # in training alone
+            profile = profile.without_tangents()
+        trained = Forms(profile.between, profile.output)
         known = {trained.between[0].tensors[0]: trained, **self.evaluated}
         if form not in known:
             raise JobError(

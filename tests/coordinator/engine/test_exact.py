@@ -159,7 +159,10 @@ def test_other_feedback_rules_give_the_references_bits(
         engine.start(saved(tmp_path / "half"))
         losses += train(engine, 7, STEPS)
         save(engine, tmp_path / "whole", STEPS)
+        x, target = Noise().batch(0)
+        outputs = list(engine.outputs(TensorDataset(x, target), len(x)))
     assert losses == expected
+    assert torch.equal(outputs[0][0], reference.evaluate(x))
     assert_same_state(tmp_path / "whole", reference.trained_modules())
 
 
