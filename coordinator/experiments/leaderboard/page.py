@@ -30,11 +30,15 @@ _KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table. reached: None where the bound was not reached."""
+    """A line of a table.
+
+    reached: None where the median run did not reach the bound. there: how many of its runs did.
+    """
 
     entrant: Entrant
     result: Result
     reached: Reached | None
+    there: int
 
     @property
     def is_ours(self) -> bool:
@@ -105,7 +109,10 @@ def tables(targets: Mapping[str, Target], results: Results) -> list[Table]:
         read = [(target.entrant(one), results.read(name, one)) for one in target.entrants]
         there = [(entrant, one) for entrant, one in read if one and one.is_of(target)]
         for bound in target.bounds if there else ():
-            of_bound = [Line(e, result, result.reached(target, bound)) for e, result in there]
+            of_bound = [
+                Line(e, one, one.reached(target, bound), one.seeds_that_reach(target, bound))
+                for e, one in there
+            ]
             found.append(Table(name, target, bound, sorted(of_bound, key=_place)))
     return found
 
@@ -225,7 +232,8 @@ def _time(line: Line) -> tuple[str, str]:
         return f"failed: {result.failed[:_LONGEST]}".replace("|", "/"), ""
     if best is None:
         return "interrupted", ""
-    return f"not reached: best {shown(result.score, best[0])} in {best[1]:.1f} s{so_far}", ""
+    said = f"reached by {line.there} of {runs} seeds" if line.there else "not reached"
+    return f"{said}: best {shown(result.score, best[0])} in {best[1]:.1f} s{so_far}", ""
 
 
 def shown(score: str, value: float) -> str:

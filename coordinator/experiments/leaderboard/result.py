@@ -113,16 +113,24 @@ class Result:
         """Return when it reached a bound; None where the median run never did, or it failed."""
         if self.failed or not self.runs:
             return None
-        firsts = [
-            next((e for e in run.evaluations if target.reaches(e.scores[self.score], bound)), None)
-            for run in self.runs
-        ]
+        firsts = self._firsts(target, bound)
         never = float("inf")
         seconds = median(never if first is None else first.seconds for first in firsts)
         steps = median(never if first is None else first.step for first in firsts)
         if seconds == never:
             return None
         return Reached(seconds, steps, sum(first is not None for first in firsts))
+
+    def seeds_that_reach(self, target: Target, bound: float) -> int:
+        """Return how many of its runs reached a bound."""
+        return sum(first is not None for first in self._firsts(target, bound))
+
+    def _firsts(self, target: Target, bound: float) -> list[Evaluated | None]:
+        """Return the first evaluation of each run that reaches a bound."""
+        return [
+            next((e for e in run.evaluations if target.reaches(e.scores[self.score], bound)), None)
+            for run in self.runs
+        ]
 
     def best(self) -> tuple[float, float] | None:
         """Return the best score of all runs, and the seconds of the longest; None without any."""

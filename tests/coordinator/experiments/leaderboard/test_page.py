@@ -70,6 +70,7 @@ def test_the_fastest_is_first_and_the_others_follow(tmp_path: Path) -> None:
     assert easy.lines[0].reached is not None
     assert (easy.lines[0].reached.seconds, easy.lines[0].reached.steps) == (2, 20)
     assert hard.lines[0].entrant.name == "pipeline"
+    assert "| reached by 1 of 3 seeds: best 90% in 3.0 s |" in page([hard], "board")
     said = headline([easy, hard])
     assert "first on 1 of 2 targets: t to accuracy 50% (`dfa`)." in said
     assert "Backpropagation is first on 1: t to accuracy 80% (`pipeline`)." in said
