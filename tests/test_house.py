@@ -34,3 +34,9 @@ def test_tests_mirror_the_rooms() -> None:
     tested = {PurePath(*file.parent.parts[1:]) for file in sources("tests")}
     strangers = {str(folder) for folder in tested - rooms}
     assert strangers <= {".", "deploy", "proto", "support"}
+
+
+def test_each_test_file_has_a_name_of_its_own() -> None:
+    """Pytest imports them by this name alone: of two with one name, the second is not run."""
+    names = Counter(file.name for file in sources("tests") if file.name.startswith("test_"))
+    assert {name: n for name, n in names.items() if n > 1} == {}
