@@ -74,7 +74,7 @@ class Limit:
         self._device = shared.device
         for index, read in enumerate(source.microbatches(0, 1, head.loss)):
             one = moved(read, shared.device)
-            h = Block(shared.layers()).forward(one.x, 0, index)
+            h = Block(shared.layers()).forward(one.x, 0, index)  # as in training: with tangents
             self._inputs.append(one.x)
             self._errors.append(head.error(h, one.target, 0, index, one.share)[1])
             self._gradients.append([torch.randn_like(t) / len(one.x) for t in tensors(h)])

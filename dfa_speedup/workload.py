@@ -43,8 +43,7 @@ class Workload:
     @property
     def profile_of_backpropagation(self) -> ModelProfile:
         """Return what travels between stages that pass gradients back."""
-        tangents = self.rule.sends_tangents
-        return self.profile.without_tangents() if tangents else self.profile
+        return self.profile.without_tangents(self.rule)
 
     @property
     def costs(self) -> list[float]:

@@ -171,9 +171,7 @@ class Plan:
 
         Raises JobError for a form that nothing was tried with before the first step.
         """
-        profile = self.profile
-        if self.rule.sends_tangents:  # in training alone
-            profile = profile.without_tangents()
+        profile = self.profile.without_tangents(self.rule)  # they travel in training alone
         trained = Forms(profile.between, profile.output)
         known = {trained.between[0].tensors[0]: trained, **self.evaluated}
         if form not in known:

@@ -12,6 +12,11 @@ from dfa_tasks import Task
 from dfa_tasks.source import as_source
 
 
+def reaches(score: str, value: float, bound: float) -> bool:
+    """Return whether a value of a score reaches a bound: a loss from above, others from below."""
+    return value <= bound if score == "loss" else value >= bound
+
+
 @dataclass(frozen=True)
 class StopCriterion:
     """When training stops: when a test score reaches a bound, or after the last step.
@@ -35,9 +40,8 @@ class StopCriterion:
         return [(first, min(first + n, self.steps)) for first in range(0, self.steps, n)]
 
     def reached(self, scores: dict[str, float]) -> bool:
-        """Return whether the score reaches the bound: a loss from above, others from below."""
-        value = scores[self.score]
-        return value <= self.bound if self.score == "loss" else value >= self.bound
+        """Return whether the score reaches the bound."""
+        return reaches(self.score, scores[self.score], self.bound)
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,10 @@ class ModelProfile:
         """Return the floating-point operations of a microbatch."""
         return sum(layer.flops for layer in self.layers) + self.head_flops
 
-    def without_tangents(self) -> "ModelProfile":
-        """Return the profile of the same model where no tangents travel (layer/tangents.py)."""
+    def without_tangents(self, rule: LearningRule) -> "ModelProfile":
+        """Return the profile where no tangents travel; rule: by which it was measured."""
+        if not rule.sends_tangents:
+            return self
         first, *others = self.between
         halved = [
             replace(each, tensors=each.tensors[: max(1, len(each.tensors) // 2)]) for each in others

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from coordinator.experiments.contender import reaches
 from coordinator.experiments.method_comparison import METHODS
 from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import Settings, merge, read_yaml
@@ -118,9 +119,7 @@ class Target:
 
     def reaches(self, value: float | None, bound: float) -> bool:
         """Return whether a value of the score reaches a bound; NaN, here None, never does."""
-        if value is None:
-            return False
-        return value <= bound if self.score == "loss" else value >= bound
+        return value is not None and reaches(self.score, value, bound)
 
 
 _TARGETS = TypeAdapter(dict[str, Target])
