@@ -1,7 +1,7 @@
 """Turns the links between files of the repository into links between pages of the site.
 
-The documents are written for a reader of the repository: a link is the relative path of a file. Most
-of these files are pages of the site too, under a path that place_of() returns.
+The documents are written for a reader of the repository: a link is the relative path of a file.
+Most of these files are pages of the site too, under a path that place_of() returns.
 """
 
 import posixpath
@@ -16,7 +16,12 @@ _FROM_ROOT = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-_AS_THEY_ARE = (".md", ".png", ".svg", ".json")  # of docs/: pages and pictures, and data to download
+_AS_THEY_ARE = (
+    ".md",
+    ".png",
+    ".svg",
+    ".json",
+)  # of docs/: pages and pictures, and data to download
 _CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2`*$|`[^`\n]+`", re.M | re.S)
 _LINK = re.compile(r"(\]\()([^)\s]+)([^)]*\))")
 

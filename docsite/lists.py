@@ -1,8 +1,8 @@
 """Lists as Python-Markdown reads them.
 
-GitHub takes the text of a list item, and what is nested in it, at the column where the item's text
-begins. Python-Markdown, which renders the site, wants four columns a level, and an empty line before
-a list. So the documents are written for GitHub, and changed here.
+On GitHub, the text of a list item and everything in it begin at the column of the item's text.
+Python-Markdown, which renders the site, wants four columns a level, and an empty line before a
+list. The documents are written for GitHub, and changed here.
 """
 
 import re

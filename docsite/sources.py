@@ -44,7 +44,9 @@ def source_pages(linked: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _inside(folder: str) -> list[str]:
     """Return the paths of what is in a folder: folders first."""
     found = [
-        p for p in (ROOT / folder).iterdir() if p.suffix not in _NOT_SHOWN and p.name not in _NOT_SHOWN
+        p
+        for p in (ROOT / folder).iterdir()
+        if p.suffix not in _NOT_SHOWN and p.name not in _NOT_SHOWN
     ]
     return [f"{folder}/{p.name}" for p in sorted(found, key=lambda p: (p.is_file(), p.name))]
 
@@ -53,7 +55,9 @@ def _folder_page(path: str, inside: Iterable[str]) -> str:
     lines = [_HEADER.format(title=f"{path}/")]
     for each in inside:
         name = Path(each).name
-        link, shown = (f"{name}/index.md", f"{name}/") if (ROOT / each).is_dir() else (f"{name}.md", name)
+        link, shown = (
+            (f"{name}/index.md", f"{name}/") if (ROOT / each).is_dir() else (f"{name}.md", name)
+        )
         lines.append(f"- [`{shown}`]({link})\n")
     return "".join(lines)
 
@@ -66,5 +70,5 @@ def _file_page(path: str) -> str:
         return _HEADER.format(title=path) + f"A file of {file.stat().st_size:,} bytes.\n"
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=2))
     language = _LANGUAGES.get(file.suffix, "docker" if file.name == "Dockerfile" else "text")
-    code = f"{fence}{language} linenums=\"1\"\n{text.rstrip()}\n{fence}\n"
+    code = f'{fence}{language} linenums="1"\n{text.rstrip()}\n{fence}\n'
     return _HEADER.format(title=path) + code
