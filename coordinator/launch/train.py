@@ -54,7 +54,7 @@ class Run:
 
     folder: the run folder.
     job: the job with all its settings, and its task.
-    summary: what summary.json holds: steps, step_ms, samples_per_s, and for each process its busy
+    summary: what result.json holds: steps, step_ms, samples_per_s, and for each process its busy
         and waiting shares of the time and the bytes that it sent.
     """
 
