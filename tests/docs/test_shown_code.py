@@ -1,4 +1,4 @@
-"""The Python that the documents show compiles, imports what there is, and is that of the examples."""
+"""The Python that the documents show compiles, imports what there is, and equals the examples."""
 
 import ast
 import importlib
