@@ -68,7 +68,7 @@ def _file_page(path: str) -> str:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return _HEADER.format(title=path) + f"A file of {file.stat().st_size:,} bytes.\n"
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=2))
+    fence = "`" * max(3, *(1 + len(run) for run in re.findall("`+", text)), 0)
     language = _LANGUAGES.get(file.suffix, "docker" if file.name == "Dockerfile" else "text")
     code = f'{fence}{language} linenums="1"\n{text.rstrip()}\n{fence}\n'
     return _HEADER.format(title=path) + code

@@ -42,10 +42,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Client:
-    """A connection to one service; a context manager.
+    """A connection to one service; use it as a context manager.
 
     Methods raise ServiceRefused (a JobError) for a request that the service refuses, and
-    ServiceUnreachable when it does not answer. A job id may be "latest".
+    ServiceUnreachable if the service does not answer. A job id may be "latest".
     """
 
     def __init__(
@@ -100,13 +100,16 @@ class Client:
         request_id: str | None = None,
         **settings: Any,
     ) -> Job:
-        """Submit a job: a JobSpec, or its fields as in `coordinator.train` (task="digits", ...).
+        """Submit a job: a JobSpec, or its fields as in `errorcast.train` (task="digits", ...).
 
         If the task is a file here ("mytask.py:make_task") and the service takes code, the folder of
-        that file is sent first. Otherwise the name is that of a file which the service has. A
-        JobSpec goes as it is.
+        that file is sent first. Otherwise the task names a file that the service has. A JobSpec is
+        sent unchanged.
 
-        request_id: random by default; a second submission with the same one returns the same job.
+        spec: the job; None: the settings describe it.
+        priority: a job with a higher priority starts first.
+        request_id: random by default; a second submission with the same id returns the same job.
+        settings: fields of the job.
 
         Raises JobError, before anything is sent, for a folder that cannot be sent.
         """
@@ -191,9 +194,11 @@ class Client:
                 return
 
     def watch(self, job_id: str, after: int = 0) -> Iterator[Event | Progress]:
-        """Yield each event after a number once, and progress in between, until the job ends.
+        """Yield each event once, and progress in between, until the job ends.
 
         After a lost connection, it continues after the last event that has arrived.
+
+        after: number of the last event that you have seen already.
         """
         job_id = self.job(job_id).id  # "latest" keeps meaning this job
         seen = after
@@ -236,8 +241,10 @@ class Client:
     ) -> Job:
         """Give a job another number of blocks, replicas and heads.
 
-        What is not given stays as it is. workers: instead of all three; the service then chooses
-        the fastest shape of so many.
+        A number that you do not give stays as it is.
+
+        workers: number of workers, instead of the three others; the service then chooses the
+            fastest blocks, replicas and heads.
         """
         request = pb.ScaleJobRequest(
             job_id=job_id, blocks=blocks, replicas=replicas, heads=heads, workers=workers
@@ -258,6 +265,8 @@ class Client:
 
     def download(self, job_id: str, output: Path) -> int:
         """Write the newest weights into a safetensors file and return their step.
+
+        output: the file.
 
         Raises TrainingFailed, and writes no file, when they arrive damaged.
         """
@@ -280,7 +289,12 @@ class Client:
         return int(header.step)
 
     def predict(self, job_id: str, samples: Array) -> Array:
-        """Return the head's outputs, (samples, ...), of samples, by the newest weights."""
+        """Return the head's outputs, (samples, ...), computed with the newest weights.
+
+        samples: (samples, ...), floating point or integers.
+
+        Raises JobError if there are no samples.
+        """
         kind = "int64" if np.issubdtype(samples.dtype, np.integer) else "float32"
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:

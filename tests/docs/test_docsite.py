@@ -110,10 +110,18 @@ def test_pages_of_code_show_files_and_folders() -> None:
 def test_a_file_with_fences_is_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docsite.sources.ROOT", tmp_path)
     monkeypatch.setattr("docsite.links.ROOT", tmp_path)
-    (tmp_path / "a.txt").write_text("````sh\nmake\n````\n", encoding="utf-8")
+    texts = {
+        "a.txt": "````sh\nmake\n````\n",
+        "b.py": '"""A `name`."""\n\n\nx = 1\n',
+        "c.txt": "plain",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "b.bin").write_bytes(bytes([255] * 1234))
-    pages = dict(source_pages(["a.txt", "b.bin"]))
-    assert structure(MarkdownIt().render(pages["source/a.txt.md"].partition("# ")[2])) == ["<pre"]
+    pages = dict(source_pages([*texts, "b.bin"]))
+    for name in texts:
+        page = pages[f"source/{name}.md"].partition("# ")[2]
+        assert structure(MarkdownIt().render(page)) == ["<pre"]
     assert "A file of 1,234 bytes." in pages["source/b.bin.md"]
 
 
