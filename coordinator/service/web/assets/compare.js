@@ -10,6 +10,7 @@ export class Compare {
   #data = new CurveData();
   #styles = new Map();  // of a job: it keeps its colour while others come and go
   #shown = [];
+  #drawn = [null];  // what was last drawn, at first nothing
 
   constructor() {
     const onChoice = () => this.#draw();
@@ -26,9 +27,11 @@ export class Compare {
 
   /** Fetches what is new of these jobs, and draws them if they are still wanted. */
   async show(jobs, text) {
+    const same = jobs.length === this.#drawn.length && jobs.every((job, i) => job === this.#drawn[i]);
     this.#shown = jobs;
+    if (this.note.textContent !== text) this.note.textContent = text;
+    if (same) return;  // the same objects: nothing has changed
     this.#chooseStyles(jobs);
-    this.note.textContent = text;
     await this.#data.update(jobs);
     if (this.#shown === jobs) this.#draw();
   }
@@ -45,6 +48,7 @@ export class Compare {
   }
 
   #draw() {
+    this.#drawn = this.#shown;
     const jobs = this.#shown, losses = new Set(), others = new Set();
     for (const job of jobs) {
       const values = this.#data.values(job);

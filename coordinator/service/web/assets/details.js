@@ -31,7 +31,7 @@ function facts(job, found) {
     ["Submitted", moment(job.submitted)],
     ["Started", moment(job.started) + (found.starts > 1 ? ` (${found.starts} starts)` : "")],
     ["Ended", moment(job.ended)],
-    ["Since the start", ran === null ? UNKNOWN : duration(ran)],
+    ["Duration, with pauses", ran === null ? UNKNOWN : duration(ran)],
   ];
 }
 
@@ -64,8 +64,8 @@ function showLoads(processes) {
   }
   processes.forEach((load, i) => {
     const [name, bar, share] = box.children[i].children;
-    name.textContent = load.layers === "head" ? `${load.process} (head)`
-      : `${load.process} (layers ${load.layers})`;
+    const parts = load.layers === "head" ? "head" : load.layers && `layers ${load.layers}`;
+    name.textContent = parts ? `${load.process} (${parts})` : load.process;
     bar.value = load.busy;
     bar.ariaLabel = `${load.process} busy`;
     share.textContent = `${Math.round(100 * load.busy)}% busy`;
@@ -75,11 +75,14 @@ function showLoads(processes) {
 
 export class Details {
   #job = null;
+  #known = true;  // whether what is shown is all of it
 
   /** Shows a job; null hides what was shown. */
   async show(job) {
+    if (job === this.#job && this.#known) return;  // the same object: nothing has changed
     const another = job?.id !== this.#job?.id;
     this.#job = job;
+    this.#known = job === null;
     $("one").hidden = job === null;
     if (job === null) return;
     $("one-title").textContent = `${job.id}: ${job.state}`;
@@ -89,9 +92,11 @@ export class Details {
       $("loads").replaceChildren();
       $("facts").replaceChildren();
       showTimeline(null);
+      this.trace();
     }
     const found = await ask(jobPath(job.id));
     if (this.#job?.id !== job.id) return;
+    this.#known = this.#job === job;
     showFacts(facts(job, found));
     showLoads(found.processes);
   }

@@ -1,6 +1,7 @@
 // The filters of the table: a search, and choices whose values are those of the jobs.
 
 import { STATES } from "./job_list.js";
+import { shortTask } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const ANY = "any", OWNED_BY = "owner ";  // an owner's name may be empty
@@ -48,7 +49,7 @@ export class Filters {
     if (offered === this.#offered) return;
     this.#offered = offered;
     fill($("owner"), "any owner", ANY, owners.map((name) => [name || "no owner", OWNED_BY + name]));
-    fill($("task"), "any task", "", tasks.map((name) => [name, name]));
+    fill($("task"), "any task", "", tasks.map((name) => [shortTask(name), name]));
   }
 }
 

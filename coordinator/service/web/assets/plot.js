@@ -81,9 +81,9 @@ export class Plot {
       cursor: { drag: { x: true, y: false }, points: { size: 7 } },
       scales: { x: { time: false, range: spread }, y: log ? { distr: 3 } : {} },
       axes: [
-        { ...axis, label: xLabel, labelFont: "13px system-ui, sans-serif", labelSize: 22,
+        { ...axis, label: xLabel, labelFont: "13px system-ui, sans-serif", labelSize: 24, size: 34,
           values: (_, all) => all.map(tick) },
-        { ...axis, size: widthOf, values: (_, all) => all.map(tick) },
+        { ...axis, size: widthOf, values: (_, all) => all.map(tick), ...(log ? powers(axis) : {}) },
       ],
       series: [{}, ...lines.map(({ style }) => ({
         stroke: () => themed(`curve-${style.colour}`), width: 2, dash: style.dash,
@@ -130,6 +130,19 @@ export class Plot {
     actions[event.key]();
     event.preventDefault();
   }
+}
+
+/** Where a logarithmic axis has lines and numbers: at powers of ten, or nearer over a short range. */
+function powers(axis) {
+  const filter = (plot, values) => {
+    const decades = Math.log10(plot.scales.y.max / plot.scales.y.min);
+    const every = Math.ceil(decades / 6), nearer = decades <= 2 ? [1, 2, 5] : [1];
+    return values.map((value) => {
+      const power = Math.floor(Math.log10(value) + 1e-9), digit = Math.round(value / 10 ** power);
+      return nearer.includes(digit) && power % every === 0 ? value : null;
+    });
+  };
+  return { filter, grid: { ...axis.grid, filter }, ticks: { ...axis.ticks, filter } };
 }
 
 /** A range that has a width also where there is one point. */

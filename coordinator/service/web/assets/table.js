@@ -1,6 +1,6 @@
 // The table of jobs: one page of rows, of which only the cells that changed are written.
 
-import { loss, metric, moment, shortMoment, timeLeft, UNKNOWN } from "./words.js";
+import { loss, metric, moment, shortMoment, shortTask, timeLeft, UNKNOWN, whole } from "./words.js";
 
 export const PAGE = 50;
 const COLUMNS = [
@@ -26,6 +26,12 @@ function write(where, text) {
   if (where.textContent !== text) where.textContent = text;
 }
 
+/** A task in two parts, between which a line may end: "mytask.py:" and "make_task". */
+function halves(task) {
+  const end = task.indexOf(":") + 1;
+  return [task.slice(0, end), task.slice(end)];
+}
+
 class Row {
   constructor(job, on) {
     this.tick = element("input", { type: "checkbox" });
@@ -43,6 +49,9 @@ class Row {
     this.state = element("span", { className: "badge" });
     this.reason = element("span", { className: "reason" });
     this.cells.state.append(this.state, this.reason);
+    this.file = element("span");
+    this.name = element("span", { className: "name" });
+    this.cells.task.append(this.file, this.name);
     this.bar = element("progress", { max: 1 });
     this.bar.setAttribute("aria-hidden", "true");  // the text beside it says the same
     this.steps = element("span");
@@ -64,11 +73,14 @@ class Row {
     this.row.classList.toggle("opened", opened);
     this.open.setAttribute("aria-current", String(opened));
     write(this.cells.owner, job.owner || UNKNOWN);
-    write(this.cells.task, job.task);
+    const [file, name] = halves(shortTask(job.task));
+    write(this.file, file);
+    write(this.name, name);
+    this.cells.task.title = job.task;
     write(this.state, job.state);
     this.state.dataset.state = job.state;
     write(this.reason, ["QUEUED", "FAILED"].includes(job.state) ? job.reason : "");
-    write(this.steps, job.total ? `${job.step} / ${job.total}` : UNKNOWN);
+    write(this.steps, job.total ? `${whole(job.step)} / ${whole(job.total)}` : UNKNOWN);
     const done = job.total ? job.step / job.total : 0;
     this.bar.hidden = !job.total;
     if (this.bar.value !== done) this.bar.value = done;

@@ -59,4 +59,9 @@ export function metric(job) {
   return `${job.metric.name} ${value === null ? "not finite" : number(value)}`;
 }
 
-export const counted = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+/** A task's name without the folder of its file. */
+export const shortTask = (task) => task.slice(task.lastIndexOf("/") + 1);
+
+export const whole = (n) => n.toLocaleString("en");
+
+export const counted = (n, one, many) => `${whole(n)} ${n === 1 ? one : many}`;
