@@ -1,0 +1,98 @@
+"""The picture of a run while it trains: its curves so far, and how far it is."""
+
+import io
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from coordinator.runs.curves import figure_of_curves
+from coordinator.training.events import (
+    Evaluation,
+    Event,
+    Metrics,
+    Progress,
+    RolledBack,
+    TrainingStarted,
+)
+
+_SIZE = (9.0, 3.2)  # inches
+_DPI = 130
+_MOST_POINTS = 2000
+
+
+class LiveCurve:
+    """Gathers what the events of a run say, in bounded memory, and draws it."""
+
+    def __init__(self, title: str, epochs: int, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
+        """earlier: lines of metrics.jsonl, of a run that is resumed."""
+        self._title, self._epochs = title, epochs
+        self._losses: dict[int, float] = {}
+        self._scores: dict[int, dict[str, Any]] = {}
+        self._now: Progress | None = None
+        self._began: tuple[int, int, float] | None = None  # step, samples, time
+        for line in earlier:
+            if line["kind"] == "train":
+                self._add_loss(line["step"], line["loss"])
+            elif line["kind"] == "evaluation":
+                self._scores[line["step"]] = dict(line)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to draw yet."""
+        return not self._losses and not self._scores
+
+    def event(self, event: Event) -> None:
+        """Take in what an event adds to the curves."""
+        match event:
+            case TrainingStarted() | RolledBack():
+                self._losses = {at: y for at, y in self._losses.items() if at <= event.step}
+                self._scores = {at: y for at, y in self._scores.items() if at <= event.step}
+            case Metrics():
+                self._add_loss(event.step, event.loss)
+            case Evaluation() if event.step not in self._scores:
+                line = {"kind": "evaluation", "step": event.step, "epoch": event.epoch}
+                self._scores[event.step] = line | dict(event.scores)
+
+    def progress(self, progress: Progress) -> None:
+        """Note how far the run is."""
+        if self._began is None:
+            self._began = (progress.step, progress.samples, monotonic())
+        self._now = progress
+        self._add_loss(progress.step, progress.loss)
+
+    def status(self) -> str:
+        """Return the epoch, the speed since the run began, and the time left, as one line."""
+        if self._now is None or self._began is None:
+            return "starting"
+        now, (step, samples, began) = self._now, self._began
+        epoch = min(self._epochs, now.step * self._epochs // now.total + 1)
+        seconds = monotonic() - began
+        status = f"epoch {epoch}/{self._epochs}"
+        if now.step > step and seconds > 0:
+            left = round((now.total - now.step) * seconds / (now.step - step))
+            status += f", {(now.samples - samples) / seconds:,.0f} samples/s, {_clock(left)} left"
+        return status
+
+    def png(self, status: str) -> bytes:
+        """Draw the curves; status: what the title says after the name of the run."""
+        lines = [
+            {"kind": "train", "step": step, "loss": loss}
+            for step, loss in sorted(self._losses.items())
+        ]
+        scores = [line for _, line in sorted(self._scores.items())]
+        figure = figure_of_curves([*lines, *scores], f"{self._title}: {status}", _SIZE)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=_DPI, format="png")
+        return picture.getvalue()
+
+    def _add_loss(self, step: int, loss: float) -> None:
+        self._losses[step] = loss
+        if len(self._losses) > _MOST_POINTS:  # keep every second one, and the newest
+            kept = sorted(self._losses)[::-2]
+            self._losses = {at: self._losses[at] for at in kept}
+
+
+def _clock(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
