@@ -91,8 +91,6 @@ def compare(
         print(text)
         return
     console = Terminal()
-    console.print(method_table(rows, title))
-    for row in aligned:
-        console.print(alignment_table(row))
+    console.tables(method_table(rows, title), *map(alignment_table, aligned))
     console.command(f"folder: {folder}")
     console.say("  (compare.json, compare.png, and the runs)")

@@ -117,7 +117,8 @@ def print_job(job: Any, form: Form, what_next: str = "") -> None:
         print_json(job)
         return
     from coordinator.cli.job_text import job_line
+    from coordinator.cli.terminal import Terminal
 
-    print(job_line(job))
+    Terminal().say(job_line(job))
     if what_next:
         print(what_next)

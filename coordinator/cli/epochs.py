@@ -7,7 +7,7 @@ evaluation and the one with the lowest loss are shown at the end if they have no
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import cycle
 from math import inf
 
 SHORT, FIRST, _MOST = 30, 10, 20
@@ -33,8 +33,10 @@ def interval(epochs: int) -> int:
     """Return every how many epochs a run of this length keeps a line, after its first ones."""
     if epochs <= SHORT:
         return 1
-    steps = (base * 10**power for power in count() for base in (1, 2, 5))
-    return next(step for step in steps if epochs <= _MOST * step)
+    step, factors = 1, cycle((2, 2.5, 2))  # 1, 2, 5, 10, 20, 50 ...
+    while epochs > _MOST * step:
+        step = int(step * next(factors))
+    return step
 
 
 @dataclass

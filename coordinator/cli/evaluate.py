@@ -46,4 +46,5 @@ def evaluate(
             columns=[Column("layer"), Column("cosine", right=True)],
             rows=[(label, f"{cosine:.3f}") for label, cosine in run.alignment()],
         )
+        console.print()
         console.print(cosines)

@@ -38,23 +38,25 @@ def job(client: "Client", form: Form, job_id: JobId = "latest") -> None:
         errorcast job digits-0001 --format json
     """
     from coordinator.cli.job_text import job_line, moment, uploaded_text
+    from coordinator.cli.terminal import Terminal
     from coordinator.job.spec import to_yaml
 
     found = client.job(job_id)
     if form is Form.JSON:
         print_json(found)
         return
-    print(job_line(found))
+    console = Terminal()
+    console.say(job_line(found))
     for name in ("submitted", "started", "ended"):
         if found.HasField(name):
-            print(f"{name}: {moment(getattr(found, name))} UTC")
+            console.say(f"{name}: {moment(getattr(found, name))} UTC")
     if found.owner:
-        print(f"owner: {found.owner}")
+        console.say(f"owner: {found.owner}")
     if found.HasField("uploaded"):
-        print(uploaded_text(found))
+        console.say(uploaded_text(found))
     if found.metrics:
-        print("test " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.metrics.items())))
+        console.say("test " + "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.metrics.items())))
     for load in found.progress.processes:
         layers = f" (layers {load.layers})" if load.layers else ""
-        print(f"{load.process}{layers}: busy {load.busy:.0%}")
+        console.say(f"{load.process}{layers}: busy {load.busy:.0%}")
     print(to_yaml(found.spec), end="")

@@ -85,7 +85,7 @@ def leaderboard(
         print(json_text([table.as_json() for table in found]))
         return
     console = Terminal()
-    for table in found:
-        console.print(board_table(table))
+    console.tables(*map(board_table, found))
+    console.print()
     console.say(headline(found))
     console.command(f"page: {folder}.md")

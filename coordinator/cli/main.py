@@ -16,7 +16,6 @@ from coordinator.cli.bench import bench
 from coordinator.cli.chaos import chaos
 from coordinator.cli.compare import compare
 from coordinator.cli.download import download, predict, timeline
-from coordinator.cli.encoding import accept_all_text
 from coordinator.cli.evaluate import evaluate
 from coordinator.cli.export import export
 from coordinator.cli.generate import generate
@@ -26,6 +25,7 @@ from coordinator.cli.plan import plan
 from coordinator.cli.render import render
 from coordinator.cli.serve import serve
 from coordinator.cli.steer import cancel, delete, pause, resume, scale
+from coordinator.cli.streams import accept_all_text, reader_has_left
 from coordinator.cli.submit import submit
 from coordinator.cli.summary import summary
 from coordinator.cli.sweep import sweep
@@ -96,6 +96,8 @@ def _explain(error: Exception) -> int:
     """Print one line about an error and return the exit code; raise unexpected errors again."""
     from dfa_core.errors import JobError, TrainingFailed
 
+    if isinstance(error, BrokenPipeError) and reader_has_left():
+        return 0  # such as `head`, which has read what it wanted
     if isinstance(error, JobError):
         return _show(error, str(error), 2)
     if isinstance(error, TrainingFailed | OSError):
@@ -110,7 +112,9 @@ def _explain(error: Exception) -> int:
 def _show(error: Exception, line: str, code: int) -> int:
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    print(f"errorcast: {line}", file=sys.stderr)
+    from coordinator.cli.terminal import Terminal
+
+    Terminal(stderr=True).say(f"errorcast: {line}")
     return code
 
 

@@ -57,8 +57,7 @@ def summary(
         return
     for note in notes:
         console.say(note)
-    for table in _tables(found, job.settings.replicas):
-        console.print(table)
+    console.tables(*_tables(found, job.settings.replicas))
     for line in _totals(found):
         console.say(line)
 

@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from coordinator.cli.streams import discard
 from coordinator.experiments.text.folding import folded
 from coordinator.experiments.text.spelling import spelled
+from coordinator.experiments.text.table import TextTable
 
 _NARROWEST = 20  # columns
 _HEIGHT = 25  # lines of a terminal that does not know its own
@@ -45,6 +46,13 @@ class Terminal(Console):
             for line in lines:
                 self.print(Text(" " * indent + line, style=style), soft_wrap=True)
 
+    def tables(self, *tables: TextTable) -> None:
+        """Print tables, with a line between them."""
+        for number, table in enumerate(tables):
+            if number:
+                self.print()
+            self.print(table)
+
     def command(self, text: str) -> None:
         """Print a command that people copy: never folded by us."""
         self.print(Text(spelled(text, self.encoding)), soft_wrap=True)
@@ -62,9 +70,7 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Print no more: whoever read this has gone away, and a run goes on without."""
         self.quiet = True
-        if self.file is not None and not self.file.closed:
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), self.file.fileno())
+        discard(self.file)
 
 
 def _size(environment: Mapping[str, str]) -> dict[str, Any]:

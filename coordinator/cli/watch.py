@@ -52,14 +52,16 @@ def logs(
     from errorcast.v1.event_pb2 import Event
 
     from coordinator.cli.job_text import event_line
+    from coordinator.cli.terminal import Terminal
 
+    console = Terminal()
     job = client.job(job_id)
     if job.events == 0:
         return
     for news in client.watch(job.id):
         if isinstance(news, Event):
             if not news.HasField("metrics"):
-                print_json(news) if form is Form.JSON else print(event_line(news), flush=True)
+                print_json(news) if form is Form.JSON else console.say(event_line(news))
             if not follow and news.number >= job.events:
                 return
 
