@@ -65,7 +65,7 @@ class EpochLines:
     def at_end(self) -> list[str]:
         """Return the lines that a run still needs when it is over or has stopped."""
         lines = []
-        for start, one in (("lowest loss: ", self._lowest), ("", self._newest)):
+        for start, one in (("", self._newest), ("lowest loss: ", self._lowest)):
             if one is not None and (one.epoch, one.data) not in self._kept:
                 self._kept.add((one.epoch, one.data))
                 lines.append(f"{start}{one.line}")
