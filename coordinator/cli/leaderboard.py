@@ -45,7 +45,7 @@ def leaderboard(
     from rich.console import Console
 
     from coordinator.experiments.leaderboard.board import Line, lines_of, run_lines
-    from coordinator.experiments.leaderboard.page import headline, page, tables
+    from coordinator.experiments.leaderboard.page import GUIDE, headline, page, tables
     from coordinator.experiments.leaderboard.result import Results
     from coordinator.experiments.leaderboard.targets import OURS, chosen, read_targets
     from coordinator.experiments.tables import board_table
@@ -66,7 +66,8 @@ def leaderboard(
         return shlex.join(["errorcast", *words, *own])
 
     def write_page() -> None:
-        text = page(tables(known, results), folder.name)
+        guide = GUIDE if (folder.parent / GUIDE).is_file() else ""
+        text = page(tables(known, results), folder.name, guide)
         write_atomically(folder.with_name(f"{folder.name}.md"), text.encode())
 
     def report(text: str) -> None:
