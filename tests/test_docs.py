@@ -46,7 +46,7 @@ EXECUTED = [
 @pytest.fixture
 def as_in_a_checkout(tmp_path: Path) -> Path:
     """A folder from which the paths that the documents name can be reached."""
-    for name in ("docs", "deploy"):
+    for name in ("docs", "deploy", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "mytask.py").symlink_to(ROOT / "docs" / "examples" / "mytask.py")  # the reader's
     return tmp_path

@@ -48,7 +48,7 @@ def leaderboard(
 
     from coordinator.cli.terminal import Terminal
     from coordinator.experiments.leaderboard.board import Line, lines_of, run_lines
-    from coordinator.experiments.leaderboard.page import headline, page, tables
+    from coordinator.experiments.leaderboard.page import GUIDE, headline, page, tables
     from coordinator.experiments.leaderboard.result import Results
     from coordinator.experiments.leaderboard.targets import OURS, chosen, read_targets
     from coordinator.experiments.tables import board_table
@@ -69,7 +69,8 @@ def leaderboard(
         return shlex.join(["errorcast", *words, *own])
 
     def write_page() -> None:
-        text = page(tables(known, results), folder.name)
+        guide = GUIDE if (folder.parent / GUIDE).is_file() else ""
+        text = page(tables(known, results), folder.name, guide)
         write_atomically(folder.with_name(f"{folder.name}.md"), text.encode())
 
     with locked_folder(folder.absolute()):
