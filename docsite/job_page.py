@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from errorcast.v1.job_pb2 import JobSpec
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from coordinator.job.settings import DEFAULTS
 from coordinator.job.spec import enum_names, fields_of
@@ -83,25 +83,26 @@ def job_page() -> str:
     comments = {
         name: _as_written(text) for name, text in comments_of("errorcast/v1/job.proto").items()
     }
-    fields = list(fields_of(JobSpec.DESCRIPTOR))
-    groups = [field for field in fields if _is_group(field)]
-    listed = ", ".join(f"[`{group.name}`](#{group.name})" for group in groups)
+    groups = dict(_groups(JobSpec.DESCRIPTOR))
+    listed = ", ".join(f"[`{name}`](#{name})" for name in groups)
     parts = [
         _HEAD,
         "## The job\n",
         wrapped(f"Fields with fields of their own have a section each: {listed}."),
         _fields(JobSpec.DESCRIPTOR, "", comments, DEFAULTS),
     ]
-    for group in groups:
-        defaults = DEFAULTS.get(group.name, {})
-        parts.append(f"## `{group.name}`\n")
-        parts.append(wrapped(f"{comments[group.message_type.name]}{_more(group.name)}"))
-        parts.append(_fields(group.message_type, f"{group.name}.", comments, defaults))
+    for name, message in groups.items():
+        parts.append(f"## `{name}`\n")
+        parts.append(wrapped(f"{comments[message.name]}{_more(name)}"))
+        parts.append(_fields(message, f"{name}.", comments, DEFAULTS.get(name, {})))
     return "\n".join(parts)
 
 
-def _is_group(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.full_name != _STRUCT
+def _groups(message: Descriptor) -> Iterator[tuple[str, Descriptor]]:
+    """Yield the fields that have fields of their own, with their messages."""
+    for field in fields_of(message):
+        if field.message_type is not None and field.message_type.full_name != _STRUCT:
+            yield field.name, field.message_type
 
 
 def _fields(
@@ -111,7 +112,8 @@ def _fields(
 
     path: of the message in a job, with a dot at its end, or empty.
     """
-    fields = [field for field in fields_of(message) if not _is_group(field)]
+    groups = dict(_groups(message))
+    fields = [field for field in fields_of(message) if field.name not in groups]
     rows = [
         (
             f"`{path}{field.name}`",
@@ -124,21 +126,25 @@ def _fields(
     parts = [table(("field", "type", "default", "meaning"), rows)]
     for field in fields:
         if field.enum_type is not None:
+            enum = field.enum_type
+            values = [
+                (f"`{written}`", comments[f"{enum.name}.{name}"]) for written, name in _values(enum)
+            ]
             parts.append(f"### Values of `{path}{field.name}`\n")
-            parts.append(table(("value", "meaning"), _values(field, comments)))
+            parts.append(table(("value", "meaning"), values))
     return "\n".join(parts)
 
 
-def _values(field: FieldDescriptor, comments: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    enum = field.enum_type
-    for name, value in zip(enum_names(enum), enum.values[1:], strict=True):
-        yield f"`{name}`", comments.get(f"{enum.name}.{value.name}", "")
+def _values(enum: EnumDescriptor) -> Iterator[tuple[str, str]]:
+    """Yield an enum's values as people write them, each with its name in the .proto."""
+    yield from zip(enum_names(enum), (value.name for value in enum.values[1:]), strict=True)
 
 
 def _type(field: FieldDescriptor, path: str) -> str:
     if field.enum_type is not None:
-        names = ", ".join(f"`{name}`" for name in enum_names(field.enum_type))
-        return f"one of [{names}](#values-of-{_anchor(path, field)})"
+        names = ", ".join(f"`{written}`" for written, _ in _values(field.enum_type))
+        anchor = f"values-of-{path}{field.name}".replace(".", "")
+        return f"one of [{names}](#{anchor})"
     if field.message_type is not None:
         return "mapping"
     name = _TYPES[field.type]
@@ -153,30 +159,24 @@ def _default(field: FieldDescriptor, defaults: Mapping[str, Any]) -> str:
     return f"`{value.removesuffix('...').strip().removesuffix('...').strip()}`"
 
 
-def _anchor(path: str, field: FieldDescriptor) -> str:
-    return f"{path}{field.name}".replace(".", "")
-
-
 def _more(name: str) -> str:
     return f" See {_MORE[name]}." if name in _MORE else ""
 
 
 def _as_written(text: str) -> str:
     """Return a comment with the names that people write: METHOD_BP is `method: bp`."""
-    for path, field in _enum_fields(JobSpec.DESCRIPTOR, ""):
-        for name, value in zip(
-            enum_names(field.enum_type), field.enum_type.values[1:], strict=True
-        ):
-            text = re.sub(rf"\b{value.name}\b", f"`{path}: {name}`", text)
-    for group in fields_of(JobSpec.DESCRIPTOR):
-        if _is_group(group):
-            text = re.sub(rf"\b{group.message_type.name}\.(\w+)", rf"`{group.name}.\1`", text)
+    for path, enum in _enums(JobSpec.DESCRIPTOR, ""):
+        for written, name in _values(enum):
+            text = re.sub(rf"\b{name}\b", f"`{path}: {written}`", text)
+    for group, message in _groups(JobSpec.DESCRIPTOR):
+        text = re.sub(rf"\b{message.name}\.(\w+)", rf"`{group}.\1`", text)
     return text
 
 
-def _enum_fields(message: Descriptor, path: str) -> Iterator[tuple[str, FieldDescriptor]]:
+def _enums(message: Descriptor, path: str) -> Iterator[tuple[str, EnumDescriptor]]:
+    """Yield each field with named values by its path in a job."""
     for field in fields_of(message):
         if field.enum_type is not None:
-            yield f"{path}{field.name}", field
-        elif _is_group(field):
-            yield from _enum_fields(field.message_type, f"{field.name}.")
+            yield f"{path}{field.name}", field.enum_type
+    for name, group in _groups(message):
+        yield from _enums(group, f"{path}{name}.")

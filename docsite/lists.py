@@ -33,10 +33,12 @@ def as_python_markdown(text: str) -> str:
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
     items = list(_items(tokens, lines))
     starts = {token.map[0] for token in tokens if token.type in _LISTS and token.map}
+    after_loose = {item.end for item in items if not all(lines[item.first : item.end])}
     result: list[str] = []
     for number, line in enumerate(lines):
         around = [item for item in items if item.first <= number < item.end]
-        if number in starts and result and result[-1].strip() and len(around) == 1:
+        begins_list = number in starts and len(around) == 1
+        if (begins_list or number in after_loose) and result and result[-1].strip():
             result.append("")
         result.append(_moved(line, number, around))
     return "\n".join(result)

@@ -38,7 +38,8 @@ def _described(proto: str) -> FileDescriptorProto:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
         arguments = (f"-I{ROOT / 'proto'}", f"-I{well_known}", f"--descriptor_set_out={out}")
-        if protoc.main(["protoc", *arguments, "--include_source_info", proto]):
+        words = ["protoc", *arguments, "--include_source_info", proto]
+        if protoc.main(words):  # type: ignore[no-untyped-call]
             raise ValueError(f"{proto}: protoc cannot read it")
         read = FileDescriptorSet.FromString(out.read_bytes())
     return read.file[0]
