@@ -1,4 +1,4 @@
-"""A state folder full of jobs, as a service leaves it: made by the store's own code, without runs."""
+"""A state folder of many jobs, as a service leaves it; the store's own code makes them, no run."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ def fill(folder: Path, count: int) -> dict[str, Ending]:
     """Store jobs, oldest first: most have succeeded. Return how each ended, by its id."""
     store, made = Store(folder), dict[str, Ending]()
     for number in range(count):
-        state = {3: "FAILED", 5: "CANCELLED", 7: "PAUSED", 9: "QUEUED"}.get(number % 20, "SUCCEEDED")
+        state = {3: "FAILED", 5: "CANCELLED", 7: "PAUSED", 9: "QUEUED"}.get(
+            number % 20, "SUCCEEDED"
+        )
         ending = Ending("RUNNING" if number == count - 1 else state, 0.1 + number / count)
         made[_add(store, number, ending)] = ending
     store.close()

@@ -62,15 +62,16 @@ def job_details(record: Record) -> dict[str, Any]:
 
 
 def seconds_left(record: Record, now: float) -> float | None:
-    """Return how long a running job needs at its pace; None for others, and before it is known.
+    """Return how long a running job still needs; None for others, and before that is known.
 
-    It is the steps that are left times the seconds of a step, by the clock, over the last minute.
-    At the start of a job that is the median duration of its steps, without evaluations.
+    It is the number of steps that are left times the seconds of a step, by the clock, over the last
+    minute. In the first moments of a start it is the median duration of the steps, without
+    evaluations.
 
     now: seconds of the monotonic clock.
     """
     progress = record.job.progress
-    if record.job.state != RUNNING or not progress.step:
+    if record.job.state != RUNNING or not record.pace.samples:
         return None
     seconds = record.pace.step_seconds(progress.step, now) or progress.step_seconds
     left: int = progress.total_steps - progress.step

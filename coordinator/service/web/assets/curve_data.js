@@ -32,7 +32,7 @@ class Points {
   }
 }
 
-class JobCurves {
+export class JobCurves {
   training = new Points();
   evaluations = new Map();  // by the data that was evaluated
   after = 0;

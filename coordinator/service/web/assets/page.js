@@ -103,14 +103,16 @@ async function refresh() {
 }
 
 function showSignedIn(user) {
+  const signedIn = !$("login").hidden;
   $("login").hidden = true;
-  $("main").hidden = false;
+  $("main").hidden = $("skip").hidden = false;
   $("user").hidden = !hasToken();
   write($("user-name"), user);
+  if (signedIn) $("jobs-title").focus({ preventScroll: true });
 }
 
 function showSignedOut() {
-  $("main").hidden = $("user").hidden = true;
+  $("main").hidden = $("skip").hidden = $("user").hidden = true;
   if (!$("login").hidden) return;
   $("login").hidden = false;
   $("token").focus();

@@ -2,7 +2,7 @@
 
 import { loss, metric, moment, shortMoment, shortTask, timeLeft, UNKNOWN, whole } from "./words.js";
 
-export const PAGE = 50;
+export const PAGE = 20;
 const COLUMNS = [
   { key: "job", title: "Job" },
   { key: "owner", title: "Owner" },
