@@ -1,7 +1,8 @@
-"""Lets the terminal take any text, whatever its encoding: a result must not be lost to a sign."""
+"""Prints what the terminal can take: text in any encoding, and no moving bars in a notebook."""
 
 import codecs
 import io
+import os
 import sys
 
 _NAME = "errorcast"
@@ -14,6 +15,15 @@ def accept_all_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_NAME)
+
+
+def keep_still_in_notebooks() -> None:
+    """Draw no moving bars for `!errorcast train` in a cell, which would keep each of their states.
+
+    A notebook's kernel sets the variable for its own processes; rich reads the other one.
+    """
+    if "JPY_PARENT_PID" in os.environ:
+        os.environ.setdefault("TTY_INTERACTIVE", "0")
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
