@@ -30,6 +30,7 @@ from coordinator.cli.submit import submit
 from coordinator.cli.summary import summary
 from coordinator.cli.sweep import sweep
 from coordinator.cli.tasks import tasks
+from coordinator.cli.terminal import keep_still_in_notebooks
 from coordinator.cli.train import train
 from coordinator.cli.tsne import tsne
 from coordinator.cli.user import user
@@ -82,6 +83,7 @@ def options(
 def main() -> None:
     """Run the command line."""
     accept_all_text()
+    keep_still_in_notebooks()
     try:
         with ended_as_by_ctrl_c():
             code = app(standalone_mode=False)

@@ -80,3 +80,12 @@ def _size(environment: Mapping[str, str]) -> dict[str, Any]:
         return {}
     size = {"width": max(_NARROWEST, int(columns))}
     return size | ({"height": _HEIGHT} if environment.get("TERM") in ("dumb", "unknown") else {})
+
+
+def keep_still_in_notebooks() -> None:
+    """Draw no moving bars for `!errorcast train` in a cell, which would keep each of their states.
+
+    A notebook's kernel sets the variable for its own processes; rich reads the other one.
+    """
+    if "JPY_PARENT_PID" in os.environ:
+        os.environ.setdefault("TTY_INTERACTIVE", "0")

@@ -1,6 +1,7 @@
 """A picture of one run: losses and metrics over the steps."""
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def figure_of_curves(
     loss_axes.plot(steps, [line["loss"] for line in trained], linewidth=0.8, label="training")
     marks = [line["step"] for line in evaluated]
     loss_axes.plot(marks, [line["loss"] for line in evaluated], marker=".", label="evaluation")
-    loss_axes.set(xlabel="step", ylabel="loss", yscale="log")
+    positive = all(not line["loss"] <= 0 for line in (*trained, *evaluated))  # NaN is not drawn
+    loss_axes.set(xlabel="step", ylabel="loss", yscale="log" if positive else "linear")
     loss_axes.legend()
     names = [
         n
@@ -46,7 +48,8 @@ def figure_of_curves(
     ]
     epochs = [line["epoch"] for line in evaluated]
     for name in names:
-        metric_axes.plot(epochs, [line[name] for line in evaluated], marker=".", label=name)
+        scores = [line.get(name, nan) for line in evaluated]
+        metric_axes.plot(epochs, scores, marker=".", label=name)
     metric_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     metric_axes.set(xlabel="epoch", ylabel=", ".join(names) or "metric")
     if names:

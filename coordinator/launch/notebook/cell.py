@@ -8,7 +8,15 @@ from typing import Any
 
 from coordinator.launch.notebook.kernel import Interrupted
 from coordinator.launch.notebook.live_curve import LiveCurve
-from coordinator.training.events import Event, Finished, Noted, Notice, Progress, Resumed
+from coordinator.training.events import (
+    Event,
+    Finished,
+    Noted,
+    Notice,
+    Progress,
+    Resumed,
+    Waiting,
+)
 
 _EVERY_S = 0.5
 _SHARE = 10  # the time between two pictures is at least this multiple of what drawing one takes
@@ -29,7 +37,7 @@ class CellViewer:
         self._curve, self._folder = curve, _shown(folder)
         self._notes: list[str] = []
         self._summary: Mapping[str, Any] | None = None
-        self._due = 0.0
+        self._due, self._waiting = 0.0, False
         first = {"image/png": curve.png("starting"), "text/plain": "starting"}
         self._picture = display(first, raw=True, display_id=True, metadata=_WIDTH)
         self._text = display({"text/plain": self._lines()}, raw=True, display_id=True)
@@ -37,7 +45,10 @@ class CellViewer:
     def event(self, event: Event) -> None:
         """Show an event: a point of the curves, or a line below them."""
         self._curve.event(event)
-        if isinstance(event, Resumed | Noted | Notice):
+        if isinstance(event, Waiting):  # worth a line only while it lasts
+            self._waiting = True
+            self._write(self._lines(event.message))
+        elif isinstance(event, Resumed | Noted | Notice):
             self._notes = [*self._notes, event.message][-_MOST_NOTES:]
             self._write(self._lines())
         if isinstance(event, Finished):
@@ -47,6 +58,9 @@ class CellViewer:
     def progress(self, progress: Progress) -> None:
         """Show how far the run is."""
         self._curve.progress(progress)
+        if self._waiting:
+            self._waiting = False
+            self._write(self._lines())
         self._draw_if_due()
 
     def end(self, failed: bool) -> None:

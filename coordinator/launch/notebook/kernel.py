@@ -1,8 +1,10 @@
 """Finds the IPython kernel of a notebook, and lets a cell that awaits a run interrupt it."""
 
+import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +26,19 @@ def running_kernel() -> Any | None:
     """
     get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return getattr(get_shell(), "kernel", None) if get_shell is not None else None
+
+
+def import_ray_quietly() -> None:
+    """Keep what Ray's import prints in a notebook out of the cell: widgets that nobody uses."""
+    if running_kernel() is None or "ray" in sys.modules:
+        return
+    logger = logging.getLogger("ray.widgets.util")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import ray  # noqa: F401, PLC0415
+    logger.setLevel(before)
 
 
 @contextmanager
@@ -69,5 +84,6 @@ class _Note:
 
     def end(self) -> None:
         """Return the place, unless the kernel took it back when the cell ended."""
-        if signal.getsignal(signal.SIGINT) is self:
+        ours = signal.getsignal(signal.SIGINT) is self
+        if ours:
             signal.signal(signal.SIGINT, self._before)

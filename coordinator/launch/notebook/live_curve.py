@@ -2,8 +2,13 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
 from coordinator.runs.curves import figure_of_curves
 from coordinator.training.events import (
@@ -17,6 +22,7 @@ from coordinator.training.events import (
 
 _SIZE = (9.0, 3.2)  # inches
 _DPI = 130
+_COLOURS = 64  # a third of the bytes of all colours; a saved notebook holds each last picture
 _MOST_POINTS = 2000
 
 
@@ -26,32 +32,34 @@ class LiveCurve:
     def __init__(self, title: str, epochs: int, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
         """earlier: lines of metrics.jsonl, of a run that is resumed."""
         self._title, self._epochs = title, epochs
-        self._losses: dict[int, float] = {}
-        self._scores: dict[int, dict[str, Any]] = {}
+        self.losses: dict[int, float] = {}  # by step, those kept and the newest
+        self._kept, self._apart = -inf, 0.0  # the last step that is kept; how far apart they are
+        self.scores: dict[int, dict[str, Any]] = {}
         self._now: Progress | None = None
         self._began: tuple[int, int, float] | None = None  # step, samples, time
         for line in earlier:
             if line["kind"] == "train":
                 self._add_loss(line["step"], line["loss"])
             elif line["kind"] == "evaluation":
-                self._scores[line["step"]] = dict(line)
+                self.scores[line["step"]] = dict(line)
 
     @property
     def is_empty(self) -> bool:
         """Return whether there is nothing to draw yet."""
-        return not self._losses and not self._scores
+        return not self.losses and not self.scores
 
     def event(self, event: Event) -> None:
         """Take in what an event adds to the curves."""
         match event:
             case TrainingStarted() | RolledBack():
-                self._losses = {at: y for at, y in self._losses.items() if at <= event.step}
-                self._scores = {at: y for at, y in self._scores.items() if at <= event.step}
+                self.losses = {at: y for at, y in self.losses.items() if at <= event.step}
+                self._kept = min(self._kept, event.step)
+                self.scores = {at: y for at, y in self.scores.items() if at <= event.step}
             case Metrics():
                 self._add_loss(event.step, event.loss)
-            case Evaluation() if event.step not in self._scores:
+            case Evaluation() if event.step not in self.scores:
                 line = {"kind": "evaluation", "step": event.step, "epoch": event.epoch}
-                self._scores[event.step] = line | dict(event.scores)
+                self.scores[event.step] = line | dict(event.scores)
 
     def progress(self, progress: Progress) -> None:
         """Note how far the run is."""
@@ -77,19 +85,30 @@ class LiveCurve:
         """Draw the curves; status: what the title says after the name of the run."""
         lines = [
             {"kind": "train", "step": step, "loss": loss}
-            for step, loss in sorted(self._losses.items())
+            for step, loss in sorted(self.losses.items())
         ]
-        scores = [line for _, line in sorted(self._scores.items())]
+        scores = [line for _, line in sorted(self.scores.items())]
         figure = figure_of_curves([*lines, *scores], f"{self._title}: {status}", _SIZE)
+        figure.set_dpi(_DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         picture = io.BytesIO()
-        figure.savefig(picture, dpi=_DPI, format="png")
+        drawn.quantize(_COLOURS, dither=Image.Dither.NONE).save(picture, "png", optimize=True)
         return picture.getvalue()
 
     def _add_loss(self, step: int, loss: float) -> None:
-        self._losses[step] = loss
-        if len(self._losses) > _MOST_POINTS:  # keep every second one, and the newest
-            kept = sorted(self._losses)[::-2]
-            self._losses = {at: self._losses[at] for at in kept}
+        newest = next(reversed(self.losses), None)
+        if newest is not None and newest - self._kept < self._apart:
+            del self.losses[newest]
+        elif newest is not None:
+            self._kept = newest
+        self.losses[step] = loss
+        if len(self.losses) > _MOST_POINTS:
+            points, self.losses, self._kept = self.losses, {}, -inf
+            self._apart = 2 * (step - min(points)) / _MOST_POINTS
+            for at, y in points.items():
+                self._add_loss(at, y)
 
 
 def _clock(seconds: int) -> str:
