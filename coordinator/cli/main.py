@@ -25,7 +25,7 @@ from coordinator.cli.plan import plan
 from coordinator.cli.render import render
 from coordinator.cli.serve import serve
 from coordinator.cli.steer import cancel, delete, pause, resume, scale
-from coordinator.cli.streams import accept_all_text, reader_has_left
+from coordinator.cli.streams import accept_all_text, honour_columns, reader_has_left
 from coordinator.cli.submit import submit
 from coordinator.cli.summary import summary
 from coordinator.cli.sweep import sweep
@@ -82,6 +82,7 @@ def options(
 def main() -> None:
     """Run the command line."""
     accept_all_text()
+    honour_columns()
     try:
         with ended_as_by_ctrl_c():
             code = app(standalone_mode=False)
