@@ -25,12 +25,16 @@ from coordinator.cli.plan import plan
 from coordinator.cli.render import render
 from coordinator.cli.serve import serve
 from coordinator.cli.steer import cancel, delete, pause, resume, scale
-from coordinator.cli.streams import accept_all_text, reader_has_left
+from coordinator.cli.streams import (
+    accept_all_text,
+    honour_columns,
+    keep_still_in_notebooks,
+    reader_has_left,
+)
 from coordinator.cli.submit import submit
 from coordinator.cli.summary import summary
 from coordinator.cli.sweep import sweep
 from coordinator.cli.tasks import tasks
-from coordinator.cli.terminal import keep_still_in_notebooks
 from coordinator.cli.train import train
 from coordinator.cli.tsne import tsne
 from coordinator.cli.user import user
@@ -83,6 +87,7 @@ def options(
 def main() -> None:
     """Run the command line."""
     accept_all_text()
+    honour_columns()
     keep_still_in_notebooks()
     try:
         with ended_as_by_ctrl_c():

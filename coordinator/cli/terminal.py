@@ -1,9 +1,5 @@
 """What every verb prints through: a terminal of any kind, or the file or pipe in its place."""
 
-import os
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
@@ -12,9 +8,6 @@ from coordinator.cli.streams import discard
 from coordinator.experiments.text.folding import folded
 from coordinator.experiments.text.spelling import spelled
 from coordinator.experiments.text.table import TextTable
-
-_NARROWEST = 20  # columns
-_HEIGHT = 25  # lines of a terminal that does not know its own
 
 
 class Terminal(Console):
@@ -26,9 +19,7 @@ class Terminal(Console):
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(
-            stderr=stderr, markup=False, emoji=False, highlight=False, **_size(os.environ)
-        )
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     @property
     def is_live(self) -> bool:
@@ -71,21 +62,3 @@ class Terminal(Console):
         """Print no more: whoever read this has gone away, and a run goes on without."""
         self.quiet = True
         discard(self.file)
-
-
-def _size(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the size that COLUMNS asks for; rich would not honour it where TERM is dumb."""
-    columns = environment.get("COLUMNS", "")
-    if not columns.isdecimal() or int(columns) == 0:
-        return {}
-    size = {"width": max(_NARROWEST, int(columns))}
-    return size | ({"height": _HEIGHT} if environment.get("TERM") in ("dumb", "unknown") else {})
-
-
-def keep_still_in_notebooks() -> None:
-    """Draw no moving bars for `!errorcast train` in a cell, which would keep each of their states.
-
-    A notebook's kernel sets the variable for its own processes; rich reads the other one.
-    """
-    if "JPY_PARENT_PID" in os.environ:
-        os.environ.setdefault("TTY_INTERACTIVE", "0")
