@@ -28,7 +28,7 @@ from support.documents import (
 EXECUTED = [
     "README.md",
     "docs/tasks.md",
-    "docs/bench.md",
+    "docs/how-to/bench.md",
     "docs/faults.md",
     "docs/models.md",
     "docs/sweeps.md",

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 README, GUIDE, RESULTS, EXPERIMENTS = (
     ROOT / name
-    for name in ("README.md", "docs/service.md", "docs/results.md", "docs/experiments.md")
+    for name in ("README.md", "docs/tutorials/service.md", "docs/results.md", "docs/experiments.md")
 )
 _FIELDS = (
     *("method", "blocks", "replicas", "microbatches", "batch_size"),
