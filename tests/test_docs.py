@@ -29,6 +29,7 @@ EXECUTED = [
     "README.md",
     "docs/tasks.md",
     "docs/how-to/bench.md",
+    "docs/how-to/leaderboard.md",
     "docs/faults.md",
     "docs/models.md",
     "docs/sweeps.md",
