@@ -30,11 +30,15 @@ def is_run(words: list[str]) -> bool:
 
 
 USED = [words for words in SHOWN if is_run(words)]
+VERBS = {
+    *("submit", "watch", "jobs", "job", "logs", "pause", "scale", "resume", "download"),
+    *("predict", "delete", "user"),
+}
 
 
 def test_the_guides_commands_are_understood() -> None:
     """And run, in `make endurance`."""
-    assert len(USED) == 24
+    assert {words[1] for words in USED} >= VERBS
     for words in SHOWN:
         assert Command.parse(words).verb == words[1]
     for program in blocks(GUIDE, "python"):
@@ -94,7 +98,7 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
 def test_the_flags_of_serve_are_there() -> None:
     shown = run_errorcast("serve", "--help", COLUMNS="200").out
     served = [words for words in SHOWN if words[1] == "serve"]
-    assert len(served) == 5
+    assert served
     named = {w for words in served for w in words if w.startswith("--")}
     for page in (GUIDE, SEND_CODE, SECURE, API):
         named |= set(re.findall(r"`(--[a-z-]+)", free_text(page)))
