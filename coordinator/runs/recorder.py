@@ -40,7 +40,7 @@ class Recorder:
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> str:
         """Write the values of `kind` ("train", "evaluation" or "test") after `step` steps.
 
-        Returns what is wrong when the disk takes no more, once, else nothing.
+        Returns what is wrong when the disk takes no more, once; then None.
         """
         if (kind, step) in self._there:  # a resume at the end evaluates again
             return ""

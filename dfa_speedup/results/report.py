@@ -91,7 +91,7 @@ def _predicted(workload: Workload, found: Measurements, side: Measured) -> float
 def speedup(found: Measurements, side: Measured) -> tuple[float, float, float]:
     """Return a side's step over errorcast's best, and the quartiles of that.
 
-    Of the rounds; or else of the fastest steps of the first trials, without quartiles.
+    Of the rounds; without rounds, of the fastest steps of the first trials, without quartiles.
     """
     ours = found.ours()
     if side is ours:

@@ -22,7 +22,7 @@ from dfa_tasks.hugging_face.skeleton import (
     trial_input,
 )
 
-_SHAPES_KEPT = 8  # contexts of so many shapes of input
+_SHAPES_KEPT = 8  # number of input shapes whose contexts are kept
 
 
 class Piece(nn.Module):

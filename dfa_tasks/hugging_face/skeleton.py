@@ -23,7 +23,7 @@ class BlockReached(Exception):
 
 
 class _StandIn(nn.Module):
-    """Stands in a block's place, with the block's plain attributes, which a model may ask for."""
+    """Takes a block's place, with the block's plain attributes, which a model may ask for."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from dfa_core import JobError
 from dfa_core.names import nearest
 from dfa_tasks import Task
 
-_SHARE_BEFORE_STOP = 5  # of a trial's epochs, one in so many before the first comparison
+_SHARE_BEFORE_STOP = 5  # a fifth of a trial's epochs come before the first comparison
 
 Tell = Callable[[str], None]
 

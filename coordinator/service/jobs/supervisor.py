@@ -231,7 +231,7 @@ class Supervisor:
             except ServiceError as error:
                 if error.kind in (DAMAGED, NO_CODE):
                     self._fail(job_id, actor, str(error))
-                # else the disk is full; the same reports are read again
+                # if it is not written, the disk is full; the same reports are read again
                 logger.error("%s: %s", job_id, error)
                 await asyncio.sleep(_QUEUE_S)
             except ChildError as error:

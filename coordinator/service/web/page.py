@@ -101,7 +101,7 @@ class Page:
         return response
 
     async def _jobs(self, request: web.Request) -> web.Response:
-        """Answer with the jobs that changed since an earlier answer, or else with all."""
+        """Answer with the jobs that changed since an earlier answer, or with all jobs."""
         since = self._revision(request.query.get("since", ""))
         newest = self._store.newest_first()
         found = newest[:_JOBS] if since is None else self._store.changed_since(since)

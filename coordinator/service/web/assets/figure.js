@@ -128,7 +128,7 @@ function unitOf(lines, axis) {
   return [unit, `${name} since the start`];
 }
 
-/** Without spreading: a call takes only so many arguments. */
+/** Without spreading: a call takes a limited number of arguments. */
 const least = (numbers) => numbers.reduce((a, b) => (b < a ? b : a));
 
 function newRow(body) {

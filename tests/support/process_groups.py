@@ -1,7 +1,7 @@
 """Divides the tests among processes (pytest -n): tests that share something stay together.
 
 All tests of the service run in one process, one after another, and so do those of the engine, which
-share their workers. Whichever process is free takes the next lane, the long ones first. A process
+share their workers. Whichever process is free takes the next group, the long ones first. A process
 starts a Ray of its own when a test needs one.
 """
 
@@ -36,22 +36,22 @@ _FIRST = (
 )
 
 
-def lane_of(nodeid: str) -> str:
-    """Return what a test shares its process with: the name of a lane, or its own file."""
-    for lane, places in _TOGETHER.items():
+def group_of(nodeid: str) -> str:
+    """Return what a test shares its process with: the name of a group, or its own file."""
+    for group, places in _TOGETHER.items():
         if nodeid.startswith(places):
-            return lane
+            return group
     return nodeid.split("::", maxsplit=1)[0]
 
 
-class Lanes(LoadScopeScheduling):
-    """Gives out the long lanes first, then the other files."""
+class ScheduledByGroup(LoadScopeScheduling):
+    """Gives out the long groups first, then the other files."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return lane_of(nodeid)
+        return group_of(nodeid)
 
     def _assign_work_unit(self, node: object) -> None:
-        for lane in reversed(_FIRST):
-            if lane in self.workqueue:
-                OrderedDict.move_to_end(self.workqueue, lane, last=False)
+        for group in reversed(_FIRST):
+            if group in self.workqueue:
+                OrderedDict.move_to_end(self.workqueue, group, last=False)
         super()._assign_work_unit(node)
