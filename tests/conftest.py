@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import ray
 import torch
-from support.groups import ScheduledByGroup, group_of
+from support.process_groups import ScheduledByGroup, group_of
 
 from coordinator.launch.ray_session import ray_for
 from workers.grid import Grid
