@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.command_line import own_imports
 from support.documents import DOCUMENTS, README, ROOT, blocks
-from support.pages import as_in_a_checkout, name_of
+from support.pages import as_its_reader, name_of
 
 EXAMPLES = ROOT / "docs" / "examples"
 SHOWN_WHOLE = {"docs/tutorials/own-task.md": "mytask", "docs/how-to/callbacks.md": "callbacks"}
@@ -28,7 +28,7 @@ def imported(code: str) -> Iterator[tuple[str, str]]:
 def test_code_compiles_and_its_imports_are_there(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_in_a_checkout(tmp_path, document)
+    as_its_reader(tmp_path, document)
     with own_imports(tmp_path):
         monkeypatch.syspath_prepend(tmp_path)
         for code in blocks(document, "python"):

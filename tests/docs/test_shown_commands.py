@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.command_line import own_imports
 from support.documents import DOCUMENTS, ROOT, Command, commands
-from support.pages import IN_A_CHECKOUT, NOT_HERE, as_in_a_checkout, name_of
+from support.pages import IN_A_CHECKOUT, NOT_HERE, as_its_reader, name_of
 
 EVERYWHERE = ("cd", "chmod", "export", "mkdir", "pip", "python", "python3")
 OF_THE_CHECKOUT = re.compile(r"(?:benchmarks|deploy|docs|tests)/[\w./-]+")
@@ -24,7 +24,7 @@ OF_THE_CHECKOUT = re.compile(r"(?:benchmarks|deploy|docs|tests)/[\w./-]+")
 def in_a_checkout(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    as_in_a_checkout(tmp_path, request.getfixturevalue("document"))
+    as_its_reader(tmp_path, request.getfixturevalue("document"))
     monkeypatch.chdir(tmp_path)
     with own_imports(ROOT / "docs"), own_imports(tmp_path):
         yield

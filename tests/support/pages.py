@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from support.documents import DOCUMENTS, GUIDE, ROOT
-from support.shown_blocks import shown_blocks
+from support.shown_blocks import ShownBlock, shown_blocks
 
 IN_A_CHECKOUT = ("benchmarks", "deploy", "docs")
 # what these do needs other machines, containers or the administrator, or is this test itself
@@ -31,14 +31,22 @@ def name_of(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
-def as_in_a_checkout(folder: Path, document: Path) -> None:
-    """Make a folder one from which the paths that a document names can be reached.
-
-    It also gets the files that the document tells its reader to save.
-    """
+def as_in_a_checkout(folder: Path) -> None:
+    """Make a folder one from which the paths that the documents name can be reached."""
     for name in IN_A_CHECKOUT:
         (folder / name).symlink_to(ROOT / name)
+
+
+def save(block: ShownBlock, folder: Path) -> None:
+    """Write a block into the file that the document tells its reader to save it in, if any."""
+    if block.saved_as:
+        file = folder / block.saved_as
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.code, encoding="utf-8")
+
+
+def as_its_reader(folder: Path, document: Path) -> None:
+    """Make a folder one that has all that the reader of a document has."""
+    as_in_a_checkout(folder)
     for block in shown_blocks(document):
-        if block.saved_as:
-            (folder / block.saved_as).parent.mkdir(parents=True, exist_ok=True)
-            (folder / block.saved_as).write_text(block.code, encoding="utf-8")
+        save(block, folder)
