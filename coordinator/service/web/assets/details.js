@@ -75,6 +75,7 @@ function showLoads(processes) {
 
 export class Details {
   #job = null;
+  #tracing = "";  // the job whose trace is awaited
   #known = true;  // whether what is shown is all of it
 
   /** Shows a job; null hides what was shown. */
@@ -104,12 +105,15 @@ export class Details {
   /** Traces a few steps of the job, if it runs. */
   async trace() {
     const job = this.#job;
-    if (job?.state !== "RUNNING") return;
+    if (job?.state !== "RUNNING" || this.#tracing === job.id) return;
+    this.#tracing = job.id;
     try {
       const trace = await ask(jobPath(job.id, "/timeline"));
       if (this.#job?.id === job.id) showTimeline(trace);
     } catch {
       if (this.#job?.id === job.id) $("timeline-note").textContent = "The job cannot be traced just now.";
+    } finally {
+      if (this.#tracing === job.id) this.#tracing = "";
     }
   }
 }
