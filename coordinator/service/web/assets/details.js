@@ -19,7 +19,7 @@ function facts(job, found) {
   return [
     ["Task", job.task],
     ["Owner", job.owner || UNKNOWN],
-    ["Method", found.method],
+    ["Method", job.method],
     ["Workers", workers(found)],
     ["Optimizer", `${found.optimizer}, learning rate ${found.lr}`],
     ["Batch", `${found.batch_size} samples in ${found.microbatches} ` +
