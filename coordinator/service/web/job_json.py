@@ -19,6 +19,7 @@ def job_row(record: Record) -> dict[str, Any]:
         "id": job.id,
         "number": record.number,
         "task": job.spec.task,
+        "method": _method(job.spec),
         "owner": job.owner,
         "state": name(job.state),
         "final": job.state in FINAL,
@@ -42,7 +43,6 @@ def job_details(record: Record) -> dict[str, Any]:
     job, spec = record.job, record.job.spec
     return {
         "id": job.id,
-        "method": _method(spec),
         "optimizer": spec.optimizer.name,
         "lr": spec.optimizer.lr,
         "batch_size": spec.batch_size,

@@ -1,5 +1,6 @@
 """Serves a page that shows the jobs as they run, and /metrics for Prometheus."""
 
+import asyncio
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
@@ -47,6 +48,7 @@ class Page:
         self._settings, self._store, self._cluster = settings, store, cluster
         self._users = users
         self._process = secrets.token_hex(4)  # revisions of another process are not ours
+        self._traces: dict[str, asyncio.Task[str]] = {}  # by the job's actor
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -140,10 +142,17 @@ class Page:
         if record.job.state != RUNNING:
             raise web.HTTPConflict(reason="the job is not running")
         try:
-            trace = await self._cluster.timeline(record.actor, _STEPS)
+            trace = await asyncio.shield(self._trace(record.actor))
         except (ActorLost, ClusterDown, ChildError) as error:
             raise web.HTTPConflict(reason="the job cannot be traced now") from error
         return web.Response(text=trace, content_type="application/json")
+
+    def _trace(self, actor: str) -> "asyncio.Task[str]":
+        """Return the trace of a job that is being made; a second one would end the first."""
+        if actor not in self._traces:
+            self._traces[actor] = asyncio.create_task(self._cluster.timeline(actor, _STEPS))
+            self._traces[actor].add_done_callback(lambda _: self._traces.pop(actor))
+        return self._traces[actor]
 
     def _job(self, request: web.Request) -> Record:
         user: User = request["user"]

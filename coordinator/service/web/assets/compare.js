@@ -60,7 +60,7 @@ export class Compare {
     const loss = this.loss.offer([...losses], (value) => value === "training loss");
     const metric = this.metric.offer([...others], (value) => value.split(" ").slice(1).join(" ") === name);
     const lines = (value) => jobs.map((job) => ({
-      id: job.id, name: job.id, style: this.#styles.get(job.id), ...this.#data.line(job, value, axis) }));
+      id: job.id, method: job.method, style: this.#styles.get(job.id), ...this.#data.line(job, value, axis) }));
     this.loss.draw(lines(loss), { axis, log: this.log.checked });
     this.metric.draw(lines(metric), { axis });
   }

@@ -19,7 +19,7 @@ function facts(job, found) {
   return [
     ["Task", job.task],
     ["Owner", job.owner || UNKNOWN],
-    ["Method", found.method],
+    ["Method", job.method],
     ["Workers", workers(found)],
     ["Optimizer", `${found.optimizer}, learning rate ${found.lr}`],
     ["Batch", `${found.batch_size} samples in ${found.microbatches} ` +
@@ -75,6 +75,7 @@ function showLoads(processes) {
 
 export class Details {
   #job = null;
+  #tracing = "";  // the job whose trace is awaited
   #known = true;  // whether what is shown is all of it
 
   /** Shows a job; null hides what was shown. */
@@ -104,12 +105,15 @@ export class Details {
   /** Traces a few steps of the job, if it runs. */
   async trace() {
     const job = this.#job;
-    if (job?.state !== "RUNNING") return;
+    if (job?.state !== "RUNNING" || this.#tracing === job.id) return;
+    this.#tracing = job.id;
     try {
       const trace = await ask(jobPath(job.id, "/timeline"));
       if (this.#job?.id === job.id) showTimeline(trace);
     } catch {
       if (this.#job?.id === job.id) $("timeline-note").textContent = "The job cannot be traced just now.";
+    } finally {
+      if (this.#tracing === job.id) this.#tracing = "";
     }
   }
 }

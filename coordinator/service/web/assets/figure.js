@@ -71,7 +71,7 @@ export class Figure {
     return this.choice.value;
   }
 
-  /** Draws lines {id, name, style, x, y}. axis: step, epoch or time. */
+  /** Draws lines {id, method, style, x, y}. axis: step, epoch or time. */
   draw(lines, { axis, log = false }) {
     const drawn = lines.filter((line) => line.x.length > 0);
     this.#axis = axis;
@@ -82,7 +82,7 @@ export class Figure {
       this.plot.clear();
       return;
     }
-    const value = this.choice.value, jobs = drawn.map((line) => line.name).join(", ");
+    const value = this.choice.value, jobs = drawn.map((line) => `${line.id} (${line.method})`).join(", ");
     const label = `Line plot of the ${value} by ${axis} of ${jobs}. The table after it has the numbers.`;
     if (this.box.ariaLabel !== label) this.box.ariaLabel = label;
     this.table.caption.textContent = `The ${value} of the jobs in the plot`;
@@ -102,7 +102,8 @@ export class Figure {
       const numbers = known.length ? [line.y.at(-1), least(known), -least(known.map((y) => -y))] : [];
       const [head, ...cells] = row.cells;
       head.firstElementChild.dataset.style = `${line.style.colour}${line.style.dash.length ? "d" : ""}`;
-      head.lastElementChild.textContent = line.name;
+      head.children[1].textContent = line.id;
+      head.children[2].textContent = line.method;
       for (const k of [0, 1, 2]) {
         const newestIsNot = k === 0 && line.y.length > 0 && line.y.at(-1) === null;
         cells[k].textContent = newestIsNot ? "not finite" : number(numbers[k]);
@@ -136,7 +137,7 @@ function newRow(body) {
   head.scope = "row";
   const sample = document.createElement("span");
   sample.className = "sample";
-  head.append(sample, document.createElement("span"));
+  head.append(sample, document.createElement("span"), " ", document.createElement("small"));
   row.append(head);
   for (let i = 1; i < COLUMNS.length; i++) row.insertCell();
   return row;

@@ -46,7 +46,7 @@ export function filtered(jobs, filter) {
   const inState = (job) => !filter.state ||
     (filter.state === "active" ? !job.final : job.state === filter.state);
   return jobs.filter((job) => {
-    const text = `${job.id} ${job.task} ${job.owner} ${job.state} ${job.reason}`.toLowerCase();
+    const text = `${job.id} ${job.task} ${job.method} ${job.owner} ${job.state} ${job.reason}`.toLowerCase();
     return inState(job) && (filter.owner === null || job.owner === filter.owner) &&
       (!filter.task || job.task === filter.task) && words.every((word) => text.includes(word));
   });

@@ -22,6 +22,7 @@ export class Plot {
   #plot = null;
   #shape = "";
   #zoomed = false;
+  #ends = [];  // the last x of each line
 
   /** onPointer: called with the x under the pointer and each line's y there, or with null. */
   constructor(box, { onPointer, onZoom }) {
@@ -37,6 +38,7 @@ export class Plot {
   draw(lines, { xLabel, log }) {
     const usable = lines.map((line) => [line.x, log ? line.y.map((y) => (y > 0 ? y : null)) : line.y]);
     const columns = uPlot.join(usable);
+    this.#ends = lines.map((line) => line.x.at(-1));
     const shape = JSON.stringify([lines.map((line) => [line.id, line.style]), xLabel, log]);
     if (shape === this.#shape) {
       this.#plot.setData(columns, !this.#zoomed);
@@ -87,7 +89,7 @@ export class Plot {
       ],
       series: [{}, ...lines.map(({ style }) => ({
         stroke: () => themed(`curve-${style.colour}`), width: 2, dash: style.dash,
-        points: { show: (_, i) => columns[i].filter((y) => y !== null && y !== undefined).length < 40 },
+        points: { fill: () => themed("paper"), show: (_, i) => columns[i].filter((y) => y !== null && y !== undefined).length < 40 },
       }))],
       hooks: {
         setCursor: [(plot) => this.#point(plot)],
@@ -100,7 +102,9 @@ export class Plot {
   #point(plot) {
     const index = plot.cursor.idx;
     if (index === null || index === undefined) return this.onPointer(null);
-    const values = plot.data.slice(1).map((column) => {
+    const x = plot.data[0][index];
+    const values = plot.data.slice(1).map((column, line) => {
+      if (x > this.#ends[line]) return "";  // it has ended before
       for (let i = index; i >= 0; i--) if (column[i] !== undefined) return number(column[i]);
       return "";
     });

@@ -51,7 +51,8 @@ class Row {
     this.cells.state.append(this.state, this.reason);
     this.file = element("span");
     this.name = element("span", { className: "name" });
-    this.cells.task.append(this.file, this.name);
+    this.method = element("small");
+    this.cells.task.append(this.file, this.name, this.method);
     this.bar = element("progress", { max: 1 });
     this.bar.setAttribute("aria-hidden", "true");  // the text beside it says the same
     this.steps = element("span");
@@ -76,6 +77,7 @@ class Row {
     const [file, name] = halves(shortTask(job.task));
     write(this.file, file);
     write(this.name, name);
+    write(this.method, job.method);
     this.cells.task.title = job.task;
     write(this.state, job.state);
     this.state.dataset.state = job.state;

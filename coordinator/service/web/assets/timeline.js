@@ -17,7 +17,7 @@ export function showTimeline(trace) {
 }
 
 function describe() {
-  if (shown === null) return "The next steps are being traced.";
+  if (shown === null) return "The next steps will be shown here.";
   const steps = [...new Set(shown.spans.map((s) => s.args.step))].sort((a, b) => a - b);
   return `steps ${steps.join(", ")}: ${(shown.end / 1000).toFixed(1)} ms`;
 }

@@ -167,13 +167,15 @@ def test_filters_by_state_owner_task_and_words(opened: Page, endings: dict[str, 
     opened.get_by_label("Owner", exact=True).select_option("bob")
     opened.get_by_label("Task", exact=True).select_option("digits")
     assert set(opened.locator("#jobs td.owner").all_inner_texts()) == {"bob"}
-    assert set(opened.locator("#jobs td.task").all_inner_texts()) == {"digits"}
+    assert set(opened.locator("#jobs td.task .name").all_inner_texts()) == {"digits"}
     opened.get_by_role("button", name="Clear the filters").click()
     expect(opened.locator("#count")).to_have_text("200 jobs")
     expect(opened.locator("#search")).to_be_focused()
     opened.locator("#search").fill("ALICE make-task")
     expect(rows(opened).first).to_be_visible()
     assert all(job.startswith("make-task") for job in ids(opened))
+    opened.locator("#search").fill("bp")
+    expect(opened.locator("#count")).to_have_text("50 of 200 jobs")
     opened.locator("#search").fill("no such job")
     expect(opened.locator("#none")).to_have_text("No job matches the filters.")
 
@@ -185,7 +187,9 @@ def test_the_curves_of_ticked_jobs_lie_over_each_other(
     expect(opened.locator("#curves-note")).to_contain_text("The plots show synthetic-0200.")
     tick(opened, first).check()
     table = opened.locator("#loss table")
-    expect(table.locator("tbody th")).to_have_text([first])
+    expect(table.locator("tbody th")).to_have_text(
+        [re.compile(f"^{first} (bp|dfa, random feedback)$")]
+    )
     cells = table.locator("tbody td").all_inner_texts()
     loss = endings[first].loss
     assert float(cells[0]) == pytest.approx(loss + 0.0067, abs=1e-3)
@@ -243,6 +247,15 @@ def test_a_plot_can_be_read_and_zoomed_with_the_keyboard(opened: Page) -> None:
     opened.keyboard.press("ArrowLeft")
     expect(pointer).to_have_text("At step 45")
     expect(opened.locator("#loss tbody td").last).not_to_have_text("")
+    tick(opened, ids(opened)[0]).check()  # it has trained half as long as the next
+    tick(opened, ids(opened)[1]).check()
+    expect(opened.locator("#loss tbody tr")).to_have_count(2)
+    plot.focus()
+    opened.keyboard.press("End")
+    expect(pointer).to_have_text("At step 100")
+    at_end = opened.locator("#loss tbody td:last-child").all_inner_texts()
+    assert at_end[0] == "\N{EN DASH}"
+    assert float(at_end[1]) > 0
     opened.keyboard.press("+")
     opened.locator("#loss").get_by_role("button", name="Show the whole axis").click()
     expect(opened.get_by_role("button", name="Show the whole axis")).to_have_count(0)

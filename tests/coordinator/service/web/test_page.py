@@ -107,7 +107,8 @@ def test_the_page_in_a_browser(service: Running, job: str, page: Page) -> None:
     for plot in ("#loss canvas", "#metric canvas"):
         page.locator(plot).wait_for()
     assert page.locator("#loads progress").count() == 3
-    expect(page.locator("#timeline-note")).to_contain_text("steps", timeout=20_000)
+    traced = re.compile(r"^steps \d+, \d+, \d+: ")
+    expect(page.locator("#timeline-note")).to_have_text(traced, timeout=60_000)
     drawn = page.evaluate(
         "() => { const c = document.getElementById('timeline');"
         " return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size; }"
