@@ -3,7 +3,6 @@
 import re
 from base64 import b64decode
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.kernels import Kernel, Shown, a_kernel
@@ -95,7 +94,9 @@ def test_an_interrupted_cell_has_saved_and_resumes(kernel: Kernel) -> None:
     [lines] = cell.last_lines
     assert lines.splitlines()[-1].endswith("train(..., run_dir='stopped', resume=True)")
     more = "epochs=run.summary['steps'] // 22 + 2"
-    cell = kernel.run(f"train('digits', run_dir='stopped', resume=True, {more}).summary['finished']")
+    cell = kernel.run(
+        f"train('digits', run_dir='stopped', resume=True, {more}).summary['finished']"
+    )
     assert (cell.result, cell.error, len(cell.pictures)) == ("True", [], 1)
     assert cell.last_lines[0].startswith("resumed from the checkpoint of step ")
 
@@ -112,4 +113,3 @@ def test_an_awaited_run_is_interrupted_as_a_plain_one(kernel: Kernel) -> None:
     assert "stopped and saved at step" in cell.last_lines[0]
     asked = "import signal\nsignal.getsignal(signal.SIGINT) is signal.default_int_handler"
     assert kernel.run(asked).result == "True"
-
