@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbconvert.filters import strip_ansi
 
 TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 
@@ -25,6 +26,9 @@ def store_outputs(path: Path) -> None:
             notebook, timeout=3600, kernel_name="python3", resources=where, record_timing=False
         )
         client.execute()
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
+        if "text" in output:  # of a command: its colours would be signs on the site
+            output.text = strip_ansi(output.text).replace("\r\n", "\n")
     notebook.metadata["language_info"] = {"name": "python"}  # no versions: fewer changed lines
     nbformat.write(notebook, path)
 
