@@ -63,16 +63,19 @@ class CellViewer:
             self._write(self._lines())
         self._draw_if_due()
 
-    def end(self, failed: bool) -> None:
-        """Draw the last picture, and write the result below it."""
+    def end(self, how: str) -> None:
+        """Draw the last picture, and write the result below it.
+
+        how: what the title says of a run that had no end of its own.
+        """
         if self._summary is not None:
             self._draw(_ending(self._summary))
             self._write(self._lines(*_result(self._summary, self._folder)))
-        elif failed and self._curve.is_empty:  # the error below says why
+        elif self._curve.is_empty:  # the error below says why
             self._picture.update({"text/plain": ""}, raw=True)
             self._write("\n".join(self._notes))
         else:
-            self._draw("failed" if failed else "interrupted")
+            self._draw(how)
 
     def _lines(self, *result: str) -> str:
         return "\n".join([*self._notes, *(result or [f"run folder: {self._folder}"])])
@@ -98,16 +101,14 @@ def shown_in_cell(curve: LiveCurve, folder: Path) -> Iterator[CellViewer]:
 
     Raises Interrupted in place of a KeyboardInterrupt, whose stack trace would fill the cell.
     """
-    viewer, failed = CellViewer(curve, folder), False
+    viewer, how = CellViewer(curve, folder), "failed"
     try:
         yield viewer
     except KeyboardInterrupt as error:
+        how = "interrupted"
         raise Interrupted(f"what the run saved until now is in {_shown(folder)}") from error
-    except BaseException:
-        failed = True
-        raise
     finally:
-        viewer.end(failed)
+        viewer.end(how)
 
 
 def _shown(folder: Path) -> str:
@@ -125,7 +126,8 @@ def _result(summary: Mapping[str, Any], folder: str) -> list[str]:
     """Return the lines about a run that ended well, or was stopped."""
     scores = "  ".join(f"{name} {value:.4f}" for name, value in summary["metrics"].items())
     speed = f"{summary['steps']:,} steps, {summary['step_ms']:.2f} ms each"
-    lines = [f"test {scores}  ({speed})" if scores else speed, f"run folder: {folder}"]
+    data = "test" if summary["finished"] else "last evaluation:"
+    lines = [f"{data} {scores}  ({speed})" if scores else speed, f"run folder: {folder}"]
     if summary.get("stopped_by"):
         lines.insert(1, f"ended at step {summary['steps']} by {summary['stopped_by']}")
     if not summary["finished"]:

@@ -6,8 +6,6 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from coordinator.runs.curves import figure_of_curves
@@ -89,13 +87,12 @@ class LiveCurve:
         ]
         scores = [line for _, line in sorted(self.scores.items())]
         figure = figure_of_curves([*lines, *scores], f"{self._title}: {status}", _SIZE)
-        figure.set_dpi(_DPI)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        picture = io.BytesIO()
-        drawn.quantize(_COLOURS, dither=Image.Dither.NONE).save(picture, "png", optimize=True)
-        return picture.getvalue()
+        drawn, small = io.BytesIO(), io.BytesIO()
+        figure.savefig(drawn, dpi=_DPI, format="png")
+        with Image.open(drawn) as image:
+            few = image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+        few.save(small, "png", optimize=True)
+        return small.getvalue()
 
     def _add_loss(self, step: int, loss: float) -> None:
         newest = next(reversed(self.losses), None)
