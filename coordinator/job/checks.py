@@ -258,10 +258,16 @@ def _check_feedback(settings: JobSettings, task: Task) -> None:
             f"faults.non_finite: with feedback.kind={kind}, skip could leave one replica without "
             f"the matrices that the others have drawn; use stop or roll_back, or one replica"
         )
+    remedy = f", or set {task.remedies[kind]}" if kind in task.remedies else ""
     if rule.broadcast == "target" and task.error_at == "input":
         raise JobError(
             f"feedback.kind: {kind} replaces the error at the head's output, and this task takes "
-            f"the error at the head's input; use random"
+            f"the error at the head's input; use random{remedy}"
+        )
+    if not rule.sends_error and remedy:
+        raise JobError(
+            f"feedback.kind: {kind} does not send the error itself, and this task has layers that "
+            f"learn by it; use random{remedy}"
         )
     if rule.broadcast == "target" and skips:
         raise JobError(
