@@ -45,7 +45,7 @@ class PackedCode:
     contents: Sequence[bytes]
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield all contents, one after another, in chunks of at most so many bytes."""
+        """Yield all contents, one after another, in chunks of at most this many bytes."""
         waiting = bytearray()
         for content in self.contents:
             waiting += content

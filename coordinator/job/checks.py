@@ -36,7 +36,7 @@ def check_settings(settings: JobSettings) -> None:
 def _check_code(settings: JobSettings) -> None:
     if settings.code:  # a service has put it in its place, and left this out
         raise JobError(
-            "code: is for jobs that are submitted to a service; leave it out, name the task's file"
+            "code: is for jobs that are submitted to a service; remove it, and name the task's file"
         )
 
 
@@ -180,7 +180,7 @@ def _check_forward(settings: JobSettings) -> None:
             settings.compiled,
         "resources.cuda_graphs: a captured graph has no forward-mode derivatives; set it to false":
             resources.cuda_graphs,
-        f"feedback.sent_as: {feedback.sent_as} gives the error and the derivative beside it one "
+        f"feedback.sent_as: {feedback.sent_as} gives the error and its derivative one "
         f"scale; use fp32 or bf16": feedback.sent_as not in ("fp32", "bf16"),
     }  # fmt: skip
     for what, there in obstacles.items():

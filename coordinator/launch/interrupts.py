@@ -18,7 +18,7 @@ def noted_interrupts() -> Iterator[list[int]]:
     """Note the first signal to end in a list; a second Ctrl-C or SIGTERM acts as before.
 
     Noted and not raised: an exception that hits the wrong line, such as the end of an object's
-    life, is lost, and the run would go on.
+    life, is lost, and the run would continue.
     """
     noted: list[int] = []
     before: dict[int, Handler] = {}

@@ -103,7 +103,7 @@ def train(
 
     task: an installed task's name, `file.py:function`, or a Task.
     run_dir: the run's folder; by default a new one under runs/.
-    resume: go on from the newest checkpoint in run_dir, or where checkpoint["path"] says.
+    resume: continue from the newest checkpoint in run_dir, or where checkpoint["path"] says.
     ray_address: of a cluster to join; by default a Ray of our own is started for the run.
     profile: number of steps that torch's profiler records in every process; they are written to
         profile.json.gz in the run folder.

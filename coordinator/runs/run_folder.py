@@ -38,7 +38,7 @@ class RunFolder:
         self.path = path
         self.skipped: list[str] = []
         self._rejected: dict[str, str] = {}  # what is wrong with a checkpoint, by its folder
-        self.origin: Origin | None = None  # of the run that goes on here; checkpoints hold it too
+        self.origin: Origin | None = None  # of the run that continues here; checkpoints hold it too
         self._running: JobSpec | None = (
             None  # the job of the run that has the folder, if it is ours
         )

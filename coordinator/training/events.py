@@ -117,8 +117,8 @@ class FaultSeen:
 class Recovered:
     """The first step after a fault is done.
 
-    seconds: from the fault to that step; step: where the run went on; repeated: how many of the
-    steps after it were done before the fault.
+    seconds: from the fault to that step; step: from which the run continued; repeated: how
+    many of the steps after it had been done before the fault.
     """
 
     seconds: float

@@ -52,7 +52,7 @@ def run_lines(
     """Run the lines that are not finished, and write each as it grows.
 
     A line that fails says why, and the others run; a finished one runs only if asked (`again`). A
-    line that was interrupted goes on with its next seed, if code and machine are still the same.
+    line that was interrupted continues with its next seed, if code and machine are still the same.
 
     given: settings of where they run. command: what makes a line. report: gets one line of text now
     and then.

@@ -14,7 +14,7 @@ from dfa_core import JobError
 from dfa_core.names import nearest
 from dfa_tasks import Task
 
-_SHARE_BEFORE_STOP = 5  # of a trial's epochs, one in so many before the first comparison
+_SHARE_BEFORE_STOP = 5  # the first comparison comes after this fraction of a trial's epochs: 1/5
 
 Tell = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def trials_of(definition: Definition, jobs: Mapping[str, Job], tell: Tell) -> li
     for field in ranges:
         without = [method for method in jobs if field in ignored[method]]
         if len(without) == len(jobs):
-            raise JobError(f"--over {field}: no method of this sweep uses it; leave it out")
+            raise JobError(f"--over {field}: no method of this sweep uses it; remove it")
         for method in without:
             tell(f"{field}: {method} does not use it, so its trials do not vary it")
     for method in jobs:
