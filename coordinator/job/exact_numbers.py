@@ -56,7 +56,7 @@ def readable(text: str, path: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise JobError(f"{path}: {text!r} is no text in UTF-8") from error
+        raise JobError(f"{path}: {text!r} is not UTF-8 text") from error
     return text
 
 

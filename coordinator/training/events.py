@@ -165,7 +165,9 @@ class RateCut:
     @property
     def message(self) -> str:
         """Return one line for people."""
-        return f"no lower loss than {self.loss:.4f}: the learning rate is {self.rate:g} now"
+        return (
+            f"the loss has not fallen below {self.loss:.4f}: the learning rate is now {self.rate:g}"
+        )
 
 
 @dataclass(frozen=True)

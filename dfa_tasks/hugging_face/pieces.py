@@ -144,7 +144,7 @@ def _reached(model: nn.Module, x: Tensor, mask: Tensor | None) -> BlockReached:
         run(model, x, mask)
     except BlockReached as reached:
         return reached
-    raise JobError(f"{type(model).__name__} never came to its block")
+    raise JobError(f"{type(model).__name__} never reached its block")
 
 
 def _with_stand_ins(skeleton: Skeleton) -> nn.Module:
