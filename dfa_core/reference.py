@@ -32,7 +32,7 @@ class Reference:
 
     Where a job shares its microbatches among copies of a layer or of the head, each copy adds the
     gradients of its own ones, and these are then summed in the order of the copies. The reference
-    can do the same: it has as many copies, and gives the same bits.
+    can be given this number: it has as many copies, and gives the same bits.
     """
 
     def __init__(

@@ -66,12 +66,15 @@ def _tables(found: "Overview", replicas: int) -> "list[TextTable]":
     from coordinator.experiments.text.layout import Column
     from coordinator.experiments.text.table import TextTable
 
+    learned = ("feedback matrix",) if found.matrices else ()
+    numbers = ("parameters", *learned, "FLOP a step", "block")
     layers = []
     for row in found.layers:
         block = "coordinator" if row.block is None else str(row.block)
         frozen = "" if row.trained == row.parameters else f" ({row.trained:,} trained)"
         parameters = f"{row.parameters:,}{frozen}"
-        layers.append((row.label, row.output, parameters, _count(row.flops), block))
+        learned = (f"{row.matrices:,}",) if found.matrices else ()
+        layers.append((row.label, row.output, parameters, *learned, _count(row.flops), block))
     workers = []
     for each in found.workers:
         sizes = (f"{size / 1e6:,.2f}" for size in (each.kept, each.waiting, each.sent))
@@ -82,7 +85,7 @@ def _tables(found: "Overview", replicas: int) -> "list[TextTable]":
             columns=[
                 Column("layer", key=True),
                 Column("output"),
-                *(Column(name, right=True) for name in ("parameters", "FLOP a step", "block")),
+                *(Column(name, right=True) for name in numbers),
             ],
             rows=layers,
         ),
@@ -105,8 +108,18 @@ def _totals(found: "Overview") -> list[str]:
     return [
         f"{found.parameters:,} parameters, {found.trained:,} trained; a step of {found.samples:,} "
         f"samples{tokens} takes {_count(found.flops)}FLOP",
+        *_of_matrices(found),
         "weights: with gradients and optimizer state; waiting: inputs and outputs of layers for "
         "microbatches that wait for their error. Both are lower bounds.",
+    ]
+
+
+def _of_matrices(found: "Overview") -> list[str]:
+    if not found.matrices:
+        return []
+    return [
+        f"feedback matrices: {found.matrices:,} entries that change in training; they "
+        f"are not counted as parameters"
     ]
 
 

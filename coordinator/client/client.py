@@ -237,7 +237,7 @@ class Client:
         """Give a job another number of blocks, replicas and heads.
 
         What is not given stays as it is. workers: instead of all three; the service then chooses
-        the fastest shape of that number.
+        the fastest shape of them.
         """
         request = pb.ScaleJobRequest(
             job_id=job_id, blocks=blocks, replicas=replicas, heads=heads, workers=workers

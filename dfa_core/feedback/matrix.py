@@ -28,7 +28,7 @@ class FeedbackSpec:
         this is torch's initialisation of a linear head of that width. For `identity` the error is
         multiplied by scale.
     sent_as: how the error travels.
-    hops: for `identity`, how many later layers the gradient comes through beside the identity
+    hops: for `identity`, how many later layers the gradient comes through, besides the identity
         (arXiv 2501.17086: k, and `identity` itself is its k = 0).
     damping: gamma there: what comes through a layer is multiplied by 1 - damping.
     """

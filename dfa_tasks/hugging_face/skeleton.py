@@ -15,7 +15,7 @@ _TOKENS_VARIED = 7  # of the input on which pieces and whole are compared
 
 
 class BlockReached(Exception):
-    """A forward has come to a block: what the block was called with."""
+    """A forward has reached a block: what the block was called with."""
 
     def __init__(self, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()

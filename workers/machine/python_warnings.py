@@ -36,7 +36,7 @@ class PythonWarnings:
         warnings.showwarning = self._show
 
     def note(self, warning: PythonWarning) -> None:
-        """Show a warning, perhaps of another process, unless its text was shown before."""
+        """Report a warning, perhaps of another process, unless its text was reported before."""
         if warning.text not in self._told:
             self._told.add(warning.text)
             self._tell(warning)

@@ -70,7 +70,7 @@ def run_lines(
         before, new = results.read(line.name, line.entrant.name), _new(line, origin, given, command)
         kept = before is not None and before.same(new) and not again
         if before is not None and kept and before.finished:
-            report(f"{line.name}, {line.entrant.name}: there already")
+            report(f"{line.name}, {line.entrant.name}: has a result already")
         else:
             goes_on = before is not None and kept and before.origin == origin and not before.failed
             waiting.append((line, before if before is not None and goes_on else new))

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from coordinator.experiments.text.folding import folded
 
 _GAPS = (2, 1)  # spaces between columns
+_LINES_OF_NAME = 2
 _TALLEST = 4  # lines of a cell; a taller one is easier to read in another form
 
 
@@ -74,11 +75,19 @@ class _Fitting:
         every = range(len(columns))
         self._least = [self._widest(index, str.split) for index in every]
         self._most = [self._widest(index, lambda cell: [cell.strip()]) for index in every]
+        self._named = [self._with_name(index) for index in every]
 
     def _widest(self, index: int, parts: Callable[[str], Iterable[str]]) -> int:
         """Return the width of the widest part of a column's cells; its name may fold."""
         cells = (part for row in self._rows for part in parts(row[index]))
         return max(map(cell_len, [*self._columns[index].name.split(), *cells]), default=0)
+
+    def _with_name(self, index: int) -> int:
+        """Return the width with which the name folds into two lines at most, and no cell folds."""
+        name, wide = self._columns[index].name, self._most[index]
+        while sum(1 for _ in folded(name, max(1, wide))) > _LINES_OF_NAME:
+            wide += 1
+        return wide
 
     def part(self, chosen: Sequence[int]) -> Part | None:
         """Return these columns side by side, or None if they do not fit."""
@@ -90,21 +99,16 @@ class _Fitting:
         return None
 
     def _whole(self, chosen: Sequence[int], width: int) -> list[int] | None:
-        """Return the widths with which no cell is folded, if they fit."""
-        widths = [self._most[index] for index in chosen]
-        return widths if sum(widths) <= width else None
+        """Return widths that fit, with which no cell is folded."""
+        least, most = ([of[index] for index in chosen] for of in (self._most, self._named))
+        return _between(least, most, width)
 
     def _folded(self, chosen: Sequence[int], width: int) -> list[int] | None:
         """Return widths that fit, with which cells fold into a few lines, between words."""
         least, most = ([of[index] for index in chosen] for of in (self._least, self._most))
-        if sum(least) > width:
+        widths = _between(least, most, width)
+        if widths is None:
             return None
-        limit = max(most)  # the widest columns fold first
-        while sum(widths := _limited(least, most, limit)) > width:
-            limit -= 1
-        for place, widest in enumerate(most):  # what is left, from the first column on
-            more = min(width - sum(widths), widest - widths[place])
-            widths[place] += more
         pairs = zip(chosen, widths, strict=True)
         tall = any(
             sum(1 for _ in folded(row[index], wide)) > _TALLEST
@@ -133,5 +137,15 @@ class _Fitting:
         return parts
 
 
-def _limited(least: Sequence[int], most: Sequence[int], limit: int) -> list[int]:
-    return [max(low, min(high, limit)) for low, high in zip(least, most, strict=True)]
+def _between(least: Sequence[int], most: Sequence[int], width: int) -> list[int] | None:
+    """Return widths from `least` up to `most` that fit; the widest give way first."""
+    if sum(least) > width:
+        return None
+    limit = max(most)
+    widths = [*most]
+    while sum(widths) > width:
+        limit -= 1
+        widths = [max(low, min(high, limit)) for low, high in zip(least, most, strict=True)]
+    for place, widest in enumerate(most):  # what is left, from the first column on
+        widths[place] += min(width - sum(widths), widest - widths[place])
+    return widths

@@ -164,7 +164,7 @@ class Supervisor:
         return Quotas(self._users.limits(), used)
 
     def _free(self, total: Capacity, free_now: Capacity) -> Capacity:
-        """Return what is free beside our jobs and others'; Ray reports ours with a delay."""
+        """Return what our jobs and others leave free; Ray reports ours with a delay."""
         free = total
         for record in self._active():
             free = free.without(waiting_job(record))
