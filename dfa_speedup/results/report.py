@@ -33,7 +33,10 @@ _FIGURES = (
 
 
 def rows(workload: Workload, found: Measurements) -> list[dict[str, Any]]:
-    """Return one row for each configuration, errorcast first; docs/reference/bench-files.md describes the keys."""
+    """Return one row for each configuration, errorcast first.
+
+    docs/reference/bench-files.md describes the keys.
+    """
     return [
         _row(workload, found, side)
         | {"best": side is found.best(name), "predicted_ms": _predicted(workload, found, side)}
