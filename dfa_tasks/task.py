@@ -116,11 +116,12 @@ class Task:
     full_batch: whether the samples belong together, as the nodes of a graph do. No batch and no
         evaluation is then cut.
     evaluated_at_once: number of samples that an evaluation sends through the blocks together.
-    files: texts that are stored next to the model, by file name, e.g. a tokenizer.
-    defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
-    fetch: downloads missing data; called before the run starts.
-    code: SHA-256 of the user's file that the task is from; make_task() sets it.
-    callbacks: the user's own code that a run calls while it trains.
+    files: texts that are stored next to the model, by file name, such as a tokenizer.
+    defaults: fields of the job that suit this task, such as {"epochs": 8}.
+    fetch: a function that downloads missing data; it is called before the run starts.
+    name: name of the task in messages and titles.
+    code: SHA-256 of your file that the task comes from; make_task() sets it.
+    callbacks: your own code that a run calls while it trains.
     remedies: for a kind of feedback that this model cannot learn by as it is, the setting to change
         for it, such as {"sign": "options.cross_error=false"}; error messages name it.
     cut_from: the module that `layers_of` has cut; the task sets it.

@@ -106,10 +106,13 @@ def train(
 ) -> Run:
     """Train a task, one layer block in each Ray actor, and return the run.
 
-    task: an installed task's name, `file.py:function`, or a Task.
-    run_dir: the run's folder; by default a new one under runs/.
-    resume: continue from the newest checkpoint in run_dir, or where checkpoint["path"] says.
-    ray_address: of a cluster to join; by default a Ray of our own is started for the run.
+    task: name of an installed task, `file.py:function`, or a Task.
+    run_dir: folder of the run; by default a new one under runs/.
+    resume: continue from the newest checkpoint in run_dir, or in the folder or URL that
+        checkpoint["path"] names.
+    ray_address: address of a Ray cluster to join; by default a new Ray is started for the run.
+    viewer: shows the run; None shows it to nobody. "notebook": draws a picture of the curves in the
+        cell of a Jupyter notebook, which moves while it trains; elsewhere it shows nothing.
     profile: number of steps that torch's profiler records in every process; they are written to
         profile.json.gz in the run folder.
     callbacks: your own code that the run calls, after the callbacks of the task. They are pickled,
