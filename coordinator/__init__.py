@@ -16,4 +16,5 @@ def __getattr__(name: str) -> Any:
     """Import what is public when it is asked for: torch and Ray take seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module("coordinator.launch.notebook.kernel").import_ray_quietly()
     return getattr(import_module("coordinator.launch.train"), name)

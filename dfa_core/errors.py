@@ -1,11 +1,22 @@
 """The two kinds of error that errorcast shows to its users."""
 
 
-class JobError(ValueError):
+class _OneLine(Exception):
+    """In IPython and notebooks, the message is shown instead of a stack trace."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows; it looks for a method of this name."""
+        lines = [f"{type(self).__name__}: {self}"]
+        if getattr(self, "__notes__", None):  # the stack of the process that failed
+            lines.append("To see the stack trace: import traceback; traceback.print_last()")
+        return lines
+
+
+class JobError(_OneLine, ValueError):
     """The job cannot run as given; the message says what, where and what to do."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(_OneLine, RuntimeError):
     """A run failed after it had started; everything saved before stays valid."""
 
 

@@ -174,7 +174,7 @@ def _existing(module: nn.Module) -> nn.Module:
 def describe(module: nn.Module) -> str:
     """Return a short name for tables, such as `Linear+Tanh`.
 
-    A module that stands for another says in `stands_for` what it is called.
+    A module in the place of another has the other's name in `stands_for`.
     """
     children = list(module) if isinstance(module, nn.Sequential) else [module]
     names = (getattr(child, "stands_for", type(child).__name__) for child in children)

@@ -65,7 +65,7 @@ class LearningRule:
 
     @property
     def sends_tangents(self) -> bool:
-        """Return whether derivatives travel forward beside the activations (layer/tangents.py)."""
+        """Return whether derivatives travel forward with the activations (layer/tangents.py)."""
         return self.method == "dfa" and self.feedback.rule.broadcast == "derivative"
 
     @property

@@ -122,6 +122,8 @@ class Task:
     name: name of the task in messages and titles.
     code: SHA-256 of your file that the task comes from; make_task() sets it.
     callbacks: your own code that a run calls while it trains.
+    remedies: for a kind of feedback that this model cannot learn by as it is, the setting to change
+        for it, such as {"sign": "options.cross_error=false"}; error messages name it.
     cut_from: the module that `layers_of` has cut; the task sets it.
 
     The blocks of a transformers model learn by identity feedback, with the error taken at the
@@ -147,6 +149,7 @@ class Task:
     layers_of: LayersOf | None = None
     cut_from: nn.Module | None = field(default=None, repr=False)
     callbacks: Sequence[Callback] = ()
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weighted_loss(self) -> Loss:

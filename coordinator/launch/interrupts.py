@@ -14,13 +14,15 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 @contextmanager
-def noted_interrupts() -> Iterator[list[int]]:
+def noted_interrupts(noted: list[int] | None = None) -> Iterator[list[int]]:
     """Note the first signal to end in a list; a second Ctrl-C or SIGTERM acts as before.
 
+    noted: the list; a new one by default.
+
     Noted and not raised: an exception that hits the wrong line, such as the end of an object's
-    life, is lost, and the run would go on.
+    life, is lost, and the run would continue.
     """
-    noted: list[int] = []
+    noted = [] if noted is None else noted
     before: dict[int, Handler] = {}
 
     def note(number: int, _: object) -> None:

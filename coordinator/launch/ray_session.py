@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -23,6 +24,20 @@ _REACH_S = 10.0
 _STARTS = 3
 _LOOK_S = 0.1
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+_OWN = threading.Lock()
+
+
+@contextlib.contextmanager
+def one_own_ray_at_a_time() -> Iterator[None]:
+    """Let runs of several threads take turns, where each would start a Ray of its own.
+
+    A process can have one Ray. One that the process has joined already serves any number of runs.
+    """
+    with contextlib.ExitStack() as held:
+        held.enter_context(_OWN)
+        if ray.is_initialized():
+            held.close()
+        yield
 
 
 @contextlib.contextmanager
@@ -110,7 +125,7 @@ def raylet_died() -> bool:
     """Return whether a node's process that this process has started is dead.
 
     On a very busy machine it gives up after 30 s if another process of Ray's has not started yet;
-    ray.init itself would go on to wait for it.
+    ray.init itself would keep waiting for it.
     """
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

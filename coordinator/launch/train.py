@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import ray
 import safetensors.torch
@@ -14,7 +15,10 @@ from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import merge, to_settings
 from coordinator.job.user_code import pack
 from coordinator.launch.interrupts import noted_interrupts
-from coordinator.launch.ray_session import ray_for
+from coordinator.launch.notebook.cell import shown_in_cell
+from coordinator.launch.notebook.kernel import interrupts_of_awaiting_cell, running_kernel
+from coordinator.launch.notebook.live_curve import LiveCurve
+from coordinator.launch.ray_session import one_own_ray_at_a_time, ray_for
 from coordinator.runs.curves import draw_curves
 from coordinator.runs.folders import new_folder
 from coordinator.runs.run_folder import Begin, RunFolder
@@ -95,7 +99,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     ray_address: str | None = None,
-    viewer: Viewer | None = None,
+    viewer: Viewer | Literal["notebook"] | None = "notebook",
     profile: int = 0,
     callbacks: Sequence[Callback] = (),
     **settings: Any,
@@ -107,7 +111,8 @@ def train(
     resume: continue from the newest checkpoint in run_dir, or in the folder or URL that
         checkpoint["path"] names.
     ray_address: address of a Ray cluster to join; by default a new Ray is started for the run.
-    viewer: is called with each event and each step, to show them.
+    viewer: shows the run; None shows it to nobody. "notebook": draws a picture of the curves in the
+        cell of a Jupyter notebook, which moves while it trains; elsewhere it shows nothing.
     profile: number of steps that torch's profiler records in every process; they are written to
         profile.json.gz in the run folder.
     callbacks: your own code that the run calls, after the callbacks of the task. They are pickled,
@@ -136,10 +141,27 @@ def train(
     payload = pack(job.task, job.settings.working_dir)
     folder = given or RunFolder(new_folder(_stem(task)))
     resources = job.settings.resources
-    with ray_for(len(job.grid), resources.cpus, ray_address):
-        summary = _run(job, payload, folder, begin, viewer, profile)
+    with (
+        _shown(viewer, job, folder) as shown,
+        interrupts_of_awaiting_cell() as noted,
+        one_own_ray_at_a_time(),
+        ray_for(len(job.grid), resources.cpus, ray_address),
+    ):
+        summary = _run(job, payload, folder, begin, shown, profile, noted)
     draw_curves(folder.curve(), folder.curves, title=_title(job))
     return Run(folder.path, job, summary)
+
+
+def _shown(
+    viewer: Viewer | Literal["notebook"] | None, job: Job, folder: RunFolder
+) -> AbstractContextManager[Viewer | None]:
+    """Return the viewer that was asked for, for as long as the run takes."""
+    if viewer != "notebook":
+        return nullcontext(viewer)
+    if running_kernel() is None:
+        return nullcontext()
+    curve = LiveCurve(_title(job), job.settings.epochs, folder.curve())
+    return shown_in_cell(curve, folder.path)
 
 
 class _CoordinatorDied(TrainingFailed):
@@ -153,16 +175,17 @@ def _run(
     begin: Begin,
     viewer: Viewer | None,
     profile: int,
+    noted: list[int],
 ) -> Mapping[str, Any]:
     """Run the job to its end in a training actor; start a new actor when one dies.
 
-    Only the actor writes to the folder, under the folder's lock.
+    Only the actor writes to the folder, under the folder's lock. noted: interrupts by now.
     """
     recovery = Recovery(job.settings.faults.recoveries)
     packed, spec = ray.put(payload), job.spec.SerializeToString()
     environment = tracker_environment(job.settings.trackers, folder)
     timeout_s = job.settings.resources.timeout_s
-    with noted_interrupts() as noted:
+    with noted_interrupts(noted):
         while True:
             actor = training_actor(job.settings.resources.coordinator_gpus)
             try:

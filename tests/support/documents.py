@@ -19,10 +19,10 @@ from coordinator.job.spec import assignment, given, merge, read_yaml, whole_numb
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-README, GUIDE, RESULTS, EXPERIMENTS = (
-    ROOT / name
-    for name in ("README.md", "docs/service.md", "docs/results.md", "docs/experiments.md")
+README, GUIDE, EXPERIMENTS = (
+    ROOT / name for name in ("README.md", "docs/tutorials/service.md", "docs/experiments.md")
 )
+RESULTS = [ROOT / "docs/results.md", *sorted(ROOT.glob("docs/results/*.md"))]
 _FIELDS = (
     *("method", "blocks", "replicas", "microbatches", "batch_size"),
     *("epochs", "seed", "data_dir"),

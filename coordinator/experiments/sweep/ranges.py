@@ -168,7 +168,7 @@ def _holds_whole_numbers(field: str) -> bool:
     for name in field.split("."):
         found = message.fields_by_name.get(name)
         if found is None:
-            return False  # parse() says so
+            return False  # parse() raises for it
         if found.message_type is None:
             return found.type in _WHOLE_TYPES
         message = found.message_type

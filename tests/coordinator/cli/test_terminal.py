@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from rich.console import Console
 
 import coordinator
 from coordinator.cli.connection import print_json
-from coordinator.cli.terminal import accept_all_text
+from coordinator.cli.streams import accept_all_text, keep_still_in_notebooks
+from coordinator.cli.viewer import TerminalViewer
 from coordinator.experiments.method_comparison import Row
 from coordinator.experiments.tables import method_table
+from coordinator.training.events import Evaluation, Progress
 
 OURS = ("coordinator", "dfa_core", "dfa_speedup", "dfa_tasks", "workers")
 
@@ -88,3 +91,22 @@ def test_files_named_like_our_packages_on_the_path_do_not_hide_them(
     done = command(tmp_path, "train", "digits", *quick, before=str(mine))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("in_a_cell", [True, False])
+def test_a_bar_moves_but_not_in_a_cell(in_a_cell: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython gives `!errorcast` a terminal, and asks for colours."""
+    monkeypatch.setenv("TTY_INTERACTIVE", "")
+    del os.environ["TTY_INTERACTIVE"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-color")
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    if in_a_cell:
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+    keep_still_in_notebooks()
+    shown = io.StringIO()
+    with TerminalViewer(Console(file=shown)) as viewer:
+        viewer.progress(Progress(1, 10, 64, 1.0, 0.1, []))
+        viewer.event(Evaluation(1, 1, 2, "test", {"loss": 0.5}))
+    assert ("samples/s" in shown.getvalue()) is not in_a_cell
+    assert "test loss" in shown.getvalue()

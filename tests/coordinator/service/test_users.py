@@ -62,7 +62,7 @@ BAD = {
     "a name with a path": ([f"../alice {HASH}"], "'../alice' is no name"),
     "the operator": ([f"admin {HASH}"], "'admin' is the user of --token-file"),
     "twice": ([f"a {HASH}", f"a sha256:{'1' * 64}"], "line 2: the user or the token of 'a' is"),
-    "one token": ([f"a {HASH}", f"b {HASH}"], "the user or the token of 'b' is there twice"),
+    "one token": ([f"a {HASH}", f"b {HASH}"], "the user or the token of 'b' appears twice"),
     "no number": ([f"a {HASH} workers=many"], "'workers=many' is not"),
 }
 
@@ -105,7 +105,7 @@ def test_the_verb_makes_lines_that_are_read(tmp_path: Path) -> None:
         (("alice",), "has a user 'alice'; remove that line first"),
         (("a/b",), "'a/b' is no name"),
         (("admin",), "is the user of --token-file"),
-        (("bob", "--token-file", "there"), "there: is there already; name a new file"),
+        (("bob", "--token-file", "there"), "there: exists already; name a new file"),
         (("bob", "--token-file", "no/where"), "no/where: cannot be written"),
     ],
 )
