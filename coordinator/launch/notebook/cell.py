@@ -101,14 +101,16 @@ def shown_in_cell(curve: LiveCurve, folder: Path) -> Iterator[CellViewer]:
 
     Raises Interrupted in place of a KeyboardInterrupt, whose stack trace would fill the cell.
     """
-    viewer, how = CellViewer(curve, folder), "failed"
+    viewer, how = None, "failed"
     try:
+        viewer = CellViewer(curve, folder)
         yield viewer
     except KeyboardInterrupt as error:
         how = "interrupted"
         raise Interrupted(f"what the run saved until now is in {_shown(folder)}") from error
     finally:
-        viewer.end(how)
+        if viewer is not None:
+            viewer.end(how)
 
 
 def _shown(folder: Path) -> str:
