@@ -1,5 +1,6 @@
 """Runs cells in a real IPython kernel, and reads what it publishes, as a notebook does."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,8 @@ def _note(shown: Shown, kind: str, content: dict[str, Any]) -> dict[str, str] | 
 @contextmanager
 def a_kernel(folder: Path) -> Iterator[Kernel]:
     """Have a kernel whose current folder is this one."""
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder))
+    own = {**os.environ, "IPYTHONDIR": str(folder / ".ipython")}  # nobody's start-up files
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder), env=own)
     try:
         yield Kernel(manager, client)
     finally:
