@@ -44,21 +44,25 @@ class Kernel:
 
     manager: KernelManager
     client: BlockingKernelClient
+    cells: dict[str, Shown] = field(default_factory=dict)
 
     def run(self, code: str, when: Callable[[str], bool] | None = None) -> Shown:
-        """Run a cell to its end.
+        """Run a cell to its end; what earlier cells put out meanwhile is added to theirs.
 
         when: called with each text that a display shows; the first True interrupts the kernel.
         """
-        shown, request = Shown(), self.client.execute(code)
+        request = self.client.execute(code)
+        shown = self.cells[request] = Shown()
         while True:
             message = self.client.get_iopub_msg(timeout=_ANSWER_S)
-            if message["parent_header"].get("msg_id") != request:
+            asked, content = message["parent_header"].get("msg_id"), message["content"]
+            if asked not in self.cells:
                 continue
-            content = message["content"]
             if message["msg_type"] == "status" and content["execution_state"] == "idle":
-                return shown
-            data = _note(shown, message["msg_type"], content)
+                if asked == request:
+                    return shown
+                continue
+            data = _note(self.cells[asked], message["msg_type"], content)
             if when is not None and data is not None and when(data["text/plain"]):
                 when = None
                 self.manager.interrupt_kernel()
