@@ -59,6 +59,6 @@ class Terminal(Console):
         return Text(spelled(text, self.encoding))
 
     def on_broken_pipe(self) -> None:
-        """Print no more: whoever read this has gone away, and a run goes on without."""
+        """Print no more: the reader has gone away, and a run continues without it."""
         self.quiet = True
         discard(self.file)

@@ -61,7 +61,10 @@ BAD = {
     "another word": (["", f"alice {HASH} uploads"], "line 2: 'uploads' is not admin, upload or"),
     "a name with a path": ([f"../alice {HASH}"], "'../alice' is not a name"),
     "the operator": ([f"admin {HASH}"], "'admin' is the user of --token-file"),
-    "twice": ([f"a {HASH}", f"a sha256:{'1' * 64}"], "line 2: the user or the token of 'a' appears twice"),
+    "twice": (
+        [f"a {HASH}", f"a sha256:{'1' * 64}"],
+        "line 2: the user or the token of 'a' appears twice",
+    ),
     "one token": ([f"a {HASH}", f"b {HASH}"], "the user or the token of 'b' appears twice"),
     "no number": ([f"a {HASH} workers=many"], "'workers=many' is not"),
 }
