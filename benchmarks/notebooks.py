@@ -19,7 +19,7 @@ TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 
 def store_outputs(path: Path) -> None:
     """Run a notebook and write it again. Raises CellExecutionError when a cell fails."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as folder:
         where = {"metadata": {"path": folder}}
         client = NotebookClient(
@@ -28,9 +28,10 @@ def store_outputs(path: Path) -> None:
         client.execute()
     for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
         if "text" in output:  # of a command: its colours would be signs on the site
-            output.text = strip_ansi(output.text).replace("\r\n", "\n")
+            plain = strip_ansi(output.text)  # type: ignore[no-untyped-call]
+            output.text = plain.replace("\r\n", "\n")
     notebook.metadata["language_info"] = {"name": "python"}  # no versions: fewer changed lines
-    nbformat.write(notebook, path)
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 
 
 def main() -> None:

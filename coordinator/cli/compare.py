@@ -16,9 +16,9 @@ def compare(
     methods: Annotated[
         str | None,
         Option(
-            help="Methods, separated by commas: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, "
-            "dfa-identity, dfa-sign, dkp, drtp, fdfa, local, shallow. Default: bp,dfa,shallow, or "
-            "the methods of the sweep that --tuned names."
+            help="Any of: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, "
+            "dfa-identity, dfa-sign, dkp, drtp, fdfa, local, shallow. Separate "
+            "them by commas. Default: bp,dfa,shallow, or the methods of the sweep of --tuned."
         ),
     ] = None,
     seeds: Annotated[

@@ -62,6 +62,11 @@ class EpochLines:
             self._kept.add((one.epoch, one.data))
         return kept
 
+    @property
+    def folds(self) -> bool:
+        """Return whether the run is so long that not all its evaluations have a line."""
+        return self._newest is not None and self._newest.epochs > SHORT
+
     def at_end(self) -> list[str]:
         """Return the lines that a run still needs when it is over or has stopped."""
         lines = []

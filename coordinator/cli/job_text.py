@@ -55,7 +55,8 @@ def job_table(found: Sequence[Job]) -> TextTable:
             Column("state"),
             Column("blocks", right=True, optional=1),
             Column("submitted, UTC", optional=2),
-            Column("progress", optional=3),
+            Column("step", right=True),
+            Column("loss", right=True, optional=3),
             Column("reason"),
         ],
         rows=[
@@ -64,14 +65,20 @@ def job_table(found: Sequence[Job]) -> TextTable:
                 *([job.owner] if owned else []),
                 state_name(job.state),
                 shape_text(job.spec),
-                moment(job.submitted),
-                progress_text(job.progress),
+                moment(job.submitted)[: len("2026-01-31 12:00")],
+                *_step_and_loss(job.progress),
                 job.reason,
             )
             for job in found
         ],
         more="--format json",
     )
+
+
+def _step_and_loss(progress: Progress) -> tuple[str, str]:
+    if not progress.step:
+        return "", ""
+    return f"{progress.step}/{progress.total_steps}", f"{progress.loss:.4f}"
 
 
 def uploaded_text(job: Job) -> str:

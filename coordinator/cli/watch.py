@@ -25,7 +25,7 @@ def watch(
     """Show a job's events and progress until it ends.
 
     The exit code is 1 if the job fails. Long jobs show only some of their evaluations, as `train`
-    does; `logs` prints all of them.
+    does, and no checkpoints; `logs` prints all events.
 
     Examples:
         errorcast watch
@@ -85,7 +85,7 @@ def show(client: "Client", job_id: str, after: int, form: Form) -> None:
                 line.update(console.still(f"{job.id}  {progress_text(news)}{newest}"))
             elif news.HasField("evaluation") and not epochs.keeps(scored(news.evaluation)):
                 newest = f"  {scored(news.evaluation).line}"
-            elif not news.HasField("metrics"):
+            elif not (news.HasField("metrics") or (news.HasField("checkpoint") and epochs.folds)):
                 console.say(event_line(news))
                 newest = "" if news.HasField("evaluation") else newest
     job = client.job(job.id)

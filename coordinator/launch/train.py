@@ -15,8 +15,8 @@ from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import merge, to_settings
 from coordinator.job.user_code import pack
 from coordinator.launch.interrupts import noted_interrupts
-from coordinator.launch.notebook.cell import shown_in_cell
-from coordinator.launch.notebook.kernel import interrupts_of_awaiting_cell, running_kernel
+from coordinator.launch.notebook.cell import shown_in
+from coordinator.launch.notebook.kernel import Cell, calling_cell, interrupts_of_awaiting_cell
 from coordinator.launch.notebook.live_curve import LiveCurve
 from coordinator.launch.ray_session import one_own_ray_at_a_time, ray_for
 from coordinator.runs.curves import draw_curves
@@ -123,6 +123,7 @@ def train(
     Raises JobError for a job that cannot run as given, TrainingFailed for one that failed after its
     start (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
     """
+    cell = calling_cell() if viewer == "notebook" else None
     given = RunFolder(Path(run_dir).expanduser().absolute()) if run_dir else None
     if resume and ((given is not None and given.job.exists()) or "checkpoint" not in settings):
         if given is None:
@@ -142,7 +143,7 @@ def train(
     folder = given or RunFolder(new_folder(_stem(task)))
     resources = job.settings.resources
     with (
-        _shown(viewer, job, folder) as shown,
+        _shown(viewer, cell, job, folder) as shown,
         interrupts_of_awaiting_cell() as noted,
         one_own_ray_at_a_time(),
         ray_for(len(job.grid), resources.cpus, ray_address),
@@ -153,15 +154,14 @@ def train(
 
 
 def _shown(
-    viewer: Viewer | Literal["notebook"] | None, job: Job, folder: RunFolder
+    viewer: Viewer | Literal["notebook"] | None, cell: Cell | None, job: Job, folder: RunFolder
 ) -> AbstractContextManager[Viewer | None]:
     """Return the viewer that was asked for, for as long as the run takes."""
-    if viewer != "notebook":
-        return nullcontext(viewer)
-    if running_kernel() is None:
-        return nullcontext()
-    curve = LiveCurve(_title(job), job.settings.epochs, folder.curve())
-    return shown_in_cell(curve, folder.path)
+    if cell is not None:
+        return shown_in(
+            cell, LiveCurve(_title(job), job.settings.epochs, folder.curve()), folder.path
+        )
+    return nullcontext(None if viewer == "notebook" else viewer)
 
 
 class _CoordinatorDied(TrainingFailed):

@@ -65,7 +65,7 @@ def check_digits(notebook: NotebookNode, accuracy: float) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_digits_runs_and_learns(tmp_path: Path) -> None:
     check_digits(executed("digits", tmp_path, epochs=5), accuracy=0.9)
     assert (tmp_path / "digits.safetensors").is_file()

@@ -1,5 +1,6 @@
 """Runs cells in a real IPython kernel, and reads what it publishes, as a notebook does."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,21 +44,25 @@ class Kernel:
 
     manager: KernelManager
     client: BlockingKernelClient
+    cells: dict[str, Shown] = field(default_factory=dict)
 
     def run(self, code: str, when: Callable[[str], bool] | None = None) -> Shown:
-        """Run a cell to its end.
+        """Run a cell to its end; what earlier cells put out meanwhile is added to theirs.
 
         when: called with each text that a display shows; the first True interrupts the kernel.
         """
-        shown, request = Shown(), self.client.execute(code)
+        request = self.client.execute(code)
+        shown = self.cells[request] = Shown()
         while True:
             message = self.client.get_iopub_msg(timeout=_ANSWER_S)
-            if message["parent_header"].get("msg_id") != request:
+            asked, content = message["parent_header"].get("msg_id"), message["content"]
+            if asked not in self.cells:
                 continue
-            content = message["content"]
             if message["msg_type"] == "status" and content["execution_state"] == "idle":
-                return shown
-            data = _note(shown, message["msg_type"], content)
+                if asked == request:
+                    return shown
+                continue
+            data = _note(self.cells[asked], message["msg_type"], content)
             if when is not None and data is not None and when(data["text/plain"]):
                 when = None
                 self.manager.interrupt_kernel()
@@ -82,7 +87,8 @@ def _note(shown: Shown, kind: str, content: dict[str, Any]) -> dict[str, str] | 
 @contextmanager
 def a_kernel(folder: Path) -> Iterator[Kernel]:
     """Have a kernel whose current folder is this one."""
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder))
+    own = {**os.environ, "IPYTHONDIR": str(folder / ".ipython")}  # nobody's start-up files
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder), env=own)
     try:
         yield Kernel(manager, client)
     finally:

@@ -141,7 +141,7 @@ def _choice(what: str, wrong: Any) -> Choice:
     if len(values) < 2:
         raise wrong("one value is no choice; give several (0.3,1,3) or a range (0.3..3), or --set")
     if any(value in values[:index] for index, value in enumerate(values)):
-        raise wrong("a value is there twice")
+        raise wrong("a value appears twice")
     return Choice(tuple(values))
 
 

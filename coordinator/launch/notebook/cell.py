@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from coordinator.launch.notebook.kernel import Interrupted
+from coordinator.launch.notebook.kernel import Cell, Interrupted
 from coordinator.launch.notebook.live_curve import LiveCurve
 from coordinator.training.events import (
     Event,
@@ -25,11 +25,7 @@ _MOST_NOTES = 10
 
 
 class CellViewer:
-    """Follows one run in the cell that was running when it was made.
-
-    IPython routes an update by the display's id, so it reaches that cell from any thread, and
-    also when another cell runs by then.
-    """
+    """Shows one run: a display that is a picture, and one with lines of text."""
 
     def __init__(self, curve: LiveCurve, folder: Path) -> None:
         from IPython.display import display  # noqa: PLC0415  # a kernel runs, so it is there
@@ -96,19 +92,22 @@ class CellViewer:
 
 
 @contextmanager
-def shown_in_cell(curve: LiveCurve, folder: Path) -> Iterator[CellViewer]:
-    """Show a run in the cell that calls this, until the block ends.
+def shown_in(cell: Cell, curve: LiveCurve, folder: Path) -> Iterator[CellViewer]:
+    """Show a run in a cell until the block ends.
 
     Raises Interrupted in place of a KeyboardInterrupt, whose stack trace would fill the cell.
     """
-    viewer, how = CellViewer(curve, folder), "failed"
-    try:
-        yield viewer
-    except KeyboardInterrupt as error:
-        how = "interrupted"
-        raise Interrupted(f"what the run saved until now is in {_shown(folder)}") from error
-    finally:
-        viewer.end(how)
+    viewer, how = None, "failed"
+    with cell.takes_outputs():
+        try:
+            viewer = CellViewer(curve, folder)
+            yield viewer
+        except KeyboardInterrupt as error:
+            how = "interrupted"
+            raise Interrupted(f"what the run saved until now is in {_shown(folder)}") from error
+        finally:
+            if viewer is not None:
+                viewer.end(how)
 
 
 def _shown(folder: Path) -> str:

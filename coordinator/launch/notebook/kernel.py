@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -26,6 +27,35 @@ def running_kernel() -> Any | None:
     """
     get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return getattr(get_shell(), "kernel", None) if get_shell is not None else None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a notebook: what publishes its outputs, and the header that leads them to it."""
+
+    publisher: Any
+    header: Mapping[str, Any]
+
+    @contextmanager
+    def takes_outputs(self) -> Iterator[None]:
+        """Lead what this thread shows to the cell, also when another one runs by then."""
+        if not hasattr(self.publisher, "set_thread_parent"):  # ipykernel before 7
+            yield
+            return
+        token = self.publisher.set_thread_parent(self.header)
+        try:
+            yield
+        finally:
+            self.publisher.reset_thread_parent(token)
+
+
+def calling_cell() -> Cell | None:
+    """Return the cell that runs now, None outside of a notebook."""
+    kernel = running_kernel()
+    if kernel is None:
+        return None
+    publisher = kernel.shell.display_pub
+    return Cell(publisher, getattr(publisher, "parent_header", {}))
 
 
 def import_ray_quietly() -> None:

@@ -96,7 +96,7 @@ class LiveCurve:
 
     def _add_loss(self, step: int, loss: float) -> None:
         newest = next(reversed(self.losses), None)
-        if newest is not None and newest - self._kept < self._apart:
+        if newest is not None and 0 <= newest - self._kept < self._apart:
             del self.losses[newest]
         elif newest is not None:
             self._kept = newest
@@ -104,8 +104,8 @@ class LiveCurve:
         if len(self.losses) > _MOST_POINTS:
             points, self.losses, self._kept = self.losses, {}, -inf
             self._apart = 2 * (step - min(points)) / _MOST_POINTS
-            for at, y in points.items():
-                self._add_loss(at, y)
+            for at in sorted(points):
+                self._add_loss(at, points[at])
 
 
 def _clock(seconds: int) -> str:

@@ -93,8 +93,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (lambda f: os.mkfifo(f / "p"), "p: is not a file but a device, a pipe or a socket"),
     "a socket": (a_socket, "s: is not a file but a device"),
     "a backslash": (lambda f: (f / "a\\b").touch(), "a path must not have a backslash"),
-    "a line feed": (lambda f: (f / "a\nb").touch(), "no control character"),
-    "no text": (lambda f: (f / os.fsdecode(b"\xff")).touch(), "no control character"),
+    "a line feed": (lambda f: (f / "a\nb").touch(), "or a control character"),
+    "no text": (lambda f: (f / os.fsdecode(b"\xff")).touch(), "or a control character"),
     "ignored": (lambda f: (f / ".gitignore").write_text("*.py"), ".gitignore names it"),
     "too many": (lambda f: [(f / f"{n}").touch() for n in range(4096)], "too many files"),
 }  # fmt: skip

@@ -107,6 +107,19 @@ def test_awaited_in_a_thread_other_coroutines_go_on(kernel: Kernel) -> None:
     assert [picture[-1]["text/plain"][:8] for picture in cell.pictures] == ["finished"]
 
 
+def test_a_thread_shows_its_run_in_the_cell_that_started_it(kernel: Kernel) -> None:
+    started = kernel.run(
+        f"""
+from threading import Thread
+thread = Thread(target=train, args=["digits"], kwargs=dict(epochs=3, {SMALL}))
+thread.start()
+"""
+    )
+    assert kernel.run("thread.join()") == Shown()
+    [picture] = started.pictures
+    assert picture[-1]["text/plain"].startswith("finished at step 66, ")
+
+
 def test_an_awaited_run_is_interrupted_as_a_plain_one(kernel: Kernel) -> None:
     cell = kernel.run(AWAITED.format(f"run_dir='awaited', {FOREVER}"), has_trained)
     assert (cell.result, cell.text, cell.error) == ("(False, True)", "", [])

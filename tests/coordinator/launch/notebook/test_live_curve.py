@@ -38,6 +38,16 @@ def test_a_long_run_keeps_few_points_and_the_newest() -> None:
     assert max(gaps) <= 16
 
 
+def test_older_losses_that_are_reported_later_are_drawn_too() -> None:
+    curve = LiveCurve("digits", epochs=1)
+    curve.progress(progress(5))
+    curve.progress(progress(45))
+    for step in (10, 20, 30, 40):
+        curve.event(Metrics(step, 1.0, 0.1, 1.0))
+    curve.progress(progress(60))
+    assert sorted(curve.losses) == [5, 10, 20, 30, 40, 45, 60]
+
+
 def test_a_run_that_goes_back_draws_what_counts() -> None:
     earlier = [
         {"kind": "train", "step": 10, "loss": 2.0, "lr": 0.1, "samples_per_s": 1.0},
