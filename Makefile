@@ -27,11 +27,11 @@ proto: .venv/.installed  ## make the Python of the .proto files
 	PYTHON=$(CURDIR)/$(BIN)/python PATH=$(CURDIR)/$(BIN):$$PATH proto/generate.sh
 
 reference: .venv/.installed  ## write the pages of docs/reference/ that are made from the code
-	$(BIN)/python -m docsite
+	PYTHONPATH=docs $(BIN)/python -m docsite
 
 docs: .venv/.installed  ## build the documentation site: then open site/index.html
-	$(BIN)/python -m docsite --check
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	PYTHONPATH=docs $(BIN)/python -m docsite --check
+	PYTHONPATH=docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "the site is built: open $(CURDIR)/site/index.html"
 
 .venv/.installed: pyproject.toml constraints.txt

@@ -15,6 +15,7 @@ from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 
+from coordinator.client.arrays import CHUNK, TYPES, Array, array, pieces
 from coordinator.client.errors import (
     ServiceRefused,
     ServiceUnreachable,
@@ -32,13 +33,6 @@ _CALL_S = 120.0
 _UPLOAD_S = 1200.0  # the service may install packages meanwhile
 _FIRST_S = 3.0  # how long to try a service that has never answered; it may be starting
 _AGAIN_S = 60.0  # how long to try one that has answered before; it may be restarting
-_CHUNK = 1 << 20
-_TYPES: dict[str, pb.DataType.ValueType] = {
-    "float32": pb.DATA_TYPE_FLOAT32,
-    "int64": pb.DATA_TYPE_INT64,
-}
-_NAMES = {number: name for name, number in _TYPES.items()}
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Client:
@@ -168,7 +162,7 @@ class Client:
     def _upload(self, code: PackedCode) -> None:
         def messages() -> Iterator[pb.UploadCodeRequest]:
             yield pb.UploadCodeRequest(listing=code.listing.message())
-            for chunk in code.chunks(_CHUNK):
+            for chunk in code.chunks(CHUNK):
                 yield pb.UploadCodeRequest(chunk=chunk)
 
         def send(_: None, **options: Any) -> pb.UploadCodeResponse:
@@ -292,16 +286,16 @@ class Client:
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:
             raise JobError("input: has no samples")
-        rows = max(1, _CHUNK // max(1, samples[0].nbytes))
+        rows = max(1, CHUNK // max(1, samples[0].nbytes))
 
         def requests() -> Iterator[pb.PredictRequest]:
             for first in range(0, len(samples), rows):
                 chunk = samples[first : first + rows]
-                yield from _pieces(job_id if first == 0 else "", chunk, _TYPES[kind])
+                yield from pieces(job_id if first == 0 else "", chunk, TYPES[kind])
 
         try:
             answers = self._stub.Predict(requests(), metadata=self._metadata)
-            outputs = [_array(answer.output) for answer in answers]
+            outputs = [array(answer.output) for answer in answers]
         except grpc.RpcError as error:
             raise explained(error, self.address) from None
         return np.concatenate(outputs)
@@ -331,19 +325,3 @@ class Client:
         except grpc.RpcError as error:
             raise explained(error, self.address) from None
         raise AssertionError("every retry returns or raises")
-
-
-def _pieces(job_id: str, chunk: Array, kind: pb.DataType.ValueType) -> Iterator[pb.PredictRequest]:
-    """Yield a request for some samples, or several where a single sample is large."""
-    data = chunk.tobytes()
-    for start in range(0, max(1, len(data)), _CHUNK):
-        piece = pb.Tensor(data=data[start : start + _CHUNK])
-        request = pb.PredictRequest(input=piece, continued=start + _CHUNK < len(data))
-        if start == 0:
-            request.job_id, request.input.type = job_id, kind
-            request.input.shape.extend(chunk.shape)
-        yield request
-
-
-def _array(tensor: pb.Tensor) -> Array:
-    return np.frombuffer(tensor.data, _NAMES[tensor.type]).reshape(tensor.shape)

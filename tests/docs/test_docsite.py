@@ -6,16 +6,15 @@ import griffe
 import markdown
 import nbformat
 import pytest
-from markdown_it import MarkdownIt
-from support.documents import DOCUMENTS
-from support.pages import name_of
-
 from docsite.docstrings import with_sections
 from docsite.links import Target, for_the_site, targets
 from docsite.lists import as_python_markdown
 from docsite.markdown import table
 from docsite.notebooks import notebook_page
 from docsite.sources import source_pages
+from markdown_it import MarkdownIt
+from support.documents import DOCUMENTS
+from support.pages import name_of
 
 
 @pytest.mark.parametrize(

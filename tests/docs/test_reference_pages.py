@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
+from docsite.__main__ import GENERATED, main
+from docsite.cli_page import VARIABLES
+from docsite.proto_comments import comments_of
 from errorcast.v1.job_pb2 import JobSpec
 from google.protobuf.descriptor import Descriptor
 from support.command_line import run_errorcast
 from support.documents import ROOT
 
 from coordinator.job.spec import fields_of
-from docsite.__main__ import GENERATED, main
-from docsite.cli_page import VARIABLES
-from docsite.proto_comments import comments_of
 
 PACKAGES = ("coordinator", "dfa_core", "dfa_tasks", "dfa_speedup", "workers", "deploy")
 FOR_TESTS = ("ERRORCAST_POISON",)

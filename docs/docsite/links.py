@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _FROM_ROOT = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",

@@ -1,4 +1,4 @@
-"""`python -m docsite` writes the generated pages; --check only names those that are old."""
+"""`make reference` writes the generated pages; --check only names those that are old."""
 
 import sys
 from collections.abc import Callable, Mapping
