@@ -260,6 +260,8 @@ class Client:
     def download(self, job_id: str, output: Path) -> int:
         """Write the newest weights into a safetensors file and return their step.
 
+        output: the file.
+
         Raises TrainingFailed, and writes no file, when they arrive damaged.
         """
         digest, header = hashlib.sha256(), pb.ModelHeader()
@@ -281,7 +283,12 @@ class Client:
         return int(header.step)
 
     def predict(self, job_id: str, samples: Array) -> Array:
-        """Return the head's outputs, (samples, ...), for samples, by the newest weights."""
+        """Return the head's outputs, (samples, ...), computed with the newest weights.
+
+        samples: (samples, ...), floating point or integers.
+
+        Raises JobError if there are no samples.
+        """
         kind = "int64" if np.issubdtype(samples.dtype, np.integer) else "float32"
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:
