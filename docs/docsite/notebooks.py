@@ -10,7 +10,7 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
 
     The names are unique among the notebooks of a folder.
     """
-    exporter = MarkdownExporter()
+    exporter = MarkdownExporter()  # type: ignore[no-untyped-call]
     resources = {"output_files_dir": f"{path.stem}_files"}
     text, made = exporter.from_filename(str(path), resources=resources)
     pictures: dict[str, bytes] = made["outputs"]
