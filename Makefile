@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test endurance quick check proto clean
+.PHONY: train test endurance quick check proto reference docs clean
 
 train: .venv/.installed  ## train digits on two blocks
 	$(BIN)/errorcast train digits
@@ -26,6 +26,14 @@ check: .venv/.installed  ## lint, import arrows, types, generated code
 proto: .venv/.installed  ## make the Python of the .proto files
 	PYTHON=$(CURDIR)/$(BIN)/python PATH=$(CURDIR)/$(BIN):$$PATH proto/generate.sh
 
+reference: .venv/.installed  ## write the pages of docs/reference/ that are made from the code
+	PYTHONPATH=docs $(BIN)/python -m docsite
+
+docs: .venv/.installed  ## build the documentation site: then open site/index.html
+	PYTHONPATH=docs $(BIN)/python -m docsite --check
+	PYTHONPATH=docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "the site is built: open $(CURDIR)/site/index.html"
+
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "errorcast needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
@@ -33,4 +41,4 @@ proto: .venv/.installed  ## make the Python of the .proto files
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

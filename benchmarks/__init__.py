@@ -1,1 +1,1 @@
-"""Measurements that back the claims of README and docs/performance.md."""
+"""Measurements that back the claims of README and of the pages of docs/benchmarks."""

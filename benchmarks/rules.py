@@ -2,7 +2,7 @@
 
 The same network trains on the same blocks by dfa and by DRTP. DRTP broadcasts the target, which is
 known before the forward passes. The two run in turn, a few steps each; the ratio is the median of
-the ratios of the rounds. docs/results.md says what DRTP costs in accuracy.
+the ratios of the rounds. docs/results/images.md says what DRTP costs in accuracy.
 """
 
 from dataclasses import replace

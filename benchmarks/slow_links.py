@@ -95,7 +95,7 @@ def _open_tun(host: str) -> int:
 
 @contextmanager
 def slow_hosts(count: int, latency_s: float, bits_per_s: float) -> Iterator[list[str]]:
-    """Make so many hosts; return their names. Host n has the address of address(n)."""
+    """Make this many hosts; return their names. Host n has the address of address(n)."""
     names = [f"slow{os.getpid()}-{n}" for n in range(count)]
     with ExitStack() as at_end:
         devices = []

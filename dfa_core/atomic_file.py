@@ -13,7 +13,7 @@ from typing import IO
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or a folder to; rename it at the end.
+    """Give a path next to `path` to write a file or a folder to; rename it at the end.
 
     The content is on the disk before it gets its name: after a crash, all of it is there or
     nothing. After an exception nothing is left.

@@ -22,7 +22,7 @@ def compiled(module: nn.Module) -> Callable[..., Activations]:
 
     code.compile_threads = 1  # no pool of processes that outlives a worker
     tracing.recompile_limit = _MOST  # several layers may share one class's code
-    tracing.fail_on_recompile_limit_hit = True  # otherwise it goes on without, and says nothing
+    tracing.fail_on_recompile_limit_hit = True  # otherwise it continues without, and silently
     make: Any = torch.compile
     found: Callable[..., Activations] = make(module, dynamic=False)
     return found

@@ -2,7 +2,7 @@
 
 
 class _OneLine(Exception):
-    """In IPython and notebooks, the message stands in place of a stack trace."""
+    """In IPython and notebooks, the message is shown instead of a stack trace."""
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that IPython shows; it looks for a method of this name."""

@@ -124,7 +124,7 @@ def _zero_bubble(
         at_head = ended[-1][0]
         work = sum(len(block.order) for block in line) + at_head
         if work == before:
-            raise ValueError("the schedule stands still")
+            raise ValueError("the schedule is in deadlock")
         before = work
     return tuple(tuple(block.order) for block in line)
 

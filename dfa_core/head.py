@@ -65,13 +65,13 @@ class Head(TrainedModule):
         target: of the same samples, as the loss takes it.
         share: of the microbatch in the mean over the batch; by default one of M equal ones.
 
-        e is dLoss/d(head output), or dLoss/d(head input) if the rule says so, and has that
+        e is dLoss/d(head output), or dLoss/d(head input) if the rule asks for it, and has that
         tensor's shape. Both e and the gradients belong to the mean over the whole batch: they are
         the microbatch's own times its share, 1/M if all microbatches weigh the same. A microbatch
         that weighs nothing has the loss 0 and the error 0.
 
-        If the rule sends tangents (layer/tangents.py), e is (samples..., error features, 2): beside
-        each number of e stands the tangent of the number that it is the gradient of.
+        If the rule sends tangents (layer/tangents.py), e is (samples..., error features, 2): each
+        number of e is followed by the tangent of the number that it is the gradient of.
 
         If the loss is not finite and the rule skips such batches, e is all NaN.
 
@@ -216,5 +216,5 @@ class Head(TrainedModule):
 
 
 def _beside(error: Tensor, tangent: Tensor | None) -> Tensor:
-    """Return the error, with the tangent of what it is taken at beside each number."""
+    """Return the error; each number is followed by the tangent of what it is the gradient of."""
     return error if tangent is None else torch.stack([error, tangent.detach()], dim=-1)

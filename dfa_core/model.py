@@ -21,17 +21,18 @@ Preparation = Callable[[str, nn.Module], None]
 class Model:
     """A lazy model: each factory is called in the process that hosts its layer.
 
-    layers: factories in forward order; each layer's output is a feedback point. A layer may return
-        a tuple of tensors (see dfa_core.Layer).
+    layers: factories of the layers, in forward order. The output of each layer is a feedback point.
+        A layer may return a tuple of tensors (see dfa_core.Layer).
     head: factory of everything after the last feedback point.
-    names: where these are the pieces of another model, the names that weights have there, by their
-        names here (`layers.3.<name>`, `head.<name>`). The first is a weight's own name; others are
-        of weights that it starts like.
-    preparations: each is called with every module that is built, before it is used, and its place:
-        "layers.3" or "head". It may change the module's weights and what is trained of it.
+    names: for the pieces of another model: the names that weights have there, by their names here
+        (`layers.3.<name>`, `head.<name>`). The first is the weight's own name; the others are names
+        of weights that it starts from.
+    preparations: functions that are called with each module that is built, before it is used, and
+        its place: "layers.3" or "head". They may change the module's weights, and which of them are
+        trained.
 
-    A factory may also return a module that exists already. It is copied: training and measuring
-    never change what a factory returned.
+    A factory may also return a module that exists already. The module is copied, so training and
+    measuring never change it.
     """
 
     layers: Sequence[ModuleFactory]
@@ -43,7 +44,7 @@ class Model:
     )
 
     def build_layer(self, index: int, seed: int) -> nn.Module:
-        """Build layer `index`; its initial weights depend on (seed, index) alone.
+        """Build layer `index`; its initial weights depend only on (seed, index).
 
         Raises JobError if it is lazy, or shares a weight with another layer or the head.
         """
@@ -51,7 +52,7 @@ class Model:
             return self._own(self.layers[index](), f"layer {index}", f"layers.{index}")
 
     def build_head(self, seed: int) -> nn.Module:
-        """Build the head; its initial weights depend on the seed alone. Raises as build_layer()."""
+        """Build the head; its initial weights depend only on the seed. Raises as build_layer()."""
         with drawing_from(derive(seed, "head")):
             return self._own(self.head(), "the head", "head")
 
@@ -91,7 +92,7 @@ def as_model(model: Model | nn.Module, layers_of: LayersOf | None = None) -> Mod
     more dimensions, and includes the activations, normalisations and dropouts that follow it. The
     last such group is the head.
 
-    layers_of: returns the model's layers in forward order, and last its head.
+    layers_of: a function that returns the model's layers in forward order, and last its head.
 
     Raises JobError if the model is neither and there is no layers_of, if a part is lazy, or if
     there is no layer to train by feedback.
@@ -173,7 +174,7 @@ def _existing(module: nn.Module) -> nn.Module:
 def describe(module: nn.Module) -> str:
     """Return a short name for tables, such as `Linear+Tanh`.
 
-    A module that stands for another says in `stands_for` what it is called.
+    A module in the place of another has the other's name in `stands_for`.
     """
     children = list(module) if isinstance(module, nn.Sequential) else [module]
     names = (getattr(child, "stands_for", type(child).__name__) for child in children)

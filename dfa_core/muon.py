@@ -75,7 +75,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # it returns no loss
         """Let each take its step; closure: must be None, since nothing is evaluated again."""
         if closure is not None:
-            raise ValueError("this optimizer evaluates nothing again")
+            raise ValueError("this optimizer takes no closure")
         for optimizer, by_muon in ((self._muon, True), (self._adamw, False)):
             optimizer.param_groups = [g for g in self.param_groups if g["by_muon"] == by_muon]
             optimizer.state = self.state

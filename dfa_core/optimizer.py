@@ -25,10 +25,10 @@ _UNUSABLE = {"Optimizer", "LBFGS", "SparseAdam"}
 class OptimizerSpec:
     """The optimizer that each layer and the head have a copy of, and its learning rate.
 
-    name: a class of torch.optim, in upper or lower case ("adam", "SGD"); "Muon" is MuonAndAdamW
-        (muon.py).
-    lr: the learning rate before the schedule.
-    options: the other arguments of the class, e.g. {"momentum": 0.9}.
+    name: name of a class of torch.optim, in upper or lower case ("adam", "SGD"); "Muon" is
+        MuonAndAdamW (muon.py).
+    lr: learning rate before the schedule.
+    options: the other arguments of the class, such as {"momentum": 0.9}.
     layer_options: arguments for single layers ("0", "1"...) or the "head"; they override `options`.
     clip_norm: the largest L2 norm of one layer's gradient; 0 does not clip. It applies to layers
         and not to blocks, so that every partition gives the same numbers.
@@ -37,8 +37,8 @@ class OptimizerSpec:
         linear, cosine: it falls to zero at `total_steps`, along a line or half a cosine.
         inverse_sqrt: it falls with the square root of the step (Noam: Vaswani 2017, eq. 3).
         exponential: it falls exponentially, to a tenth at `total_steps`.
-        plateau: it changes by `cuts` alone.
-    warmup_steps: the rate first rises linearly over this many steps.
+        plateau: only `cuts` change it.
+    warmup_steps: number of steps over which the rate first rises linearly.
     total_steps: the step at which a schedule ends.
     cuts: from each of these steps on, the rate is multiplied by `cut_factor` (after a rollback, or
         when the loss did not fall).

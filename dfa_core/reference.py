@@ -28,11 +28,11 @@ from dfa_core.trained import TrainedModule
 
 
 class Reference:
-    """Trains a whole model in this process.
+    """Trains a whole model in this process, and gives the same bits as a distributed run.
 
-    Where a job shares its microbatches among copies of a layer or of the head, each copy adds the
-    gradients of its own ones, and these are then summed in the order of the copies. The reference
-    can be told so: it has as many copies, and gives the same bits.
+    In a job with replicas or several heads, each copy adds the gradients of its own microbatches,
+    and these sums are then added in the order of the copies. The reference does the same if it is
+    given the same numbers of copies.
     """
 
     def __init__(
@@ -43,7 +43,11 @@ class Reference:
         replicas: int = 1,
         heads: int = 0,
     ) -> None:
-        """replicas: copies of each layer. heads: of the head in each replica; 0: one for all."""
+        """Build all layers and the head.
+
+        replicas: number of copies of each layer.
+        heads: number of copies of the head in each replica; 0: one head for all.
+        """
         self.rule = rule
         self._heads_of_replica = heads
         self._layers = [build_layers(model, 0, len(model.layers), rule) for _ in range(replicas)]

@@ -13,27 +13,30 @@ ErrorAt = Literal["output", "input"]
 
 @dataclass(frozen=True)
 class LearningRule:
-    """How a model learns. Every TrainedModule holds it as `rule`.
+    """How a model learns: the settings that its layers and its head share.
 
-    seed: of the job; weights, feedback matrices and dropout all come from it.
-    method: `dfa`; `bp`, backpropagation; or `shallow`, which trains the head alone.
-    microbatches: M, how many equal microbatches a batch is cut into; gradients are those of the
-        mean over the whole batch.
-    optimizer: of each layer and the head.
+    seed: seed of the job. Weights, feedback matrices and dropout all come from it.
+    method: `dfa`; `bp`, which is backpropagation; or `shallow`, which only trains the head.
+    microbatches: number M of equal microbatches that a batch is cut into. Gradients are those of
+        the mean over the whole batch.
+    optimizer: optimizer of each layer and of the head.
     feedback: how the global error reaches the layers.
-    error_at: the global error is dLoss/d(head output) or dLoss/d(head input).
-    sample_dims: how many leading dimensions of the error count samples (2 if tokens are samples).
-    staleness: s, how many steps later the layers' optimizers use a gradient. 0 is exact synchronous
-        SGD, more is delayed mode (schedule.py). The head's does not wait, except in `bp`, where
-        gradients of different ages would not belong together (PipeDream-2BW, arXiv 2006.09503).
+    error_at: whether the global error is dLoss/d(head output) or dLoss/d(head input).
+    sample_dims: number of leading dimensions of the error that count samples (2 if tokens are
+        samples).
+    staleness: number of steps after which the layers' optimizers use a gradient. 0 is exact
+        synchronous SGD, more is delayed mode (schedule.py). The head's optimizer does not wait,
+        except in `bp`, where gradients of different ages would not belong together (PipeDream-2BW,
+        arXiv 2006.09503).
     skip_non_finite: if true, a batch whose loss or error is NaN or infinite changes no weights,
         and a layer whose own gradient is not finite skips the batch. If false, such a loss raises
         NonFiniteLoss.
-    precision: the format that layers and head compute in (precision.py).
-    activations: the format that layers pass on (precision.py).
-    compiled: layers and head train by compiled code (compiling.py), which may round differently.
-    ema: decay of the averages of weights that evaluations use (trained/weight_average.py); 0: they
-        use the weights.
+    precision: number format in which layers and head compute (precision.py).
+    activations: number format of the outputs that layers pass on (precision.py).
+    compiled: whether torch.compile compiles layers and head (compiling.py). Compiled code may round
+        differently.
+    ema: decay of the moving averages of weights that evaluations use
+        (trained/weight_average.py). 0: evaluations use the weights.
     """
 
     seed: int = 0
@@ -62,7 +65,7 @@ class LearningRule:
 
     @property
     def sends_tangents(self) -> bool:
-        """Return whether derivatives travel forward beside the activations (layer/tangents.py)."""
+        """Return whether derivatives travel forward with the activations (layer/tangents.py)."""
         return self.method == "dfa" and self.feedback.rule.broadcast == "derivative"
 
     @property

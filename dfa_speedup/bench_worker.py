@@ -123,7 +123,7 @@ class BenchWorker(BlockWorker):
             if configuration not in self._trainers:
                 self._trainers[configuration] = self._build_peer(configuration)
             trainer = self._trainers[configuration]
-            if self._device.type == "cpu":  # a GPU computes later than it is told to
+            if self._device.type == "cpu":  # a GPU computes later than it is asked to
                 self._tracer.start()
             seconds, losses = trainer.train(first, last)
             return Trained(seconds, losses, self._tracer.stop().spans)

@@ -13,6 +13,6 @@ def moved(batch: Microbatch, device: torch.device) -> Microbatch:
 
 
 def finish(device: torch.device) -> None:
-    """Wait until a GPU has computed what it was told to: that is when a step ends."""
+    """Wait until a GPU has computed what it was asked to: that is when a step ends."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What a comparison has measured, as plain data: to go on with, and to make results of."""
+"""What a comparison has measured, as plain data: to continue it, and to make its results."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

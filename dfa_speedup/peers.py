@@ -1,6 +1,6 @@
 """What errorcast is measured against: torch's pipeline schedules, and runs without a pipeline.
 
-Backpropagation on errorcast's own blocks stands beside them: who trains by it here loses nothing.
+Backpropagation on errorcast's own blocks is measured too: its users here lose nothing.
 
 torch calls consecutive layers on one worker a stage. A worker hosts one stage (`one`), two that are
 folded so that the first worker has the first and the last (`v`), or two and more, every K-th

@@ -6,31 +6,40 @@ from dfa_core.errors import JobError
 
 
 class StopTraining(Exception):  # it is no error
-    """Raised by a callback to end the run well: its state is saved, and its result is written."""
+    """Raise it in a callback to end the run without an error: state and result are saved."""
 
 
 class Callback:
-    """What a run calls in the coordinator's process. Each method does nothing: override some.
+    """Your own code in a run. Each method does nothing by default: override those that you need.
 
-    The calls come between steps, when no worker computes: a slow method makes the run slow, and
-    nothing else. An exception ends the run after its state was saved; StopTraining ends it well.
+    The run calls the methods in the coordinator's process, between steps, while no worker computes.
+    A slow method makes the run slow and changes nothing else. An exception ends the run after its
+    state was saved; StopTraining ends it without an error.
 
-    A step that is computed again after a fault is not reported again, for it has the same bits. One
-    that is computed anew after a roll-back is.
+    A step that is computed again after a fault is not reported again: it has the same bits. A step
+    that is computed anew after a roll-back is reported again.
     """
 
     def on_step(self, step: int, loss: float) -> None:
-        """Called for each step, about a second after it at most.
+        """Called for each step, at most about a second after it.
 
-        step: number of steps done. loss: of that step, mean over the batch; it is NaN or infinite
-        if the batch was skipped.
+        step: number of steps done.
+        loss: loss of that step, the mean over the batch; NaN or infinite if the batch was skipped.
         """
 
     def on_evaluation(self, step: int, scores: Mapping[str, float]) -> None:
-        """Called after each evaluation. scores: "loss" and the task's metrics."""
+        """Called after each evaluation.
+
+        step: number of steps done.
+        scores: "loss" and the task's metrics.
+        """
 
     def on_checkpoint(self, step: int, path: str) -> None:
-        """Called after each checkpoint. path: its folder, or its URL in an object store."""
+        """Called after each checkpoint.
+
+        step: number of steps done.
+        path: folder of the checkpoint, or its URL in an object store.
+        """
 
 
 def check_callbacks(callbacks: Iterable[object]) -> tuple[Callback, ...]:

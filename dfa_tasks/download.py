@@ -1,6 +1,7 @@
 """Finds data files in the user's folders, or downloads them into the cache."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -8,6 +9,7 @@ from urllib.request import urlopen
 
 import stamina
 from platformdirs import user_cache_path
+from rich.console import Console
 from rich.progress import Progress
 
 from dfa_core import JobError
@@ -88,6 +90,12 @@ def _fetch_file(path: Path, addresses: Sequence[str]) -> None:
     return _download(addresses[-1], path)
 
 
+def _bars() -> Progress:
+    """Return bars on standard error, for a terminal only: standard output is for results."""
+    here = sys.stderr is not None and sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), transient=True, disable=not here)
+
+
 def _worth_a_retry(error: Exception) -> bool:
     if isinstance(error, HTTPError):
         return error.code >= 500
@@ -100,7 +108,7 @@ def _download(address: str, path: Path) -> None:
     with (
         atomic_path(path) as partial,
         urlopen(address, timeout=_TIMEOUT_S) as answer,  # noqa: S310  # constants of the data sets
-        Progress(transient=True) as bars,
+        _bars() as bars,
     ):
         size = int(answer.headers.get("Content-Length", 0))
         bar = bars.add_task(path.name, total=size or None)

@@ -19,8 +19,8 @@ class Stream:
 
     `len()` of the data set says how many samples an epoch has.
 
-    A data set with `state_dict()` and `load_state_dict()` goes on from its state; at its end it is
-    iterated again. A step is found by the state before it, which JSON must be able to hold. A data
+    A data set with `state_dict()` and `load_state_dict()` continues from its state; at its end it
+    is iterated again. A step is found by the state before it, which JSON must hold. A data
     set without a state is iterated anew in each epoch; a step of an epoch is found by reading what
     comes before it.
 

@@ -35,12 +35,12 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and test data: torch data sets of (input, target); for training, a batch source too.
+    """Training and test data: torch data sets of (input, target) pairs.
 
-    train: may be an iterable data set; the others are map-style.
-
-    validation: data that each epoch is evaluated on, for early stopping and the choice of the best
-        epoch. Without it, that is the test data.
+    train: a map-style or iterable data set, or a batch source.
+    test: a map-style data set.
+    validation: a map-style data set that each epoch is evaluated on, for early stopping and the
+        choice of the best epoch. None: the test data is used.
     """
 
     train: Dataset[Any] | IterableDataset[Any] | BatchSource
@@ -91,31 +91,39 @@ def _metrics_for(loss: Loss) -> Mapping[str, Metric]:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a run needs to know about the model and the data that it trains.
+    """What a run trains: a model, its loss and its data.
 
     model: an nn.Sequential with its weights; a model of the transformers library; any other module,
         with layers_of; or a dfa_core.Model of layer factories. The task holds it as a Model.
-    layers_of: takes the module and returns its layers in forward order, and last its head. Chained,
-        they must compute what the module computes; this is tried before the first step.
-    loss: (head output, targets) -> mean loss over these samples, a scalar.
-    loss_weight: targets -> what the mean over these samples weighs in the mean over more of them:
-        its denominator, in any unit. By default it is found out before the first step; give it
-        where errorcast asks for it.
-    data: the data, or a function that returns it; it is called in the coordinator's process only.
-    metrics: for evaluations; each returns a mean over the samples it is given. Without any, the
-        accuracy: of classes, or of single logits if the loss is one of logits.
-    global_metrics: for evaluations; each returns a number for all outputs and targets at once.
-    derived_metrics: functions of the mean loss of an evaluation, e.g. {"perplexity": math.exp}.
+    layers_of: a function that takes the module and returns its layers in forward order, and last
+        its head. Chained, they must compute what the module computes; errorcast checks this before
+        the first step.
+    loss: a function of (head output, targets) that returns the mean loss over these samples, a
+        scalar.
+    loss_weight: a function of the targets that returns the denominator of that mean, in any unit:
+        the weight of these samples in the mean over a whole batch. By default errorcast finds it
+        before the first step; give it if errorcast asks for it.
+    data: the data, or a function that returns it. The function is called only in the coordinator's
+        process.
+    metrics: functions of (head outputs, targets) for evaluations, by name; each returns a mean over
+        the samples. Without any, it is the accuracy: of classes, or of single logits if the loss is
+        binary cross-entropy with logits.
+    global_metrics: functions of all outputs and targets of an evaluation at once, by name; each
+        returns a number.
+    derived_metrics: functions of the mean loss of an evaluation, such as {"perplexity": math.exp}.
     error_at: where the global error is taken: at the head's output or at its input.
-    sample_dims: leading dimensions of the global error that count samples.
-    full_batch: the samples belong together, like a graph's nodes; no batch and no evaluation cuts
-        them.
+    sample_dims: number of leading dimensions of the global error that count samples.
+    full_batch: whether the samples belong together, as the nodes of a graph do. No batch and no
+        evaluation is then cut.
     evaluated_at_once: number of samples that an evaluation sends through the blocks together.
-    files: texts that are stored next to the model, by file name, e.g. a tokenizer.
-    defaults: fields of the job spec that suit this task, e.g. {"epochs": 8}.
-    fetch: downloads missing data; called before the run starts.
-    code: SHA-256 of the user's file that the task is from; make_task() sets it.
-    callbacks: the user's own code that a run calls while it trains.
+    files: texts that are stored next to the model, by file name, such as a tokenizer.
+    defaults: fields of the job that suit this task, such as {"epochs": 8}.
+    fetch: a function that downloads missing data; it is called before the run starts.
+    name: name of the task in messages and titles.
+    code: SHA-256 of your file that the task comes from; make_task() sets it.
+    callbacks: your own code that a run calls while it trains.
+    remedies: for a kind of feedback that this model cannot learn by as it is, the setting to change
+        for it, such as {"sign": "options.cross_error=false"}; error messages name it.
     cut_from: the module that `layers_of` has cut; the task sets it.
 
     The blocks of a transformers model learn by identity feedback, with the error taken at the
@@ -141,6 +149,7 @@ class Task:
     layers_of: LayersOf | None = None
     cut_from: nn.Module | None = field(default=None, repr=False)
     callbacks: Sequence[Callback] = ()
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weighted_loss(self) -> Loss:

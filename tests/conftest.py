@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import ray
 import torch
-from support.lanes import Lanes, lane_of
+from support.process_groups import ScheduledByGroup, group_of
 
 from coordinator.launch.ray_session import ray_for
 from workers.grid import Grid
@@ -25,12 +25,12 @@ os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  # no proce
 
 COSTS = ("unit", "trains", "blocks", "ray", "service", "host", "endurance", "gpu")
 BY_FIXTURE = {**dict.fromkeys(("service", "secured", "fuzzed"), "service"), "a_ray": "ray"}
-LANES = {"four_workers": "engine", "service": "service"}
+GROUPS = {"four_workers": "engine", "service": "service"}
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ScheduledByGroup:
     """Divide the tests among processes: `pytest -n 2`, as `make test` does."""
-    return Lanes(config, log)
+    return ScheduledByGroup(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -42,9 +42,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(next(found, "unit"))
     elif len(marks) > 1:
         raise pytest.UsageError(f"{item.nodeid}: has {len(marks)} marks of cost, not one")
-    lanes = {LANES.get(fixture) for fixture in getattr(item, "fixturenames", ())} - {None}
-    if lanes - {lane_of(item.nodeid)} and "endurance" not in marks:
-        raise pytest.UsageError(f"{item.nodeid}: is not in the lanes {lanes} of its fixtures")
+    groups = {GROUPS.get(fixture) for fixture in getattr(item, "fixturenames", ())} - {None}
+    if groups - {group_of(item.nodeid)} and "endurance" not in marks:
+        raise pytest.UsageError(f"{item.nodeid}: is not in the groups {groups} of its fixtures")
     if "gpu" in marks and not torch.cuda.is_available():
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 

@@ -1,7 +1,7 @@
 """It learns: small settings that distinguish the methods, and the bars that the documents state.
 
 The small ones train by the reference in this process; other tests hold the pipeline to its bits.
-The bars of README and docs/performance.md are under `make endurance`.
+The bars of README and docs/results/images.md are under `make endurance`.
 """
 
 from pathlib import Path

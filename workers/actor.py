@@ -150,7 +150,7 @@ class BlockWorker:
             loop.train_segment(block, head, stage, groups, tracer, steps, waiting, self._data)
 
     def pass_on(self, generation: int, times: int) -> None:
-        """Receive a microbatch's input and send on an output, so many times; compute nothing."""
+        """Receive a microbatch's input and send an output, this many times; compute nothing."""
         stage, of_blocks = self._stage, self._joined(generation).of_blocks
         sizes = [stage.samples] * times
         inputs = Inbox(of_blocks, stage.block - 1, stage.arriving.message, sizes, slots=times)

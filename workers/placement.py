@@ -260,7 +260,7 @@ def _needs(workers: int, resources: WorkerResources) -> str:
 
 
 def check_fits(workers: int, resources: WorkerResources) -> None:
-    """Raise JobError, with the numbers, when the cluster is too small for so many workers."""
+    """Raise JobError, with the numbers, if the cluster is too small for these workers."""
     cluster = ray.cluster_resources()
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if cpus < workers * resources.cpus or gpus < workers * resources.gpus:

@@ -50,7 +50,7 @@ class StageContext:
 
     @property
     def block_kind(self) -> str:
-        """Return how this worker's block computes: as the rule asks, or else as `kind` does."""
+        """Return how this worker's block computes: as the rule asks, or as `kind` does."""
         if self.rule.method == "bp":
             return "exact"
         return "hopping" if self.rule.feedback.hops else self.kind

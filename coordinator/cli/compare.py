@@ -16,39 +16,48 @@ def compare(
     methods: Annotated[
         str | None,
         Option(
-            help="Any of: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, dfa-identity, dfa-sign, dkp, "
-            "drtp, fdfa, local, shallow. Default: bp,dfa,shallow, or those of the sweep of --tuned."
+            help="Any of: bp, bp-delayed, dfa, dfa-hops1, dfa-hops2, "
+            "dfa-identity, dfa-sign, dkp, drtp, fdfa, local, shallow. Separate "
+            "them by commas. Default: bp,dfa,shallow, or the methods of the sweep of --tuned."
         ),
     ] = None,
     seeds: Annotated[
-        int, Option(help="Number of runs of each method, each with another seed.", min=1)
+        int, Option(help="Number of runs of each method; each run has its own seed.", min=1)
     ] = 3,
     tuned: Annotated[
         Path | None,
-        Option(help="Folder of a sweep: each method trains with its best settings there."),
+        Option(help="Folder of a sweep; each method trains with the best settings found there."),
     ] = None,
     alignment: Annotated[
         bool,
-        Option("--alignment", help="Also measure each layer's cosine with the exact gradient."),
+        Option(
+            "--alignment",
+            help="Also measure the cosine of each layer's update with the exact gradient.",
+        ),
     ] = False,
     blocks: Blocks = None,
     epochs: Epochs = None,
     data_dir: DataDir = None,
     set_: Set = None,
     out: Annotated[
-        Path | None, Option(help="Folder for the runs; finished runs in it are not repeated.")
+        Path | None,
+        Option(
+            help="Folder for the runs; finished runs in it are not repeated. Default: a new folder "
+            "in runs/."
+        ),
     ] = None,
     form: Format = Form.TEXT,
 ) -> None:
     """Train a task with several methods and seeds, and compare the test scores.
 
-    Shows means and standard deviations. Writes compare.json and compare.png into the folder; with
-    --alignment also alignment-METHOD.png.
+    The table shows the mean and the standard deviation over the seeds. The folder gets
+    compare.json and compare.png, and alignment-METHOD.png with --alignment.
+
+    Examples:
+        errorcast compare digits
+        errorcast compare digits --methods bp,dfa,dfa-identity --seeds 5 --alignment
     """
-    import sys
-
-    from rich.console import Console
-
+    from coordinator.cli.terminal import Terminal
     from coordinator.experiments.method_comparison import compare_methods
     from coordinator.experiments.plots import draw_alignment, draw_comparison
     from coordinator.experiments.sweep.tuned import Tuned, read_tuned
@@ -60,7 +69,7 @@ def compare(
 
     flags = {"blocks": blocks, "epochs": epochs, "data_dir": data_dir}
     given = from_flags(flags, set_)
-    log = Console(file=sys.stderr)
+    log = Terminal(stderr=True)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     found_best = Tuned({}, {}) if tuned is None else read_tuned(tuned, task, names, given)
     names = names or [*found_best.best] or ["bp", "dfa", "shallow"]
@@ -68,7 +77,7 @@ def compare(
     title = f"{task}, {seeds} seed(s){', each method tuned' if tuned else ''}"
     with folder_of_runs(out, "compare") as folder:
         rows = compare_methods(
-            task, names, seeds, settings, folder, alignment, log.print, tuned=found_best.best
+            task, names, seeds, settings, folder, alignment, log.say, tuned=found_best.best
         )
         found = {"task": task, "settings": settings, "methods": [row.as_json() for row in rows]}
         found |= {"tuned": found_best.best} if tuned else {}
@@ -81,8 +90,7 @@ def compare(
     if form is Form.JSON:
         print(text)
         return
-    console = Console()
-    console.print(method_table(rows, title))
-    for row in aligned:
-        console.print(alignment_table(row))
-    console.print(f"folder: {folder} (compare.json, compare.png, and the runs)")
+    console = Terminal()
+    console.tables(method_table(rows, title), *map(alignment_table, aligned))
+    console.command(f"folder: {folder}")
+    console.say("  (compare.json, compare.png, and the runs)")

@@ -25,22 +25,25 @@ class Form(StrEnum):
 
 
 Format = Annotated[Form, typer.Option("--format", help="text for people, json for programs.")]
-JobId = Annotated[str, typer.Argument(help="A job's id, or latest.")]
+JobId = Annotated[str, typer.Argument(help="Id of the job, or latest.")]
 
 
 def _options(
     address: Annotated[
         str | None,
-        typer.Option(help="host:port of the service; default ERRORCAST_ADDRESS or 127.0.0.1:7070."),
+        typer.Option(
+            help="host:port of the service; default: ERRORCAST_ADDRESS or 127.0.0.1:7070."
+        ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the service's token; default ERRORCAST_TOKEN.")
+        Path | None,
+        typer.Option(help="File with your token; default: the token in ERRORCAST_TOKEN."),
     ] = None,
     tls_ca: Annotated[
         Path | None,
         typer.Option(
             help="PEM file of the authority that signed the service's certificate; "
-            "default ERRORCAST_TLS_CA."
+            "default: ERRORCAST_TLS_CA."
         ),
     ] = None,
     form: Format = Form.TEXT,
@@ -114,7 +117,8 @@ def print_job(job: Any, form: Form, what_next: str = "") -> None:
         print_json(job)
         return
     from coordinator.cli.job_text import job_line
+    from coordinator.cli.terminal import Terminal
 
-    print(job_line(job))
+    Terminal().say(job_line(job))
     if what_next:
         print(what_next)

@@ -10,14 +10,18 @@ from coordinator.cli.connection import Form, JobId, print_done, with_client
 if TYPE_CHECKING:
     from coordinator.client import Client
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 
 
 @with_client
 def download(
     client: "Client", form: Form, job_id: JobId, output: Output = Path("model.safetensors")
 ) -> None:
-    """Write a job's newest weights into a safetensors file."""
+    """Download a job's newest weights as a safetensors file.
+
+    Example:
+        errorcast download latest --output model.safetensors
+    """
     step = client.download(job_id, output)
     size = output.stat().st_size
     text = f"{output}: weights after step {step}, {size:,} bytes"
@@ -30,11 +34,15 @@ def predict(
     form: Form,
     job_id: JobId,
     input_: Annotated[
-        Path, typer.Option("--input", help="Samples as a .npy file; the first axis counts them.")
+        Path, typer.Option("--input", help=".npy file with samples; the first axis counts them.")
     ],
     output: Output = Path("output.npy"),
 ) -> None:
-    """Compute the outputs of samples with a job's newest weights."""
+    """Compute outputs for your samples with a job's newest weights.
+
+    Example:
+        errorcast predict latest --input samples.npy --output outputs.npy
+    """
     import numpy as np
 
     from dfa_core.errors import JobError
@@ -57,7 +65,11 @@ def timeline(
     steps: Annotated[int, typer.Option(help="Number of steps to trace.", min=1, max=10)] = 3,
     output: Output = Path("timeline.json"),
 ) -> None:
-    """Trace a few steps of a running job, in Chrome's trace format, which Perfetto opens."""
+    """Trace a few steps of a running job; Perfetto and Chrome open the file.
+
+    Example:
+        errorcast timeline latest --steps 3
+    """
     output.write_text(client.timeline(job_id, steps), encoding="utf-8")
     text = f"{output}: open it in Perfetto or chrome://tracing"
     print_done(form, text, output=str(output), steps=steps)

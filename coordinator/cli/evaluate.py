@@ -9,36 +9,42 @@ from coordinator.cli.options import DataDir
 
 
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run_dir: Annotated[Path, typer.Argument(help="Folder of the run.")],
     data_dir: DataDir = None,
     alignment: Annotated[
         bool,
         typer.Option(
             "--alignment",
-            help="Also show the cosine of each layer's DFA update with the exact gradient.",
+            help="Also show the cosine of each layer's update with the exact gradient.",
         ),
     ] = False,
 ) -> None:
-    """Evaluate a run's newest checkpoint on the test data, in one process."""
-    from rich.console import Console
-    from rich.table import Table
+    """Compute the test scores of a run's newest checkpoint, in one process.
 
+    Examples:
+        errorcast evaluate runs/my-run
+        errorcast evaluate runs/my-run --alignment
+    """
+    from coordinator.cli.terminal import Terminal
     from coordinator.cli.warnings import show_warnings
+    from coordinator.experiments.text.layout import Column
+    from coordinator.experiments.text.table import TextTable
     from coordinator.inspection.saved_run import open_run
 
     run = open_run(run_dir, data_dir)
-    table = Table(title=f"{run.job.task.name}, step {run.step}")
-    table.add_column("test")
-    table.add_column("value", justify="right")
-    for name, value in run.scores().items():
-        table.add_row(name, f"{value:.4f}")
+    console = Terminal()
+    scores = TextTable(
+        title=f"{run.job.task.name}, step {run.step}",
+        columns=[Column("test"), Column("value", right=True)],
+        rows=[(name, f"{value:.4f}") for name, value in run.scores().items()],
+    )
     show_warnings(run.warnings)
-    console = Console()
-    console.print(table)
+    console.print(scores)
     if alignment:
-        cosines = Table(title="alignment with the exact gradient")
-        cosines.add_column("layer")
-        cosines.add_column("cosine", justify="right")
-        for label, cosine in run.alignment():
-            cosines.add_row(label, f"{cosine:.3f}")
+        cosines = TextTable(
+            title="alignment with the exact gradient",
+            columns=[Column("layer"), Column("cosine", right=True)],
+            rows=[(label, f"{cosine:.3f}") for label, cosine in run.alignment()],
+        )
+        console.print()
         console.print(cosines)

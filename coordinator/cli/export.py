@@ -9,21 +9,26 @@ Option = typer.Option
 
 
 def export(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run_dir: Annotated[Path, typer.Argument(help="Folder of the run.")],
     output: Annotated[
         Path | None,
-        Option("--output", "-o", help="The file to write, or the folder for transformers."),
+        Option("--output", "-o", help="File to write, or the folder for transformers."),
     ] = None,
     format_: Annotated[
         Literal["errorcast", "module", "transformers"],
         Option(
             "--format",
-            help="Names of the weights: errorcast's own (layers.3...), those of the task's "
-            "module, or a folder that from_pretrained() of transformers loads.",
+            help="errorcast: weights with errorcast's names (layers.3...); module: with the names "
+            "in the task's module; transformers: a folder that from_pretrained() loads.",
         ),
     ] = "errorcast",
 ) -> None:
-    """Write the weights of a run's best or newest checkpoint."""
+    """Write the weights of a run's best or newest checkpoint to a file.
+
+    Examples:
+        errorcast export runs/my-run --output model.safetensors
+        errorcast export runs/my-run --format module
+    """
     from coordinator.inspection.export import export_module, export_transformers
     from coordinator.runs.run_folder import RunFolder
     from dfa_core import JobError

@@ -12,15 +12,23 @@ Option = typer.Option
 
 def generate(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run of a language task.")],
-    prompt: Annotated[str, Option(help="Beginning of the text.")] = "\n",
+    prompt: Annotated[str, Option(help="Text to continue.")] = "\n",
     tokens: Annotated[int, Option(help="Number of tokens to add.", min=1)] = 300,
     temperature: Annotated[
-        float, Option(help="Below 1 prefers likely tokens; 0 always takes the likeliest.", min=0.0)
+        float,
+        Option(
+            help="Values below 1 prefer likely tokens; 0 always takes the likeliest one.", min=0.0
+        ),
     ] = 0.8,
-    seed: Annotated[int, Option(help="The same seed gives the same text.")] = 0,
+    seed: Annotated[int, Option(help="Seed of the draws; the same seed gives the same text.")] = 0,
     data_dir: DataDir = None,
 ) -> None:
-    """Continue a text with a trained language model."""
+    """Continue a text with a trained language model.
+
+    Examples:
+        errorcast generate runs/my-run
+        errorcast generate runs/my-run --prompt "To be" --tokens 100 --temperature 0.5
+    """
     from coordinator.cli.warnings import show_warnings
     from coordinator.inspection.generation import continue_text
     from coordinator.inspection.saved_run import open_run

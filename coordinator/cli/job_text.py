@@ -1,11 +1,15 @@
 """Turns jobs and events into text for people."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from errorcast.v1.event_pb2 import Event, Severity
+from errorcast.v1.event_pb2 import Evaluation, Event, Severity
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 
+from coordinator.cli.epochs import Scored
+from coordinator.experiments.text.layout import Column
+from coordinator.experiments.text.table import TextTable
 from coordinator.job.code_listing import size_text
 
 
@@ -40,6 +44,43 @@ def job_line(job: Job) -> str:
     return f"{line}  {done}" if done else line
 
 
+def job_table(found: Sequence[Job]) -> TextTable:
+    """Return jobs as a table; their owners only if there are several."""
+    owned = len({job.owner for job in found}) > 1
+    return TextTable(
+        title="",
+        columns=[
+            Column("job"),
+            *([Column("owner")] if owned else []),
+            Column("state"),
+            Column("blocks", right=True, optional=1),
+            Column("submitted, UTC", optional=2),
+            Column("step", right=True),
+            Column("loss", right=True, optional=3),
+            Column("reason"),
+        ],
+        rows=[
+            (
+                job.id,
+                *([job.owner] if owned else []),
+                state_name(job.state),
+                shape_text(job.spec),
+                moment(job.submitted)[: len("2026-01-31 12:00")],
+                *_step_and_loss(job.progress),
+                job.reason,
+            )
+            for job in found
+        ],
+        more="--format json",
+    )
+
+
+def _step_and_loss(progress: Progress) -> tuple[str, str]:
+    if not progress.step:
+        return "", ""
+    return f"{progress.step}/{progress.total_steps}", f"{progress.loss:.4f}"
+
+
 def uploaded_text(job: Job) -> str:
     """Return what code a job was submitted with: `code: 3 files, 12.3 KiB, 9f86d081884c`."""
     code = job.uploaded
@@ -63,6 +104,11 @@ def moment(timestamp: Any) -> str:
     return datetime.fromtimestamp(timestamp.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def scored(one: Evaluation) -> Scored:
+    """Return an evaluation as all verbs show it."""
+    return Scored(one.epoch, one.epochs, one.data or "test", dict(sorted(one.scores.items())))
+
+
 def event_line(event: Event) -> str:
     """Return an event as one line; a stack trace keeps its lines."""
     return f"{moment(event.time)}  {_what(event)}"
@@ -83,9 +129,7 @@ def _what(event: Event) -> str:
             m = event.metrics
             return f"step {m.step}  loss {m.loss:.4f}  {m.samples_per_s:,.0f} samples/s"
         case "evaluation":
-            scores = "  ".join(f"{k} {v:.4f}" for k, v in sorted(event.evaluation.scores.items()))
-            epochs = f"epoch {event.evaluation.epoch}/{event.evaluation.epochs}"
-            return f"{epochs}  {event.evaluation.data or 'test'} {scores}"
+            return scored(event.evaluation).line
         case "checkpoint":
             return f"saved at step {event.checkpoint.step}"
         case "scaling":

@@ -15,37 +15,40 @@ def leaderboard(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Targets whose lines to run: fashion-mnist, tiny-shakespeare, nerf-lego, cora, "
-            "movielens. Without any, the page is made anew."
+            help="Targets to measure: fashion-mnist, tiny-shakespeare, nerf-lego, cora, movielens. "
+            "Without a target nothing is measured, and the page is written again from the results."
         ),
     ] = None,
     methods: Annotated[
-        str | None, Option(help="Contenders to run, such as dfa-identity,pipeline; default: all.")
+        str | None, Option(help="Methods to measure, such as dfa-identity,pipeline; default: all.")
     ] = None,
     folder: Annotated[
-        Path, Option("--dir", help="Folder of the result files; the page is beside it.")
+        Path,
+        Option("--dir", help="Folder with the result files; the page FOLDER.md is next to it."),
     ] = Path("leaderboard"),
     targets_file: Annotated[
-        Path | None, Option("--targets", help="A YAML file with targets of your own.")
+        Path | None, Option("--targets", help="YAML file with your own targets.")
     ] = None,
     again: Annotated[
-        bool, Option("--again", help="Run lines again that are there already.")
+        bool, Option("--again", help="Also measure what has a result already.")
     ] = False,
     data_dir: DataDir = None,
     form: Format = Form.TEXT,
 ) -> None:
-    """Train every contender to a test score, and make the board of who was first.
+    """Measure how long each method trains to reach a test score, and show who is first.
 
-    A line that is there already is not run again, and an interrupted one goes on. Writes a JSON
-    file a line into the folder, and the page FOLDER.md.
+    A result that is there already is not measured again, and an interrupted measurement continues.
+    The folder gets one JSON file for each line of the board, and the page FOLDER.md.
+
+    Examples:
+        errorcast leaderboard cora --methods dfa,bp
+        errorcast leaderboard --dir docs/leaderboard
     """
     import shlex
-    import sys
 
-    from rich.console import Console
-
+    from coordinator.cli.terminal import Terminal
     from coordinator.experiments.leaderboard.board import Line, lines_of, run_lines
-    from coordinator.experiments.leaderboard.page import headline, page, tables
+    from coordinator.experiments.leaderboard.page import GUIDE, headline, page, tables
     from coordinator.experiments.leaderboard.result import Results
     from coordinator.experiments.leaderboard.targets import OURS, chosen, read_targets
     from coordinator.experiments.tables import board_table
@@ -54,7 +57,7 @@ def leaderboard(
     from coordinator.runs.valid_json import json_text
     from dfa_core.atomic_file import write_atomically
 
-    log = Console(file=sys.stderr, soft_wrap=True)
+    log = Terminal(stderr=True)
     known = read_targets(targets_file or OURS)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     asked = lines_of(chosen(known, targets or []), names) if targets else []
@@ -66,17 +69,15 @@ def leaderboard(
         return shlex.join(["errorcast", *words, *own])
 
     def write_page() -> None:
-        text = page(tables(known, results), folder.name)
+        guide = GUIDE if (folder.parent / GUIDE).is_file() else ""
+        text = page(tables(known, results), folder.name, guide)
         write_atomically(folder.with_name(f"{folder.name}.md"), text.encode())
-
-    def report(text: str) -> None:
-        log.print(text, markup=False, highlight=False)
 
     with locked_folder(folder.absolute()):
         try:
-            run_lines(asked, results, given({"data_dir": data_dir}), again, command, report)
+            run_lines(asked, results, given({"data_dir": data_dir}), again, command, log.say)
         except KeyboardInterrupt:
-            report("stopped; the same command goes on")
+            log.say("stopped; run the same command again to continue")
             raise
         finally:
             write_page()
@@ -84,8 +85,8 @@ def leaderboard(
     if form is Form.JSON:
         print(json_text([table.as_json() for table in found]))
         return
-    console = Console()
-    for table in found:
-        console.print(board_table(table))
-    console.print(headline(found))
-    console.print(f"page: {folder}.md", soft_wrap=True, highlight=False)
+    console = Terminal()
+    console.tables(*map(board_table, found))
+    console.print()
+    console.say(headline(found))
+    console.command(f"page: {folder}.md")

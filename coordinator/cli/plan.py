@@ -11,30 +11,34 @@ Option = typer.Option
 
 def plan(
     task: TaskName = "mlp",
-    blocks: Annotated[str, Option(help="Numbers of blocks; `...` continues to double.")] = (
+    blocks: Annotated[str, Option(help="Numbers of blocks; `...` continues by doubling.")] = (
         "1,2,4,8,...,1024"
     ),
-    replicas: Annotated[str, Option(help="Numbers of copies of every block.")] = "1",
+    replicas: Annotated[str, Option(help="Numbers of copies of each block.")] = "1",
     workers: Annotated[
         str | None,
         Option(
-            help="Numbers of workers, instead of blocks and replicas: for each, the fastest K, R "
-            "and place of the head."
+            help="Numbers of workers, instead of blocks and replicas; for each one, the fastest "
+            "number of blocks and replicas and the fastest place of the head are shown."
         ),
     ] = None,
     link: Annotated[
-        str, Option(help="Bandwidth between workers, bits per second: 100Gb/s.")
+        str, Option(help="Bandwidth between workers, in bits per second, such as 100Gb/s.")
     ] = "100Gb/s",
-    latency: Annotated[str, Option(help="Latency of a message: 5us, 0.1ms.")] = "5us",
+    latency: Annotated[str, Option(help="Latency of a message, such as 5us or 0.1ms.")] = "5us",
     batch_size: BatchSize = None,
     width: Width = None,
     layers: Layers = None,
     data_dir: DataDir = None,
     set_: Set = None,
 ) -> None:
-    """Predict step times on more machines, from the layers measured on this one."""
-    from rich.console import Console
+    """Predict the time of a step on more machines, from the layers measured on this one.
 
+    Examples:
+        errorcast plan mlp --blocks 1,2,4,8
+        errorcast plan digits --blocks 1,2,3 --link 10Gb/s --latency 50us
+    """
+    from coordinator.cli.terminal import Terminal
     from coordinator.cli.units import bits_per_second, doubling, seconds
     from coordinator.experiments.tables import prediction_table
     from coordinator.job.resolve import resolve
@@ -56,8 +60,8 @@ def plan(
     settings = from_flags(flags, set_)
     settings |= {"microbatches": 1, "blocks": 1}
     wire = Link(seconds("latency", latency), bits_per_second("link", link) / 8)
-    console = Console()
-    with console.status("measuring the layers"):
+    console = Terminal()
+    with console.working("measuring the layers"):
         job = resolve(task, settings)
         predictions = (
             predict(job, numbers, copies, wire)
@@ -65,8 +69,9 @@ def plan(
             else predict_fastest(job, counts, wire)
         )
     console.print(prediction_table(predictions))
-    console.print(
+    console.say(
         "Assumptions: each worker has a core or GPU as fast as this one. Costs are proportional to "
-        "the samples. Messages do not slow the computation. Each schedule uses its best number of "
-        "microbatches, up to 4 a block. Beyond 32 blocks, all blocks are equal."
+        "the number of samples. Messages do not slow the computation. Each schedule uses its best "
+        "number of microbatches, up to 4 for each block. With more than 32 blocks, all blocks are "
+        "equal."
     )

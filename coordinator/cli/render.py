@@ -21,22 +21,30 @@ def render(
         Option(
             "--out",
             "-o",
-            help="A .gif animation; or a .png, which shows held-out views beside the true images.",
+            help="File to write: a .gif animation, or a .png with held-out views next to the true "
+            "images.",
         ),
     ] = Path("view.gif"),
     frames: Annotated[int, Option(help="Number of views along the path.", min=1)] = 24,
-    size: Annotated[int, Option(help="Width in pixels; 0: as in training.", min=0)] = 0,
-    azimuth: Annotated[float, Option(help="Azimuth at which an orbit begins, degrees.")] = 0.0,
-    elevation: Annotated[float, Option(help="Angle at which an orbit looks down, degrees.")] = 30.0,
+    size: Annotated[
+        int, Option(help="Width in pixels; 0: the width of the training images.", min=0)
+    ] = 0,
+    azimuth: Annotated[float, Option(help="Azimuth where an orbit begins, in degrees.")] = 0.0,
+    elevation: Annotated[
+        float, Option(help="Angle at which an orbit looks down, in degrees.")
+    ] = 30.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Render new views of a scene with trained radiance fields."""
-    import sys
+    """Render new views of a scene with trained radiance fields.
 
+    Examples:
+        errorcast render runs/my-run --frames 24
+        errorcast render runs/my-run --path held-out --out views.png
+    """
     import torch
-    from rich.console import Console
     from rich.progress import track
 
+    from coordinator.cli.terminal import Terminal
     from coordinator.cli.warnings import show_warnings
     from coordinator.inspection.plots import draw_views
     from coordinator.inspection.rendering import (
@@ -49,7 +57,7 @@ def render(
     from coordinator.inspection.saved_run import open_run
 
     check_picture(out)
-    log = Console(file=sys.stderr)
+    log = Terminal(stderr=True)
     runs = [open_run(folder, data_dir) for folder in run_dirs]
     show_warnings(line for run in runs for line in run.warnings)
     views = [View(run, folder.name) for run, folder in zip(runs, run_dirs, strict=True)]
@@ -60,11 +68,11 @@ def render(
     poses = poses_along(path, scene, frames, azimuth, elevation)
     seen = (
         [view.render(pose, width) for view in views]
-        for pose in track(poses, "rendering", console=log)
+        for pose in track(poses, "rendering", console=log, disable=not log.is_live)
     )
     if truth:
         true = scene.test.images[spread_out(scene, frames)]
         draw_views(list(zip(true, seen, strict=True)), [view.name for view in views], out)
     else:
         write_frames((torch.cat(row, dim=1) for row in seen), out, per_second=12)
-    log.print(f"picture: {out}")
+    log.command(f"picture: {out}")

@@ -12,50 +12,69 @@ Option = typer.Option
 
 
 def serve(
-    listen: Annotated[str, Option(help="host:port to listen on for gRPC.")] = "127.0.0.1:7070",
+    listen: Annotated[
+        str, Option(help="host:port on which the service takes gRPC calls.")
+    ] = "127.0.0.1:7070",
     state: Annotated[
-        Path | None, Option(help="Folder for jobs and checkpoints; default: errorcast-state.")
+        Path | None,
+        Option(help="Folder for the jobs and their checkpoints; default: errorcast-state."),
     ] = None,
     ray_address: Annotated[
-        str, Option(help="Address of a Ray cluster, or auto; default: start a Ray of its own.")
+        str, Option(help="Address of a Ray cluster, or auto; default: start Ray on this machine.")
     ] = "",
     cpus: Annotated[
-        int | None, Option(help="Number of CPUs that its own Ray may use; default: all.", min=1)
+        int | None,
+        Option(help="Number of CPUs for the Ray that the service starts; default: all.", min=1),
     ] = None,
     web: Annotated[
-        str | None, Option(help="host:port to listen on for the page and for /metrics.")
+        str | None, Option(help="host:port of the web page and of /metrics; default: none.")
     ] = None,
     token_file: Annotated[
-        Path | None, Option(help="File with the token of an admin, or of all clients.")
+        Path | None,
+        Option(help="File with the token that clients need; with --users it is an admin's token."),
     ] = None,
     users: Annotated[
-        Path | None, Option(help="File of users, each with a token; errorcast user adds one.")
+        Path | None, Option(help="File of users, each with a token; `errorcast user` adds one.")
     ] = None,
     tls_cert: Annotated[Path | None, Option(help="PEM file of the service's certificate.")] = None,
-    tls_key: Annotated[Path | None, Option(help="PEM file of its private key.")] = None,
+    tls_key: Annotated[
+        Path | None, Option(help="PEM file of the private key of --tls-cert.")
+    ] = None,
     tls_client_ca: Annotated[
         Path | None,
-        Option(help="PEM file of the authority that must sign clients' certificates."),
+        Option(help="PEM file of the authority that must have signed a client's certificate."),
     ] = None,
     allow_code: Annotated[
-        list[Path] | None, Option(help="Folder with task files that jobs may use. Repeatable.")
+        list[Path] | None,
+        Option(help="Folder on this machine with task files that jobs may use. Repeatable."),
     ] = None,
     data_root: Annotated[
-        list[Path] | None, Option(help="Folder in which a job's data_dir may be. Repeatable.")
+        list[Path] | None, Option(help="Folder that may contain a job's data_dir. Repeatable.")
     ] = None,
     allow_uploads: Annotated[
-        bool, Option("--allow-uploads", help="Take code that users upload, and run it.")
+        bool, Option("--allow-uploads", help="Accept code from users and run it.")
     ] = False,
     allow_requirements: Annotated[
         bool,
-        Option("--allow-requirements", help="Install what the code's requirements.txt asks for."),
+        Option(
+            "--allow-requirements",
+            help="Install the packages in the requirements.txt of such code.",
+        ),
     ] = False,
     insecure: Annotated[
-        bool, Option("--insecure", help="Allow addresses beyond loopback without TLS and a token.")
+        bool,
+        Option("--insecure", help="Allow an address other than loopback without TLS and a token."),
     ] = False,
     form: Format = Form.TEXT,
 ) -> None:
-    """Run the service: it takes jobs over gRPC and runs them on a Ray cluster or this machine."""
+    """Run the service: it takes jobs over gRPC and runs them on a Ray cluster or this machine.
+
+    It runs until you press Ctrl-C, which saves and stops all jobs; the next start continues them.
+
+    Examples:
+        errorcast serve
+        errorcast serve --state /var/lib/errorcast --web 127.0.0.1:8080
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors are reported in one line
     import json
 
@@ -98,7 +117,7 @@ def serve(
         if page is not None:
             print(f"page and metrics on {page}", flush=True)
         print(
-            "submit with: errorcast submit JOB.yaml; Ctrl-C saves and stops all jobs",
+            "submit a job with: errorcast submit JOB.yaml; Ctrl-C saves and stops all jobs",
             flush=True,
         )
 

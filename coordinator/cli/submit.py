@@ -19,16 +19,29 @@ def submit(
     client: "Client",
     form: Form,
     job: Annotated[
-        str, typer.Argument(help="A job.yaml, or a task: an installed one, or mytask.py:function.")
+        str,
+        typer.Argument(
+            help="A job file such as job.yaml, the name of a task, or mytask.py:function."
+        ),
     ],
     set_: Set = None,
-    priority: Annotated[int, Option(help="-100 to 100; a job with a higher one starts first.")] = 0,
+    priority: Annotated[
+        int, Option(help="From -100 to 100; jobs with a higher priority start first.")
+    ] = 0,
     request_id: Annotated[
-        str | None, Option(help="A second submission with the same id returns the same job.")
+        str | None,
+        Option(help="An id of your choice; to submit again with the same id returns the same job."),
     ] = None,
     watch: Annotated[bool, Option("--watch", help="Show the job until it ends.")] = False,
 ) -> None:
-    """Submit a job to the service and print its id; a task's own file is sent with its folder."""
+    """Send a job to the service and print its id.
+
+    If the task is in a file of yours, the file's folder is sent with the job.
+
+    Examples:
+        errorcast submit digits
+        errorcast submit deploy/jobs/digits.yaml --set epochs=5 --watch
+    """
     from coordinator.cli.job_text import uploaded_text
     from coordinator.cli.watch import show
     from coordinator.job.spec import from_flags, merge, read_yaml

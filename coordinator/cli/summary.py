@@ -7,8 +7,7 @@ import typer
 from coordinator.cli.options import BatchSize, Blocks, DataDir, Set, TaskName
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+    from coordinator.experiments.text.table import TextTable
     from coordinator.planning.overview import Overview
 
 Option = typer.Option
@@ -17,19 +16,25 @@ Option = typer.Option
 def summary(
     task: TaskName = "digits",
     blocks: Blocks = None,
-    replicas: Annotated[str | None, Option(help="Number of copies of every block.")] = None,
-    method: Annotated[str | None, Option(help="dfa, bp or shallow.")] = None,
+    replicas: Annotated[str | None, Option(help="Number of copies of each block.")] = None,
+    method: Annotated[str | None, Option(help="Training method: dfa, bp or shallow.")] = None,
     batch_size: BatchSize = None,
     data_dir: DataDir = None,
     set_: Set = None,
-    format_: Annotated[str, Option("--format", help="table or json.")] = "table",
+    format_: Annotated[
+        str, Option("--format", help="table for people, json for programs.")
+    ] = "table",
 ) -> None:
-    """Show a job before it is trained: layers, workers, memory, operations, bytes."""
+    """Show a job's layers, workers, memory and operations before you train it.
+
+    Examples:
+        errorcast summary digits
+        errorcast summary mlp --blocks 4 --batch-size 256 --format json
+    """
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
-
+    from coordinator.cli.terminal import Terminal
     from coordinator.job.resolve import resolve
     from coordinator.job.spec import from_flags
     from coordinator.planning.overview import overview
@@ -40,8 +45,8 @@ def summary(
         raise JobError(f"--format: {format_} must be table or json")
     flags = {"blocks": blocks, "replicas": replicas, "method": method}
     flags |= {"batch_size": batch_size, "data_dir": data_dir}
-    console = Console()
-    with console.status("running one microbatch through the layers"):
+    console = Terminal()
+    with console.working("running one microbatch through the layers"):
         job = resolve(task, from_flags(flags, set_))
         if job.task.fetch is not None:
             job.task.fetch()
@@ -50,35 +55,71 @@ def summary(
     if format_ == "json":
         print(json.dumps(asdict(found)))
         return
-    for part in (*notes, *_shown(found, job.settings.replicas)):
-        console.print(part, markup=False)
+    for note in notes:
+        console.say(note)
+    console.tables(*_tables(found, job.settings.replicas))
+    for line in _totals(found):
+        console.say(line)
 
 
-def _shown(found: "Overview", replicas: int) -> "list[RenderableType]":
-    from rich.table import Table
+def _tables(found: "Overview", replicas: int) -> "list[TextTable]":
+    from coordinator.experiments.text.layout import Column
+    from coordinator.experiments.text.table import TextTable
 
-    layers = Table(title="layers")
-    for name in ("layer", "output", "parameters", "FLOP a step", "block"):
-        layers.add_column(name, justify="left" if name in ("layer", "output") else "right")
+    learned = ("feedback matrix",) if found.matrices else ()
+    numbers = ("parameters", *learned, "FLOP a step", "block")
+    layers = []
     for row in found.layers:
         block = "coordinator" if row.block is None else str(row.block)
         frozen = "" if row.trained == row.parameters else f" ({row.trained:,} trained)"
         parameters = f"{row.parameters:,}{frozen}"
-        layers.add_row(row.label, row.output, parameters, _count(row.flops), block)
-    workers = Table(title="workers" if replicas == 1 else f"workers of each of {replicas} replicas")
-    for name in ("worker", "of all FLOP", "weights, MB", "waiting, MB", "sent a step, MB"):
-        workers.add_column(name, justify="left" if name == "worker" else "right")
+        learned = (f"{row.matrices:,}",) if found.matrices else ()
+        layers.append((row.label, row.output, parameters, *learned, _count(row.flops), block))
+    workers = []
     for each in found.workers:
         sizes = (f"{size / 1e6:,.2f}" for size in (each.kept, each.waiting, each.sent))
-        workers.add_row(each.name, f"{each.share:.1%}", *sizes)
+        workers.append((each.name, f"{each.share:.1%}", *sizes))
+    return [
+        TextTable(
+            title="layers",
+            columns=[
+                Column("layer", key=True),
+                Column("output"),
+                *(Column(name, right=True) for name in numbers),
+            ],
+            rows=layers,
+        ),
+        TextTable(
+            title="workers" if replicas == 1 else f"workers of each of {replicas} replicas",
+            columns=[
+                Column("worker", key=True),
+                *(
+                    Column(name, right=True)
+                    for name in ("of all FLOP", "weights, MB", "waiting, MB", "sent a step, MB")
+                ),
+            ],
+            rows=workers,
+        ),
+    ]
+
+
+def _totals(found: "Overview") -> list[str]:
     tokens = f" = {found.samples * found.tokens:,} tokens" if found.tokens else ""
     return [
-        layers,
-        workers,
         f"{found.parameters:,} parameters, {found.trained:,} trained; a step of {found.samples:,} "
         f"samples{tokens} takes {_count(found.flops)}FLOP",
+        *_of_matrices(found),
         "weights: with gradients and optimizer state; waiting: inputs and outputs of layers for "
         "microbatches that wait for their error. Both are lower bounds.",
+    ]
+
+
+def _of_matrices(found: "Overview") -> list[str]:
+    if not found.matrices:
+        return []
+    return [
+        f"feedback matrices: {found.matrices:,} entries that change in training; they "
+        f"are not counted as parameters"
     ]
 
 

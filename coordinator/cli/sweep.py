@@ -11,8 +11,7 @@ from coordinator.cli.options import BatchSize, DataDir, Epochs, RayAddress, Set
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console
-
+    from coordinator.cli.terminal import Terminal
     from coordinator.experiments.sweep.record import Sweep
     from coordinator.experiments.sweep.sweeping import Sweeping
 
@@ -23,66 +22,74 @@ def sweep(
     task: Annotated[
         str,
         typer.Argument(
-            help="A task (see `errorcast tasks`), path/to/mytask.py:function, or with --resume the "
-            "folder of a sweep."
+            help="Name of a task (`errorcast tasks` lists them), path/to/mytask.py:function, or "
+            "with --resume the folder of a sweep."
         ),
     ],
     over: Annotated[
         list[str] | None,
         Option(
             "--over",
-            help="A field and its range: optimizer.lr=1e-4..1e-2:log (log-uniform), "
+            help="Field to search and its range: optimizer.lr=1e-4..1e-2:log (log-uniform), "
             "batch_size=16..64 (uniform) or feedback.scale=0.3,1,3 (a choice). Repeatable.",
         ),
     ] = None,
     method: Annotated[
         str | None,
-        Option(help="Methods to tune, named as in `errorcast compare`; default: dfa,bp."),
+        Option(help="Methods to tune, with the names of `errorcast compare`; default: dfa,bp."),
     ] = None,
     trials: Annotated[
         int | None, Option(help="Number of trials of each method; default: 20.", min=1)
     ] = None,
     seed: Annotated[
-        int | None, Option(help="Seed of the values that are drawn; default: 0.", min=0)
+        int | None, Option(help="Seed of the values that the trials draw; default: 0.", min=0)
     ] = None,
     metric: Annotated[
         str | None,
         Option(
-            help="What trials are compared by: loss (lowest) or a metric of the task (highest)."
+            help="Score that ranks the trials: loss (the lowest is best) or a metric of the task "
+            "(the highest is best)."
         ),
     ] = None,
     grace: Annotated[
         int | None,
-        Option(help="Epochs before trials are first compared; default: a fifth.", min=1),
+        Option(
+            help="Number of epochs before the first comparison; default: a fifth of all.", min=1
+        ),
     ] = None,
     reduction: Annotated[
-        int | None, Option(help="One in so many goes on after a comparison; default: 3.", min=2)
+        int | None,
+        Option(help="After a comparison, one trial in this many continues; default: 3.", min=2),
     ] = None,
     blocks: Annotated[
         int | None,
-        Option(help="Train each trial on so many blocks; default: in one process.", min=1),
+        Option(help="Number of blocks of each trial; default: a trial is one process.", min=1),
     ] = None,
     batch_size: BatchSize = None,
     epochs: Epochs = None,
     data_dir: DataDir = None,
     set_: Set = None,
     folder: Annotated[
-        Path | None, Option("--dir", help="Folder of the sweep; default: a new one in sweeps/.")
+        Path | None, Option("--dir", help="Folder of the sweep; default: a new folder in sweeps/.")
     ] = None,
-    resume: Annotated[bool, Option("--resume", help="Continue a sweep that was ended.")] = False,
+    resume: Annotated[
+        bool, Option("--resume", help="Continue an interrupted sweep, or add trials to it.")
+    ] = False,
     ray_address: RayAddress = None,
     form: Format = Form.TEXT,
 ) -> None:
-    """Search the best settings of a task for each method, with as many trials for each.
+    """Search for the best settings of a task, with the same number of trials for each method.
 
-    Stops the worse trials early (ASHA, on Ray Tune). Writes sweep.json, sweep.png and a job file
-    for the best settings of each method, best-METHOD.yaml, into the folder.
+    Worse trials are stopped early (ASHA, on Ray Tune). The folder gets sweep.json, sweep.png and
+    for each method a job file with its best settings, best-METHOD.yaml.
+
+    Examples:
+        errorcast sweep digits --over optimizer.lr=1e-4..1e-2:log --trials 8
+        errorcast sweep sweeps/my-sweep --resume
     """
-    import sys
+    from coordinator.cli.terminal import Terminal
 
-    from rich.console import Console
-
-    log = Console(file=sys.stderr, soft_wrap=True)
+    log = Terminal(stderr=True)
     of_new = {
         "over": over,
         "method": method,
@@ -123,7 +130,7 @@ def _begin(
     trials: int | None,
     ray_address: str | None,
     form: Form,
-    log: "Console",
+    log: "Terminal",
 ) -> None:
     from coordinator.experiments.sweep.beginning import Wanted, begin
     from coordinator.experiments.sweep.sweeping import Sweeping
@@ -155,7 +162,7 @@ def _resume(
     trials: int | None,
     ray_address: str | None,
     form: Form,
-    log: "Console",
+    log: "Terminal",
 ) -> None:
     from coordinator.experiments.sweep.record import SweepFolder
     from coordinator.experiments.sweep.sweeping import Sweeping
@@ -165,7 +172,7 @@ def _resume(
     for name, value in asked.items():
         if value is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise JobError(f"{flag}: the sweep in {folder} has its own; leave it out")
+            raise JobError(f"{flag}: the sweep in {folder} has its own; remove {flag}")
     SweepFolder(folder.absolute()).read()  # before a folder is made for the lock
     with folder_of_runs(folder, folder.name) as path:
         _run(Sweeping.resumed(path, trials, _tell), ray_address, form, log)
@@ -177,37 +184,35 @@ def _tell(line: str) -> None:
     show_warnings([line])
 
 
-def _run(sweeping: "Sweeping", ray_address: str | None, form: Form, log: "Console") -> None:
-    from rich.console import Console
-
+def _run(sweeping: "Sweeping", ray_address: str | None, form: Form, log: "Terminal") -> None:
+    from coordinator.cli.terminal import Terminal
     from coordinator.experiments.sweep.record import text_of
     from coordinator.experiments.sweep.tables import best_lines, progress_line, trial_table
 
     sweep, folder = sweeping.sweep, sweeping.folder
-    with log.status("starting Ray") as status:
-        ended = sweeping.run(ray_address, _Progress(sweep, log, status.update))
+    with log.working("starting Ray") as status:
+        shown = _Progress(sweep, log, lambda text: status.update(log.still(text)))
+        ended = sweeping.run(ray_address, shown)
     if not ended:
-        log.print(f"stopped: {progress_line(sweep)}", markup=False, highlight=False)
-        log.print(f"continue with: errorcast sweep {folder.path} --resume", highlight=False)
+        log.say(f"stopped: {progress_line(sweep)}")
+        log.say("continue with:")
+        log.command(f"  errorcast sweep {folder.path} --resume")
         raise typer.Exit(130)
     if form is Form.JSON:
         print(text_of(sweep), end="")
         return
-    console = Console()
+    console = Terminal()
     console.print(trial_table(sweep))
     for line in best_lines(sweep, folder):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(
-        f"folder: {folder.path} (sweep.json, sweep.png, and the runs of the trials)",
-        soft_wrap=True,
-        highlight=False,
-    )
+        console.command(line)
+    console.command(f"folder: {folder.path}")
+    console.say("  (sweep.json, sweep.png, and the runs of the trials)")
 
 
 class _Progress:
     """Prints a line about each trial that ends, and keeps a line about all."""
 
-    def __init__(self, sweep: "Sweep", log: "Console", update: "Callable[[str], None]") -> None:
+    def __init__(self, sweep: "Sweep", log: "Terminal", update: "Callable[[str], None]") -> None:
         self._sweep, self._log, self._update = sweep, log, update
         self._shown = {(trial.name, trial.state) for trial in sweep.trials}
 
@@ -219,5 +224,5 @@ class _Progress:
             if (trial.name, trial.state) not in self._shown:  # one that finished may be stopped
                 self._shown.add((trial.name, trial.state))
                 line = ended_line(self._sweep, trial)
-                self._log.print(line, markup=False, highlight=False)
+                self._log.say(line)
         self._update(progress_line(self._sweep))

@@ -2,9 +2,16 @@
 
 
 def tasks() -> None:
-    """List the installed tasks, one in a line."""
+    """List the installed tasks, each with its network and data.
+
+    Examples:
+        errorcast tasks
+        errorcast train digits
+    """
+    from coordinator.cli.terminal import Terminal
+    from coordinator.experiments.text.layout import Column
+    from coordinator.experiments.text.table import TextTable
     from dfa_tasks import INSTALLED
 
-    width = max(map(len, INSTALLED))
-    for name, installed in INSTALLED.items():
-        print(f"{name:{width}}  {installed.about}")
+    rows = [(name, installed.about) for name, installed in INSTALLED.items()]
+    Terminal().print(TextTable("", [Column(""), Column("")], rows))

@@ -8,8 +8,7 @@ import typer
 from coordinator.cli.options import BatchSize, Blocks, DataDir, Epochs, RayAddress, Set
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from coordinator.cli.terminal import Terminal
     from coordinator.job.spec import Settings
 
 Option = typer.Option
@@ -19,50 +18,71 @@ def train(
     job: Annotated[
         str,
         typer.Argument(
-            help="A task (see `errorcast tasks`), a job.yaml, path/to/mytask.py:function, or a run "
-            "folder to resume."
+            help="Name of a task (`errorcast tasks` lists them), a job file such as job.yaml, "
+            "path/to/mytask.py:function, or the folder of a run to resume."
         ),
     ] = "",
     method: Annotated[
-        str | None, Option(help="dfa; bp, which is backpropagation; or shallow: the head alone.")
+        str | None,
+        Option(help="dfa: direct feedback alignment; bp: backpropagation; shallow: the head only."),
     ] = None,
     blocks: Blocks = None,
-    replicas: Annotated[str | None, Option(help="Number of copies of every block.")] = None,
-    microbatches: Annotated[str | None, Option(help="Number of equal parts of a batch.")] = None,
+    replicas: Annotated[
+        str | None, Option(help="Number of copies of each block; they share a batch.")
+    ] = None,
+    microbatches: Annotated[
+        str | None, Option(help="Number of equal parts that a batch is cut into.")
+    ] = None,
     workers: Annotated[
         int | None,
-        Option(help="Number of workers: the fastest blocks, replicas, heads, microbatches.", min=1),
+        Option(
+            help="Number of workers; errorcast chooses the fastest number of blocks, replicas, "
+            "heads and microbatches for them.",
+            min=1,
+        ),
     ] = None,
     batch_size: BatchSize = None,
     epochs: Epochs = None,
     seed: Annotated[
-        str | None, Option(help="Seed of weights, data order, dropout and the task's own draws.")
+        str | None, Option(help="Seed of all random numbers: weights, data order, dropout.")
     ] = None,
     data_dir: DataDir = None,
     init: Annotated[
         str | None,
-        Option(help="First weights: a safetensors file, a run folder, a folder of transformers."),
+        Option(
+            help="Weights to start from: a safetensors file, the folder of a run, or a folder of "
+            "the transformers library."
+        ),
     ] = None,
     frozen: Annotated[
         list[str] | None,
-        Option(help="Weights that stay as they are, such as 'layers.[0-5].*'. Repeatable."),
+        Option(help="Weights that are not trained, such as 'layers.[0-5].*'. Repeatable."),
     ] = None,
     set_: Set = None,
     run_dir: Annotated[
-        Path | None, Option(help="Folder of the run; default: a new one in runs/.")
+        Path | None, Option(help="Folder to write the run to; default: a new folder in runs/.")
     ] = None,
     resume: Annotated[
-        bool, Option("--resume", help="Continue from the newest checkpoint.")
+        bool, Option("--resume", help="Continue the run from its newest checkpoint.")
     ] = False,
     ray_address: RayAddress = None,
     profile: Annotated[
-        int, Option(help="Record so many steps with torch's profiler; see profile.json.gz.", min=0)
+        int,
+        Option(help="Number of steps to record with torch's profiler, in profile.json.gz.", min=0),
     ] = 0,
 ) -> None:
-    """Train a task with one layer block in each worker; all blocks learn at the same time."""
-    from rich.console import Console
-    from rich.markup import escape
+    """Train a task, with one block of layers in each worker.
 
+    The run folder gets the weights, the curves and the metrics. A run of more than 30 epochs shows
+    only some of its evaluations: the first 10, then every n-th epoch, and at the end the last one
+    and the one with the lowest loss. The file metrics.jsonl has all of them.
+
+    Examples:
+        errorcast train digits
+        errorcast train digits --blocks 3 --epochs 20 --set optimizer.lr=0.0005
+        errorcast train runs/my-run --resume
+    """
+    from coordinator.cli.terminal import Terminal
     from coordinator.cli.viewer import TerminalViewer, data_line, faults_line, result_table
     from coordinator.job.spec import from_flags, given, merge, read_recorded, read_yaml
     from coordinator.launch.train import train as run_training
@@ -95,7 +115,7 @@ def train(
         task = str(read_recorded(run_dir / "job.yaml").get("task", ""))
     if not task:
         raise JobError("which task? see `errorcast tasks`; to begin, try: errorcast train digits")
-    console = Console()
+    console = Terminal()
     if workers is not None:
         settings = merge(settings, _for_workers(task, settings, workers, console))
     with TerminalViewer(console) as viewer:
@@ -110,35 +130,32 @@ def train(
         )
     console.print(result_table(run.summary))
     if run.summary["snapshots"]["taken"]:
-        console.print(faults_line(run.summary))
+        console.say(faults_line(run.summary))
     if data_line(run.summary):
-        console.print(data_line(run.summary))
+        console.say(data_line(run.summary))
     if run.summary.get("stopped_by"):
-        by = escape(run.summary["stopped_by"])
-        console.print(
-            f"ended at step {run.summary['steps']} by {by}; to train on: errorcast train "
-            f"{run.folder} --resume"
-        )
-    console.print(f"run folder: {run.folder} (curves.png, model.safetensors, metrics.jsonl)")
+        by = run.summary["stopped_by"]
+        console.say(f"{by} ended the run at step {run.summary['steps']}; to train more steps:")
+        console.command(f"  errorcast train {run.folder} --resume")
+    console.command(f"run folder: {run.folder}")
+    console.say("  (curves.png, model.safetensors, metrics.jsonl)")
     if not run.summary["finished"]:
-        console.print(
-            f"stopped and saved at step {run.summary['steps']}; continue with: "
-            f"errorcast train {run.folder} --resume"
-        )
+        console.say(f"stopped and saved at step {run.summary['steps']}; continue with:")
+        console.command(f"  errorcast train {run.folder} --resume")
         raise typer.Exit(130)
 
 
-def _for_workers(task: str, settings: "Settings", workers: int, console: "Console") -> "Settings":
-    """Return the settings with which so many workers are fastest, as predicted here; print them."""
+def _for_workers(task: str, settings: "Settings", workers: int, console: "Terminal") -> "Settings":
+    """Print and return the settings that are predicted to be fastest on this number of workers."""
     from coordinator.planning.for_workers import fastest_for, settings_of
 
     chosen = ("blocks", "replicas", "heads", "microbatches")
-    with console.status("measuring the layers"):
+    with console.working("measuring the layers"):
         found = fastest_for(workers, task, settings, chosen)
     shape, cut = found.shape, found.microbatches * found.shape.replicas
     places = {"block": "the last block", "coordinator": "the coordinator"}
     head = places.get(shape.head, f"{shape.heads} worker(s) of each replica")
-    console.print(
+    console.say(
         f"{workers} worker(s): blocks {shape.blocks}, replicas {shape.replicas}, "
         f"microbatches {cut}, head in {head}; predicted {1e3 * found.seconds:,.1f} ms a step"
     )

@@ -1,24 +1,24 @@
 """Shows a run on a terminal: the plan, a progress bar, evaluations, and a table at the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from rich import progress as bars
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.console import RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from coordinator.cli.epochs import EpochLines, Scored
+from coordinator.cli.terminal import Terminal
+from coordinator.experiments.text.layout import Column
+from coordinator.experiments.text.table import TextTable
 from coordinator.training.events import (
     Evaluation,
     Event,
+    Failed,
+    Finished,
     Noted,
     Notice,
     PlanMade,
@@ -26,31 +26,27 @@ from coordinator.training.events import (
     Resumed,
 )
 
-_MUCH = 0.1  # of its time, that a run waited for data
+_MUCH = 0.1  # share of a run's time that it waited for data
+_NARROW = 80  # columns below which the bar has no room for the speed
 
 
 class TerminalViewer:
-    """Follows one run on a console."""
+    """Follows one run on a terminal: a bar and the newest epoch move, other lines stay."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
-        self._bars = bars.Progress(
-            TextColumn("step"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} samples/s  left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bars = _Bars(console)
         self._bar: TaskID | None = None
         self._began = (0, 0.0)
+        self._epochs = EpochLines()
 
     def __enter__(self) -> "TerminalViewer":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
+        with suppress(OSError):
+            self._end()
 
     def event(self, event: Event) -> None:
         """Print an event that people want to see."""
@@ -61,47 +57,83 @@ class TerminalViewer:
         match event:
             case PlanMade():
                 self._console.print(plan_table(event.layers))
-                self._console.print(f"links: {event.links}")
+                self._console.say(f"links: {event.links}")
             case Resumed() | Noted():
-                self._console.print(event.message)
+                self._console.say(event.message)
             case Evaluation():
-                self._console.print(evaluation_line(event))
+                self._evaluated(Scored(event.epoch, event.epochs, event.data, event.scores))
+            case Finished() | Failed():
+                self._end()
             case _ if isinstance(event, Notice):
-                self._console.print(event.message, style="yellow")
+                self._console.say(event.message, style="yellow")
+
+    def _evaluated(self, one: Scored) -> None:
+        stays = self._epochs.keeps(one)
+        if stays:
+            self._console.say(one.line)
+        self._bars.newest = "" if stays else one.line
+
+    def _end(self) -> None:
+        self._bars.newest = ""
+        for line in self._epochs.at_end():
+            self._console.say(line)
 
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
         now = monotonic()
-        if self._bar is None:
-            self._began = (progress.samples, now)
-            self._bars.start()
-            self._bar = self._bars.add_task("", total=progress.total, loss=0.0, speed=0.0)
-        samples, seconds = progress.samples - self._began[0], now - self._began[1]
-        speed = samples / seconds if seconds > 0 else 0.0
         with suppress(OSError):
+            if self._bar is None:
+                self._began = (progress.samples, now)
+                self._bars.start()
+                self._bar = self._bars.add_task("", total=progress.total, loss=0.0, speed=0.0)
+            samples, seconds = progress.samples - self._began[0], now - self._began[1]
+            speed = samples / seconds if seconds > 0 else 0.0
             self._bars.update(self._bar, completed=progress.step, loss=progress.loss, speed=speed)
 
 
-def plan_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the partition as a table: layer, features, parameters, cost, block."""
-    table = Table(title="layers and blocks")
-    for name in ("layer", "features", "parameters", "cost, ms a microbatch", "block"):
-        table.add_column(name, justify="left" if name == "layer" else "right")
-    for row in rows:
-        table.add_row(
-            row["layer"],
-            f"{row['features']:,}",
-            f"{row['parameters']:,}",
-            f"{row['cost_ms']:.2f}",
-            str(row["block"]),
+class _Bars(bars.Progress):
+    """The bar of the steps; above it, the newest epoch if it has no line that stays."""
+
+    newest = ""
+
+    def __init__(self, console: Terminal) -> None:
+        speed = "  {task.fields[speed]:,.0f} samples/s" if console.width >= _NARROW else ""
+        super().__init__(
+            TextColumn("step"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn(f"loss {{task.fields[loss]:.4f}}{speed}  left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            expand=True,
+            disable=not console.is_live,
         )
-    return table
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield what is shown, from the top."""
+        if self.newest:
+            yield Text(self.newest)
+        yield from super().get_renderables()
 
 
-def evaluation_line(event: Evaluation) -> str:
-    """Return one line about an evaluation."""
-    scores = "  ".join(f"{name} {value:.4f}" for name, value in event.scores.items())
-    return f"epoch {event.epoch}/{event.epochs}  {event.data} {scores}"
+def plan_table(rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    """Return the partition as a table: layer, features, parameters, cost, block."""
+    numbers = ("features", "parameters", "cost, ms a microbatch", "block")
+    return TextTable(
+        title="layers and blocks",
+        columns=[Column("layer", key=True), *(Column(name, right=True) for name in numbers)],
+        rows=[
+            (
+                row["layer"],
+                f"{row['features']:,}",
+                f"{row['parameters']:,}",
+                f"{row['cost_ms']:.2f}",
+                str(row["block"]),
+            )
+            for row in rows
+        ],
+    )
 
 
 def faults_line(summary: Mapping[str, Any]) -> str:
@@ -125,7 +157,7 @@ def data_line(summary: Mapping[str, Any]) -> str:
 
 
 def throughput_text(summary: Mapping[str, Any]) -> str:
-    """Return what else is known of a run's speed, ending with a comma: tokens, FLOP/s, MFU."""
+    """Return tokens, FLOP/s and MFU, where they are known; the text ends with a comma."""
     known = {
         "tokens_per_s": "{:,.0f} tokens/s, ",
         "gflops_per_s": "{:,.3g} GFLOP/s, ",
@@ -134,22 +166,23 @@ def throughput_text(summary: Mapping[str, Any]) -> str:
     return "".join(form.format(summary[name]) for name, form in known.items() if name in summary)
 
 
-def result_table(summary: Mapping[str, Any]) -> Table:
+def result_table(summary: Mapping[str, Any]) -> TextTable:
     """Return the result of a run: scores, step time, and how busy each process was."""
     scores = "  ".join(f"{name} {value:.4f}" for name, value in summary["metrics"].items())
-    table = Table(
+    numbers = ("layers", "busy", "waiting", "bytes sent")
+    return TextTable(
         title=f"test {scores}\nstep {summary['step_ms']:.2f} ms, "
         f"{summary['samples_per_s']:,.0f} samples/s, {throughput_text(summary)}"
-        f"{summary['steps']} steps"
+        f"{summary['steps']} steps",
+        columns=[Column("process", key=True), *(Column(name, right=True) for name in numbers)],
+        rows=[
+            (
+                row["process"],
+                row["layers"],
+                f"{row['busy']:.1%}",
+                f"{row['waiting']:.1%}",
+                f"{row['bytes_sent']:,}",
+            )
+            for row in summary["processes"]
+        ],
     )
-    for name in ("process", "layers", "busy", "waiting", "bytes sent"):
-        table.add_column(name, justify="left" if name == "process" else "right")
-    for row in summary["processes"]:
-        table.add_row(
-            row["process"],
-            row["layers"],
-            f"{row['busy']:.1%}",
-            f"{row['waiting']:.1%}",
-            f"{row['bytes_sent']:,}",
-        )
-    return table

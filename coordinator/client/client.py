@@ -15,6 +15,7 @@ from errorcast.v1.event_pb2 import Event
 from errorcast.v1.job_pb2 import Job, JobSpec, JobState, Progress
 from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 
+from coordinator.client.arrays import CHUNK, TYPES, Array, array, pieces
 from coordinator.client.errors import (
     ServiceRefused,
     ServiceUnreachable,
@@ -32,20 +33,13 @@ _CALL_S = 120.0
 _UPLOAD_S = 1200.0  # the service may install packages meanwhile
 _FIRST_S = 3.0  # how long to try a service that has never answered; it may be starting
 _AGAIN_S = 60.0  # how long to try one that has answered before; it may be restarting
-_CHUNK = 1 << 20
-_TYPES: dict[str, pb.DataType.ValueType] = {
-    "float32": pb.DATA_TYPE_FLOAT32,
-    "int64": pb.DATA_TYPE_INT64,
-}
-_NAMES = {number: name for name, number in _TYPES.items()}
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Client:
-    """A connection to one service; a context manager.
+    """A connection to one service; use it as a context manager.
 
     Methods raise ServiceRefused (a JobError) for a request that the service refuses, and
-    ServiceUnreachable when it does not answer. A job id may be "latest".
+    ServiceUnreachable if the service does not answer. A job id may be "latest".
     """
 
     def __init__(
@@ -100,13 +94,16 @@ class Client:
         request_id: str | None = None,
         **settings: Any,
     ) -> Job:
-        """Submit a job: a JobSpec, or its fields as in `coordinator.train` (task="digits", ...).
+        """Submit a job: a JobSpec, or its fields as in `errorcast.train` (task="digits", ...).
 
         If the task is a file here ("mytask.py:make_task") and the service takes code, the folder of
-        that file is sent first. Otherwise the name is that of a file which the service has. A
-        JobSpec goes as it is.
+        that file is sent first. Otherwise the task names a file that the service has. A JobSpec is
+        sent unchanged.
 
-        request_id: random by default; a second submission with the same one returns the same job.
+        spec: the job; None: the settings describe it.
+        priority: a job with a higher priority starts first.
+        request_id: random by default; a second submission with the same id returns the same job.
+        settings: fields of the job.
 
         Raises JobError, before anything is sent, for a folder that cannot be sent.
         """
@@ -165,7 +162,7 @@ class Client:
     def _upload(self, code: PackedCode) -> None:
         def messages() -> Iterator[pb.UploadCodeRequest]:
             yield pb.UploadCodeRequest(listing=code.listing.message())
-            for chunk in code.chunks(_CHUNK):
+            for chunk in code.chunks(CHUNK):
                 yield pb.UploadCodeRequest(chunk=chunk)
 
         def send(_: None, **options: Any) -> pb.UploadCodeResponse:
@@ -191,9 +188,11 @@ class Client:
                 return
 
     def watch(self, job_id: str, after: int = 0) -> Iterator[Event | Progress]:
-        """Yield each event after a number once, and progress in between, until the job ends.
+        """Yield each event once, and progress in between, until the job ends.
 
         After a lost connection, it continues after the last event that has arrived.
+
+        after: number of the last event that you have seen already.
         """
         job_id = self.job(job_id).id  # "latest" keeps meaning this job
         seen = after
@@ -236,8 +235,10 @@ class Client:
     ) -> Job:
         """Give a job another number of blocks, replicas and heads.
 
-        What is not given stays as it is. workers: instead of all three; the service then chooses
-        the fastest shape of so many.
+        A number that you do not give stays as it is.
+
+        workers: number of workers, instead of the three others; the service then chooses the
+            fastest blocks, replicas and heads.
         """
         request = pb.ScaleJobRequest(
             job_id=job_id, blocks=blocks, replicas=replicas, heads=heads, workers=workers
@@ -258,6 +259,8 @@ class Client:
 
     def download(self, job_id: str, output: Path) -> int:
         """Write the newest weights into a safetensors file and return their step.
+
+        output: the file.
 
         Raises TrainingFailed, and writes no file, when they arrive damaged.
         """
@@ -280,21 +283,26 @@ class Client:
         return int(header.step)
 
     def predict(self, job_id: str, samples: Array) -> Array:
-        """Return the head's outputs, (samples, ...), of samples, by the newest weights."""
+        """Return the head's outputs, (samples, ...), computed with the newest weights.
+
+        samples: (samples, ...), floating point or integers.
+
+        Raises JobError if there are no samples.
+        """
         kind = "int64" if np.issubdtype(samples.dtype, np.integer) else "float32"
         samples = np.ascontiguousarray(samples.astype(kind))
         if len(samples) == 0:
             raise JobError("input: has no samples")
-        rows = max(1, _CHUNK // max(1, samples[0].nbytes))
+        rows = max(1, CHUNK // max(1, samples[0].nbytes))
 
         def requests() -> Iterator[pb.PredictRequest]:
             for first in range(0, len(samples), rows):
                 chunk = samples[first : first + rows]
-                yield from _pieces(job_id if first == 0 else "", chunk, _TYPES[kind])
+                yield from pieces(job_id if first == 0 else "", chunk, TYPES[kind])
 
         try:
             answers = self._stub.Predict(requests(), metadata=self._metadata)
-            outputs = [_array(answer.output) for answer in answers]
+            outputs = [array(answer.output) for answer in answers]
         except grpc.RpcError as error:
             raise explained(error, self.address) from None
         return np.concatenate(outputs)
@@ -324,19 +332,3 @@ class Client:
         except grpc.RpcError as error:
             raise explained(error, self.address) from None
         raise AssertionError("every retry returns or raises")
-
-
-def _pieces(job_id: str, chunk: Array, kind: pb.DataType.ValueType) -> Iterator[pb.PredictRequest]:
-    """Yield a request for some samples, or several where a single sample is large."""
-    data = chunk.tobytes()
-    for start in range(0, max(1, len(data)), _CHUNK):
-        piece = pb.Tensor(data=data[start : start + _CHUNK])
-        request = pb.PredictRequest(input=piece, continued=start + _CHUNK < len(data))
-        if start == 0:
-            request.job_id, request.input.type = job_id, kind
-            request.input.shape.extend(chunk.shape)
-        yield request
-
-
-def _array(tensor: pb.Tensor) -> Array:
-    return np.frombuffer(tensor.data, _NAMES[tensor.type]).reshape(tensor.shape)

@@ -45,7 +45,7 @@ class PackedCode:
     contents: Sequence[bytes]
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield all contents, one after another, in chunks of at most so many bytes."""
+        """Yield all contents, one after another, in chunks of at most this many bytes."""
         waiting = bytearray()
         for content in self.contents:
             waiting += content
@@ -63,7 +63,7 @@ def pack_folder_of(file: Path) -> PackedCode:
     ignored = _Ignored.of(folder)
     found = dict(sorted(_files(folder, folder, ignored), key=lambda pair: pair[0].encode()))
     if file.name not in found:
-        raise JobError(f"{file}: .gitignore names it, so it would not be sent; take it out there")
+        raise JobError(f"{file}: .gitignore names it, so it would not be sent; remove it there")
     _check_size(folder, found)
     contents = [_read(path, shown) for shown, path in found.items()]
     files = [
@@ -126,7 +126,7 @@ def _check_kind(path: Path, shown: str, root: Path) -> None:
         path = target
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise JobError(f"{shown}: is no file but a device, a pipe or a socket; {_IGNORE}")
+        raise JobError(f"{shown}: is not a file but a device, a pipe or a socket; {_IGNORE}")
     if found.st_nlink > 1:
         raise JobError(
             f"{shown}: is a hard link, {found.st_nlink} names of one file, so it may lie outside "

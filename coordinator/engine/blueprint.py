@@ -37,11 +37,11 @@ class Blueprint:
         head: itself where rank 0 computes it; otherwise the packed loss. data: the packed shares.
         """
         loss = None if isinstance(head, Head) else head
-        told = [
+        reported = [
             None if thing is None else InCluster.put(thing)
             for thing in (loss, loss and metrics, data)
         ]
-        return cls(InCluster.put(model), *told)
+        return cls(InCluster.put(model), *reported)
 
     def again(self) -> "Blueprint":
         """Put all into memory anew, now that a node does not answer."""

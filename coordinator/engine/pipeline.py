@@ -77,8 +77,8 @@ class Pipeline:
         placement: replaces lost workers; without it they cannot be replaced.
         waits: reports what the run waits for.
         warn: called with the Python warnings of the workers.
-        metrics: what evaluations measure beside the loss, packed for the hosts of the head; without
-            it they are measured here.
+        metrics: what evaluations measure in addition to the loss, packed for the hosts of the head;
+            without it they are measured here.
         far: called where more microbatches have to wait, since messages travel for long.
         data: the packed shares of the replicas, if plan.readers says that blocks read theirs.
         """

@@ -268,7 +268,7 @@ class WorkerGroup:
             pending = {k: call for k, call in calls.items() if k not in hanging}
             ready = _ready(list(pending.values()), monitor.period_s)
             ended = {k: _failure(call) for k, call in pending.items() if call in ready}
-            if _own(ended.values()) is not None:  # the run ends, unless a death is behind it
+            if _own(ended.values()) is not None:  # the run ends, unless a death caused it
                 deadline = min(deadline, time.monotonic() + _ABORT_S)
             if len(ended) == len(pending) or time.monotonic() > deadline:
                 return ended, sorted(hanging)

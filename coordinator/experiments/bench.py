@@ -44,7 +44,7 @@ class Bench:
         """Measure the model layer by layer.
 
         command: what was typed. compiled: measure compiled peers too. earlier: what was measured
-        before, to go on with.
+        an earlier run, to continue.
 
         Raises JobError for a job that cannot be compared, and for measurements of another one.
         """

@@ -209,12 +209,12 @@ def run_under_faults(
     Raises JobError for a job that cannot run, TrainingFailed when the faults ended it.
     """
     if undisturbed is None:
-        report("the undisturbed run")
+        report("training without faults")
         undisturbed = _timed(task, settings, folder / "alone")
     run, seconds_undisturbed = undisturbed
     grid, steps = run.job.grid, int(run.summary["steps"])
     injector = FaultInjector(draw(seed, kills, stops, len(grid), steps), stop_s, grid, report)
-    report("the run under faults")
+    report("training under faults")
     try:
         struck, seconds = _timed(task, settings, folder / "faults", injector)
     finally:

@@ -1,4 +1,4 @@
-"""A contender of a race to a test score: its job, what it trains on, and when it stops."""
+"""A contender that trains to a test score: its job, what it trains on, and when it stops."""
 
 from dataclasses import dataclass, replace
 

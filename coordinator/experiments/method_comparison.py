@@ -118,7 +118,9 @@ def compare_methods(
                 scores = "  ".join(f"{k} {v:.4f}" for k, v in run.metrics.items())
                 report(f"{method}, seed {seed}: test {scores}")
                 if not run.summary["finished"]:
-                    report(f"stopped and saved; the same command with --out {folder} goes on")
+                    report(
+                        f"stopped and saved; to continue, run the same command with --out {folder}"
+                    )
                     raise KeyboardInterrupt
                 runs.append(run)
             found = [alignments(run.folder, every) for run in runs] if measured else []

@@ -1,4 +1,4 @@
-"""A race to a test score: who runs, what to, and how far each side has come."""
+"""Training to a test score: which sides, which score, and how far each side is."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +49,7 @@ class Race:
     sides: list[Raced]
 
     def same(self, other: "Race") -> bool:
-        """Return whether both are the same race, however far each has come."""
+        """Return whether both have the same target and sides, however far each side is."""
         return (self.score, self.bound, self.jobs, [side.configuration for side in self.sides]) == (
             (other.score, other.bound, other.jobs, [side.configuration for side in other.sides])
         )
@@ -57,7 +57,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Target:
-    """What is raced to: a test score, by errorcast's job and by the pipeline's.
+    """What both sides train to: a test score, by errorcast's job and by the pipeline's.
 
     peer: the same task, perhaps with other settings that suit the pipeline better.
     """
@@ -78,7 +78,7 @@ class Target:
             )
 
     def race(self, job: Job, found: Measurements) -> Race:
-        """Return a race in which nobody has started. Raises JobError where no pipeline could run.
+        """Return the record of both sides at their start. Raises JobError if no pipeline can run.
 
         job: of errorcast.
         """

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from coordinator.experiments.wide_table import WideTable
+from coordinator.experiments.text.layout import Column
+from coordinator.experiments.text.table import TextTable
 
 if TYPE_CHECKING:  # torch's pipelines take 2 s to import
     from coordinator.experiments.chaos import Fault
@@ -70,41 +68,61 @@ def _bench_row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def target_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def target_table(rows: Sequence[Mapping[str, Any]]) -> TextTable:
     """Return how long each side trained to reach the target."""
-    table = Table(title="training time to the target, without evaluations", box=SIMPLE_HEAD)
-    for name in ("schedule", "M", "seconds", "epochs", "reached", "last scores"):
-        table.add_column(name, justify="left" if name == "schedule" else "right")
+    cells = []
     for row in rows:
         last = row["scores"][-1] if row["scores"] else {}
         scores = "  ".join(f"{name} {value:.4f}" for name, value in last.items())
         reached = "yes" if row["reached"] else f"no: {row['failed']}" if row["failed"] else "no"
         start = (row["label"], str(row["microbatches"]), f"{row['seconds']:.1f}")
-        table.add_row(*start, str(row["epochs"]), reached, scores)
-    return table
+        cells.append((*start, str(row["epochs"]), reached, scores))
+    return TextTable(
+        title="training time to the target, without evaluations",
+        columns=[
+            Column("schedule", key=True),
+            Column("M", right=True, key=True),
+            Column("seconds", right=True),
+            Column("epochs", right=True),
+            Column("reached"),
+            Column("last scores"),
+        ],
+        rows=cells,
+    )
 
 
-def board_table(found: "BoardTable") -> Table:
+def board_table(found: "BoardTable") -> TextTable:
     """Return one target of a board of time to quality."""
-    table = Table(title=f"{found.name}: {found.goal}", box=SIMPLE_HEAD)
-    for name in ("", "method", "", "seconds", "steps"):
-        table.add_column(name, justify="right" if name in ("seconds", "steps") else "left")
-    for row in found.rows():
-        table.add_row(*row)
-    return table
+    return TextTable(
+        title=f"{found.name}: {found.goal}",
+        columns=[
+            Column("", right=True, key=True),
+            Column("method", key=True),
+            Column("what it is", optional=1),
+            Column("seconds"),
+            Column("steps", right=True),
+        ],
+        rows=found.rows(),
+        more="the page, or --format json",
+    )
 
 
-def prediction_table(rows: "Sequence[tuple[str, Prediction | str]]") -> WideTable:
+def prediction_table(rows: "Sequence[tuple[str, Prediction | str]]") -> TextTable:
     """Return predictions as a table; the peers' columns are errorcast's speedup over each."""
     found = [p for _, p in rows if not isinstance(p, str)]
-    return WideTable(
-        title="Predicted step of errorcast, and its speedup over each schedule, for K blocks and "
-        "R replicas; each at its best number of microbatches M. The head is in the last block, "
-        "with the coordinator, or in so many workers of each replica; each schedule has as many "
-        "workers",
-        keys=("K", "R"),
-        first=("head", "M", "step, ms", "set by", "effic.", "MB each", "MB sent"),
-        second=list(found[0].speedups) if found else [],
+    texts = ("head", "set by")
+    names = ("head", "M", "step, ms", "set by", "effic.", "MB each", "MB sent")
+    peers = list(found[0].speedups) if found else []
+    return TextTable(
+        title="Predicted step of errorcast, and its speedup over each schedule\n"
+        "K: blocks; R: replicas; M: microbatches, the best number for each schedule. head: in the "
+        "last block, with the coordinator, or the number of workers that each replica has for it. "
+        "Each schedule has the same number of workers.",
+        columns=[
+            Column("K", right=True, key=True),
+            Column("R", right=True, key=True),
+            *(Column(name, right=name not in texts) for name in (*names, *peers)),
+        ],
         rows=[_prediction_row(p) for p in found],
         notes=[f"{what}: {p}" for what, p in rows if isinstance(p, str)],
     )
@@ -126,17 +144,23 @@ def _prediction_row(found: "Prediction") -> list[str]:
     ]
 
 
-def bench_table(found: Mapping[str, Any], every: bool) -> WideTable:
+def bench_table(found: Mapping[str, Any], every: bool) -> TextTable:
     """Return a comparison as a table; below it, why sides could not run."""
     summary = found["summary"]
     reported = _reported_rows(found["rows"], every)
-    columns = len(_BENCH_KEYS) + len(_BENCH_SHOWN) + len(_BENCH_BESIDE)
-    return WideTable(
+    figures = (*_BENCH_SHOWN, *_BENCH_BESIDE)
+    return TextTable(
         title=f"{found['task']}, {summary['workers']} workers, batch {summary['batch_size']}",
-        keys=_BENCH_KEYS,
-        first=_BENCH_SHOWN,
-        second=_BENCH_BESIDE,
-        rows=[_bench_row(row)[:columns] for row in reported if not row["reason"]],
+        columns=[
+            Column(_BENCH_KEYS[0], key=True),
+            Column(_BENCH_KEYS[1], right=True, key=True),
+            *(Column(name, right=True) for name in figures),
+        ],
+        rows=[
+            _bench_row(row)[: len(_BENCH_KEYS) + len(figures)]
+            for row in reported
+            if not row["reason"]
+        ],
         notes=_bench_notes(found, reported),
     )
 
@@ -160,53 +184,64 @@ def _bench_notes(found: Mapping[str, Any], reported: Sequence[Mapping[str, Any]]
     return notes
 
 
-def method_table(rows: "Sequence[Row]", title: str) -> Table:
+def method_table(rows: "Sequence[Row]", title: str) -> TextTable:
     """Return one row for each method: mean and standard deviation of its test scores."""
-    table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("method", no_wrap=True)
-    for name in (*rows[0].scores[0], "steps", "seconds"):
-        table.add_column(name, justify="right")
+    cells = []
     for row in rows:
         scores = [f"{m:.4f} ± {s:.4f}" for m, s in row.summary().values()]
         seeds = len(row.steps)
         steps, seconds = sum(row.steps) / seeds, sum(row.seconds) / seeds
-        table.add_row(row.method, *scores, f"{steps:,.0f}", f"{seconds:.1f}")
-    return table
+        cells.append([row.method, *scores, f"{steps:,.0f}", f"{seconds:.1f}"])
+    numbers = (*rows[0].scores[0], "steps", "seconds")
+    return TextTable(
+        title=title,
+        columns=[Column("method", key=True), *(Column(name, right=True) for name in numbers)],
+        rows=cells,
+    )
 
 
-def alignment_table(row: "Row") -> Table:
+def alignment_table(row: "Row") -> TextTable:
     """Return the cosine of each layer at the first, the middle and the last checkpoint."""
-    table = Table(title=f"{row.method}: alignment with the exact gradient", box=SIMPLE_HEAD)
-    table.add_column("layer")
     points = row.alignment[0]
     chosen = sorted({0, len(points) // 2, len(points) - 1})
-    for index in chosen:
-        table.add_column(f"step {points[index][0]}", justify="right")
+    cells = []
     for position, (layer, _) in enumerate(points[0][1]):
-        cells = []
+        cosines = []
         for index in chosen:
             values = [of_seed[index][1][position][1] for of_seed in row.alignment]
-            cells.append(f"{mean(values):.3f} ± {pstdev(values):.3f}")
-        table.add_row(layer, *cells)
-    return table
+            cosines.append(f"{mean(values):.3f} ± {pstdev(values):.3f}")
+        cells.append([layer, *cosines])
+    return TextTable(
+        title=f"{row.method}: alignment with the exact gradient",
+        columns=[
+            Column("layer", key=True),
+            *(Column(f"step {points[index][0]}", right=True) for index in chosen),
+        ],
+        rows=cells,
+    )
 
 
-def chaos_table(faults: "Sequence[Fault]", sums: Mapping[str, Any]) -> Table:
+def chaos_table(faults: "Sequence[Fault]", sums: Mapping[str, Any]) -> TextTable:
     """Return the faults of a run, and how it recovered from each."""
     times = sums["recovery_s"]
     longest = f", median {times['median']:.1f} s, longest {times['longest']:.1f} s" if times else ""
     same = {True: "equal", False: "DIFFERENT"}
-    table = Table(
+    cells = []
+    for fault in faults:
+        seconds = "" if fault.recovered_s is None else f"{fault.recovered_s:.1f}"
+        what = fault.action if fault.struck_at is not None else "(none: the run had ended)"
+        cells.append((str(fault.step), what, fault.victim_name, seconds, str(fault.repeated)))
+    return TextTable(
         title=f"{sums['faults']} faults, {sums['recoveries']} recoveries{longest}\n"
         f"{sums['seconds_lost']:.0f} s lost, {sums['steps_repeated']} steps repeated; "
         f"weights {same[sums['same_weights']]}, losses {same[sums['same_losses']]} "
         "compared with the undisturbed run",
-        box=SIMPLE_HEAD,
+        columns=[
+            Column("after step", right=True, key=True),
+            Column("fault"),
+            Column("victim"),
+            Column("recovered, s", right=True),
+            Column("steps repeated", right=True),
+        ],
+        rows=cells,
     )
-    for name in ("after step", "fault", "victim", "recovered, s", "steps repeated"):
-        table.add_column(name, justify="left" if name in ("fault", "victim") else "right")
-    for fault in faults:
-        seconds = "" if fault.recovered_s is None else f"{fault.recovered_s:.1f}"
-        what = fault.action if fault.struck_at is not None else "(none: the run had ended)"
-        table.add_row(str(fault.step), what, fault.victim_name, seconds, str(fault.repeated))
-    return table

@@ -42,7 +42,7 @@ def export_transformers(folder: RunFolder, output: Path) -> int | None:
             f"--format transformers"
         )
     if output.exists():
-        raise JobError(f"{output} is there already; name a new folder with -o")
+        raise JobError(f"{output} exists already; name a new folder with -o")
     found = folder.weights()
     if found is None:
         return None
@@ -59,7 +59,7 @@ def _renamed(model: Model, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     if not model.names:
         raise JobError(
             "the task's model is made of layer factories, so its weights have no other names; "
-            "leave out --format"
+            "remove --format"
         )
     own = next((name for name in weights if name not in model.names), None)
     if own is not None:

@@ -36,7 +36,7 @@ def check_settings(settings: JobSettings) -> None:
 def _check_code(settings: JobSettings) -> None:
     if settings.code:  # a service has put it in its place, and left this out
         raise JobError(
-            "code: is for jobs that are submitted to a service; leave it out, name the task's file"
+            "code: is for jobs that are submitted to a service; remove it, and name the task's file"
         )
 
 
@@ -180,7 +180,7 @@ def _check_forward(settings: JobSettings) -> None:
             settings.compiled,
         "resources.cuda_graphs: a captured graph has no forward-mode derivatives; set it to false":
             resources.cuda_graphs,
-        f"feedback.sent_as: {feedback.sent_as} gives the error and the derivative beside it one "
+        f"feedback.sent_as: {feedback.sent_as} gives the error and its derivative one "
         f"scale; use fp32 or bf16": feedback.sent_as not in ("fp32", "bf16"),
     }  # fmt: skip
     for what, there in obstacles.items():
@@ -258,10 +258,16 @@ def _check_feedback(settings: JobSettings, task: Task) -> None:
             f"faults.non_finite: with feedback.kind={kind}, skip could leave one replica without "
             f"the matrices that the others have drawn; use stop or roll_back, or one replica"
         )
+    remedy = f", or set {task.remedies[kind]}" if kind in task.remedies else ""
     if rule.broadcast == "target" and task.error_at == "input":
         raise JobError(
             f"feedback.kind: {kind} replaces the error at the head's output, and this task takes "
-            f"the error at the head's input; use random"
+            f"the error at the head's input; use random{remedy}"
+        )
+    if not rule.sends_error and remedy:
+        raise JobError(
+            f"feedback.kind: {kind} does not send the error itself, and this task has layers that "
+            f"learn by it; use random{remedy}"
         )
     if rule.broadcast == "target" and skips:
         raise JobError(

@@ -111,12 +111,12 @@ class CodeListing:
 def check_path(path: str) -> None:
     """Raise JobError for a path that is not a plain relative one inside its folder."""
     if "\\" in path or not path.isprintable():
-        raise JobError(f"code: {path!r}: a path has no backslash and no control character")
+        raise JobError(f"code: {path!r}: a path must not have a backslash or a control character")
     if path.startswith("/"):
         raise JobError(f"code: {path}: a path must be relative")
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
-        raise JobError(f"code: {path!r}: a path has no empty part, no '.' and no '..'")
+        raise JobError(f"code: {path!r}: a path must not have an empty part, '.' or '..'")
     if len(path.encode()) > _MOST_PATH_BYTES or any(
         len(p.encode()) > _MOST_NAME_BYTES for p in parts
     ):

@@ -2,7 +2,7 @@
 
 Options travel in a google.protobuf.Struct, which holds every number as a double: it cannot tell 1.0
 from 1, and loses the last digits of a large integer. JobSpec.exact_numbers notes such numbers
-beside it, by their place (a JSON pointer: /optimizer/options/eps), as JSON text. The Struct stays
+next to it, by their place (a JSON pointer: /optimizer/options/eps), as JSON text. The Struct stays
 what other clients read and write; a note that does not fit its number is ignored.
 """
 
@@ -56,7 +56,7 @@ def readable(text: str, path: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise JobError(f"{path}: {text!r} is no text in UTF-8") from error
+        raise JobError(f"{path}: {text!r} is not UTF-8 text") from error
     return text
 
 

@@ -185,8 +185,8 @@ def fingerprint(spec: JobSpec) -> Settings:
 def outcome(spec: JobSpec) -> Settings:
     """Return what a run's result depends on: its numbers, its end, and which epoch it chooses.
 
-    Unlike a fingerprint it tells apart runs that one could continue from the other, and folders of
-    data.
+    Unlike a fingerprint it distinguishes runs that one could continue from the other, and folders
+    of data.
     """
     settings = to_settings(spec)
     where = ("blocks", "replicas", "heads", "resources", "checkpoint")

@@ -182,7 +182,7 @@ class JobSettings:
         below 2**63.
     data_dir: folder of the data sets; empty means ERRORCAST_DATA, or a download.
     log_every: steps between logged losses.
-    staleness: steps by which the layers' optimizers lag behind; 0 is exact.
+    staleness: number of steps by which the layers' optimizers are late; 0 is exact.
     precision: number format that layers compute in.
     replicas: copies of every block, which share the microbatches.
     heads: workers of each replica that compute head and loss and nothing else, and share its

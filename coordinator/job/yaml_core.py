@@ -27,7 +27,7 @@ _SCHEMA = (
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolves plain texts by the core schema, and refuses a key that is there twice."""
+    """Resolves plain texts by the core schema, and refuses a key that appears twice."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # none of YAML 1.1
 
@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != f"{_TAG}merge":
                 if (key.tag, key.value) in seen:
-                    what = f"the key '{key.value}' is there twice"
+                    what = f"the key '{key.value}' appears twice"
                     raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
                 seen.add((key.tag, key.value))
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)

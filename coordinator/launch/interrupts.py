@@ -20,7 +20,7 @@ def noted_interrupts(noted: list[int] | None = None) -> Iterator[list[int]]:
     noted: the list; a new one by default.
 
     Noted and not raised: an exception that hits the wrong line, such as the end of an object's
-    life, is lost, and the run would go on.
+    life, is lost, and the run would continue.
     """
     noted = [] if noted is None else noted
     before: dict[int, Handler] = {}

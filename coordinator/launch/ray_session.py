@@ -125,7 +125,7 @@ def raylet_died() -> bool:
     """Return whether a node's process that this process has started is dead.
 
     On a very busy machine it gives up after 30 s if another process of Ray's has not started yet;
-    ray.init itself would go on to wait for it.
+    ray.init itself would keep waiting for it.
     """
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

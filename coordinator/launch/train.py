@@ -54,11 +54,12 @@ class Viewer(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished (or stopped) run.
+    """A run that has finished or was stopped.
 
-    metrics: of the last evaluation: "loss" and the task's own, such as "accuracy".
-    summary: steps, step_ms, samples_per_s, processes (busy and waiting share, bytes sent), ...
-    curves: the lines of metrics.jsonl, as dictionaries.
+    folder: the run folder.
+    job: the job with all its settings, and its task.
+    summary: what result.json holds: steps, step_ms, samples_per_s, and for each process its busy
+        and waiting shares of the time and the bytes that it sent.
     """
 
     folder: Path
@@ -67,18 +68,18 @@ class Run:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Return the last evaluation."""
+        """Return the scores of the last evaluation: "loss" and the task's own metrics."""
         metrics: Mapping[str, float] = self.summary["metrics"]
         return metrics
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """Return all logged losses and evaluations."""
+        """Return all logged losses and evaluations: the lines of metrics.jsonl, as dictionaries."""
         return RunFolder(self.folder).curve()
 
     @property
     def model(self) -> Chain:
-        """Build the trained model: its layers, then the head, as one nn.Sequential."""
+        """Build the trained model in evaluation mode: its layers, then the head, as one module."""
         model, seed = self.job.model, self.job.settings.seed
         parts = [model.build_layer(i, seed) for i in range(len(model.layers))]
         weights = safetensors.torch.load_file(RunFolder(self.folder).model)
@@ -105,20 +106,22 @@ def train(
 ) -> Run:
     """Train a task, one layer block in each Ray actor, and return the run.
 
-    task: an installed task's name, `file.py:function`, or a Task.
-    run_dir: the run's folder; by default a new one under runs/.
-    resume: go on from the newest checkpoint in run_dir, or where checkpoint["path"] says.
-    ray_address: of a cluster to join; by default a Ray of our own is started for the run.
-    viewer: who is shown the run; None for nobody. "notebook": in the cell of a Jupyter notebook, a
-        picture of the curves that moves while it trains; nobody elsewhere.
+    task: name of an installed task, `file.py:function`, or a Task.
+    run_dir: folder of the run; by default a new one under runs/.
+    resume: continue from the newest checkpoint in run_dir, or in the folder or URL that
+        checkpoint["path"] names.
+    ray_address: address of a Ray cluster to join; by default a new Ray is started for the run.
+    viewer: shows the run; None shows it to nobody. "notebook": draws a picture of the curves in the
+        cell of a Jupyter notebook, which moves while it trains; elsewhere it shows nothing.
     profile: number of steps that torch's profiler records in every process; they are written to
         profile.json.gz in the run folder.
-    callbacks: your own code that the run calls, after the task's own. They are pickled, and called
-        in the coordinator's process: what they gather stays there, unless they write it to a file.
-    settings: fields of the job spec, e.g. blocks=2, epochs=8, optimizer={"lr": 0.001}.
+    callbacks: your own code that the run calls, after the callbacks of the task. They are pickled,
+        and called in the coordinator's process. What they gather stays there, so write it to a file
+        if you need it later.
+    settings: fields of the job, such as blocks=2, epochs=8, optimizer={"lr": 0.001}.
 
-    Raises JobError for a job that cannot run as given, TrainingFailed for one that failed on its
-    way (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
+    Raises JobError for a job that cannot run as given, TrainingFailed for one that failed after its
+    start (what was saved stays), and KeyboardInterrupt when it was interrupted twice.
     """
     cell = calling_cell() if viewer == "notebook" else None
     given = RunFolder(Path(run_dir).expanduser().absolute()) if run_dir else None

@@ -1,4 +1,4 @@
-"""The fastest use of so many workers, for whoever says no more than their number."""
+"""The fastest use of a number of workers, if only that number is given."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _ALONE: Settings = {"blocks": 1, "replicas": 1, "heads": 0}
 def fastest_for(
     workers: int, task: str, settings: Settings, chosen: Sequence[str], one_pipeline: bool = False
 ) -> Prediction:
-    """Return the prediction for the fastest shape of so many workers, from costs measured here.
+    """Return the prediction for the fastest shape of these workers, from costs measured here.
 
     chosen: the settings that follow from it, which must not be given too.
     one_pipeline: of one replica, with the head in one of the workers.
@@ -30,7 +30,7 @@ def fastest_for(
 
 
 def fastest_at(workers: int, task: str, settings: Settings) -> Prediction:
-    """Return the prediction for the fastest shape of so many workers that keeps the microbatches.
+    """Return the prediction for the fastest shape of these workers that keeps the microbatches.
 
     So the weights stay those of the job, but for the order of sums. Raises as fastest_for().
     """
@@ -46,7 +46,7 @@ def settings_of(found: Prediction) -> dict[str, Any]:
 
 
 def one_pipeline_of(workers: int, task: str, settings: Settings) -> dict[str, Any]:
-    """Return the settings of the fastest pipeline of so many workers. Raises as fastest_for()."""
+    """Return the settings of the fastest pipeline of these workers. Raises as fastest_for()."""
     chosen = ("blocks", "heads")
     return settings_of(fastest_for(workers, task, settings, chosen, one_pipeline=True))
 

@@ -17,6 +17,7 @@ class LayerRow:
     """A layer, or the head.
 
     output: shape of what it gives for one sample. flops: floating-point operations of a step.
+    matrices: number of entries of feedback matrices that training changes; they are no parameters.
     block: the worker of the layer, from 1; None for the head, where the coordinator computes it.
     """
 
@@ -26,6 +27,7 @@ class LayerRow:
     trained: int
     flops: int
     block: int | None
+    matrices: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Overview:
     def trained(self) -> int:
         """Return how many of them are trained."""
         return sum(row.trained for row in self.layers)
+
+    @property
+    def matrices(self) -> int:
+        """Return the number of entries of all feedback matrices that training changes."""
+        return sum(row.matrices for row in self.layers)
 
     @property
     def flops(self) -> int:
@@ -108,6 +115,7 @@ def _of(plan: Plan, samples: int) -> Overview:
             trained=layer.trained,
             flops=layer.flops * plan.rule.microbatches,
             block=1 + next(b for b, (_, end) in enumerate(plan.ranges) if layer.index < end),
+            matrices=layer.matrices,
         )
         for layer in measured.layers
     ]

@@ -1,6 +1,6 @@
 """What a run was trained from: its data, and the file of its task.
 
-Weights of one job are worth little beside other data: test rows that were trained on flatter the
+Weights of one job are worth little with other data: test rows that were trained on flatter the
 score, and a resumed run is no longer the run it was.
 """
 

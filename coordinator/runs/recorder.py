@@ -12,7 +12,7 @@ from coordinator.runs.trackers.tracker import Tracker, TrackerGroup
 class Recorder:
     """Logs a line a logged step and a line an evaluation; what a resume repeats is dropped.
 
-    A full disk costs no line of metrics.jsonl: they wait in memory, and come to the file in their
+    A full disk costs no line of metrics.jsonl: they wait in memory, and reach the file in their
     order as soon as there is room. TensorBoard's events then end.
     """
 
@@ -40,7 +40,7 @@ class Recorder:
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> str:
         """Write the values of `kind` ("train", "evaluation" or "test") after `step` steps.
 
-        Returns what is wrong when the disk takes no more, once, else nothing.
+        Returns what is wrong when the disk takes no more, once; then None.
         """
         if (kind, step) in self._there:  # a resume at the end evaluates again
             return ""

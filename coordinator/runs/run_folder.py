@@ -38,7 +38,7 @@ class RunFolder:
         self.path = path
         self.skipped: list[str] = []
         self._rejected: dict[str, str] = {}  # what is wrong with a checkpoint, by its folder
-        self.origin: Origin | None = None  # of the run that goes on here; checkpoints hold it too
+        self.origin: Origin | None = None  # of the run that continues here; checkpoints hold it too
         self._running: JobSpec | None = (
             None  # the job of the run that has the folder, if it is ours
         )
@@ -91,7 +91,9 @@ class RunFolder:
         for name, text in files.items():
             path = self.path / name
             if path.exists() and path.read_text(encoding="utf-8") != text:
-                raise JobError(f"{path}: is another one than the data gives now; put back the data")
+                raise JobError(
+                    f"{path}: differs from the one that the data gives now; put the data back"
+                )
         self.origin = origin
         written = {
             **files,
@@ -190,7 +192,7 @@ class RunFolder:
         """
         found, self.skipped = newest_checkpoint(self.checkpoints, counts, self._rejected)
         if found is None and self.skipped:
-            raise DamagedFile(f"{self.skipped[0]}, nor is any checkpoint before it whole")
+            raise DamagedFile(f"{self.skipped[0]}, and no checkpoint before it is intact")
         if found is not None:
             self._check_same(found.job, self.spec())
         return found

@@ -1,4 +1,4 @@
-"""Where a run is: what a checkpoint saves beside the weights."""
+"""Where a run is: what a checkpoint saves in addition to the weights."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -20,5 +20,5 @@ def _finite(value: Any) -> Any:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values that were read from JSON, in which null stands for a number: NaN again."""
+    """Return values that were read from JSON, in which null is a NaN that JSON cannot hold."""
     return {name: nan if value is None else value for name, value in values.items()}

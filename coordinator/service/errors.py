@@ -1,6 +1,6 @@
 """All errors that a client can see: name, gRPC status, public text.
 
-docs/service.md lists them, and a test compares that list with this file.
+docs/reference/service.md lists them, and a test compares that list with this file.
 """
 
 from dataclasses import dataclass

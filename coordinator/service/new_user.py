@@ -30,6 +30,6 @@ def add_user(file: Path, user: User, token_file: Path) -> None:
         lines = f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}"
         write_atomically(file, f"{lines}{line_of(user, token)}\n".encode(), mode=0o600)
     except FileExistsError as error:
-        raise JobError(f"{token_file}: is there already; name a new file") from error
+        raise JobError(f"{token_file}: exists already; name a new file") from error
     except OSError as error:
         raise JobError(f"{error.filename or file}: cannot be written: {error.strerror}") from error

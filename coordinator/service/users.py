@@ -122,7 +122,7 @@ def read_users(file: Path) -> dict[str, User]:
         try:
             hashed, user = _user(words)
             if hashed in found or user.name in {known.name for known in found.values()}:
-                raise JobError(f"the user or the token of '{user.name}' is there twice")
+                raise JobError(f"the user or the token of '{user.name}' appears twice")
         except JobError as error:
             raise JobError(f"--users {file}, line {number}: {error}") from error
         found[hashed] = user
@@ -152,7 +152,9 @@ def _user(words: list[str]) -> tuple[str, User]:
 def check_name(name: str) -> None:
     """Raise JobError for what cannot be a user's name."""
     if not _NAME.fullmatch(name):
-        raise JobError(f"'{name[:80]}' is no name: 1 to 64 of A-Z a-z 0-9 _ . @ -, a letter first")
+        raise JobError(
+            f"'{name[:80]}' is not a name: 1 to 64 of A-Z a-z 0-9 _ . @ -, a letter first"
+        )
     if name == OPERATOR:
         raise JobError(f"'{name}' is the user of --token-file; choose another name")
 

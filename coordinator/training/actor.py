@@ -338,7 +338,7 @@ TrainingActor: Any = ray.remote(
 def training_actor(gpus: float = 0.0, **options: Any) -> Any:
     """Start a training actor on the caller's node: there lies the run's folder, and its lock.
 
-    gpus: its share; where the node has less it starts with none, to say so.
+    gpus: its share; if the node has less, it starts without any and reports it.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     there = gpus if gpus and gpus <= gpus_of_this_node() else 0.0

@@ -19,7 +19,7 @@ class Callbacks:
 
     @property
     def end(self) -> bool:
-        """Return whether the run shall end."""
+        """Return whether the run should end."""
         return bool(self.stopped_by or self.failure)
 
     def note_step(self, step: int, loss: float) -> None:

@@ -117,8 +117,8 @@ class FaultSeen:
 class Recovered:
     """The first step after a fault is done.
 
-    seconds: from the fault to that step; step: where the run went on; repeated: how many of the
-    steps after it were done before the fault.
+    seconds: from the fault to that step; step: from which the run continued; repeated: how
+    many of the steps after it had been done before the fault.
     """
 
     seconds: float
@@ -165,7 +165,9 @@ class RateCut:
     @property
     def message(self) -> str:
         """Return one line for people."""
-        return f"no lower loss than {self.loss:.4f}: the learning rate is {self.rate:g} now"
+        return (
+            f"the loss has not fallen below {self.loss:.4f}: the learning rate is now {self.rate:g}"
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class ProfileRequest(TraceRequest):
     ) -> None:
         """names: of the processes, as the engine gives their recordings.
 
-        note: is told in one line where the file is, or why there is none.
+        note: gets one line that says where the file is, or why there is none.
         """
         super().__init__(steps)
         self._file, self._names, self._note = file, names, note

@@ -88,7 +88,7 @@ class Reports:
             self._nan_reported = True
             self.warn(
                 f"stopping.metric: {metric} is NaN after epoch {epoch}, which counts as an epoch "
-                f"without a better one"
+                f"without an improvement"
             )
 
     def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ class StepLog:
         self._skipped += 1
         if self._skipped > _MOST_SKIPPED:
             raise TrainingFailed(f"{self._skipped} batches in a row have a loss of {loss}")
-        self._reports.warn(f"the loss is {loss} at step {step}: its batch changed nothing")
+        self._reports.warn(f"skipped step {step}: its loss is {loss}")
 
     @property
     def median_s(self) -> float:

@@ -54,6 +54,6 @@ def _files(job: Job, folder: RunFolder, warn: Callable[[str], None]) -> Iterator
         yield folder.model
     else:
         warn(
-            f"trackers: {folder.model} has {size / 2**20:,.0f} MiB and stays there: trackers get "
-            f"models up to {_LARGEST_MODEL // 2**20} MiB"
+            f"trackers: {folder.model} has {size / 2**20:,.0f} MiB and is not sent: trackers get "
+            f"models of up to {_LARGEST_MODEL // 2**20} MiB"
         )

@@ -54,7 +54,7 @@ class Trainer:
         stream: Stream | None = None,
         tracker: Tracker | None = None,
     ) -> None:
-        """tracker: gets all that the run logs, beside its own files.
+        """tracker: gets all that the run logs, in addition to its own files.
 
         stream: the training data, where they are read in order: checkpoints hold its state.
         """
@@ -89,7 +89,7 @@ class Trainer:
         """Train from the newest checkpoint, or from step 0; return the run's summary.
 
         Raises JobError when all checkpoints are damaged at the start, TrainingFailed when the run
-        cannot go on, OSError when the first or the last checkpoint cannot be written.
+        cannot continue, OSError when the first or the last checkpoint cannot be written.
         """
         began = perf_counter()
         try:

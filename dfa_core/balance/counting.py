@@ -51,7 +51,7 @@ def head_flops(head: Head, h: Activations, target: Tensor) -> int:
 def _counted(module: TrainedModule, work: Callable[[], object]) -> int:
     """Count the operations of some work, and drop the gradients that it leaves.
 
-    Compiled code is left out: torch would compile it for the counter, and keep that.
+    Compiled code is skipped: torch would compile it for the counter, and keep that.
     """
     rule, module.rule = module.rule, replace(module.rule, compiled=False)
     try:

@@ -52,12 +52,14 @@ def memory_needs(
     for (first, last), microbatches_kept in zip(ranges, waits, strict=True):
         hosted = profile.layers[first:last]
         parameters, trained = (sum(x.parameters for x in hosted), sum(x.trained for x in hosted))
+        weights = _kept(parameters, trained, rule)
+        weights += _kept_matrices(sum(x.matrices for x in hosted), rule)
         passed = sum(spec.bytes for spec in profile.between[first : last + 1])
         kept = microbatches_kept * (profile.between[first].bytes if recompute else passed)
         if recompute:  # and the largest layer's input and output
             pairs = pairwise(profile.between[first : last + 1])
             kept += max(a.bytes + b.bytes for a, b in pairs)
-        needs.append(MemoryNeed(_kept(parameters, trained, rule), kept * samples))
+        needs.append(MemoryNeed(weights, kept * samples))
     if with_head:
         end, head = needs[-1], head_need(profile, rule, samples)
         needs[-1] = MemoryNeed(end.kept + head.kept, end.activations + head.activations)
@@ -74,3 +76,9 @@ def _kept(parameters: int, trained: int, rule: LearningRule) -> float:
     """Return the bytes of weights; of those trained also gradients, averages, optimizer state."""
     averages = 1 if rule.ema else 0
     return 4 * (parameters + trained * (1 + averages + state_per_weight(rule.optimizer)))
+
+
+def _kept_matrices(entries: int, rule: LearningRule) -> float:
+    """Return the bytes of feedback matrices that change; a running average needs no optimizer."""
+    averaged = rule.feedback.rule.matrix == "averaged"
+    return 4 * entries * (2 + (0 if averaged else state_per_weight(rule.optimizer)))

@@ -26,7 +26,9 @@ class LayerProfile:
 
     seconds: of forward and update, and forward_seconds of them: of the fastest layer of its kind
         (same modules, shapes and input).
-    flops: floating-point operations of both (counting.py). trained: how many parameters are.
+    flops: floating-point operations of both (counting.py).
+    trained: number of parameters that are trained.
+    matrices: number of entries of its feedback matrices, if training changes them.
     """
 
     index: int
@@ -37,6 +39,7 @@ class LayerProfile:
     forward_seconds: float
     flops: int = 0
     trained: int = 0
+    matrices: int = 0
 
     @classmethod
     def of(
@@ -44,9 +47,10 @@ class LayerProfile:
     ) -> "LayerProfile":
         """Return the profile of a layer, given its output's spec, its seconds and operations."""
         parameters = sum(p.numel() for p in layer.module.parameters())
-        trained = sum(p.numel() for p in layer.parameters.values())
+        trained = sum(p.numel() for p in layer.weights())
+        matrices = sum(p.numel() for p in layer.parameters.values()) - trained
         features, each = prod(output.shape), (seconds.total, seconds.forward)
-        return cls(layer.index, layer.label, features, parameters, *each, flops, trained)
+        return cls(layer.index, layer.label, features, parameters, *each, flops, trained, matrices)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ _ROUNDING = 1e-3  # relative to the largest output
 
 
 def check_same_output(model: Model, seed: int, whole: nn.Module, x: Tensor) -> None:
-    """Raise JobError where the layers and the head in a row compute something else than the whole.
+    """Raise JobError where the layers and the head in a row do not compute what the whole does.
 
     Both are in evaluation mode. seed: of the model's first weights. x: inputs of some samples.
     """
@@ -32,9 +32,9 @@ def check_same_output(model: Model, seed: int, whole: nn.Module, x: Tensor) -> N
         raise JobError(f"layers_of: {type(whole).__name__} returns {name}, and not a tensor")
     if not is_close(found, expected, _ROUNDING):
         raise JobError(
-            f"layers_of: the parts of {type(whole).__name__} in a row compute something else than "
-            f"the module; its forward must do nothing between them: put reshapes and additions "
-            f"into the parts"
+            f"layers_of: the parts of {type(whole).__name__} do not compute what the module "
+            f"computes when they are called one after another; its forward must do nothing between "
+            f"them: put reshapes and additions into the parts"
         )
 
 

@@ -96,7 +96,7 @@ def _learning(h: Activations, gradients: Activations | None) -> tuple[list[Tenso
 
 
 def _skips(layer: Layer, gradients: Sequence[Tensor], step: int) -> bool:
-    """Mark the batch as skipped if the rule says so and a gradient is not finite."""
+    """Mark the batch as skipped if the rule asks for it and a gradient is not finite."""
     if not layer.rule.skip_non_finite or are_finite(tuple(gradients)):
         return False
     layer.mark_skipped(step)

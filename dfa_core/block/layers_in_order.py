@@ -80,7 +80,7 @@ class LayersInOrder:
 
 
 def skip_if_non_finite(layers: Sequence[Layer], signal: Tensor, step: int) -> bool:
-    """Mark the batch of `step` as skipped if the rule says so and its signal is not finite."""
+    """Mark the batch of `step` as skipped if the rule asks for it and its signal is not finite."""
     if not any(layer.rule.skip_non_finite for layer in layers):
         return False
     if bool(torch.isfinite(signal).all()):

@@ -84,7 +84,7 @@ class TakenApart:
 def branches(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> Mapping[Node, list[Tensor]]:
-    """Return the nodes from which weights are reached beside the inputs, and these weights.
+    """Return the nodes from which weights are reached as well as the inputs, and these weights.
 
     None where a weight is reached from two of them, or from an output that no input leads to.
     """

@@ -1,7 +1,7 @@
 """Makes functions that a copied module holds work on the copy.
 
 copy.deepcopy takes a function as it is. One that was made inside its module, such as
-`self.run = lambda x: self.line(x)`, or a hook, would go on with the original's weights.
+`self.run = lambda x: self.line(x)`, or a hook, would keep using the original's weights.
 """
 
 import types

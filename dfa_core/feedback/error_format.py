@@ -29,8 +29,8 @@ class ErrorFormat:
         `ternary`: minus, zero or plus the row's largest magnitude, in two bits, drawn so that the
             expectation is the error (TernGrad: Wen 2017, eq. 1 to 3). Optical DFA projects such
             errors (Launay 2020, arXiv 2012.06373).
-        `topk`: the row's largest magnitudes, the rest is zero.
-    keep: the fraction of a row that `topk` sends, rounded up to a whole number.
+        `topk`: the numbers of largest magnitude in each row; the others become zero.
+    keep: share of a row that `topk` sends, rounded up to a whole number of entries.
     """
 
     kind: ErrorKind = "fp32"

@@ -20,17 +20,18 @@ Distribution = Literal["uniform", "gaussian", "rademacher"]
 class FeedbackSpec:
     """How every layer's feedback matrix B_i is made.
 
-    kind: one of the rules in rules.py; `random` is the paper's (Nøkland 2016).
-    distribution: of the entries: uniform in [-1, 1), standard Gaussian, or -1/+1 (Rademacher).
-    shared: all layers use one matrix; each takes as many of its first columns as it has features
-        (as in TinyDFA).
+    kind: one of the rules in rules.py; `random` is the rule of the paper (Nøkland 2016).
+    distribution: distribution of the entries: uniform in [-1, 1), standard Gaussian, or -1 and +1
+        (Rademacher).
+    shared: whether all layers use one matrix. Each takes as many of its first columns as it has
+        features (as in TinyDFA).
     scale: every entry is multiplied by scale / sqrt(features of the layer). For `uniform` and 1.0
         this is torch's initialisation of a linear head of that width. For `identity` the error is
         multiplied by scale.
     sent_as: how the error travels.
-    hops: for `identity`, how many later layers the gradient comes through beside the identity
-        (arXiv 2501.17086: k, and `identity` itself is its k = 0).
-    damping: gamma there: what comes through a layer is multiplied by 1 - damping.
+    hops: for `identity`, the number of later layers that the gradient also flows through (k in
+        arXiv 2501.17086, where k = 0 is `identity` itself).
+    damping: a gradient that flows through a layer is multiplied by 1 - damping (gamma there).
     """
 
     kind: FeedbackKind = "random"

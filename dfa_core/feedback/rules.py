@@ -18,7 +18,7 @@ class FeedbackRule:
 
     broadcast: `error`, the global error e; `sign`, its sign; `target`, minus the one-hot class,
         which is known before the head has run, so that no block waits for it; `derivative`, e
-        beside the derivative of what e is the gradient of (layer/tangents.py).
+        with the derivative of what e is the gradient of (layer/tangents.py).
     matrix: B_i is `random`, drawn once and fixed; `identity`; `learned`, drawn once and then
         trained from the error and the layer's output; `readout`, trained as the weights of a
         classifier that reads the layer's output, whose own error it projects; or `averaged`, the

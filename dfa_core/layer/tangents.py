@@ -1,8 +1,8 @@
-"""Derivatives that travel forward beside the activations: what FDFA's matrices are made of.
+"""Derivatives that travel forward with the activations: what FDFA's matrices are made of.
 
 Forward direct feedback alignment (Bacho and Chu 2022, arXiv 2212.07282): in training, every h_i is
 moved by a random direction u_i, whose entries are -1 or 1. Torch's forward mode carries on what the
-directions of all layers before do to a layer's output, its tangent; at the end stands d, what they
+directions of all layers before do to a layer's output, its tangent; at the end is d, what they
 do to y, the tensor that the global error is the gradient of:
 
     d = the sum over i of (∂y/∂h_i) · u_i,   and so   E[u_i · d^T] = (∂y/∂h_i)^T.
@@ -59,7 +59,7 @@ class Tangents:
 
 
 def halves(x: Activations) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Return the tensors and their tangents; there are none beside integers."""
+    """Return the tensors and their tangents; integers have none."""
     both = tensors(x)
     if not both[0].is_floating_point():
         return both, ()

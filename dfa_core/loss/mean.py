@@ -19,7 +19,7 @@ class WeightedLoss:
     mean: maps (head output, target) to the mean over these samples.
     weight: maps the target of these samples to the denominator of that mean, in any unit: the mean
         over a whole is the sum of weight * mean of its parts over the sum of their weights. None
-        stands for the number of samples, as long as nobody looked.
+        means the number of samples, as long as nobody looked.
     flaw: what shows that no weight puts the mean together from its parts; empty: nothing does.
     """
 

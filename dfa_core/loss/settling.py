@@ -38,7 +38,7 @@ def settled(loss: Loss, output: Tensor, targets: Sequence[Tensor]) -> WeightedLo
             if not _flaw(WeightedLoss(own, weight), parts):
                 return WeightedLoss(loss, weight)
         flaw = _flaw(WeightedLoss(own), parts)
-    except Exception:  # noqa: BLE001  # the loss fails: training says so, with the shapes
+    except Exception:  # noqa: BLE001  # the loss fails: training reports it, with the shapes
         return WeightedLoss(loss)
     return WeightedLoss(loss, flaw=flaw or "the target decides what it is a mean of")
 

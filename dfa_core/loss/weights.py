@@ -79,7 +79,7 @@ class _FirstCrossEntropy(TorchFunctionMode):
 
 
 class MeasuredWeight:
-    """The weight of samples beside that of some others, the anchor, as the gradient shows it.
+    """The weight of samples relative to some others, the anchor, as the gradient shows it.
 
     In the mean over both, the anchor has the gradient of its own mean times its share of the
     weights. That share depends on the targets alone, so any output shows it.

@@ -19,7 +19,7 @@ class PartReport:
     """What one measure gives for a part.
 
     samples, weight: what the part weighs, as a number of samples and as the loss has it.
-    masks: whether the measure leaves out or weighs samples by their targets; None: not looked at.
+    masks: whether the measure skips or weighs samples by their targets; None: not looked at.
     fits_samples, fits_weight: whether the value is the mean of those of its halves, weighed so;
         None where they are too alike to show it, or where it was not looked at.
     """
@@ -33,7 +33,7 @@ class PartReport:
 
 
 class PartMeter:
-    """Loss and metrics of the parts that come to one process."""
+    """Loss and metrics of the parts that reach one process."""
 
     def __init__(self, loss: WeightedLoss, metrics: Metrics, seed: int) -> None:
         """seed: of what loss and metrics draw from global generators, in each part the same."""
@@ -51,7 +51,7 @@ class PartMeter:
 def reports_of(
     outputs: Iterable[tuple[Tensor, Tensor]], loss: WeightedLoss, metrics: Metrics, seed: int
 ) -> Iterator[dict[str, PartReport]]:
-    """Yield the reports of parts (head output, target) that come to this process."""
+    """Yield the reports of parts (head output, target) that reach this process."""
     meter = PartMeter(loss, metrics, seed)
     for output, target in outputs:
         yield meter.report(output, target)

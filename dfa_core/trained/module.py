@@ -155,7 +155,7 @@ class TrainedModule:
         self._skipped.mark(step)
 
     def take_skipped(self) -> list[int]:
-        """Return the steps whose batch changed nothing here, since the last call."""
+        """Return the steps whose batch was skipped here, since the last call."""
         return self._skipped.take()
 
     def save_buffers(self, step: int) -> None:

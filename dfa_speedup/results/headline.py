@@ -5,7 +5,7 @@ from typing import Any
 
 
 def headline(found: Mapping[str, Any]) -> str:
-    """Return what bench.json says: the speedup over the best pipeline; of a race, who was first."""
+    """Return the speedup over the best pipeline, and who reached a target first, in sentences."""
     summary = found["summary"]
     workers = "one worker" if summary["workers"] == 1 else f"the same {summary['workers']} workers"
     best = next((row for row in found["rows"] if _is_best_pipeline(row, summary)), None)

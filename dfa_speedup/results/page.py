@@ -31,7 +31,7 @@ def write_page(
 ) -> None:
     """Write the report: the result, the command, the machine, the table, the pictures.
 
-    columns: of both tables; one that is empty is left out. best: each side at its best. every: all
+    columns: of both tables; an empty one is not shown. best: each side at its best. every: all
     that was tried.
     """
     machine = found["machine"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 # 10^12 floating-point operations a second without sparsity, from NVIDIA's data sheets; fp32 is
-# without TF32, which torch does not use for products unless told to
+# without TF32, which torch does not use for products unless asked to
 _PEAKS: Mapping[str, Mapping[str, float]] = {
     "H200": {"bf16": 989.4, "fp32": 66.9},
     "H100 PCIe": {"bf16": 756.0, "fp32": 51.2},

@@ -33,7 +33,10 @@ _FIGURES = (
 
 
 def rows(workload: Workload, found: Measurements) -> list[dict[str, Any]]:
-    """Return one row for each configuration, errorcast first; docs/bench.md describes the keys."""
+    """Return one row for each configuration, errorcast first.
+
+    docs/reference/bench-files.md describes the keys.
+    """
     return [
         _row(workload, found, side)
         | {"best": side is found.best(name), "predicted_ms": _predicted(workload, found, side)}
@@ -91,7 +94,7 @@ def _predicted(workload: Workload, found: Measurements, side: Measured) -> float
 def speedup(found: Measurements, side: Measured) -> tuple[float, float, float]:
     """Return a side's step over errorcast's best, and the quartiles of that.
 
-    Of the rounds; or else of the fastest steps of the first trials, without quartiles.
+    Of the rounds; without rounds, of the fastest steps of the first trials, without quartiles.
     """
     ours = found.ours()
     if side is ours:

@@ -1,6 +1,6 @@
 """Predicts a step of errorcast or of a peer, from measured layer costs and a link.
 
-Assumptions, beside the simulation's: every process has a network card of its own, which sends no
+Assumptions, besides the simulation's: every process has a network card of its own, which sends no
 faster than the link. Costs grow in proportion to the samples of a microbatch; R replicas split the
 batch and sum their gradients, which is hidden as far as the last microbatch's update (or backward
 pass) goes. Beyond a number of blocks all blocks are taken to cost the same, and the share of time

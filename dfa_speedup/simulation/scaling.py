@@ -96,7 +96,7 @@ def predict_workers(
 
 
 def _with_heads(predictor: Predictor, in_replica: int, replicas: int) -> list[Shape]:
-    """Return the shapes of so many workers in a replica whose heads have about a block's load."""
+    """Return the shapes of these workers in a replica whose heads have about a block's load."""
     layers, a_block = len(predictor.workload.model.layers), _head_in_layers(predictor)
     even = in_replica * a_block / (1 + a_block)
     least = in_replica - layers

@@ -17,7 +17,7 @@ Ranges = Sequence[tuple[int, int]]
 def sending(workload: Workload, shape: Shape, ranges: Ranges, link: Link) -> dict[str, float]:
     """Return the seconds in which each process of errorcast sends what it sends in a step.
 
-    ranges: each block's layers (first, last + 1). A block stands for its copies.
+    ranges: each block's layers (first, last + 1). A block represents its copies.
     """
     batch, profile, error = workload.batch_size, workload.profile, workload.error_bytes
     of_replica = batch / shape.replicas
@@ -39,6 +39,6 @@ def pipeline_sending(virtual_stages: int, batch: int, hop_bytes: float, link: Li
     """Return the seconds in which a worker of one of torch's schedules sends.
 
     virtual_stages: of each worker. batch: samples of a replica. hop_bytes: of one sample between
-    two stages, which goes on, and whose gradient comes back.
+    two stages, which travels on, and whose gradient comes back.
     """
     return 2 * virtual_stages * batch * hop_bytes / link.bytes_per_s

@@ -201,7 +201,7 @@ def _check_settings(model: Any, pad: int | None) -> None:
             f"set resources.recompute to true instead"
         )
     if getattr(model.config, "layerdrop", 0):
-        raise JobError(f"{name} leaves out blocks at random; set layerdrop to 0 in its config")
+        raise JobError(f"{name} skips blocks at random; set layerdrop to 0 in its config")
     if pad is not None and model.main_input_name != "input_ids":
         raise JobError(f"pad: {name} takes {model.main_input_name}, and padding is for token ids")
 

@@ -22,7 +22,7 @@ from dfa_tasks.hugging_face.skeleton import (
     trial_input,
 )
 
-_SHAPES_KEPT = 8  # contexts of so many shapes of input
+_SHAPES_KEPT = 8  # number of input shapes whose contexts are kept
 
 
 class Piece(nn.Module):
@@ -93,7 +93,7 @@ class TransformerBlock(Piece):
         return self
 
     def _context(self, h: Tensor, mask: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what the model gives to the block beside h: it depends on shapes and mask."""
+        """Return what the model gives to the block besides h; it depends on shapes and mask."""
         state = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         key = (h.shape, h.dtype, h.device, torch.is_autocast_enabled(h.device.type), *state)
         if mask is None and key in self._contexts:
@@ -144,7 +144,7 @@ def _reached(model: nn.Module, x: Tensor, mask: Tensor | None) -> BlockReached:
         run(model, x, mask)
     except BlockReached as reached:
         return reached
-    raise JobError(f"{type(model).__name__} never came to its block")
+    raise JobError(f"{type(model).__name__} never reached its block")
 
 
 def _with_stand_ins(skeleton: Skeleton) -> nn.Module:

@@ -15,7 +15,7 @@ _TOKENS_VARIED = 7  # of the input on which pieces and whole are compared
 
 
 class BlockReached(Exception):
-    """A forward has come to a block: what the block was called with."""
+    """A forward has reached a block: what the block was called with."""
 
     def __init__(self, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class BlockReached(Exception):
 
 
 class _StandIn(nn.Module):
-    """Stands in a block's place, with the block's plain attributes, which a model may ask for."""
+    """Takes a block's place, with the block's plain attributes, which a model may ask for."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

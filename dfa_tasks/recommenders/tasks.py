@@ -65,7 +65,19 @@ def click_task(
         metrics={"accuracy": click_accuracy},
         global_metrics={"auc": auc},
         defaults=settings["defaults"],
+        remedies=_remedies({name: chosen.get(name, of.default) for name, of in known.items()}),
     )
+
+
+def _remedies(chosen: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return what to set for feedback that does not send the error at the head's input.
+
+    Other models than Deep & Cross have terms that learn by the error itself in any form.
+    """
+    if "cross_error" not in chosen or not chosen["head_layers"]:
+        return {}
+    at_output = dict.fromkeys(("target", "local"), "options.head_layers=0")
+    return at_output | ({"sign": "options.cross_error=false"} if chosen["cross_error"] else {})
 
 
 def click_loss(logit: Tensor, click: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class CifarArchive:
 
     def _records(self, path: Path) -> tuple[Bytes, Bytes]:
         """Return the records for training and for testing, (n, 3073)."""
-        again = "delete it to download it anew"
+        again = "delete it to download it again"
         try:
             archive = path.read_bytes()
         except OSError as error:

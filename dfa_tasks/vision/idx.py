@@ -25,22 +25,22 @@ def read_idx(
         data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise JobError(
-            f"{path}: cannot be read ({error}); delete it to download it anew"
+            f"{path}: cannot be read ({error}); delete it to download it again"
         ) from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise JobError(f"{path}: is not an IDX file of bytes; delete it to download it anew")
+        raise JobError(f"{path}: is not an IDX file of bytes; delete it to download it again")
     dimensions = data[3]
     header = 4 + 4 * dimensions
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
     if len(data) != header + prod(shape):
         raise JobError(
             f"{path}: has {len(data)} bytes, but its header announces {header + prod(shape)}: "
-            f"it is truncated; delete it to download it anew"
+            f"it is truncated; delete it to download it again"
         )
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
         raise JobError(
             f"{path}: wrong checksum (SHA-256 of the content is {found}, should be {sha256}); "
-            f"delete it to download it anew"
+            f"delete it to download it again"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -1,6 +1,7 @@
 """What deploy/ holds is what its tools take: as far as they say so without a cluster."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -145,6 +146,43 @@ def test_ray_up_takes_every_cluster(path: Path) -> None:
     config = prepare_config(yaml.safe_load(path.read_text(encoding="utf-8")))
     validate_config(config)
     assert any("auth_token" in target for target in config["file_mounts"])
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    """Put a program into a folder: Slurm is not here."""
+    (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n", encoding="utf-8")
+    (folder / name).chmod(0o755)
+
+
+def test_slurms_signal_reaches_the_run_and_not_ray(tmp_path: Path) -> None:
+    """Ray would end at SIGTERM, and the run with it, before its state is saved."""
+    script = DEPLOY / "slurm" / "errorcast.sbatch"
+    assert "\n#SBATCH --signal=B:TERM@" in script.read_text(encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin", "scontrol", "echo node1; echo node2")
+    stand_in(tmp_path / "bin", "srun", 'while [[ $1 == --* ]]; do shift; done; exec "$@"')
+    stand_in(tmp_path / "bin", "hostname", "echo 10.0.0.1 10.1.0.1")
+    ray = "trap 'echo ray ends' TERM; while [[ $1 != -- ]]; do shift; done; shift; \"$@\""
+    stand_in(tmp_path / "bin", "ray", ray)
+    run = 'trap "echo saved; exit 130" TERM; echo "$*"; while :; do sleep 0.1; done'
+    stand_in(tmp_path / "bin", "errorcast", run)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]"}
+    slurm |= {"SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "2"}
+    environment = {**os.environ, **slurm, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    job = subprocess.Popen(
+        ["bash", script, "digits", "--set", "options.layers=4"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None
+    started = job.stdout.readline()
+    assert started == "train digits --set options.layers=4 --ray-address 10.0.0.1:20007\n"
+    job.terminate()
+    assert job.communicate(timeout=30)[0] == "saved\n"
+    assert job.returncode == 130
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""docs/tasks.md says what a model may contain; every row of its table is tried."""
+"""docs/how-to/model.md says what a model may contain; every row of its table is tried."""
 
 import math
 import random
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dfa_core import JobError, LearningRule, Model, Reference, as_model
 
-TASKS = Path(__file__).parents[2] / "docs" / "tasks.md"
+MODEL_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "model.md"
 
 
 class Changing(nn.Module):
@@ -158,7 +158,7 @@ MODELS: dict[str, Callable[[], Model | nn.Sequential]] = {
 
 
 def rows() -> list[list[str]]:
-    text = TASKS.read_text(encoding="utf-8").split("#### What your model may contain")[1]
+    text = MODEL_PAGE.read_text(encoding="utf-8").split("\n## What your model may contain")[1]
     table = re.findall(r"^\|(.*)\|$", text.split("\n#")[0], flags=re.MULTILINE)
     return [[cell.strip() for cell in line.split(" |")] for line in table[2:]]
 

@@ -184,7 +184,7 @@ def test_what_is_no_data_is_named() -> None:
         as_source(list(range(8)), 2, 0).batch(0)  # type: ignore[arg-type]
 
 
-# docs/results.md says why there is no pubmed; causal-lm needs a model of the user's
+# docs/results/graphs.md says why there is no pubmed; causal-lm needs a model of the user's
 @pytest.mark.parametrize(
     "name", [name for name in INSTALLED if not name.startswith(("pubmed", "causal-lm"))]
 )

@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from dfa_core import JobError
-from dfa_tasks import make_task
+from dfa_tasks import INSTALLED, make_task
 from dfa_tasks.registry import user_modules
 
 FILE = """
@@ -41,3 +42,12 @@ def test_an_old_field_is_refused_with_its_new_name(task: str, old: str, new: str
     with pytest.raises(JobError, match=f"'{old}'; this field is now called {new}"):
         make_task(task, {old: {}})
     make_task(task, {new: {}})
+
+
+def test_the_documents_list_every_installed_task_once() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "tasks.md"
+    text = page.read_text(encoding="utf-8").partition("\n## Data")[0]
+    tables = re.findall(r"^\| tasks? \|.*\n\|-.*\n((?:\|.*\n)+)", text, re.M)
+    first = [row.split("|")[1] for table in tables for row in table.splitlines()]
+    listed = re.findall(r"`([a-z][^`]*)`", " ".join(first))
+    assert sorted(listed) == sorted(INSTALLED)

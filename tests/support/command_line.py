@@ -28,10 +28,13 @@ class Result:
     err: str
 
 
-def run_errorcast(*arguments: str, cwd: Path | None = None, **environment: str) -> Result:
+def run_errorcast(
+    *arguments: str, cwd: Path | None = None, encoding: str = "utf-8", **environment: str
+) -> Result:
     """Call the command line's own main() in this process; capture all that it prints.
 
     cwd: the folder to run in, if not this one. Modules imported from it are forgotten afterwards.
+    encoding: of stdout and stderr.
     """
     from coordinator.cli.main import main
 
@@ -41,7 +44,9 @@ def run_errorcast(*arguments: str, cwd: Path | None = None, **environment: str) 
         if cwd is not None:
             at_end.enter_context(chdir(cwd))
             at_end.enter_context(own_imports(cwd.absolute()))
-        out, err = (at_end.enter_context(_captured(name)) for name in ("stdout", "stderr"))
+        out, err = (
+            at_end.enter_context(_captured(name, encoding)) for name in ("stdout", "stderr")
+        )
         try:
             main()
             code: int | str | None = None
@@ -85,7 +90,7 @@ def started_errorcast(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[s
 
 
 @contextmanager
-def _captured(name: str) -> Iterator[int]:
+def _captured(name: str, encoding: str) -> Iterator[int]:
     """Redirect a stream and its file descriptor, which C++ code writes to, into a file."""
     stream = getattr(sys, name)
     number = {"stdout": 1, "stderr": 2}[name]
@@ -94,7 +99,7 @@ def _captured(name: str) -> Iterator[int]:
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), number)
         try:
-            with os.fdopen(number, "w", encoding="utf-8", closefd=False) as written:
+            with os.fdopen(number, "w", encoding=encoding, closefd=False) as written:
                 setattr(sys, name, written)
                 yield file.fileno()
         finally:

@@ -1,13 +1,13 @@
 """What the documents show: their code, and their commands, parsed by the command line itself."""
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
+from support.shown_blocks import in_line, shown_blocks
 from typer.core import TyperGroup
 
 from coordinator.cli.main import ON_A_SERVICE, app
@@ -18,11 +18,11 @@ from coordinator.job.resolve import Job, resolve
 from coordinator.job.spec import assignment, given, merge, read_yaml, whole_numbers
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-README, GUIDE, RESULTS, EXPERIMENTS = (
-    ROOT / name
-    for name in ("README.md", "docs/service.md", "docs/results.md", "docs/experiments.md")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README, GUIDE, EXPERIMENTS = (
+    ROOT / name for name in ("README.md", "docs/tutorials/service.md", "docs/experiments.md")
 )
+RESULTS = [ROOT / "docs/results.md", *sorted(ROOT.glob("docs/results/*.md"))]
 _FIELDS = (
     *("method", "blocks", "replicas", "microbatches", "batch_size"),
     *("epochs", "seed", "data_dir"),
@@ -31,14 +31,13 @@ _FIELDS = (
 
 def blocks(path: Path, language: str) -> list[str]:
     """Return a document's fenced code of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    return [block.code for block in shown_blocks(path) if block.language == language]
 
 
 def commands(path: Path, program: str = "") -> list[list[str]]:
     """Return the commands that a document shows, as words; of one program, if it is named."""
-    lines = "\n".join(blocks(path, "sh")).splitlines()
-    shown = [words for line in lines if (words := shlex.split(line, comments=True))]
-    return [words for words in shown if program in ("", words[0])]
+    lines = "\n".join(blocks(path, "sh")).replace("\\\n", " ").splitlines()
+    return [words for line in lines for words in in_line(line) if program in ("", words[0])]
 
 
 def anchors(path: Path) -> set[str]:

@@ -1,1 +1,1 @@
-"""Head and loss in a worker: beside the last block, or alone; in training and in evaluation."""
+"""Head and loss in a worker: with the last block, or without a block; training and evaluation."""

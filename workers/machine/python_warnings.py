@@ -36,7 +36,7 @@ class PythonWarnings:
         warnings.showwarning = self._show
 
     def note(self, warning: PythonWarning) -> None:
-        """Tell a warning, perhaps of another process, unless its text was told before."""
+        """Report a warning, perhaps of another process, unless its text was reported before."""
         if warning.text not in self._told:
             self._told.add(warning.text)
             self._tell(warning)

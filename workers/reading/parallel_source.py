@@ -134,7 +134,7 @@ class ParallelSource:
         if self._deaths >= _DEATHS:
             raise JobError(
                 f"processes that read it died {self._deaths} times in a row, at step {step} or a "
-                f"little later; is there memory enough? resources.data_workers=0 reads it in the "
+                f"little later; is there enough memory? resources.data_workers=0 reads it in the "
                 f"coordinator"
             ) from error
 

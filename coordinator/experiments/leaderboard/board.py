@@ -52,7 +52,7 @@ def run_lines(
     """Run the lines that are not finished, and write each as it grows.
 
     A line that fails says why, and the others run; a finished one runs only if asked (`again`). A
-    line that was interrupted goes on with its next seed, if code and machine are still the same.
+    line that was interrupted continues with its next seed, if code and machine are still the same.
 
     given: settings of where they run. command: what makes a line. report: gets one line of text now
     and then.
@@ -70,7 +70,7 @@ def run_lines(
         before, new = results.read(line.name, line.entrant.name), _new(line, origin, given, command)
         kept = before is not None and before.same(new) and not again
         if before is not None and kept and before.finished:
-            report(f"{line.name}, {line.entrant.name}: there already")
+            report(f"{line.name}, {line.entrant.name}: has a result already")
         else:
             goes_on = before is not None and kept and before.origin == origin and not before.failed
             waiting.append((line, before if before is not None and goes_on else new))

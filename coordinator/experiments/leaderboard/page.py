@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from coordinator.experiments.leaderboard.result import Reached, Result, Results
 from coordinator.experiments.leaderboard.targets import ONE_PROCESS, Entrant, Target
 
-_COLUMNS = ("", "method", "run by", "seconds", "steps", "workers", "machine", "commit", "date")
+_COLUMNS = ("place", "method", "run by", "seconds", "steps", "workers", "machine", "commit", "date")
 _LONGEST = 120  # characters of a failure; the file has all of it
+GUIDE = "how-to/leaderboard.md"  # beside this project's own page
 _KINDS: Mapping[str, str] = {
     "bp": "backpropagation on errorcast's blocks",
-    "bp-delayed": "the same, one step late (PipeDream-2BW)",
+    "bp-delayed": "backpropagation on errorcast's blocks (PipeDream-2BW)",
     "dfa": "random feedback",
     "dfa-identity": "identity feedback",
     "dfa-hops1": "identity feedback and one hop",
@@ -21,7 +23,7 @@ _KINDS: Mapping[str, str] = {
     "drtp": "random feedback of the target",
     "fdfa": "forward-mode feedback",
     "local": "local errors",
-    "shallow": "the head alone",
+    "shallow": "training of only the head",
     "pipeline": "backpropagation in a pipeline",
     "ddp": "backpropagation on replicas (DDP)",
     ONE_PROCESS: "backpropagation in one process",
@@ -81,7 +83,7 @@ class Table:
 
     @property
     def goal(self) -> str:
-        """Return what is to be reached, in words."""
+        """Return the score and the bound to reach, in words."""
         return f"{self.target.score} {shown(self.target.score, self.bound)}"
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
@@ -101,8 +103,8 @@ class Table:
 def tables(targets: Mapping[str, Target], results: Results) -> list[Table]:
     """Return the tables of all targets that have a line.
 
-    A line of another score, bound or interval than its target has now is left out. Raises JobError
-    for a result that cannot be read.
+    A line whose score, bound or interval is not the one that its target has now is skipped. Raises
+    JobError for a result that cannot be read.
     """
     found = []
     for name, target in targets.items():
@@ -139,9 +141,11 @@ def headline(found: Sequence[Table]) -> str:
     if others:
         sentences.append(f"Backpropagation is first on {len(others)}{_each(others)}.")
     divided = [(table, line) for table, line in others if line.entrant.kind == ONE_PROCESS]
-    behind = [(table, line) for table, _ in divided if (line := _first_of_several(table))]
-    if behind:
-        sentences.append(f"Where one process is first, the fastest on several is{_each(behind)}.")
+    several = [(table, line) for table, _ in divided if (line := _first_of_several(table))]
+    if several:
+        sentences.append(
+            f"Where one process is first, the fastest on several processes is{_each(several)}."
+        )
     if nobody:
         sentences.append(f"Nobody has reached {', '.join(nobody)}.")
     return " ".join(sentences)
@@ -158,30 +162,51 @@ def _each(firsts: Sequence[tuple[Table, Line]]) -> str:
     return f": {', '.join(named)}" if named else ""
 
 
-def page(found: Sequence[Table], folder: str) -> str:
-    """Return the page as Markdown; folder: of the result files, seen from the page."""
-    parts = ["# Time to quality", headline(found), _ABOUT]
+def page(found: Sequence[Table], folder: str, guide: str = "") -> str:
+    """Return the page as Markdown.
+
+    folder: of the result files, seen from the page. guide: the page that says how to add a row, if
+    it is there.
+    """
+    to_add = f"[Add a line to the leaderboard]({guide})" if guide else _ELSEWHERE
+    parts = ["# Leaderboard", _PURPOSE, _wrapped(headline(found)), _ABOUT.format(to_add=to_add)]
     for table in found:
         parts += [f"## {table.name}: {table.goal}", _about(table), _markdown(table, folder)]
     return "\n\n".join(parts) + "\n"
 
 
-_ABOUT = """\
-All contenders of a target train the same network on the same number of workers, until they reach a
-score on the test data. Seconds are those of training alone, without evaluations and the start of
-workers. A line has the medians over its seeds. All contenders of a target are evaluated after the
-same number of steps, and the first evaluation that reaches the score counts. Contenders that never
-reached it are at the end of a table, with their best score. M is the number of microbatches.
+_PURPOSE = """\
+Which method reaches a test score first? Each table below is one target: a network, and a score on
+its test data. All contenders of a target train the same network on the same number of workers."""
 
-`errorcast leaderboard` makes this page of the files that the methods link to. Each command below a
-table makes one of its lines. How to add a line: docs/bench.md, "Time to quality"."""
+_ABOUT = """\
+How to read the tables:
+
+- **Seconds** are of training only. They do not include evaluations and the start of workers. A row
+  has the medians over its seeds.
+- All contenders of a target are evaluated after the same number of **steps**. The first evaluation
+  that reaches the score counts.
+- **Not reached**: contenders that did not reach the score are at the end of a table, with their
+  best score.
+- **Run by** is errorcast on its blocks, or torch on the same workers. M is the number of
+  microbatches.
+
+`errorcast leaderboard` makes this page from the result files that the methods link to. Each command
+below a table made one of its rows. To add a row, read {to_add}."""
+
+_ELSEWHERE = "docs/how-to/leaderboard.md in the sources of errorcast"
 
 
 def _about(table: Table) -> str:
     target = table.target
     seeds = f"{target.seeds} seed{'s' * (target.seeds > 1)}"
-    said = f"{target.title}; evaluated every {target.every} steps, {seeds}."
-    return f"{said} {target.chosen}".rstrip()
+    said = f"{target.title}. Evaluated every {target.every} steps, {seeds}."
+    chosen = f"How the settings were chosen: {target.chosen}" if target.chosen else ""
+    return f"{_wrapped(said)}\n\n{_wrapped(chosen)}".rstrip()
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _markdown(table: Table, folder: str) -> str:
@@ -211,6 +236,8 @@ def _cells(place: int, line: Line) -> tuple[str, str, str, str, str]:
 
 def _what(line: Line) -> str:
     said, ran = _KINDS[line.entrant.kind], line.result.configuration
+    if late := line.result.job.get("staleness"):
+        said = f"{said}, {late} step{'s' * (late > 1)} late"
     if ran is None:
         return said
     if line.entrant.kind == ONE_PROCESS:

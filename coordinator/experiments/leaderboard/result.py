@@ -55,7 +55,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Reached:
-    """How an entrant reached a bound: medians over the seeds; `of` so many seeds reached it."""
+    """How an entrant reached a bound: medians over the seeds, and how many of them did."""
 
     seconds: float
     steps: float

@@ -14,7 +14,7 @@ from dfa_core import JobError
 from dfa_core.names import nearest
 from dfa_tasks import Task
 
-_SHARE_BEFORE_STOP = 5  # of a trial's epochs, one in so many before the first comparison
+_SHARE_BEFORE_STOP = 5  # the first comparison comes after this fraction of a trial's epochs: 1/5
 
 Tell = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def trials_of(definition: Definition, jobs: Mapping[str, Job], tell: Tell) -> li
     for field in ranges:
         without = [method for method in jobs if field in ignored[method]]
         if len(without) == len(jobs):
-            raise JobError(f"--over {field}: no method of this sweep uses it; leave it out")
+            raise JobError(f"--over {field}: no method of this sweep uses it; remove it")
         for method in without:
             tell(f"{field}: {method} does not use it, so its trials do not vary it")
     for method in jobs:
@@ -122,7 +122,9 @@ def trials_of(definition: Definition, jobs: Mapping[str, Job], tell: Tell) -> li
 def _ranges(wanted: Wanted) -> dict[str, Range]:
     """Read all ranges, and check what does not depend on the task."""
     if not wanted.over:
-        raise JobError("--over: what to vary? such as --over optimizer.lr=1e-4..1e-2:log")
+        raise JobError(
+            "--over: name at least one field to vary, such as --over optimizer.lr=1e-4..1e-2:log"
+        )
     for name, value in (("trials", wanted.trials), ("grace", wanted.grace)):
         if value is not None and value < 1:
             raise JobError(f"--{name}: {value} must be at least 1")
@@ -139,7 +141,7 @@ def _ranges(wanted: Wanted) -> dict[str, Range]:
         if field in ranges:
             raise JobError(f"--over {text}: {field} has a range already")
         if _given(wanted.settings, field):
-            raise JobError(f"--over {text}: --set gives {field} a value; leave one of them out")
+            raise JobError(f"--over {text}: --set gives {field} a value; remove one of them")
         for method in wanted.methods:
             if _given(METHODS[method], field):
                 raise JobError(f"--over {text}: {method} has a value of its own for {field}")

@@ -33,7 +33,7 @@ class Halving:
         return found
 
     def keeps(self, score: float, earlier: Sequence[float]) -> bool:
-        """Return whether a trial goes on; more is better. earlier: of the trials before it."""
+        """Return whether a trial continues; more is better. earlier: of the trials before it."""
         if not earlier:
             return True
         return bool(score >= np.percentile(earlier, (1 - 1 / self.reduction) * 100))
@@ -50,7 +50,7 @@ class Course:
 def stops(trials: Sequence[Course], halving: Halving) -> list[int | None]:
     """Return after how many epochs each trial of a method is stopped; None: not, or not yet known.
 
-    trials: in their order. A trial is compared once all earlier ones have come to the rung, have
+    trials: in their order. A trial is compared once all earlier ones have reached the rung, have
     been stopped before, or have ended. Until then it trains on. What it learned beyond the epoch
     that it is stopped after does not count.
     """

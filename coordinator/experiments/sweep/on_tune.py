@@ -44,7 +44,7 @@ def run_trials(
 ) -> None:
     """Run the trials that have not ended, side by side as the cluster allows; Ray must be there.
 
-    All of them are in sweep.json before they start, and each report before the trial goes on.
+    All of them are in sweep.json before they start, and each report before the trial continues.
 
     job: of any trial; it says what each needs. stop_asked: whether to end all of them now. changed:
     called when a trial has reported.
@@ -165,7 +165,7 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         self.unwritten: OSError | None = None  # why sweep.json could not be written
 
     def on_trial_result(self, _: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Note a report; return whether the trial goes on."""
+        """Note a report; return whether the trial continues."""
         found = self._sweep.trial(trial.config["trial"])
         if found.state == "waiting":
             _note(found, result)

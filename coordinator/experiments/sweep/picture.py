@@ -18,7 +18,7 @@ _FEW_DECADES = 100
 
 
 def draw_sweep(sweep: Sweep, path: Path) -> None:
-    """Draw every trial that has a score: filled if it was trained to its end, else hollow.
+    """Draw every trial that has a score: filled if it was trained to its end, hollow if not.
 
     A star is the best of its method. Raises OSError when the picture cannot be written.
     """

@@ -141,7 +141,7 @@ def _choice(what: str, wrong: Any) -> Choice:
     if len(values) < 2:
         raise wrong("one value is no choice; give several (0.3,1,3) or a range (0.3..3), or --set")
     if any(value in values[:index] for index, value in enumerate(values)):
-        raise wrong("a value is there twice")
+        raise wrong("a value appears twice")
     return Choice(tuple(values))
 
 
@@ -168,7 +168,7 @@ def _holds_whole_numbers(field: str) -> bool:
     for name in field.split("."):
         found = message.fields_by_name.get(name)
         if found is None:
-            return False  # parse() says so
+            return False  # parse() raises for it
         if found.message_type is None:
             return found.type in _WHOLE_TYPES
         message = found.message_type

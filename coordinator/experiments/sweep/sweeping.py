@@ -42,7 +42,7 @@ class Sweeping:
 
     @classmethod
     def resumed(cls, folder: Path, trials: int | None, tell: Tell) -> "Sweeping":
-        """Go on with the sweep in a folder; trials: of each method, where there are to be more.
+        """Continue the sweep in a folder; trials: new number of each method, if it has to grow.
 
         Raises JobError where there is no sweep.
         """

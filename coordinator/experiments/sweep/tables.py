@@ -3,22 +3,27 @@
 from typing import Any
 
 from coordinator.experiments.sweep.record import Sweep, SweepFolder, Trial
-from coordinator.experiments.wide_table import WideTable
+from coordinator.experiments.text.layout import Column
+from coordinator.experiments.text.table import TextTable
 
 _LONGEST = 72
 
 
-def trial_table(sweep: Sweep) -> WideTable:
+def trial_table(sweep: Sweep) -> TextTable:
     """Return all trials: method by method, the best first; below it, why trials failed."""
     definition = sweep.definition
     fields = [*definition.ranges]
     rows = [_row(sweep, trial, fields) for trial in sweep.ranked()]
     failed = [trial for trial in sweep.trials if trial.state == "failed"]
-    return WideTable(
+    numbers = (definition.metric, "epochs")
+    return TextTable(
         title=f"{definition.task.rpartition('/')[2]}, {definition.settings['epochs']} epochs",
-        keys=("trial",),
-        first=(definition.metric, "epochs", "how it ended"),
-        second=fields,
+        columns=[
+            Column("trial", key=True),
+            *(Column(name, right=True) for name in numbers),
+            Column("how it ended"),
+            *(Column(field, right=True) for field in fields),
+        ],
         rows=rows,
         notes=[
             _compared(definition.halving.rungs),

@@ -46,7 +46,7 @@ def read_tuned(folder: Path, task: str, methods: Sequence[str] | None, given: Se
         trial = sweep.best(method)
         if trial is None:
             raise JobError(
-                f"--tuned: {folder} has no best settings for {method}; leave it out of --methods, "
+                f"--tuned: {folder} has no best settings for {method}; remove it from --methods, "
                 f"or sweep it"
             )
         best[method] = merge(*(nested(field, value) for field, value in trial.values.items()))
@@ -59,4 +59,4 @@ def _check_not_given(given: Settings, tuned: Settings, path: str) -> None:
         if isinstance(given[name], Mapping) and isinstance(tuned[name], Mapping):
             _check_not_given(given[name], tuned[name], f"{path}{name}.")
         else:
-            raise JobError(f"--set {path}{name}: the sweep of --tuned chooses it; leave it out")
+            raise JobError(f"--set {path}{name}: the sweep of --tuned chooses it; remove it")

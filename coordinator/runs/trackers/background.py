@@ -142,6 +142,6 @@ class Background(Tracker):
         if not self._warned:
             self._warned = True
             self._warn(
-                f"{self._name}: {what}; the run goes on, and what {self._name} lacks is sent as "
+                f"{self._name}: {what}; the run continues, and what {self._name} lacks is sent as "
                 f"soon as it answers, or when the run is resumed"
             )

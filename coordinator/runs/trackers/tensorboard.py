@@ -54,7 +54,7 @@ class TensorBoard(Tracker):
 
 
 def _times(files: Sequence[Path]) -> Times:
-    """Return when each point of these event files was written; a damaged rest is left out."""
+    """Return when each point of these event files was written; a damaged rest is skipped."""
     if not files:
         return {}
     from tensorboard.backend.event_processing.event_file_loader import (  # noqa: PLC0415

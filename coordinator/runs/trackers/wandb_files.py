@@ -31,7 +31,7 @@ def last_steps(place: Path, run_id: str, kinds: Mapping[str, str]) -> dict[str, 
 def rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of the history in a file, by wandb's own reader.
 
-    A killed run's file may end in the middle of a row, which is left out.
+    A killed run's file may end in the middle of a row, which is skipped.
 
     Raises RuntimeError where wandb cannot read the file.
     """

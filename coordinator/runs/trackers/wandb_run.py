@@ -108,7 +108,7 @@ class WandbRun(Tracker):
             return wandb.init(**given, resume="allow", reinit="create_new", settings=settings)
         except wandb.Error as error:
             self._warn(
-                f"wandb: {reason(error)}; the run goes on and is recorded offline in "
+                f"wandb: {reason(error)}; the run continues and is recorded offline in "
                 f"{given['dir']}: send it with wandb sync"
             )
             wandb.teardown()  # its process would refuse to begin the same run again

@@ -37,7 +37,7 @@ def check_allowed_paths(
         spec.working_dir = spec.working_dir or str(file.parent)
     if spec.checkpoint.path:
         raise ServiceError(
-            NOT_ALLOWED, "checkpoint.path: the service chooses where checkpoints are; leave it out"
+            NOT_ALLOWED, "checkpoint.path: the service chooses where checkpoints are; remove it"
         )
     if spec.working_dir and not spec.code:
         folder = _inside(spec.working_dir, [*code, *data])
@@ -45,7 +45,7 @@ def check_allowed_paths(
             raise ServiceError(
                 NOT_ALLOWED,
                 f"working_dir: {spec.working_dir} is in no folder of --allow-code or --data-root; "
-                f"leave it out, and the task runs in its file's folder",
+                f"remove it, and the task runs in its file's folder",
             )
         spec.working_dir = str(folder)
     if spec.data_dir:

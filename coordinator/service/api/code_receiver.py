@@ -36,7 +36,7 @@ class CodeReceiver:
         user = CALL.get().user
         if not self._settings.uploads:
             raise ServiceError(
-                NOT_ALLOWED, "code: this service takes no uploads; it needs --allow-uploads"
+                NOT_ALLOWED, "code: this service does not accept uploads; it needs --allow-uploads"
             )
         if not user.upload:
             raise ServiceError(

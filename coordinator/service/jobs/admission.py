@@ -71,7 +71,7 @@ def admit(
         elif obstacle := quotas.obstacle(job):
             reasons[job.job_id] = obstacle
         elif held_by:
-            reasons[job.job_id] = f"behind {held_by} in the queue"
+            reasons[job.job_id] = f"after {held_by} in the queue"
         elif not free.fits(job):
             reasons[job.job_id] = f"needs {job.needs}, free now: {free.text(job)}"
             held_by = job.job_id

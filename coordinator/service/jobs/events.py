@@ -37,7 +37,7 @@ def events_of(report: RunEvent) -> Iterator[Event]:
             yield Event(plan=Plan(layers=[PlannedLayer(**layer) for layer in report.layers]))
             yield log(SEVERITY_INFO, f"links: {report.links}")
         case run_events.WorkersStarted():
-            yield log(SEVERITY_INFO, f"{len(report.processes)} workers started")
+            yield log(SEVERITY_INFO, f"{len(report.processes)} worker(s) started")
         case run_events.Resumed():
             yield log(SEVERITY_INFO, report.message, report.step)
         case run_events.Noted():

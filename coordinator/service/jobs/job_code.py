@@ -113,5 +113,5 @@ def check_task(spec: JobSpec, files: CodeListing) -> None:
         )
     if spec.working_dir:
         raise ServiceError(
-            NOT_ALLOWED, "working_dir: uploaded code runs in its file's folder; leave it out"
+            NOT_ALLOWED, "working_dir: uploaded code runs in its file's folder; remove it"
         )

@@ -1,12 +1,13 @@
 """A job as the service keeps it, with the fields that clients do not see."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from errorcast.v1.event_pb2 import Event, StateChange
 from errorcast.v1.job_pb2 import Job, JobSpec
 
+from coordinator.service.jobs.pace import Pace
 from coordinator.service.jobs.states import FINAL, State, check
 
 Wanted = Literal["run", "pause", "cancel"]
@@ -23,6 +24,7 @@ class Record:
     followed: number of the actor's events that are stored.
     logged: step of the newest stored metrics.
     losses: starts in a row whose actor was lost without a new checkpoint.
+    pace: how fast the current start goes; it is not stored.
     """
 
     number: int
@@ -36,6 +38,7 @@ class Record:
     logged: int = 0
     losses: int = 0
     deleted: bool = False
+    pace: Pace = field(default=Pace(), compare=False)
 
     def copy(self) -> "Record":
         """Return a copy to change and save."""

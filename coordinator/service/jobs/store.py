@@ -78,6 +78,8 @@ class Store:
         except sqlite3.Error as error:
             raise JobError(f"{folder / 'jobs.sqlite'}: cannot be used: {error}") from error
         self._recent: dict[str, deque[Event]] = {}
+        self._revision = 0
+        self._changed: dict[str, int] = {}  # the revision of each job that has changed since
         self._by_request = {r.request_id: r.job.id for r in self._jobs.values()}
 
     def _take_over(self, version: int) -> None:
@@ -143,7 +145,7 @@ class Store:
             job.submitted.GetCurrentTime()
             record = Record(number, request_id, request, job)
             self._write(record, [Event(state=StateChange(state=QUEUED, reason="submitted"))])
-        self._jobs[job.id] = record
+        self._keep(record)
         self._by_request[request_id] = job.id
         return record
 
@@ -167,18 +169,27 @@ class Store:
         """Return all jobs that are not deleted, newest first."""
         return [r for r in reversed(self._jobs.values()) if not r.deleted]
 
+    @property
+    def revision(self) -> int:
+        """Return a number that grows with each change of a job, from 0 when the store is opened."""
+        return self._revision
+
+    def changed_since(self, revision: int) -> list[Record]:
+        """Return the jobs that were added, changed or deleted after a revision of this store."""
+        return [self._jobs[job_id] for job_id, at in self._changed.items() if at > revision]
+
     def save(self, record: Record, events: Sequence[Event] = ()) -> None:
         """Write a changed record and its new events to disk, all or nothing; number the events."""
         with self._transaction():
             self._write(record, events)
-        self._jobs[record.job.id] = record
+        self._keep(record)
         if events:
             recent = self._recent.setdefault(record.job.id, deque(maxlen=_RECENT))
             recent.extend(events)
 
     def note_progress(self, record: Record) -> None:
         """Keep a record with new progress in memory only."""
-        self._jobs[record.job.id] = record
+        self._keep(record)
 
     def delete(self, record: Record) -> None:
         """Delete a job's events and mark it as deleted; its request id stays used."""
@@ -187,7 +198,7 @@ class Store:
         with self._transaction():
             self._db.execute("DELETE FROM events WHERE job = ?", (record.job.id,))
             self._write(gone, [])
-        self._jobs[record.job.id] = gone
+        self._keep(gone)
         self._recent.pop(record.job.id, None)
 
     def events(self, job_id: str, after: int, limit: int) -> list[Event]:
@@ -205,6 +216,11 @@ class Store:
         """Close the database and release the folder."""
         self._db.close()
         self._lock.close()
+
+    def _keep(self, record: Record) -> None:
+        self._revision += 1
+        self._jobs[record.job.id] = record
+        self._changed[record.job.id] = self._revision
 
     def _write(self, record: Record, events: Sequence[Event]) -> None:
         for event in events:

@@ -20,6 +20,7 @@ from coordinator.service.jobs.admission import Quotas, admit, waiting_job
 from coordinator.service.jobs.events import log, progress_of
 from coordinator.service.jobs.job_code import JobCode
 from coordinator.service.jobs.notifier import JobNotifier
+from coordinator.service.jobs.pace import Pace
 from coordinator.service.jobs.record import Record, workers_of
 from coordinator.service.jobs.states import ACTIVE, QUEUED, RUNNING, STARTING, name
 from coordinator.service.jobs.store import Store
@@ -163,7 +164,7 @@ class Supervisor:
         return Quotas(self._users.limits(), used)
 
     def _free(self, total: Capacity, free_now: Capacity) -> Capacity:
-        """Return what is free beside our jobs and others'; Ray reports ours with a delay."""
+        """Return what our jobs and others leave free; Ray reports ours with a delay."""
         free = total
         for record in self._active():
             free = free.without(waiting_job(record))
@@ -177,7 +178,7 @@ class Supervisor:
         changed.job.starts += 1
         gpus = record.job.spec.resources.coordinator_gpus
         changed.actor = self._cluster.name_for(record.job.id, changed.job.starts, gpus)
-        changed.followed = 0
+        changed.followed, changed.pace = 0, Pace()
         if not changed.job.HasField("started"):
             changed.job.started.GetCurrentTime()
         self._save(changed, [changed.go_to(STARTING, "its workers are being started")])
@@ -230,7 +231,7 @@ class Supervisor:
             except ServiceError as error:
                 if error.kind in (DAMAGED, NO_CODE):
                     self._fail(job_id, actor, str(error))
-                # else the disk is full; the same reports are read again
+                # if it is not written, the disk is full; the same reports are read again
                 logger.error("%s: %s", job_id, error)
                 await asyncio.sleep(_QUEUE_S)
             except ChildError as error:
@@ -278,6 +279,7 @@ class Supervisor:
         changed = record.copy()
         if progress is not None:
             changed.job.progress.CopyFrom(progress_of(progress))
+            changed.pace = changed.pace.after(progress.step, time.monotonic())
         if not reports:
             self._store.note_progress(changed)
         else:

@@ -138,7 +138,7 @@ class Uploads:
         return sum((owner, name) not in needed for name in names)
 
     def collect(self, needed: Needed, unused_s: float = _UNUSED_S) -> None:
-        """Remove the uploads that no job needs, and that nobody has asked for so many seconds."""
+        """Remove the uploads that no job needs and nobody has asked for in this many seconds."""
         kept = {self.place(owner, digest) for owner, digest in needed}
         found: list[Path] = []
         with contextlib.suppress(OSError):  # one may be removed just now

@@ -73,7 +73,7 @@ class Child:
     ) -> Frame:
         """Send a request and return its answer.
 
-        while_it_computes: go on waiting after `seconds` as long as the child uses the CPU.
+        while_it_computes: keep waiting after `seconds` as long as the child uses the CPU.
 
         Raises ChildError for an error in the child, and ChildGone when the child dies or does not
         answer in time.

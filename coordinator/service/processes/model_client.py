@@ -29,7 +29,7 @@ _SILENT_S = 120.0  # a large model may compute for longer; the client can cancel
 _NAMES = {DATA_TYPE_FLOAT32: "float32", DATA_TYPE_INT64: "int64"}
 _BYTES = {DATA_TYPE_FLOAT32: 4, DATA_TYPE_INT64: 8}
 _DIMENSIONS = 16
-_PART_BYTES = 1 << 20  # a client's gRPC takes 4 MiB in one message, if it is not told otherwise
+_PART_BYTES = 1 << 20  # a client's gRPC takes 4 MiB in one message, unless it is set otherwise
 _ERROR_KINDS: dict[str, ErrorKind] = {
     "JobError": BAD_JOB,
     "TaskDied": BAD_JOB,
@@ -84,7 +84,7 @@ class ModelClient:
         return JobSpec.FromString(resolved)
 
     async def fastest(self, spec: JobSpec, workers: int, folders: Sequence[str] = ()) -> JobSpec:
-        """Return the fastest shape of so many workers for a job, by its layers measured here.
+        """Return the fastest shape of these workers for a job, from its layers measured here.
 
         The spec that is returned holds blocks, replicas, heads and the head's place, and nothing
         else. Raises ServiceError.

@@ -1,4 +1,4 @@
-"""The child process that finds the fastest shape of so many workers: it measures a job's layers."""
+"""The child process that finds the fastest shape of a number of workers: it measures layers."""
 
 import sys
 from typing import Any
@@ -7,7 +7,7 @@ from coordinator.service.processes.frames import Frame, Header, answer_one_by_on
 
 
 def plan(header: Header, body: bytes) -> Frame:
-    """Return the fastest blocks, replicas and heads of so many workers, and the head's place.
+    """Return the fastest blocks, replicas and heads of these workers, and the head's place.
 
     Raises JobError where there is no such shape.
     """

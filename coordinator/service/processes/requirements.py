@@ -28,12 +28,12 @@ _MOST_LINES = 200
 def read_requirements(file: Path) -> list[Requirement]:
     """Return the packages that a requirements file asks for.
 
-    Raises ServiceError for what is no line such as `einops>=0.8`: an option, an address, a path.
+    Raises ServiceError for what is not a line such as `einops>=0.8`: an option, an address, a path.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ServiceError(BAD_JOB, f"{FILE}: is no text in UTF-8") from error
+        raise ServiceError(BAD_JOB, f"{FILE}: is not UTF-8 text") from error
     found = []
     for number, line in enumerate(lines, start=1):
         text = line.partition(" #")[0].strip()
@@ -43,10 +43,10 @@ def read_requirements(file: Path) -> list[Requirement]:
             one = Requirement(text)
         except InvalidRequirement as error:
             raise ServiceError(
-                BAD_JOB, f"{FILE}, line {number}: '{text[:80]}' is no line such as einops>=0.8"
+                BAD_JOB, f"{FILE}, line {number}: '{text[:80]}' is not a line such as einops>=0.8"
             ) from error
         if one.url is not None:
-            raise ServiceError(BAD_JOB, f"{FILE}, line {number}: an address is not taken")
+            raise ServiceError(BAD_JOB, f"{FILE}, line {number}: an address is not accepted")
         found.append(one)
     if len(found) > _MOST_LINES:
         raise ServiceError(BAD_JOB, f"{FILE}: asks for more than {_MOST_LINES} packages")

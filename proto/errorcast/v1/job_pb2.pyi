@@ -29,7 +29,7 @@ class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Method.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     METHOD_UNSPECIFIED: _Method.ValueType  # 0
     METHOD_DFA: _Method.ValueType  # 1
-    """Direct Feedback Alignment, one block in each worker."""
+    """Direct Feedback Alignment: each block learns from the broadcast error."""
     METHOD_BP: _Method.ValueType  # 2
     """Backpropagation: each block sends the gradient of its input to the block before it."""
     METHOD_SHALLOW: _Method.ValueType  # 3
@@ -40,7 +40,7 @@ class Method(_Method, metaclass=_MethodEnumTypeWrapper):
 
 METHOD_UNSPECIFIED: Method.ValueType  # 0
 METHOD_DFA: Method.ValueType  # 1
-"""Direct Feedback Alignment, one block in each worker."""
+"""Direct Feedback Alignment: each block learns from the broadcast error."""
 METHOD_BP: Method.ValueType  # 2
 """Backpropagation: each block sends the gradient of its input to the block before it."""
 METHOD_SHALLOW: Method.ValueType  # 3
@@ -59,17 +59,19 @@ class _FeedbackKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feedback
     FEEDBACK_KIND_IDENTITY: _FeedbackKind.ValueType  # 2
     """The identity, for residual streams as wide as the error."""
     FEEDBACK_KIND_SIGN: _FeedbackKind.ValueType  # 3
-    """Error-sign DFA: random matrices project the sign of the error (Frenkel 2021)."""
+    """Error-sign DFA (sDFA): random matrices project the sign of the error (Frenkel 2021)."""
     FEEDBACK_KIND_TARGET: _FeedbackKind.ValueType  # 4
     """DRTP: random matrices project the one-hot target, so no block waits (Frenkel 2021)."""
     FEEDBACK_KIND_LEARNED: _FeedbackKind.ValueType  # 5
     """DKP: the matrices start at random and learn with the layers (Webster 2021)."""
     FEEDBACK_KIND_LOCAL: _FeedbackKind.ValueType  # 6
-    """Local errors: each layer has a linear classifier of its own, and learns from that one's error, so
-    no block waits (Nøkland and Eidnes 2019).
+    """Local errors: each layer has a linear classifier of its own and learns from its error, so no
+    block waits (Nøkland and Eidnes 2019).
     """
     FEEDBACK_KIND_FORWARD: _FeedbackKind.ValueType  # 7
-    """FDFA: the matrices are averages of forward-mode derivatives, one a step (Bacho and Chu 2022)."""
+    """FDFA: each matrix is a running average of forward-mode derivatives, with one new derivative
+    each step (Bacho and Chu 2022).
+    """
 
 class FeedbackKind(_FeedbackKind, metaclass=_FeedbackKindEnumTypeWrapper):
     """How the global error reaches a layer."""
@@ -80,17 +82,19 @@ FEEDBACK_KIND_RANDOM: FeedbackKind.ValueType  # 1
 FEEDBACK_KIND_IDENTITY: FeedbackKind.ValueType  # 2
 """The identity, for residual streams as wide as the error."""
 FEEDBACK_KIND_SIGN: FeedbackKind.ValueType  # 3
-"""Error-sign DFA: random matrices project the sign of the error (Frenkel 2021)."""
+"""Error-sign DFA (sDFA): random matrices project the sign of the error (Frenkel 2021)."""
 FEEDBACK_KIND_TARGET: FeedbackKind.ValueType  # 4
 """DRTP: random matrices project the one-hot target, so no block waits (Frenkel 2021)."""
 FEEDBACK_KIND_LEARNED: FeedbackKind.ValueType  # 5
 """DKP: the matrices start at random and learn with the layers (Webster 2021)."""
 FEEDBACK_KIND_LOCAL: FeedbackKind.ValueType  # 6
-"""Local errors: each layer has a linear classifier of its own, and learns from that one's error, so
-no block waits (Nøkland and Eidnes 2019).
+"""Local errors: each layer has a linear classifier of its own and learns from its error, so no
+block waits (Nøkland and Eidnes 2019).
 """
 FEEDBACK_KIND_FORWARD: FeedbackKind.ValueType  # 7
-"""FDFA: the matrices are averages of forward-mode derivatives, one a step (Bacho and Chu 2022)."""
+"""FDFA: each matrix is a running average of forward-mode derivatives, with one new derivative
+each step (Bacho and Chu 2022).
+"""
 Global___FeedbackKind: _TypeAlias = FeedbackKind  # noqa: Y015
 
 class _Distribution:
@@ -127,17 +131,18 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     SCHEDULE_UNSPECIFIED: _Schedule.ValueType  # 0
     SCHEDULE_CONSTANT: _Schedule.ValueType  # 1
+    """The same at every step."""
     SCHEDULE_COSINE: _Schedule.ValueType  # 2
-    """Half a cosine down to zero at the last step."""
+    """Falls along half a cosine to zero at the last step."""
     SCHEDULE_LINEAR: _Schedule.ValueType  # 3
-    """Linear, down to zero at the last step."""
+    """Falls linearly to zero at the last step."""
     SCHEDULE_INVERSE_SQRT: _Schedule.ValueType  # 4
     """Proportional to 1 / sqrt(step) after the warm-up (Noam)."""
     SCHEDULE_EXPONENTIAL: _Schedule.ValueType  # 5
-    """Exponential, down to a tenth at the last step."""
+    """Falls exponentially to a tenth at the last step."""
     SCHEDULE_PLATEAU: _Schedule.ValueType  # 6
-    """Multiplied by faults.rate_factor each time that OptimizerSpec.patience epochs bring no lower
-    loss.
+    """Multiplied by FaultSpec.rate_factor each time the loss has not improved for
+    OptimizerSpec.patience epochs.
     """
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
@@ -145,17 +150,18 @@ class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
 
 SCHEDULE_UNSPECIFIED: Schedule.ValueType  # 0
 SCHEDULE_CONSTANT: Schedule.ValueType  # 1
+"""The same at every step."""
 SCHEDULE_COSINE: Schedule.ValueType  # 2
-"""Half a cosine down to zero at the last step."""
+"""Falls along half a cosine to zero at the last step."""
 SCHEDULE_LINEAR: Schedule.ValueType  # 3
-"""Linear, down to zero at the last step."""
+"""Falls linearly to zero at the last step."""
 SCHEDULE_INVERSE_SQRT: Schedule.ValueType  # 4
 """Proportional to 1 / sqrt(step) after the warm-up (Noam)."""
 SCHEDULE_EXPONENTIAL: Schedule.ValueType  # 5
-"""Exponential, down to a tenth at the last step."""
+"""Falls exponentially to a tenth at the last step."""
 SCHEDULE_PLATEAU: Schedule.ValueType  # 6
-"""Multiplied by faults.rate_factor each time that OptimizerSpec.patience epochs bring no lower
-loss.
+"""Multiplied by FaultSpec.rate_factor each time the loss has not improved for
+OptimizerSpec.patience epochs.
 """
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
@@ -167,9 +173,10 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
     PRECISION_FP32: _Precision.ValueType  # 1
+    """32-bit floating point."""
     PRECISION_BF16: _Precision.ValueType  # 2
-    """bfloat16. As `precision`, operations that torch's autocast allows run in it; as `activations`,
-    outputs of layers are rounded to it.
+    """bfloat16. As `precision`, the operations that torch's autocast selects run in it; as
+    `activations`, the outputs of layers are rounded to it.
     """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
@@ -177,9 +184,10 @@ class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
 
 PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 PRECISION_FP32: Precision.ValueType  # 1
+"""32-bit floating point."""
 PRECISION_BF16: Precision.ValueType  # 2
-"""bfloat16. As `precision`, operations that torch's autocast allows run in it; as `activations`,
-outputs of layers are rounded to it.
+"""bfloat16. As `precision`, the operations that torch's autocast selects run in it; as
+`activations`, the outputs of layers are rounded to it.
 """
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
@@ -191,34 +199,38 @@ class _ErrorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorForm
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_FORMAT_UNSPECIFIED: _ErrorFormat.ValueType  # 0
     ERROR_FORMAT_FP32: _ErrorFormat.ValueType  # 1
-    """Unchanged, four bytes per number."""
+    """The exact error: four bytes per number."""
     ERROR_FORMAT_BF16: _ErrorFormat.ValueType  # 2
-    """Two bytes per number."""
+    """bfloat16: two bytes per number."""
     ERROR_FORMAT_INT8: _ErrorFormat.ValueType  # 3
     """One byte per number, and one scale per row."""
     ERROR_FORMAT_TERNARY: _ErrorFormat.ValueType  # 4
-    """Two bits per number, and one scale per row: each number becomes minus the row's largest
-    magnitude, zero or plus the largest magnitude, drawn at random so that the mean is right.
+    """Two bits per number, and one scale per row. Each number becomes -m, 0 or +m, where m is the
+    row's largest magnitude; the draw is random, and its mean is the number.
     """
     ERROR_FORMAT_TOPK: _ErrorFormat.ValueType  # 5
-    """The numbers of largest magnitude in each row, and their positions."""
+    """Only the numbers of largest magnitude in each row, with their positions; FeedbackSpec.keep sets
+    their share.
+    """
 
 class ErrorFormat(_ErrorFormat, metaclass=_ErrorFormatEnumTypeWrapper):
     """How the global error travels to the blocks. They train on the decoded error."""
 
 ERROR_FORMAT_UNSPECIFIED: ErrorFormat.ValueType  # 0
 ERROR_FORMAT_FP32: ErrorFormat.ValueType  # 1
-"""Unchanged, four bytes per number."""
+"""The exact error: four bytes per number."""
 ERROR_FORMAT_BF16: ErrorFormat.ValueType  # 2
-"""Two bytes per number."""
+"""bfloat16: two bytes per number."""
 ERROR_FORMAT_INT8: ErrorFormat.ValueType  # 3
 """One byte per number, and one scale per row."""
 ERROR_FORMAT_TERNARY: ErrorFormat.ValueType  # 4
-"""Two bits per number, and one scale per row: each number becomes minus the row's largest
-magnitude, zero or plus the largest magnitude, drawn at random so that the mean is right.
+"""Two bits per number, and one scale per row. Each number becomes -m, 0 or +m, where m is the
+row's largest magnitude; the draw is random, and its mean is the number.
 """
 ERROR_FORMAT_TOPK: ErrorFormat.ValueType  # 5
-"""The numbers of largest magnitude in each row, and their positions."""
+"""Only the numbers of largest magnitude in each row, with their positions; FeedbackSpec.keep sets
+their share.
+"""
 Global___ErrorFormat: _TypeAlias = ErrorFormat  # noqa: Y015
 
 class _Placement:
@@ -253,9 +265,9 @@ class _TransportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transport.V
     TRANSPORT_AUTO: _Transport.ValueType  # 1
     """NCCL if every worker and the coordinator have a GPU of their own, otherwise gloo."""
     TRANSPORT_GLOO: _Transport.ValueType  # 2
-    """Over TCP, and through pinned host memory if a worker is on a GPU."""
+    """gloo: over TCP, and through pinned host memory if a worker is on a GPU."""
     TRANSPORT_NCCL: _Transport.ValueType  # 3
-    """Directly from GPU to GPU."""
+    """NCCL: directly from GPU to GPU."""
 
 class Transport(_Transport, metaclass=_TransportEnumTypeWrapper):
     """How tensors travel between workers."""
@@ -264,9 +276,9 @@ TRANSPORT_UNSPECIFIED: Transport.ValueType  # 0
 TRANSPORT_AUTO: Transport.ValueType  # 1
 """NCCL if every worker and the coordinator have a GPU of their own, otherwise gloo."""
 TRANSPORT_GLOO: Transport.ValueType  # 2
-"""Over TCP, and through pinned host memory if a worker is on a GPU."""
+"""gloo: over TCP, and through pinned host memory if a worker is on a GPU."""
 TRANSPORT_NCCL: Transport.ValueType  # 3
-"""Directly from GPU to GPU."""
+"""NCCL: directly from GPU to GPU."""
 Global___Transport: _TypeAlias = Transport  # noqa: Y015
 
 class _HeadPlace:
@@ -277,11 +289,9 @@ class _HeadPlaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeadPlace.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     HEAD_PLACE_UNSPECIFIED: _HeadPlace.ValueType  # 0
     HEAD_PLACE_AUTO: _HeadPlace.ValueType  # 1
-    """The faster of the two, as far as the costs of the layers show it; with replicas, the
-    coordinator.
-    """
+    """The faster of the two, by the measured costs of the layers; with replicas, the coordinator."""
     HEAD_PLACE_COORDINATOR: _HeadPlace.ValueType  # 2
-    """The coordinator, a process of its own beside the workers."""
+    """The coordinator, which is a process of its own."""
     HEAD_PLACE_BLOCK: _HeadPlace.ValueType  # 3
     """The worker of the last block, which then gets fewer layers. Each replica has a copy."""
 
@@ -290,11 +300,9 @@ class HeadPlace(_HeadPlace, metaclass=_HeadPlaceEnumTypeWrapper):
 
 HEAD_PLACE_UNSPECIFIED: HeadPlace.ValueType  # 0
 HEAD_PLACE_AUTO: HeadPlace.ValueType  # 1
-"""The faster of the two, as far as the costs of the layers show it; with replicas, the
-coordinator.
-"""
+"""The faster of the two, by the measured costs of the layers; with replicas, the coordinator."""
 HEAD_PLACE_COORDINATOR: HeadPlace.ValueType  # 2
-"""The coordinator, a process of its own beside the workers."""
+"""The coordinator, which is a process of its own."""
 HEAD_PLACE_BLOCK: HeadPlace.ValueType  # 3
 """The worker of the last block, which then gets fewer layers. Each replica has a copy."""
 Global___HeadPlace: _TypeAlias = HeadPlace  # noqa: Y015
@@ -309,8 +317,8 @@ class _BackwardScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Back
     BACKWARD_SCHEDULE_1F1B: _BackwardSchedule.ValueType  # 1
     """One forward, one backward (1F1B): a block waits at the start and at the end of each step."""
     BACKWARD_SCHEDULE_ZERO_BUBBLE: _BackwardSchedule.ValueType  # 2
-    """A block does the gradients of weights where it would wait: less time, and up to twice the
-    memory for activations.
+    """A block computes gradients of weights while it would otherwise wait. This takes less time, and up
+    to twice the memory for activations.
     """
 
 class BackwardSchedule(_BackwardSchedule, metaclass=_BackwardScheduleEnumTypeWrapper):
@@ -320,8 +328,8 @@ BACKWARD_SCHEDULE_UNSPECIFIED: BackwardSchedule.ValueType  # 0
 BACKWARD_SCHEDULE_1F1B: BackwardSchedule.ValueType  # 1
 """One forward, one backward (1F1B): a block waits at the start and at the end of each step."""
 BACKWARD_SCHEDULE_ZERO_BUBBLE: BackwardSchedule.ValueType  # 2
-"""A block does the gradients of weights where it would wait: less time, and up to twice the
-memory for activations.
+"""A block computes gradients of weights while it would otherwise wait. This takes less time, and up
+to twice the memory for activations.
 """
 Global___BackwardSchedule: _TypeAlias = BackwardSchedule  # noqa: Y015
 
@@ -399,7 +407,7 @@ Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final
 class OptimizerSpec(_message.Message):
-    """The optimizer that each layer has of its own."""
+    """The optimizer. Each layer has one of its own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -412,29 +420,29 @@ class OptimizerSpec(_message.Message):
     LAYER_OPTIONS_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """A class of torch.optim, in any case: "adam", "SGD". "muon" trains matrices by Muon, and
-    embeddings, vectors and the head by AdamW.
+    """Name of a class of torch.optim, in upper or lower case: "adam", "SGD". "muon" trains matrices by
+    Muon, and embeddings, vectors and the head by AdamW.
     """
     lr: _builtins.float
-    """Learning rate before the schedule. Above 0."""
+    """Learning rate, above 0. The schedule multiplies it."""
     clip_norm: _builtins.float
-    """Largest gradient norm of one layer; 0 does not clip."""
+    """Largest norm of a layer's gradient; larger gradients are scaled down to it. 0 does not clip."""
     schedule: Global___Schedule.ValueType
     """How the learning rate changes with the step."""
     warmup_steps: _builtins.int
-    """Number of steps over which the rate first rises to lr."""
+    """Number of steps over which the learning rate first rises to `lr`."""
     patience: _builtins.int
-    """For SCHEDULE_PLATEAU: the rate is cut after this many epochs in a row whose evaluation brings
-    no lower loss.
+    """For SCHEDULE_PLATEAU: number of epochs in a row without a lower loss after which the learning
+    rate is cut.
     """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
-        """Other arguments of that class, such as momentum."""
+        """Other arguments of the optimizer's class, such as {"momentum": 0.9}."""
 
     @_builtins.property
     def layer_options(self) -> _struct_pb2.Struct:
-        """Arguments of single layers, such as {"0": {"weight_decay": 5e-4}, "head": {}}. They override
-        `options`.
+        """Arguments for single layers, by their number from 0 or "head", such as
+        {"0": {"weight_decay": 5e-4}, "head": {}}. They override `options`.
         """
 
     def __init__(
@@ -474,7 +482,7 @@ Global___OptimizerSpec: _TypeAlias = OptimizerSpec  # noqa: Y015
 
 @_typing.final
 class FeedbackSpec(_message.Message):
-    """The feedback matrix of each layer."""
+    """The feedback matrix of each layer, and how the global error travels to it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -487,24 +495,33 @@ class FeedbackSpec(_message.Message):
     HOPS_FIELD_NUMBER: _builtins.int
     DAMPING_FIELD_NUMBER: _builtins.int
     kind: Global___FeedbackKind.ValueType
-    """Which matrix, and what it projects."""
+    """The kind of feedback: which matrix each layer has, and what it projects."""
     distribution: Global___Distribution.ValueType
     """Distribution of the entries of a random matrix."""
     shared: _builtins.bool
-    """Whether one matrix serves all layers; each takes its first columns."""
+    """Whether all layers share one matrix. Each layer then uses as many of its first columns as it has
+    features.
+    """
     scale: _builtins.float
-    """Factor of all entries. A random matrix is also divided by sqrt(features). Above 0."""
+    """Factor of all entries, above 0. A random matrix is also divided by the square root of its number
+    of error features.
+    """
     sent_as: Global___ErrorFormat.ValueType
-    """Number format in which the error travels."""
+    """Number format in which the error travels to the blocks. They train on the decoded error."""
     keep: _builtins.float
-    """Share of a row that sent_as=topk sends, above 0 and at most 1; rounded up."""
+    """For ERROR_FORMAT_TOPK: share of each row that is sent, above 0 and at most 1. The number of
+    entries is rounded up.
+    """
     hops: _builtins.int
-    """For FEEDBACK_KIND_IDENTITY: the number of later layers that the gradient also comes through
-    (Highway backpropagation, arXiv 2501.17086). 0 is identity feedback; each hop brings a layer's
-    gradient closer to the exact one, for one more backward pass through all layers at once.
+    """For FEEDBACK_KIND_IDENTITY: number of later layers that a layer's gradient also flows through
+    (Highway backpropagation, arXiv 2501.17086). 0 is plain identity feedback. Each hop brings the
+    gradient closer to the exact one, and costs one more backward pass, which all layers compute at
+    the same time.
     """
     damping: _builtins.float
-    """What comes through a layer is multiplied by 1 - damping. From 0 to below 1."""
+    """For `hops`: a gradient that flows through a layer is multiplied by 1 - damping. From 0 to below
+    1.
+    """
     def __init__(
         self,
         *,
@@ -564,22 +581,22 @@ class ResourceSpec(_message.Message):
     SHARDED_READING_FIELD_NUMBER: _builtins.int
     BACKWARD_SCHEDULE_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
-    """CPUs of a worker, whole or a fraction."""
+    """Number of CPUs of each worker; it may be a fraction."""
     gpus: _builtins.float
-    """GPUs of a worker, whole or a fraction; 0 trains on the CPU."""
+    """Number of GPUs of each worker; it may be a fraction. 0 trains on the CPU."""
     threads: _builtins.int
-    """CPU threads of a worker; 0: as many as it has whole CPUs, at least 1. Another number can change
-    the last bits of the weights.
+    """Number of CPU threads of each worker; 0: its number of whole CPUs, at least 1. Another number of
+    threads can change the last bits of the weights.
     """
     timeout_s: _builtins.float
-    """Seconds without a sign of life after which a process counts as hung and is replaced. Slow work
-    is not limited.
+    """Seconds without a sign of life after which a process is considered hung and is replaced. A
+    process that works slowly still gives signs of life, so slow work is not limited.
     """
     placement: Global___Placement.ValueType
     """How the workers are distributed over the nodes."""
     coordinator_gpus: _builtins.float
-    """GPUs of the coordinator, whole or a fraction, for the head if that is there; 0 computes on the
-    CPU.
+    """Number of GPUs of the coordinator; it may be a fraction. The head uses them if the coordinator
+    computes it. 0 computes on the CPU.
     """
     transport: Global___Transport.ValueType
     """How tensors travel between workers."""
@@ -590,23 +607,23 @@ class ResourceSpec(_message.Message):
     """
     head: Global___HeadPlace.ValueType
     """Which process computes the head and the loss. With replicas, another place adds the head's
-    gradients in another order, which can change the last bits of its weights.
+    gradients in another order, which can change the last bits of the head's weights.
     """
     data_workers: _builtins.int
-    """Number of processes that read the training data ahead, each with a copy of it; 0 reads it in a
-    thread of the coordinator. The batches are the same.
+    """Number of processes that read the training data ahead; each has a copy of the data set. 0 reads
+    it in a thread of the coordinator. The batches are the same.
     """
     recompute: _builtins.bool
-    """Whether a block keeps the input alone of a microbatch that waits for its error, and computes its
-    forward again at the update: less memory, more time, the same bits.
+    """Whether a block keeps only the input of a microbatch that waits for its error, and computes its
+    forward again at the update. This takes less memory and more time, and gives the same bits.
     """
     sharded_reading: _builtins.bool
-    """Whether the first block of each replica reads its own share of each batch, in data_workers
-    processes of its own on its node. The coordinator then sends no inputs and gets the targets. The
-    batches are the same.
+    """Whether the first block of each replica reads its own share of each batch, in `data_workers`
+    processes on its own node. The first block then sends the targets to the coordinator, and the
+    coordinator sends no inputs. The batches are the same.
     """
     backward_schedule: Global___BackwardSchedule.ValueType
-    """The order of forwards and backward passes of METHOD_BP. The bits are the same."""
+    """The order of forwards and backward passes of METHOD_BP. The order does not change the bits."""
     def __init__(
         self,
         *,
@@ -679,9 +696,11 @@ class CheckpointSpec(_message.Message):
     every_steps: _builtins.int
     """Number of steps between checkpoints; 0 saves at the end of each epoch."""
     keep: _builtins.int
-    """How many of the newest checkpoints are kept."""
+    """Number of checkpoints that are kept: the newest ones."""
     path: _builtins.str
-    """Where checkpoints go: a folder or an fsspec URL (s3://bucket/run); empty: the run folder."""
+    """Where checkpoints are written: a folder, or an fsspec URL such as s3://bucket/run. Empty: the run
+    folder.
+    """
     def __init__(
         self,
         *,
@@ -715,16 +734,18 @@ class FaultSpec(_message.Message):
     NON_FINITE_FIELD_NUMBER: _builtins.int
     RATE_FACTOR_FIELD_NUMBER: _builtins.int
     snapshot_steps: _builtins.int
-    """Fewest steps between two snapshots of all blocks in the cluster's memory; lost workers are
-    restored from them. A snapshot is taken at the end of a segment, at most about once a second.
-    0 takes none: a run then goes back to its newest checkpoint.
+    """Smallest number of steps between two snapshots. A snapshot is the state of all blocks in the
+    cluster's memory; lost workers are restored from it. It is taken at the end of a segment, at most
+    about once a second. 0 takes none: after a fault, the run goes back to its newest checkpoint.
     """
     recoveries: _builtins.int
-    """The run fails after this many recoveries in a row without a new step."""
+    """Number of recoveries in a row without a new step after which the run fails."""
     non_finite: Global___NonFinite.ValueType
     """What happens when a loss or a gradient is NaN or infinite."""
     rate_factor: _builtins.float
-    """Factor of the learning rate at each such rollback and at each plateau. Above 0, below 1."""
+    """Factor that multiplies the learning rate after each NON_FINITE_ROLL_BACK, and at each plateau of
+    SCHEDULE_PLATEAU. Above 0 and below 1.
+    """
     def __init__(
         self,
         *,
@@ -763,11 +784,11 @@ class StoppingSpec(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """"loss" (lowest is best) or another metric of the evaluations (highest is best); empty: the last
-    epoch.
+    """"loss" (the lowest is best) or another metric of the evaluations (the highest is best). Empty:
+    the weights of the last epoch are the result.
     """
     patience: _builtins.int
-    """The job ends after this many epochs in a row without a better one; 0: it trains all epochs."""
+    """Number of epochs in a row without a better one after which the job ends. 0 trains all epochs."""
     def __init__(
         self,
         *,
@@ -848,8 +869,8 @@ class JobSpec(_message.Message):
     blocks: _builtins.int
     """Number of layer blocks, each in a worker of its own."""
     microbatches: _builtins.int
-    """Number of equal parts of a batch, which flow through the blocks one after another. Replicas
-    share them.
+    """Number of equal parts of a batch. They flow through the blocks one after another; replicas share
+    them.
     """
     batch_size: _builtins.int
     """Number of samples in a step."""
@@ -858,53 +879,56 @@ class JobSpec(_message.Message):
     seed: _builtins.int
     """Seed of weights, feedback matrices, data order and dropout."""
     data_dir: _builtins.str
-    """Folder of the data sets; empty: the folder ERRORCAST_DATA, or a download if that is not set."""
+    """Folder of the data sets. Empty: the folder that ERRORCAST_DATA names, or a download if it is not
+    set.
+    """
     log_every: _builtins.int
     """Number of steps between logged losses."""
     staleness: _builtins.int
-    """Number of steps by which the layers' optimizers lag; 0 is exact. Above 0 it is another
-    algorithm, for batches that cannot be split into more microbatches than there are blocks. With
-    METHOD_BP the head's optimizer lags too, and 1 is PipeDream-2BW (arXiv 2006.09503).
+    """Number of steps by which the layers' optimizers lag. 0 is exact. Above 0 is another algorithm
+    (delayed mode), for batches that cannot be split into more microbatches than there are blocks.
+    With METHOD_BP the head's optimizer lags too, and 1 is PipeDream-2BW (arXiv 2006.09503).
     """
     precision: Global___Precision.ValueType
     """Number format in which layers compute."""
     replicas: _builtins.int
-    """Number of copies of every block; it divides `microbatches`, and each copy takes its share of
+    """Number of copies of each block. It divides `microbatches`, and each copy takes an equal share of
     them. Another number adds gradients in another order, which can change the last bits of the
     weights.
     """
     activations: Global___Precision.ValueType
-    """Number format in which layers pass outputs on to one another."""
+    """Number format of the outputs that layers pass on to the next layer."""
     working_dir: _builtins.str
-    """Folder in which the task's own code runs, so that relative paths in it lead to its files;
-    empty: the folder in which the run is started.
+    """Folder in which your own task's code runs: relative paths in the code start there. Empty: the
+    folder in which you start the run.
     """
     heads: _builtins.int
-    """Number of workers of each replica that compute the head and the loss and nothing else; they
-    share its microbatches. 0: the head is where `resources.head` says. More than one add gradients
-    in another order, which can change the last bits of the head's weights.
+    """Number of workers of each replica that only compute the head and the loss; they share the
+    replica's microbatches. 0: ResourceSpec.head decides where the head is. With more than one,
+    gradients are added in another order, which can change the last bits of the head's weights.
     """
     compiled: _builtins.bool
-    """Whether layers and head train by code that torch.compile makes. It may round differently, and
-    draws other numbers (dropout). Not with METHOD_BP, `staleness`, `feedback.hops`, `resources.recompute` and
-    `resources.cuda_graphs`.
+    """Whether torch.compile compiles the layers and the head. Compiled code may round differently and
+    draw other random numbers (dropout). It does not go together with METHOD_BP, `staleness`,
+    FeedbackSpec.hops, ResourceSpec.recompute or ResourceSpec.cuda_graphs.
     """
     init: _builtins.str
-    """Weights to start from: a safetensors file, or a folder with model.safetensors (a run's, or one
-    that the transformers library has saved). Empty: the task's own first weights. A run that resumes
-    starts from its checkpoint instead.
+    """Weights to start from: a safetensors file, or a folder with model.safetensors, such as a run
+    folder or a folder that the transformers library has saved. Empty: the task's own first weights.
+    A run that resumes starts from its checkpoint instead.
     """
     ema: _builtins.float
-    """Decay of a moving average of the weights, such as 0.999, kept where each layer lives. Evaluations
-    and the model that is written use the averages; training uses the weights. 0: no averages.
+    """Decay of a moving average of the weights, such as 0.999; from 0 to below 1. Evaluations and the
+    saved model use the averages; training uses the weights. 0: no averages.
     """
     code: _builtins.str
-    """For jobs of a service: the code that UploadCode has taken, by its digest; `task` is then a file
-    in it, such as "mytask.py:make_task". Empty: `task` is what the service has.
+    """For jobs of a service: the digest of code that was sent with UploadCode. `task` is then a file in
+    that code, such as "mytask.py:make_task". Empty: `task` is one that the service has itself. The
+    client fills this field in.
     """
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
-        """Arguments of the task's function, such as width."""
+        """Arguments of the task's function, such as {"width": 256}."""
 
     @_builtins.property
     def optimizer(self) -> Global___OptimizerSpec:
@@ -940,14 +964,14 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def frozen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Weights that stay as they are: patterns of their names, such as "layers.[0-5].*" or
+        """Weights that are not trained, by patterns of their names: "layers.[0-5].*" or
         "transformer.wte.*", where * stands for any text.
         """
 
     @_builtins.property
     def trackers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Trackers that get the run's metrics too: "wandb" (Weights & Biases) and "mlflow". Their own
-        environment variables say where and how, such as WANDB_PROJECT and MLFLOW_TRACKING_URI.
+        """Experiment trackers that also get the run's metrics: "wandb" (Weights & Biases) and "mlflow". You
+        configure them by their own environment variables, such as WANDB_PROJECT and MLFLOW_TRACKING_URI.
         """
 
     def __init__(

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class TrainingServiceStub:
-    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
-    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
-    request has no further effect.
+    """Runs training jobs on a Ray cluster. docs/reference/service.md lists the errors: each is a gRPC
+    status and a text that begins with the name of the error and a colon. Methods are idempotent: a
+    repeated request has no further effect.
     """
 
     def __init__(self, channel):
@@ -110,9 +110,9 @@ class TrainingServiceStub:
 
 
 class TrainingServiceServicer:
-    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
-    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
-    request has no further effect.
+    """Runs training jobs on a Ray cluster. docs/reference/service.md lists the errors: each is a gRPC
+    status and a text that begins with the name of the error and a colon. Methods are idempotent: a
+    repeated request has no further effect.
     """
 
     def FindCode(self, request, context):
@@ -300,9 +300,9 @@ def add_TrainingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainingService:
-    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
-    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
-    request has no further effect.
+    """Runs training jobs on a Ray cluster. docs/reference/service.md lists the errors: each is a gRPC
+    status and a text that begins with the name of the error and a colon. Methods are idempotent: a
+    repeated request has no further effect.
     """
 
     @staticmethod

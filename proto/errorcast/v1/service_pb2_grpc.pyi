@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrainingServiceStub:
-    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
-    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
-    request has no further effect.
+    """Runs training jobs on a Ray cluster. docs/reference/service.md lists the errors: each is a gRPC
+    status and a text that begins with the name of the error and a colon. Methods are idempotent: a
+    repeated request has no further effect.
     """
 
     @_typing.overload
@@ -77,9 +77,9 @@ class TrainingServiceStub:
 
 @_typing.type_check_only
 class TrainingServiceAsyncStub(TrainingServiceStub):
-    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
-    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
-    request has no further effect.
+    """Runs training jobs on a Ray cluster. docs/reference/service.md lists the errors: each is a gRPC
+    status and a text that begins with the name of the error and a colon. Methods are idempotent: a
+    repeated request has no further effect.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -123,9 +123,9 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Traces a few steps of a running job."""
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs training jobs on a Ray cluster. docs/service.md lists the errors: each is a gRPC status and
-    a text that begins with the name of the error and a colon. Methods are idempotent: a repeated
-    request has no further effect.
+    """Runs training jobs on a Ray cluster. docs/reference/service.md lists the errors: each is a gRPC
+    status and a text that begins with the name of the error and a colon. Methods are idempotent: a
+    repeated request has no further effect.
     """
 
     @_abc_1.abstractmethod

@@ -255,7 +255,7 @@ BAD = {
     ),
     "code of a service": (
         ["digits", "--set", "code=abc"],
-        "code: is for jobs that are submitted to a service; leave it out",
+        "code: is for jobs that are submitted to a service; remove it",
     ),
     "unknown method": (["digits", "--method", "backprop"], "method: unknown 'backprop'"),
     "bad set": (["digits", "--set", "blocks"], "--set blocks: must look like"),

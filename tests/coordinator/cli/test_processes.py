@@ -99,7 +99,7 @@ def test_a_notice_of_preemption_saves_first(a_ray: None, tmp_path: Path, target:
         done = run_errorcast(*ENDLESS, cwd=tmp_path)
     assert done.code == 130, done.err
     stopped = max(losses(tmp_path / "run"))
-    assert f"stopped and saved at step {stopped}; continue with: errorcast train" in done.out
+    assert f"stopped and saved at step {stopped}; continue with:\n  errorcast train" in done.out
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
     assert "Traceback" not in done.err + done.out
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import coordinator
 from coordinator.cli.connection import print_json
-from coordinator.cli.terminal import accept_all_text, keep_still_in_notebooks
+from coordinator.cli.streams import accept_all_text, keep_still_in_notebooks
 from coordinator.cli.viewer import TerminalViewer
 from coordinator.experiments.method_comparison import Row
 from coordinator.experiments.tables import method_table

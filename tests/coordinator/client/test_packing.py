@@ -90,11 +90,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link to a folder": (lambda f: (f / "in").symlink_to("parts"), "leads to no file"),
     "a dead link": (lambda f: (f / "dead").symlink_to("nowhere"), "leads to no file"),
     "a hard link": (hard, "rows.csv: is a hard link, 2 names of one file"),
-    "a pipe": (lambda f: os.mkfifo(f / "p"), "p: is no file but a device, a pipe or a socket"),
-    "a socket": (a_socket, "s: is no file but a device"),
-    "a backslash": (lambda f: (f / "a\\b").touch(), "a path has no backslash"),
-    "a line feed": (lambda f: (f / "a\nb").touch(), "no control character"),
-    "no text": (lambda f: (f / os.fsdecode(b"\xff")).touch(), "no control character"),
+    "a pipe": (lambda f: os.mkfifo(f / "p"), "p: is not a file but a device, a pipe or a socket"),
+    "a socket": (a_socket, "s: is not a file but a device"),
+    "a backslash": (lambda f: (f / "a\\b").touch(), "a path must not have a backslash"),
+    "a line feed": (lambda f: (f / "a\nb").touch(), "or a control character"),
+    "no text": (lambda f: (f / os.fsdecode(b"\xff")).touch(), "or a control character"),
     "ignored": (lambda f: (f / ".gitignore").write_text("*.py"), ".gitignore names it"),
     "too many": (lambda f: [(f / f"{n}").touch() for n in range(4096)], "too many files"),
 }  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
         os.mknod(file.parent / "zero", 0o600 | stat.S_IFCHR, os.makedev(1, 5))
     except PermissionError:
         pytest.skip("this root may make no device")
-    with pytest.raises(JobError, match="zero: is no file but a device"):
+    with pytest.raises(JobError, match="zero: is not a file but a device"):
         pack_folder_of(file)
 
 

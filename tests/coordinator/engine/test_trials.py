@@ -128,7 +128,7 @@ class Sizeless(TensorDataset):
         raise ValueError("unknown")
 
 
-# the lines that docs/tasks.md promises, and the wrong data that gets each
+# the lines that docs/how-to/data.md promises, and the wrong data that gets each
 PROMISED: dict[str, Any] = {
     "the test data is a DataLoader": WRONG["loader"][0],
     "it must be a pair (input, target)": WRONG["triple"][0],
@@ -148,7 +148,7 @@ def test_the_lines_of_the_documents(tmp_path: Path, line: str) -> None:
 
 
 def test_the_documents_promise_no_other_lines() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "data.md").read_text(encoding="utf-8")
     table = text.partition("| in the data |")[2].partition("\n\n")[0]
     cells = [row.strip(" |").split("|")[-1].strip() for row in table.splitlines()[2:]]
     lines = {cell.strip("`") for cell in cells if cell.startswith("`")}

@@ -138,7 +138,7 @@ def test_plan_goes_up_to_a_thousand_blocks(tmp_path: Path, doublings: int) -> No
     assert "1F1B" in done.out
     said = " ".join(done.out.split())  # the terminal's width decides where lines end
     assert "Assumptions: each worker has a core or GPU as fast as this one." in said
-    assert "Each schedule uses its best number of microbatches, up to 4 a block." in said
+    assert "Each schedule uses its best number of microbatches, up to 4 for each block." in said
 
 
 @pytest.mark.unit

@@ -214,7 +214,7 @@ def test_any_module_trains_with_the_layers_that_its_task_names(tmp_path: Path) -
 
 @pytest.mark.trains
 def test_layers_that_compute_something_else_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="the parts of Net in a row compute something else"):
+    with pytest.raises(JobError, match="the parts of Net do not compute what the module computes"):
         train_here(own_task(without_residual), tmp_path / "a", epochs=1)
     with pytest.raises(JobError, match=r"no part .* holds the weight answer\.weight and 1 more"):
         own_task(without_the_last)
@@ -225,7 +225,7 @@ def test_a_head_of_zeros_does_not_hide_layers_that_compute_something_else(tmp_pa
     for weight in (net := Net()).answer.parameters():
         weight.data.zero_()
     task = replace(own_task(pieces), model=net, layers_of=without_residual)
-    with pytest.raises(JobError, match="the parts of Net in a row compute something else"):
+    with pytest.raises(JobError, match="the parts of Net do not compute what the module computes"):
         train_here(task, tmp_path / "a", epochs=1)
     assert not net.answer.weight.any()  # what was given stays as it is
 

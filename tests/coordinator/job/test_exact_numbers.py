@@ -78,7 +78,7 @@ def test_a_note_that_does_not_fit_its_number_is_ignored(note: str) -> None:
         ([1, {2, 3}], "options.x.1: a set cannot be an option"),
         ({True: 1}, "options.x: True cannot be the name of an option"),
         (b"x", "options.x: a bytes cannot be an option"),
-        ("\udce9", r"options.x: '\\udce9' is no text in UTF-8"),
+        ("\udce9", r"options.x: '\\udce9' is not UTF-8 text"),
     ],
 )
 def test_what_no_option_can_be_is_named(value: Any, message: str) -> None:

@@ -81,8 +81,8 @@ def test_an_older_job_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "the key 'a' is there twice"),
-        ("options: {x: 1, x: 2}\n", "the key 'x' is there twice"),
+        ("a: 1\nb: 2\na: 3\n", "the key 'a' appears twice"),
+        ("options: {x: 1, x: 2}\n", "the key 'x' appears twice"),
         ("a: &b [*b]\n", "Circular reference"),
         ("a: " + "[" * 5000, "nested too deeply"),
         ("a: !!python/object:os.system x\n", "could not determine a constructor"),

@@ -104,7 +104,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(a_ray: None, tmp_path: Path) 
     assert weights(run.folder) == weights(whole.folder)
     for file in checkpoints.glob("step-*/head.safetensors"):
         flip(file)
-    with pytest.raises(JobError, match="nor is any checkpoint before it whole"):
+    with pytest.raises(JobError, match="and no checkpoint before it is intact"):
         train("digits", epochs=3, resume=True, **settings)
 
 

@@ -48,6 +48,24 @@ def test_frozen_weights_are_not_trained_and_cost_less() -> None:
     assert row.flops == PASS * WIDTH * WIDTH
 
 
+@pytest.mark.parametrize(("kind", "numbers"), [("learned", 4), ("forward", 2), ("random", 0)])
+def test_feedback_matrices_that_change_are_counted_apart(kind: str, numbers: int) -> None:
+    """Learned ones are kept with a gradient and two numbers of Adam; averages with a gradient."""
+    seen, plain = found(feedback={"kind": kind}), found()
+    entries = OUT * WIDTH if numbers else 0
+    assert [row.matrices for row in seen.layers] == [entries, entries, 0]
+    assert [row.trained for row in seen.layers] == [row.parameters for row in seen.layers]
+    assert (seen.trained, seen.matrices) == (plain.trained, 2 * entries)
+    kept = seen.workers[0].kept - plain.workers[0].kept
+    assert kept == pytest.approx(4 * numbers * entries, rel=1e-3)  # and Adam counts its steps
+
+
+def test_the_command_shows_them_apart() -> None:
+    shown = run_errorcast("summary", "digits", "--set", "feedback.kind=learned").out
+    assert "feedback matrices: 7,680 entries" in shown
+    assert "entries that change in training" in shown
+
+
 @pytest.mark.parametrize("heads", [0, 1])
 def test_what_workers_hold_and_send(heads: int) -> None:
     seen = found(blocks=2, heads=heads)

@@ -59,10 +59,13 @@ BAD = {
     "no hash": (["alice"], "line 1: after 'alice' comes sha256:"),
     "a short hash": (["alice sha256:00"], "comes sha256: and 64 digits"),
     "another word": (["", f"alice {HASH} uploads"], "line 2: 'uploads' is not admin, upload or"),
-    "a name with a path": ([f"../alice {HASH}"], "'../alice' is no name"),
+    "a name with a path": ([f"../alice {HASH}"], "'../alice' is not a name"),
     "the operator": ([f"admin {HASH}"], "'admin' is the user of --token-file"),
-    "twice": ([f"a {HASH}", f"a sha256:{'1' * 64}"], "line 2: the user or the token of 'a' is"),
-    "one token": ([f"a {HASH}", f"b {HASH}"], "the user or the token of 'b' is there twice"),
+    "twice": (
+        [f"a {HASH}", f"a sha256:{'1' * 64}"],
+        "line 2: the user or the token of 'a' appears twice",
+    ),
+    "one token": ([f"a {HASH}", f"b {HASH}"], "the user or the token of 'b' appears twice"),
     "no number": ([f"a {HASH} workers=many"], "'workers=many' is not"),
 }
 
@@ -103,9 +106,9 @@ def test_the_verb_makes_lines_that_are_read(tmp_path: Path) -> None:
     ("words", "text"),
     [
         (("alice",), "has a user 'alice'; remove that line first"),
-        (("a/b",), "'a/b' is no name"),
+        (("a/b",), "'a/b' is not a name"),
         (("admin",), "is the user of --token-file"),
-        (("bob", "--token-file", "there"), "there: is there already; name a new file"),
+        (("bob", "--token-file", "there"), "there: exists already; name a new file"),
         (("bob", "--token-file", "no/where"), "no/where: cannot be written"),
     ],
 )

@@ -172,7 +172,9 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_it_loaded(tmp_path: P
 
     for file in (tmp_path / "broken" / "checkpoints").glob("step-*/head.safetensors"):
         flip(file)
-    with pytest.raises(JobError, match=r"head.safetensors: .*, nor is any checkpoint before it"):
+    with pytest.raises(
+        JobError, match=r"head.safetensors: .*, and no checkpoint before it is intact"
+    ):
         Story(tmp_path / "broken").run()
 
 

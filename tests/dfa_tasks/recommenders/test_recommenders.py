@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from coordinator.job.resolve import resolve
 from dfa_core import JobError, LearningRule, Model, Reference
 from dfa_core.activations import tensors
 from dfa_tasks.recommenders.models import afn, autoint, dcn, deepfm
@@ -66,6 +68,24 @@ def test_a_deeper_head_is_the_same_network(
 def test_an_option_of_another_type_is_refused(real_data: Path) -> None:
     with pytest.raises(JobError, match=r"options\.cross_error: 'maybe' is not true or false"):
         click_task("movielens", "dcn", data_dir=str(real_data), cross_error="maybe")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("sign", "cross_error", False),
+        ("target", "head_layers", 0),
+        ("local", "head_layers", 0),
+    ],
+)
+def test_feedback_without_the_error_names_the_option_that_helps(
+    real_data: Path, kind: str, option: str, value: Any
+) -> None:
+    settings = {"feedback": {"kind": kind}, "data_dir": str(real_data)}
+    remedy = f"use random, or set options.{option}={str(value).lower()}"
+    with pytest.raises(JobError, match=rf"^feedback\.kind: {kind} .*; {remedy}$"):
+        resolve("movielens-dcn", settings)
+    resolve("movielens-dcn", {**settings, "options": {option: value}})
 
 
 def test_a_layer_of_the_mlp_stays_before_the_head() -> None:

@@ -54,8 +54,11 @@ def test_records_become_normalised_images(archive: CifarArchive, tmp_path: Path)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: content[:-100], "it is truncated; delete it to download it anew"),
-        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "wrong checksum .* anew"),
+        (lambda content: content[:-100], "it is truncated; delete it to download it again"),
+        (
+            lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+            "wrong checksum .* download it again",
+        ),
     ],
 )
 def test_a_damaged_archive_is_refused(

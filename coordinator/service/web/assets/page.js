@@ -1,176 +1,177 @@
-"use strict";
-// Shows all jobs of a service and the details of one. All data comes from this server.
+// The page: asks for what has changed, and shows it.
 
-const JOBS_MS = 1000, TIMELINE_MS = 4000;
-const COLOURS = { forward: "#4c78a8", update: "#f58518", optimizer: "#54a24b", head: "#b279a2" };
-const FINAL = ["SUCCEEDED", "FAILED", "CANCELLED"];
+import { Compare, MOST } from "./compare.js";
+import { Details } from "./details.js";
+import { Filters } from "./filters.js";
+import { filtered, JobList, sorted } from "./job_list.js";
+import { ask, hasToken, NeedsToken, signIn, signOut } from "./service.js";
+import { JobTable, PAGE } from "./table.js";
+import { counted } from "./words.js";
+
+const JOBS_MS = 1000, AFTER_ERROR_MS = 3000, TRACE_MS = 4000;
 const $ = (id) => document.getElementById(id);
-let chosen = decodeURIComponent(location.hash.slice(1)), curves = null, shownState = "";
-let plots = {};
 
-class NeedsToken extends Error {}
+const jobs = new JobList(), compare = new Compare(), details = new Details();
+const filters = new Filters(() => { view.page = 0; showTable(); });
+const table = new JobTable($("jobs"), { tick, open, sort });
+const view = { column: "job", descending: true, page: 0, opened: "", ticked: [], ...fromAddress() };
 
-async function ask(path) {
-  const token = sessionStorage.getItem("token");
-  const answer = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-  if (answer.status === 401) throw new NeedsToken();
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error);
-  return body;
+function fromAddress() {
+  const found = new URLSearchParams(location.hash.slice(1));
+  const ticked = (found.get("compare") ?? "").split(",").filter(Boolean).slice(0, MOST);
+  return { opened: found.get("job") ?? "", ticked };
 }
 
-function cell(row, text, kind) {
-  const made = row.insertCell();
-  made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+/** The address has the opened and the compared jobs, so that it can be kept and sent. */
+function toAddress() {
+  const made = new URLSearchParams();
+  if (view.opened) made.set("job", view.opened);
+  if (view.ticked.length) made.set("compare", view.ticked.join(","));
+  history.replaceState(null, "", `#${made}`);
 }
 
-function showJobs(jobs) {
-  $("none").hidden = jobs.length > 0;
-  const body = document.createElement("tbody");
-  for (const job of jobs) {
-    const row = body.insertRow();
-    row.className = job.id === chosen ? "chosen" : "";
-    const button = document.createElement("button");
-    button.textContent = job.id;
-    button.addEventListener("click", () => choose(job.id));
-    row.insertCell().append(button);
-    cell(row, job.state);
-    const each = job.heads ? `${job.blocks} + ${job.heads}` : `${job.blocks}`;
-    const bracketed = job.heads ? `(${each})` : each;
-    cell(row, job.replicas > 1 ? `${bracketed} x ${job.replicas}` : each, "number");
-    cell(row, job.total ? `${job.step} / ${job.total}` : "", "number");
-    cell(row, job.step ? (job.loss ?? NaN).toFixed(4) : "", "number");
-    cell(row, job.step ? (1000 * job.step_seconds).toFixed(2) : "", "number");
-    cell(row, job.reason);
-  }
-  $("jobs").tBodies[0].replaceWith(body);
+function sort(column, descending) {
+  Object.assign(view, { column, descending, page: 0 });
+  showTable();
 }
 
-function choose(id) {
-  chosen = id;
-  location.hash = encodeURIComponent(id);
-  curves = null;
-  for (const plot of Object.values(plots)) plot.destroy();
-  plots = {};
-  const canvas = $("timeline");
-  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-  $("timeline-note").textContent = "";
-  refresh();
+function tick(id, whether) {
+  view.ticked = view.ticked.filter((other) => other !== id);
+  if (whether && view.ticked.length < MOST) view.ticked.push(id);
+  changed();
 }
 
-function draw(where, title, names, columns) {
-  const colours = ["#4c78a8", "#f58518", "#54a24b", "#b279a2"];
-  if (!plots[where]) {
-    const series = names.map((label, i) => ({
-      label, stroke: colours[i % 4], width: 2, points: { show: columns[0].length < 60 } }));
-    plots[where] = new uPlot({ title, width: 510, height: 260, scales: { x: { time: false } },
-      series: [{ label: "step" }, ...series] }, columns, $(where));
-  } else {
-    plots[where].setData(columns);
-  }
+function open(id) {
+  view.opened = id;
+  changed();
 }
 
-function showCurves(found) {
-  if (curves === null) curves = { metrics: [], evaluations: [], after: 0 };
-  curves.metrics.push(...found.metrics);
-  curves.evaluations.push(...found.evaluations);
-  curves.after = found.after;
-  const every = Math.ceil(curves.metrics.length / 2000);  // more than the plot has pixels
-  const metrics = curves.metrics.filter((_, i) => i % every === 0);
-  if (metrics.length) {
-    draw("loss", "training loss", ["loss"], [metrics.map((m) => m.step), metrics.map((m) => m.loss)]);
-  }
-  if (curves.evaluations.length) {
-    const names = Object.keys(curves.evaluations[0].scores).sort();
-    draw("scores", "test", names, [curves.evaluations.map((e) => e.step),
-      ...names.map((n) => curves.evaluations.map((e) => e.scores[n]))]);
-  }
+function changed() {
+  toAddress();
+  showTable();
+  attempt(showChosen);
 }
 
-function showLoads(processes) {
-  $("loads").replaceChildren(...processes.map((load) => {
-    const row = document.createElement("div");
-    row.className = "load";
-    const name = document.createElement("span"), share = document.createElement("span");
-    const bar = document.createElement("progress");
-    name.textContent = `${load.process} (layers ${load.layers})`;
-    bar.value = load.busy;
-    bar.setAttribute("aria-label", `${load.process} busy`);
-    share.textContent = `${Math.round(100 * load.busy)}% busy`;
-    row.append(name, bar, share);
-    return row;
-  }));
+function showTable() {
+  filters.offer(jobs.all);
+  const found = sorted(filtered(jobs.all, filters.chosen), view.column, view.descending);
+  const pages = Math.max(1, Math.ceil(found.length / PAGE));
+  view.page = Math.min(view.page, pages - 1);
+  const first = view.page * PAGE, shown = found.slice(first, first + PAGE);
+  const full = view.ticked.length >= MOST;
+  table.show(shown, { ...view, full });
+  const all = jobs.all.length;
+  const newest = all < jobs.count ? ` (the newest of ${counted(jobs.count, "job", "jobs")})` : "";
+  write($("count"), (found.length < all ? `${found.length} of ` : "") + counted(all, "job", "jobs") + newest);
+  write($("ticked-text"), view.ticked.length === 0 ? "Tick jobs to compare their curves."
+    : `${view.ticked.length} of at most ${MOST} jobs are compared.`);
+  $("untick").hidden = view.ticked.length === 0;
+  $("jobs").hidden = found.length === 0;
+  $("none").hidden = found.length > 0;
+  write($("none"), all ? "No job matches the filters." : "No jobs yet. Submit one with: errorcast submit digits");
+  $("pager").hidden = pages === 1;
+  $("before").disabled = view.page === 0;
+  $("after").disabled = view.page === pages - 1;
+  write($("page-number"), `${first + 1} to ${first + shown.length} of ${found.length}`);
 }
 
-function showTimeline(trace) {
-  const spans = trace.traceEvents.filter((e) => e.ph === "X" && COLOURS[e.name]);
-  const rows = trace.traceEvents.filter((e) => e.name === "thread_name");
-  if (!spans.length) return;
-  const canvas = $("timeline"), pen = canvas.getContext("2d"), height = 26, left = 90;
-  canvas.width = canvas.clientWidth * devicePixelRatio;
-  canvas.height = (rows.length * height + 4) * devicePixelRatio;
-  pen.scale(devicePixelRatio, devicePixelRatio);
-  const width = canvas.clientWidth - left - 4;
-  const end = Math.max(...spans.map((s) => s.ts + s.dur));
-  pen.font = "12px system-ui, sans-serif";
-  pen.fillStyle = "#1b1f24";
-  for (const row of rows) pen.fillText(row.args.name, 4, row.tid * height + 19);
-  for (const span of spans) {
-    pen.fillStyle = COLOURS[span.name];
-    pen.fillRect(left + width * span.ts / end, span.tid * height + 4,
-      Math.max(1, width * span.dur / end - 0.5), height - 4);
-  }
-  const steps = new Set(spans.map((s) => s.args.step));
-  $("timeline-note").textContent = `steps ${[...steps].sort((a, b) => a - b).join(", ")}: ` +
-    `${(end / 1000).toFixed(1)} ms`;
+/** A text that is written again would be read aloud again. */
+function write(where, text) {
+  if (where.textContent !== text) where.textContent = text;
 }
 
-let busy = false;
+/** Shows the curves and the details of the chosen jobs, with what is new of them. */
+async function showChosen() {
+  const opened = jobs.get(view.opened) ?? null;
+  const ticked = view.ticked.map((id) => jobs.get(id)).filter(Boolean);
+  const drawn = ticked.length || opened === null ? ticked : [opened];
+  const text = ticked.length ? "The plots show the ticked jobs."
+    : opened === null ? "Tick jobs, or open one, to see their curves."
+    : `The plots show ${opened.id}. Tick jobs in the table to compare them.`;
+  await Promise.all([details.show(opened), compare.show(drawn, text)]);
+}
+
 async function refresh() {
-  if (busy) return;
-  busy = true;
+  const answer = await ask(`api/jobs?since=${encodeURIComponent(jobs.revision)}`);
+  const moved = jobs.merge(answer);
+  showSignedIn(answer.user);
+  if (!jobs.get(view.opened)) view.opened = sorted(jobs.all, "job", true)[0]?.id ?? "";
+  view.ticked = view.ticked.filter((id) => jobs.get(id));
+  if (moved.length) $("news").textContent = moved.map((job) => `${job.id} is ${job.state}.`).join(" ");
+  showTable();
+  await showChosen();
+}
+
+function showSignedIn(user) {
+  const signedIn = !$("login").hidden;
+  $("login").hidden = true;
+  $("main").hidden = $("skip").hidden = false;
+  $("user").hidden = !hasToken();
+  write($("user-name"), user);
+  if (signedIn) $("jobs-title").focus({ preventScroll: true });
+}
+
+function showSignedOut() {
+  $("main").hidden = $("skip").hidden = $("user").hidden = true;
+  if (!$("login").hidden) return;
+  $("login").hidden = false;
+  $("token").focus();
+}
+
+function complain(text) {
+  $("problem").hidden = !text;
+  write($("problem"), text);
+}
+
+/** Does something; returns whether it went well, and shows in one line if not. */
+async function attempt(action) {
   try {
-    const jobs = (await ask("api/jobs")).jobs;
-    $("login").hidden = true;
-    if (!chosen && jobs.length) chosen = jobs[0].id;
-    showJobs(jobs);
-    const job = jobs.find((j) => j.id === chosen);
-    $("one").hidden = !job;
-    shownState = job ? job.state : "";
-    if (job) {
-      $("one-title").textContent = `${job.id}: ${job.state}`;
-      showLoads(job.processes);
-      const after = curves === null ? 0 : curves.after;
-      const found = await ask(`api/jobs/${encodeURIComponent(job.id)}/curves?after=${after}`);
-      if (job.id === chosen) showCurves(found);
-    }
-    $("status").textContent = `${jobs.length} job(s)`;
+    await action();
+    complain("");
+    return true;
   } catch (error) {
-    if (error instanceof NeedsToken) $("login").hidden = false;
-    $("status").textContent = error instanceof NeedsToken ? "" : `no answer from the service: ${error.message}`;
-  } finally {
-    busy = false;
+    if (!(error instanceof NeedsToken)) complain(error.message);
+    else {
+      complain(hasToken() ? "The service does not know this token. Check that it is complete, " +
+        "or ask the operator of the service for a new one." : "");
+      signOut();
+      showSignedOut();
+    }
+    return false;
   }
 }
 
-async function refreshTimeline() {
-  if (!chosen || shownState !== "RUNNING" || document.hidden) return;
-  const asked = chosen;
-  try {
-    const trace = await ask(`api/jobs/${encodeURIComponent(asked)}/timeline`);
-    if (asked === chosen) showTimeline(trace);
-  } catch (error) {
-    if (!$("timeline-note").textContent) $("timeline-note").textContent = error.message;
-  }
+let timer = 0, running = false;
+
+/** Asks again and again, while the page is seen and the reader is signed in. */
+async function poll() {
+  clearTimeout(timer);
+  if (running) return;
+  running = true;
+  const well = await attempt(refresh);
+  running = false;
+  const stop = document.hidden || !$("login").hidden;
+  if (!stop) timer = setTimeout(poll, well ? JOBS_MS : AFTER_ERROR_MS);
 }
 
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("token", $("token").value);
-  refresh();
+  signIn($("token").value.trim());
+  $("token").value = "";
+  poll();
 });
-refresh();
-setInterval(refresh, JOBS_MS);
-setInterval(refreshTimeline, TIMELINE_MS);
+$("sign-out").addEventListener("click", () => {
+  signOut();
+  location.reload();
+});
+$("untick").addEventListener("click", () => {
+  view.ticked = [];
+  changed();
+  $("jobs-title").focus({ preventScroll: true });
+});
+$("before").addEventListener("click", () => { view.page -= 1; showTable(); });
+$("after").addEventListener("click", () => { view.page += 1; showTable(); });
+addEventListener("hashchange", () => { Object.assign(view, fromAddress()); changed(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+setInterval(() => { if (!document.hidden) details.trace(); }, TRACE_MS);
+poll();

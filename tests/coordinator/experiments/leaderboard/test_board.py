@@ -83,7 +83,7 @@ def test_an_interrupted_line_goes_on_and_has_the_scores_of_the_reference(
 
     reported.clear()
     assert run(file, folder, reported.append) == found
-    assert reported == ["digits, dfa: there already"]
+    assert reported == ["digits, dfa: has a result already"]
 
 
 def reference_scores(file: Path, seed: int, found: Result) -> list[dict[str, float]]:

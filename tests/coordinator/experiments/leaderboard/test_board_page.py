@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.command_line import run_errorcast
 
-from coordinator.experiments.leaderboard.page import headline, page, tables
+from coordinator.experiments.leaderboard.page import GUIDE, headline, page, tables
 from coordinator.experiments.leaderboard.result import (
     Evaluated,
     Origin,
@@ -98,13 +98,16 @@ def test_a_loss_falls_and_nan_reaches_nothing(tmp_path: Path) -> None:
     assert [line.reached is not None for line in table.lines] == [True, True, False]
     said = headline([table])
     assert "first on 0 of 1 targets." in said
-    assert "Where one process is first, the fastest on several is: t to loss 1.5 (`bp`)." in said
+    assert (
+        "Where one process is first, the fastest on several processes is: t to loss 1.5 (`bp`)."
+        in said
+    )
     only = target("loss", 0.1)
     write(tmp_path, only, "bp", runs("loss", *[[2.0, 1.4]] * 3))
     assert "Nobody has reached t to loss 0.1." in headline(tables({"t": only}, Results(tmp_path)))
 
 
-def test_lines_of_an_earlier_target_are_left_out_and_damage_is_named(tmp_path: Path) -> None:
+def test_lines_of_an_earlier_target_are_skipped_and_damage_is_named(tmp_path: Path) -> None:
     write(tmp_path, target("loss", 1.5), "bp", runs("loss", [1.0]))
     now = {"t": target("loss", 1.2)}
     assert tables(now, Results(tmp_path)) == []
@@ -115,7 +118,7 @@ def test_lines_of_an_earlier_target_are_left_out_and_damage_is_named(tmp_path: P
 
 
 def test_our_page_is_made_of_our_result_files() -> None:
-    made = page(tables(read_targets(OURS), Results(DOCS / "leaderboard")), "leaderboard")
+    made = page(tables(read_targets(OURS), Results(DOCS / "leaderboard")), "leaderboard", GUIDE)
     there = (DOCS / "leaderboard.md").read_text(encoding="utf-8")
     assert there == made, "make it again: errorcast leaderboard --dir docs/leaderboard"
 

@@ -68,7 +68,7 @@ def test_a_field_that_another_one_brings_into_use_is_drawn() -> None:
 @pytest.mark.parametrize(
     ("over", "changes", "why"),
     [
-        ((), {}, "--over: what to vary"),
+        ((), {}, "--over: name at least one field to vary"),
         ((RATE, "optimizer.lr=1,2"), {}, "optimizer.lr has a range already"),
         ((RATE,), {"settings": {"optimizer": {"lr": 1}}}, "--set gives optimizer.lr a value"),
         (("optimizer.lr=-1..1",), {}, r"--over optimizer.lr=-1..1: optimizer.lr: -1 must be above"),

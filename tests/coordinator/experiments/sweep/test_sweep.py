@@ -87,7 +87,7 @@ def test_ended_and_killed_it_goes_on_to_the_same_table(whole: Path, tmp_path: Pa
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=60)
     assert run.returncode == 130, errors
-    assert f"continue with: errorcast sweep {tmp_path / 'sweep'} --resume" in errors
+    assert f"continue with:\n  errorcast sweep {tmp_path / 'sweep'} --resume" in errors
     assert "Traceback" not in errors
     refused = run_errorcast(*arguments, cwd=tmp_path)
     assert refused.code == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from coordinator.service.errors import CATALOGUE, ServiceError, plain
 
-DOCUMENT = Path(__file__).parents[4] / "docs" / "service.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "reference" / "service.md"
 
 
 def test_the_documented_errors_are_those_that_there_are() -> None:

@@ -28,7 +28,7 @@ def test_a_large_job_is_not_passed_by_small_ones() -> None:
     assert started == []
     assert reasons == {
         "job-1": "needs 4 workers x 1 CPU, free now: 3 CPU",
-        "job-2": "behind job-1 in the queue",
+        "job-2": "after job-1 in the queue",
     }
 
 

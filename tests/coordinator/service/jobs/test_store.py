@@ -59,6 +59,25 @@ def test_events_from_memory_are_those_on_disk(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_revision_tells_which_jobs_changed_since(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, second = add(store), add(store, "request-2")
+    known = store.revision
+    assert store.changed_since(known) == []
+    store.note_progress(second.copy())
+    assert [r.job.id for r in store.changed_since(known)] == [second.job.id]
+    known = store.revision
+    store.save(first.copy(), lines("a"))
+    store.delete(second)
+    changed = store.changed_since(known)
+    assert {r.job.id: r.deleted for r in changed} == {first.job.id: False, second.job.id: True}
+    assert store.changed_since(store.revision) == []
+    store.close()
+    again = Store(tmp_path)
+    assert again.revision == 0
+    again.close()
+
+
 def test_a_folder_has_one_service(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(JobError, match="used by another service"):

@@ -11,7 +11,7 @@ import torch
 from errorcast.v1 import service_pb2 as pb
 from support.in_process import train_here
 
-from coordinator.client.client import _pieces
+from coordinator.client.arrays import pieces
 from coordinator.inspection.saved_run import open_run
 from coordinator.service.api.requests import whole_inputs
 from coordinator.service.errors import ServiceError
@@ -112,7 +112,7 @@ def joined(*requests: pb.PredictRequest, limit: int = 64 << 20) -> list[pb.Predi
 @pytest.mark.parametrize("width", [1, 64, (1 << 18), (1 << 18) + 1, 5 << 18])
 def test_a_sample_of_any_size_arrives(width: int) -> None:
     samples = np.arange(width, dtype=np.float32)[None]
-    sent = list(_pieces("digits-0001", samples, pb.DATA_TYPE_FLOAT32))
+    sent = list(pieces("digits-0001", samples, pb.DATA_TYPE_FLOAT32))
     assert all(request.ByteSize() < (4 << 20) for request in sent)
     (request,) = joined(*(pb.PredictRequest.FromString(r.SerializeToString()) for r in sent))
     assert (request.job_id, list(request.input.shape)) == ("digits-0001", [1, width])

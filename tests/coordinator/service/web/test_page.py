@@ -1,29 +1,17 @@
 """The page in a real browser, and Prometheus's figures beside it."""
 
 import json
-import os
-import shutil
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from prometheus_client.parser import text_string_to_metric_families
+from support.browser import address_of, sign_in
 from support.running import QUICK, TOKEN, Running, wait_for
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# a browser that talks to its maker, or that cannot run as root, is of no use in a test
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-
-
-def address_of(running: Running) -> str:
-    return next(s.split()[-1] for s in running.said if s.startswith("page and metrics on"))
 
 
 def get(running: Running, path: str, token: str = TOKEN) -> tuple[int, str, Any]:
@@ -63,16 +51,20 @@ def test_metrics_are_prometheus_s(service: Running, job: str) -> None:
     assert "/errorcast.v1.TrainingService/SubmitJob" in calls
 
 
-@pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/x/curves", "/metrics"])
+@pytest.mark.parametrize("path", ["/api/jobs", "/api/jobs/x", "/api/jobs/x/curves", "/metrics"])
 def test_nothing_is_revealed_without_the_token(service: Running, path: str) -> None:
     for token in ("", "wrong-token-0123456789"):
         status, text, headers = get(service, path, token)
         assert (status, json.loads(text)) == (401, {"error": "token"})
-        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert "require-trusted-types-for 'script'" in policy
 
 
 BAD = {
-    "no job": ("/api/jobs/none/curves", 404),
+    "no job": ("/api/jobs/none", 404),
+    "no job's curves": ("/api/jobs/none/curves", 404),
     "no event": ("/api/jobs/latest/curves?after=-1", 400),
     "traversal": ("/../../../etc/passwd", 404),
     "encoded traversal": ("/%2e%2e/page.py", 404),
@@ -88,46 +80,43 @@ def test_bad_requests_are_refused(service: Running, job: str, case: tuple[str, i
     assert "Traceback" not in text
 
 
-@pytest.fixture
-def browser_page() -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser.new_page(viewport={"width": 1120, "height": 1000})
-        browser.close()
+def test_a_wrong_revision_gets_all_jobs(service: Running, job: str) -> None:
+    known = json.loads(get(service, "/api/jobs")[1])["revision"]
+    assert json.loads(get(service, f"/api/jobs?since={known}")[1])["all"] is False
+    for wrong in ("0", "x.0", f"{known}9999999999999999999", known.partition(".")[0], "%00."):
+        answer = json.loads(get(service, f"/api/jobs?since={wrong}")[1])
+        assert answer["all"] is True
+        assert job in [row["id"] for row in answer["jobs"]]
 
 
 @pytest.mark.host
-def test_the_page_in_a_browser(service: Running, job: str, browser_page: Page) -> None:
-    page, home = browser_page, address_of(service)
+def test_the_page_in_a_browser(service: Running, job: str, page: Page) -> None:
+    home = address_of(service)
     requests: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda m: complaints.append(m.text) if "ontent Security" in m.text else None)
-    page.goto(home)
-    page.locator("#token").fill("wrong-token-0123456789")
-    page.get_by_role("button", name="Open").click()
-    expect(page.locator("#login")).to_be_visible()
-    page.locator("#token").fill(TOKEN)
-    page.get_by_role("button", name="Open").click()
+    sign_in(page, service, TOKEN)
     page.get_by_role("heading", name=f"{job}: RUNNING").wait_for()
     assert not page.locator("#login").is_visible()
-    assert job in page.locator("#jobs tbody").inner_text()
-    for plot in ("#loss canvas", "#scores canvas"):
+    row = page.locator("#jobs tbody tr", has=page.get_by_role("button", name=job, exact=True))
+    expect(row.locator(".owner")).to_have_text("admin")
+    expect(row.locator(".metric")).to_have_text(re.compile(r"^accuracy 0\.\d{4}$"))
+    expect(row.locator(".left")).to_have_text(re.compile(r"^\d+ (s|min|h|d)( \d\d? (s|min|h))?$"))
+    for plot in ("#loss canvas", "#metric canvas"):
         page.locator(plot).wait_for()
     assert page.locator("#loads progress").count() == 3
-    expect(page.locator("#timeline-note")).to_contain_text("steps", timeout=20_000)
+    traced = re.compile(r"^steps \d+, \d+, \d+: ")
+    expect(page.locator("#timeline-note")).to_have_text(traced, timeout=60_000)
     drawn = page.evaluate(
         "() => { const c = document.getElementById('timeline');"
         " return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size; }"
     )
     assert drawn > 4, "the timeline is one colour"
-    step = page.locator("#jobs tbody td.number").nth(1).inner_text()
-    expect(page.locator("#jobs tbody td.number").nth(1)).not_to_have_text(step)  # it is live
-    kept = os.environ.get("ERRORCAST_SCREENSHOT")
-    if kept:
-        page.screenshot(path=Path(kept), full_page=True)
+    said = page.get_by_role("img", name=re.compile("Timeline of steps"))
+    expect(said).to_have_attribute("aria-label", re.compile(r"block 1: forward \d+%, update \d+%"))
+    step = row.locator(".progress").inner_text()
+    expect(row.locator(".progress")).not_to_have_text(step)  # it is live
     assert complaints == []
     assert all(url.startswith(home) for url in requests), requests

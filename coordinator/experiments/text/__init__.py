@@ -1,0 +1,1 @@
+"""Text for terminals of any width and encoding: tables, folded lines, spelling."""

@@ -1,0 +1,57 @@
+"""What mkdocs calls while it builds the site (mkdocs.yml names this file)."""
+
+from pathlib import Path, PurePosixPath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+from docsite.links import ROOT, for_the_site, origin_of, targets
+from docsite.lists import as_python_markdown
+from docsite.notebooks import notebook_page
+from docsite.sources import source_pages
+
+_ASSETS = Path(__file__).parent / "assets"
+_FROM_ROOT = ("contributing.md", "changelog.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are not files of docs/: of the root, of notebooks, of linked code."""
+    for asset in sorted(_ASSETS.iterdir()):
+        _add(files, config, f"assets/{asset.name}", asset.read_bytes())
+    for page in _FROM_ROOT:
+        _add(files, config, page, (ROOT / origin_of(page)).read_text(encoding="utf-8"))
+    for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        text, pictures = notebook_page(Path(str(file.abs_src_path)))
+        notebook = PurePosixPath(file.src_uri)
+        _add(files, config, str(notebook.with_suffix(".md")), text)
+        for name, picture in pictures.items():
+            _add(files, config, str(notebook.parent / name), picture)
+    pages = [file for file in files if file.src_uri.endswith(".md")]
+    linked = {
+        target.path
+        for file in pages
+        for target in targets(file.content_string, origin_of(file.src_uri))
+        if target.is_code
+    }
+    for place, text in source_pages(linked):
+        _add(files, config, place, text, InclusionLevel.NOT_IN_NAV)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Make a page's links and lists fit the site."""
+    name = page.file.src_uri
+    if name.startswith("source/"):
+        return markdown
+    return as_python_markdown(for_the_site(markdown, origin_of(name), name))
+
+
+def _add(
+    files: Files,
+    config: MkDocsConfig,
+    place: str,
+    content: str | bytes,
+    inclusion: InclusionLevel = InclusionLevel.UNDEFINED,
+) -> None:
+    files.append(File.generated(config, place, content=content, inclusion=inclusion))
