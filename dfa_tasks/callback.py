@@ -16,7 +16,7 @@ class Callback:
     nothing else. An exception ends the run after its state was saved; StopTraining ends it well.
 
     A step that is computed again after a fault is not reported again, for it has the same bits. One
-    that is computed anew after a roll-back is.
+    that is computed again after a roll-back is.
     """
 
     def on_step(self, step: int, loss: float) -> None:
