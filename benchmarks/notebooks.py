@@ -21,15 +21,19 @@ def store_outputs(path: Path) -> None:
     """Run a notebook and write it again. Raises CellExecutionError when a cell fails."""
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as folder:
-        where = {"metadata": {"path": folder}}
         client = NotebookClient(
-            notebook, timeout=3600, kernel_name="python3", resources=where, record_timing=False
+            notebook,
+            timeout=3600,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
+            coalesce_streams=True,
         )
         client.execute()
     for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
         if "text" in output:  # of a command: its colours would be signs on the site
             plain = strip_ansi(output.text)  # type: ignore[no-untyped-call]
-            output.text = plain.replace("\r\n", "\n")
+            output.text = plain.replace("\r\n", "\n").strip("\n") + "\n"
     notebook.metadata["language_info"] = {"name": "python"}  # no versions: fewer changed lines
     nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 

@@ -81,7 +81,7 @@ def test_speedup_runs(tmp_path: Path) -> None:
 def check_speedup(notebook: NotebookNode) -> None:
     assert not [o for o in outputs(notebook) if o.get("name") == "stderr"]
     assert len(pictures(notebook, "barh")) == 1
-    assert re.search(r"^errorcast  .* ms   1\.00x$", texts(notebook), re.M)
+    assert re.search(r"^errorcast  .* ms     1\.00x$", texts(notebook), re.M)
     assert "of the step without work" in texts(notebook)
     assert "\x1b[2K" not in texts(notebook)  # no bar that moves
 
