@@ -31,7 +31,7 @@ reference: .venv/.installed  ## write the pages of docs/reference/ that are made
 
 docs: .venv/.installed  ## build the documentation site: then open site/index.html
 	PYTHONPATH=docs $(BIN)/python -m docsite --check
-	PYTHONPATH=docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	PYTHONPATH=docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "the site is built: open $(CURDIR)/site/index.html"
 
 .venv/.installed: pyproject.toml constraints.txt

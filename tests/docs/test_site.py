@@ -44,7 +44,7 @@ class Assets(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it."""
     folder = tmp_path_factory.mktemp("site")
-    words = ["-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    words = ["-m", "mkdocs", "build", "--site-dir", str(folder)]
     done = subprocess.run(
         [sys.executable, *words],
         cwd=ROOT,
