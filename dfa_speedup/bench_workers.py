@@ -75,7 +75,7 @@ class BenchWorkers:
         return self._call("train_peer", workers, configuration, first, last)
 
     def prepare(self, configuration: Configuration, steps: int) -> tuple[list[Trained], float]:
-        """Build the side's trainers anew and train; return also the largest peak memory, MB."""
+        """Build the side's trainers again and train; return also the largest peak memory, MB."""
         workers = self._those_of(configuration)
         done = self._call("prepare", workers, configuration, steps)
         return [trained for trained, _ in done], float(max(peak for _, peak in done))

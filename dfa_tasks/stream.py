@@ -21,7 +21,7 @@ class Stream:
 
     A data set with `state_dict()` and `load_state_dict()` continues from its state; at its end it
     is iterated again. A step is found by the state before it, which JSON must hold. A data
-    set without a state is iterated anew in each epoch; a step of an epoch is found by reading what
+    set without a state is iterated again in each epoch; a step of an epoch is found by reading what
     comes before it.
 
     dataset: what it reads. Nobody else may: its position is the stream's.

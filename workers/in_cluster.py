@@ -29,5 +29,5 @@ class InCluster(Generic[T]):
         return found
 
     def again(self) -> "InCluster[T]":
-        """Put it anew. Ray would look for it also on a node that no longer answers."""
+        """Put it again. Ray would look for it also on a node that no longer answers."""
         return self.put(self.get())

@@ -135,7 +135,7 @@ def train(
         console.say(data_line(run.summary))
     if run.summary.get("stopped_by"):
         by = run.summary["stopped_by"]
-        console.say(f"{by} ended the run at step {run.summary['steps']}; to train more steps:")
+        console.say(f"ended at step {run.summary['steps']} by {by}; to train more steps:")
         console.command(f"  errorcast train {run.folder} --resume")
     console.command(f"run folder: {run.folder}")
     console.say("  (curves.png, model.safetensors, metrics.jsonl)")

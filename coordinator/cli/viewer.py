@@ -142,8 +142,8 @@ def faults_line(summary: Mapping[str, Any]) -> str:
     line = f"{snapshots['taken']} snapshots, {snapshots['share_of_step']:.1%} of a step"
     if faults["recovered"]:
         line += (
-            f"; recovered from {faults['recovered']} faults in {faults['seconds_lost']:.1f} s, "
-            f"{faults['steps_repeated']} steps done again"
+            f"; recovered from {faults['recovered']} fault(s) in {faults['seconds_lost']:.1f} s, "
+            f"{faults['steps_repeated']} step(s) repeated"
         )
     return line
 

@@ -44,7 +44,7 @@ class Blueprint:
         return cls(InCluster.put(model), *reported)
 
     def again(self) -> "Blueprint":
-        """Put all into memory anew, now that a node does not answer."""
+        """Put all into memory again, now that a node does not answer."""
         loss = self.loss and self.loss.again()
         metrics = self.metrics and self.metrics.again()
         data = self.data and self.data.again()

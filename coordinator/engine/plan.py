@@ -190,7 +190,7 @@ class Plan:
         return replace(self, ranges=tuple(ranges))
 
     def with_head_in(self, place: HeadPlace) -> "Plan":
-        """Return the plan with the head there, cut anew for workers of equal speed."""
+        """Return the plan with the head there, cut again for workers of equal speed."""
         return replace(self, head=place, heads=0).on(None)
 
     def with_heads(self, heads: int) -> "Plan":

@@ -232,10 +232,10 @@ def chaos_table(faults: "Sequence[Fault]", sums: Mapping[str, Any]) -> TextTable
         what = fault.action if fault.struck_at is not None else "(none: the run had ended)"
         cells.append((str(fault.step), what, fault.victim_name, seconds, str(fault.repeated)))
     return TextTable(
-        title=f"{sums['faults']} faults, {sums['recoveries']} recoveries{longest}\n"
-        f"{sums['seconds_lost']:.0f} s lost, {sums['steps_repeated']} steps repeated; "
-        f"weights {same[sums['same_weights']]}, losses {same[sums['same_losses']]} "
-        "compared with the undisturbed run",
+        title=f"{sums['faults']} fault(s), {sums['recoveries']} recovered{longest}\n"
+        f"compared with the run without faults: weights {same[sums['same_weights']]}, losses "
+        f"{same[sums['same_losses']]}, {sums['seconds_lost']:+.0f} s, {sums['steps_repeated']} "
+        "step(s) repeated",
         columns=[
             Column("after step", right=True, key=True),
             Column("fault"),

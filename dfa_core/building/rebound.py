@@ -37,7 +37,7 @@ def _weights(module: nn.Module) -> list[Tensor]:
 
 
 class _Rebinding:
-    """Makes functions anew that hold originals, with the copies in their place."""
+    """Makes functions again that hold originals, with the copies in their place."""
 
     def __init__(self, copies: Mapping[int, Any]) -> None:
         self._copies = copies

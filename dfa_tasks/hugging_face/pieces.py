@@ -86,7 +86,7 @@ class TransformerBlock(Piece):
     def train(self, mode: bool = True) -> Self:
         """Set the block's mode; the forward around it stays in evaluation mode.
 
-        Its dropout would draw numbers where a context is made anew, and not where it is kept.
+        Its dropout would draw numbers where a context is made again, and not where it is kept.
         """
         super().train(mode)
         self.model.eval()

@@ -77,7 +77,7 @@ def start(
     said: list[str] = []
     for line in process.stdout:
         said.append(line)
-        if line.startswith("submit with"):
+        if line.startswith("submit a job with"):
             break
     else:
         raise AssertionError("".join(said))

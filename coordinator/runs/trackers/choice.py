@@ -24,7 +24,7 @@ def make_trackers(
     """Make the trackers of these names, each on a thread of its own.
 
     warn: gets what the user should know.
-    rolls_back: the run may go back and compute steps anew, with other numbers.
+    rolls_back: the run may go back and compute steps again, with other numbers.
     """
     return TrackerGroup(
         [

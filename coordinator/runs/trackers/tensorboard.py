@@ -17,7 +17,7 @@ _NOW: Times = MappingProxyType({})
 class TensorBoard(Tracker):
     """Writes one point a step and name, also where a run was killed and starts again.
 
-    What is there when it starts is written anew, with its times: an earlier process may have
+    What is there when it starts is written again, with its times: an earlier process may have
     written further than its run got, or not as far.
     """
 

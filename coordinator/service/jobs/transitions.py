@@ -38,7 +38,7 @@ def apply_report(record: Record, report: RunEvent) -> list[Event]:
         case run_events.Metrics():
             record.logged = report.step
         case run_events.RolledBack():
-            record.logged = report.step  # the steps after it are computed anew
+            record.logged = report.step  # the steps after it are computed again
         case run_events.Evaluation():
             record.job.metrics.clear()
             record.job.metrics.update(report.scores)

@@ -203,7 +203,7 @@ class Incoming:
 
 
 def _put(folder: Path, file: CodeFile, data: bytes) -> None:
-    """Write a file anew: what is in its place is removed, so that no link is followed.
+    """Write a file again: what is in its place is removed, so that no link is followed.
 
     Raises ServiceError.
     """

@@ -503,8 +503,8 @@ class FeedbackSpec(_message.Message):
     features.
     """
     scale: _builtins.float
-    """Factor of all entries, above 0. A random matrix is also divided by the square root of its number
-    of error features.
+    """Factor of all entries, above 0. A random matrix is also divided by the square root of the layer's
+    number of features.
     """
     sent_as: Global___ErrorFormat.ValueType
     """Number format in which the error travels to the blocks. They train on the decoded error."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from support.command_line import ERRORCAST, TERMINAL, Result, run_errorcast
+from support.documents import Command
 from support.in_process import train_here
 
 from coordinator.cli.main import HERE, ON_A_SERVICE, app
@@ -77,6 +79,25 @@ def test_the_help_shows_a_sentence_for_each_verb() -> None:
         sentence = str(command.help).partition("\n")[0]
         assert sentence.endswith(".")
         assert sentence in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_examples_of_the_help_are_commands(verb: str) -> None:
+    shown = run_errorcast(verb, "--help", COLUMNS="200").out
+    lines = [line.strip() for line in shown.splitlines()]
+    examples = [line for line in lines if line.startswith("errorcast ")]
+    assert examples
+    for line in examples:
+        Command.parse(shlex.split(line))
+    assert any(line.split()[1] == verb for line in examples)
+
+
+def test_forced_colours_in_a_pipe_move_no_cursor() -> None:
+    done = run_errorcast("summary", "digits", "--set", "options.width=64", FORCE_COLOR="1")
+    assert done.code == 0, done.err
+    assert "\x1b[1m" in done.out
+    assert "\r" not in done.out
+    assert not re.search(r"\x1b\[\??[0-9;]*[A-LN-Za-ln-z]", done.out)  # of all, m alone is a colour
 
 
 def assert_plain(done: Result, columns: int) -> None:
