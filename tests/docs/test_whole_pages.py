@@ -1,8 +1,10 @@
 """A reader who follows a page from its top to its end: every block of it runs, in its order."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +47,20 @@ class Reader:
         )
         after = f"export -p > {self._state}/exports; pwd > {self._state}/folder"
         script = f". {self._state}/exports\nset -eo pipefail\n{lines}\n{after}\n"
-        done = subprocess.run(
+        shell = subprocess.Popen(
             ["bash", "-c", script],
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=1500,
-            check=False,
+            start_new_session=True,
         )
-        assert done.returncode == 0, f"{lines}:\n{done.stdout}{done.stderr}"
+        try:
+            said, _ = shell.communicate(timeout=1500)
+        finally:
+            with suppress(ProcessLookupError):  # what it started ends with it
+                os.killpg(shell.pid, signal.SIGKILL)
+        assert shell.returncode == 0, f"{lines}:\n{said}"
         self.folder = Path((self._state / "folder").read_text(encoding="utf-8").strip())
         os.chdir(self.folder)
 
