@@ -1,6 +1,7 @@
 """A reader who follows a page from its top to its end: every block of it runs, in its order."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from support.command_line import own_imports
 from support.documents import asks_a_service
@@ -77,6 +79,8 @@ def _possible(line: str) -> str:
     """Return a line as it runs here; empty if it cannot."""
     each = list(in_line(line))
     if any(words[0] in NOT_HERE for words in each):
+        return ""
+    if re.search(r"gpus=0*[.1-9]", line) and not torch.cuda.is_available():
         return ""
     if any(words[0] == "errorcast" and asks_a_service(words) for words in each):
         return ""
