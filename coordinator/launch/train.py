@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -63,8 +63,8 @@ class Run:
     """
 
     folder: Path
-    job: Job
-    summary: Mapping[str, Any]
+    job: Job = field(repr=False)  # a notebook prints the last value of a cell
+    summary: Mapping[str, Any] = field(repr=False)
 
     @property
     def metrics(self) -> Mapping[str, float]:

@@ -59,6 +59,7 @@ def test_one_picture_moves_and_stays(kernel: Kernel) -> None:
         )
         assert (cell.text, cell.error) == ("", [])
     assert not twice[0].displays.keys() & twice[1].displays.keys()
+    assert re.fullmatch(r"Run\(folder=PosixPath\('.*'\)\)", kernel.run("run").result)
 
 
 def test_without_a_viewer_nothing_is_shown(kernel: Kernel) -> None:
