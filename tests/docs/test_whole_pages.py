@@ -1,12 +1,16 @@
 """A reader who follows a page from its top to its end: every block of it runs, in its order."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from support.command_line import own_imports
 from support.documents import asks_a_service
@@ -45,15 +49,20 @@ class Reader:
         )
         after = f"export -p > {self._state}/exports; pwd > {self._state}/folder"
         script = f". {self._state}/exports\nset -eo pipefail\n{lines}\n{after}\n"
-        done = subprocess.run(
+        shell = subprocess.Popen(
             ["bash", "-c", script],
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=1500,
-            check=False,
+            start_new_session=True,
         )
-        assert done.returncode == 0, f"{lines}:\n{done.stdout}{done.stderr}"
+        try:
+            said, _ = shell.communicate(timeout=1500)
+        finally:
+            with suppress(ProcessLookupError):  # what it started ends with it
+                os.killpg(shell.pid, signal.SIGKILL)
+        assert shell.returncode == 0, f"{lines}:\n{said}"
         self.folder = Path((self._state / "folder").read_text(encoding="utf-8").strip())
         os.chdir(self.folder)
 
@@ -70,6 +79,8 @@ def _possible(line: str) -> str:
     """Return a line as it runs here; empty if it cannot."""
     each = list(in_line(line))
     if any(words[0] in NOT_HERE for words in each):
+        return ""
+    if re.search(r"gpus=0*[.1-9]", line) and not torch.cuda.is_available():
         return ""
     if any(words[0] == "errorcast" and asks_a_service(words) for words in each):
         return ""
