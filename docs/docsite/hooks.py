@@ -13,6 +13,7 @@ from docsite.sources import source_pages
 
 _ASSETS = Path(__file__).parent / "assets"
 _FROM_ROOT = ("contributing.md", "changelog.md")
+_PREFERRED = ("reference/errors.md", "concepts/words.md")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -40,8 +41,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Make a page's links and lists fit the site."""
+    """Make a page's links and lists fit the site; let the search prefer what explains messages."""
     name = page.file.src_uri
+    if name in _PREFERRED:
+        page.meta.setdefault("search", {"boost": 20})
     if name.startswith("source/"):
         return markdown
     return as_python_markdown(for_the_site(markdown, origin_of(name), name))

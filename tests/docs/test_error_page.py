@@ -13,6 +13,7 @@ PAGE = ROOT / "docs" / "reference" / "errors.md"
 PACKAGES = ("coordinator", "dfa_core", "dfa_tasks", "dfa_speedup", "workers")
 _ROW = re.compile(r"^\| `([^`]+)` \| ", re.M)
 _VARIES = "\0"  # in place of what a message inserts
+_OF_TORCH = ("Target ... is out of bounds", "must have the same dtype")  # test_trials.py has them
 
 
 def shown_messages() -> list[str]:
@@ -57,6 +58,6 @@ def test_the_page_shows_many() -> None:
     assert len(shown_messages()) > 60
 
 
-@pytest.mark.parametrize("shown", shown_messages())
+@pytest.mark.parametrize("shown", [m for m in shown_messages() if m not in _OF_TORCH])
 def test_each_message_is_one_of_the_code(shown: str) -> None:
     assert any(is_in(shown, message) for message in all_messages()), shown
