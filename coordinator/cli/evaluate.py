@@ -19,7 +19,9 @@ def evaluate(
         ),
     ] = False,
 ) -> None:
-    """Compute the test scores of a run's newest checkpoint, in one process.
+    """Compute the test scores of a run's best or newest checkpoint, in one process.
+
+    It takes the checkpoint of the best epoch if the job chooses one, and otherwise the newest.
 
     Examples:
         errorcast evaluate runs/my-run

@@ -59,7 +59,10 @@ def scale(
         ),
     ] = 0,
 ) -> None:
-    """Continue a job with another number of workers; the result stays the same, bit for bit.
+    """Continue a job with another number of blocks, replicas or heads.
+
+    Another number of blocks keeps every bit of the result. Another number of replicas or heads can
+    change the last bits.
 
     Examples:
         errorcast scale latest --blocks 3

@@ -202,7 +202,9 @@ def _about(table: Table) -> str:
     seeds = f"{target.seeds} seed{'s' * (target.seeds > 1)}"
     said = f"{target.title}. Evaluated every {target.every} steps, {seeds}."
     chosen = f"How the settings were chosen: {target.chosen}" if target.chosen else ""
-    return f"{_wrapped(said)}\n\n{_wrapped(chosen)}".rstrip()
+    machines = _machines(table)
+    where = "" if len(machines) > 1 else f"Machine of all rows: {machines[0]}."
+    return "\n\n".join(_wrapped(text) for text in (said, chosen, where) if text)
 
 
 def _wrapped(text: str) -> str:
@@ -210,8 +212,12 @@ def _wrapped(text: str) -> str:
 
 
 def _markdown(table: Table, folder: str) -> str:
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
-    rows += [_row(place, line, folder) for place, line in enumerate(table.lines, start=1)]
+    said_above = {"machine"} if len(_machines(table)) == 1 else set()
+    columns = [column for column in _COLUMNS if column not in said_above]
+    rows = [columns, ["---"] * len(columns)]
+    for place, line in enumerate(table.lines, start=1):
+        cells = zip(_COLUMNS, _row(place, line, folder), strict=True)
+        rows.append([cell for column, cell in cells if column not in said_above])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     commands = dict.fromkeys(line.result.command for line in table.lines)
     return "\n".join([*lines, "", "```sh", *commands, "```"])
@@ -268,6 +274,11 @@ def shown(score: str, value: float) -> str:
     if score in ("accuracy", "auc"):
         return f"{100 * value:.4g}%"
     return f"{value:.4g}{' dB' if score == 'psnr' else ''}"
+
+
+def _machines(table: Table) -> list[str]:
+    """Return the machines that the lines were measured on, each one once."""
+    return list(dict.fromkeys(_machine(line.result) for line in table.lines))
 
 
 def _machine(result: Result) -> str:

@@ -43,7 +43,7 @@ def runs(score: str, *seeds: list[float]) -> list[SeedRun]:
 
 
 def write(folder: Path, of: Target, name: str, done: list[SeedRun], **more: Any) -> None:
-    origin = Origin("abc", more.pop("changed", False), MACHINE)
+    origin = Origin("abc", more.pop("changed", False), MACHINE | more.pop("machine", {}))
     configuration = Configuration("1F1B" if name == "pipeline" else "errorcast", 2)
     facts = of.score, of.bounds, of.every, of.seeds, of.workers
     Results(folder).write(
@@ -78,7 +78,7 @@ def test_the_fastest_is_first_and_the_others_follow(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows[2] == (
         "| **1** | **[dfa](board/t-dfa.json): random feedback, M 2** | errorcast "
-        "| **2.0 (2 of 3 seeds)** | 20 | 2 | 2 cores, Some CPU, torch 2.13 | abc | 2026-11-29 |"
+        "| **2.0 (2 of 3 seeds)** | 20 | 2 | abc | 2026-11-29 |"
     )
     assert "backpropagation in a pipeline, 1F1B, M 2 | torch | 3.0 | 30 |" in rows[3]
     assert "| abc and changes |" in rows[3]
@@ -86,6 +86,22 @@ def test_the_fastest_is_first_and_the_others_follow(tmp_path: Path) -> None:
     assert "| not reached: best 30% in 2.0 s |" in rows[5]
     assert "| failed: a / b |" in rows[6]
     assert text.count("```sh\nrun dfa\nrun pipeline\n") == 1
+
+
+def test_one_machine_is_named_above_the_table_and_several_in_a_column(tmp_path: Path) -> None:
+    one = target("loss", 1.5)
+    write(tmp_path, one, "bp", runs("loss", [1.4]))
+    write(tmp_path, one, "dfa", runs("loss", [1.0, 1.2]))
+    text = page(tables({"t": one}, Results(tmp_path)), "board")
+    assert text.count("2 cores, Some CPU, torch 2.13") == 1
+    assert "\n\nMachine of all rows: 2 cores, Some CPU, torch 2.13.\n\n|" in text
+    assert "| steps | workers | commit | date |" in text
+    write(tmp_path, one, "dfa", runs("loss", [1.0, 1.2]), machine={"cores": 4})
+    text = page(tables({"t": one}, Results(tmp_path)), "board")
+    assert "Machine of all rows" not in text
+    assert "| steps | workers | machine | commit | date |" in text
+    assert "| 2 | 4 cores, Some CPU, torch 2.13 | abc | 2026-11-29 |" in text
+    assert "| 2 | 2 cores, Some CPU, torch 2.13 | abc | 2026-11-29 |" in text
 
 
 def test_a_loss_falls_and_nan_reaches_nothing(tmp_path: Path) -> None:
