@@ -42,31 +42,31 @@ You can give the same fields in four ways:
 | Python | `errorcast.train("digits", blocks=2, optimizer={"lr": 0.001})` |
 
 A field that you do not give takes the default of the task, or the general default below if the
-task has none. `--set` overrides flags, and flags override the job file. [Tasks](tasks.md) shows
+task has none. `--set` overrides flags, and flags override the job file. [Installed tasks and job files](tasks.md) shows
 what each task sets. A wrong field or value stops the run before step 0, with exit code 2 and one
 line that says what to do. The file `job.yaml` in the run folder holds the complete job.
 """
 _MORE = {
-    "task": "[Tasks](tasks.md)",
-    "options": "[Tasks](tasks.md)",
-    "method": "[Choose how it learns](../how-to/method.md)",
+    "task": "[Installed tasks and job files](tasks.md)",
+    "options": "[Installed tasks and job files](tasks.md)",
+    "method": "[Choose method and feedback](../how-to/method.md)",
     "blocks": "[Choose the workers](../how-to/workers.md)",
     "seed": "[Exactness](../concepts/exactness.md)",
-    "data_dir": "[Bring data](../how-to/data.md)",
+    "data_dir": "[Bring your data](../how-to/data.md)",
     "staleness": "[Delayed mode](../concepts/delayed.md)",
     "replicas": "[Replicas](../concepts/replicas.md)",
-    "heads": "[Heads](../concepts/heads.md)",
-    "init": "[Weights](../how-to/weights.md)",
-    "frozen": "[Weights](../how-to/weights.md)",
-    "ema": "[Weights](../how-to/weights.md)",
-    "trackers": "[Trackers](../how-to/trackers.md)",
-    "code": "[Send your own code](../how-to/send-code.md)",
-    "optimizer": "[Choose how it learns](../how-to/method.md)",
+    "heads": "[The head and where it runs](../concepts/heads.md)",
+    "init": "[Start from weights, freeze, average, export](../how-to/weights.md)",
+    "frozen": "[Start from weights, freeze, average, export](../how-to/weights.md)",
+    "ema": "[Start from weights, freeze, average, export](../how-to/weights.md)",
+    "trackers": "[Send metrics to Weights & Biases or MLflow](../how-to/trackers.md)",
+    "code": "[Send your own task](../how-to/send-code.md)",
+    "optimizer": "[Choose method and feedback](../how-to/method.md)",
     "feedback": "[The learning rule](../concepts/rule.md)",
     "resources": "[Choose the workers](../how-to/workers.md)",
-    "checkpoint": "[Faults](../concepts/faults.md)",
-    "faults": "[Faults](../concepts/faults.md)",
-    "stopping": "[Weights](../how-to/weights.md)",
+    "checkpoint": "[Faults and recovery](../concepts/faults.md)",
+    "faults": "[Faults and recovery](../concepts/faults.md)",
+    "stopping": "[Start from weights, freeze, average, export](../how-to/weights.md)",
 }
 _STRUCT = "google.protobuf.Struct"
 _TYPES = {

@@ -289,7 +289,10 @@ class _HeadPlaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeadPlace.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     HEAD_PLACE_UNSPECIFIED: _HeadPlace.ValueType  # 0
     HEAD_PLACE_AUTO: _HeadPlace.ValueType  # 1
-    """The faster of the two, by the measured costs of the layers; with replicas, the coordinator."""
+    """With several replicas, or if the coordinator has GPUs: the coordinator. Otherwise, if the workers
+    are on GPUs: the worker of the last block. Otherwise that worker too, unless the coordinator is
+    clearly faster by the measured costs of the layers.
+    """
     HEAD_PLACE_COORDINATOR: _HeadPlace.ValueType  # 2
     """The coordinator, which is a process of its own."""
     HEAD_PLACE_BLOCK: _HeadPlace.ValueType  # 3
@@ -300,7 +303,10 @@ class HeadPlace(_HeadPlace, metaclass=_HeadPlaceEnumTypeWrapper):
 
 HEAD_PLACE_UNSPECIFIED: HeadPlace.ValueType  # 0
 HEAD_PLACE_AUTO: HeadPlace.ValueType  # 1
-"""The faster of the two, by the measured costs of the layers; with replicas, the coordinator."""
+"""With several replicas, or if the coordinator has GPUs: the coordinator. Otherwise, if the workers
+are on GPUs: the worker of the last block. Otherwise that worker too, unless the coordinator is
+clearly faster by the measured costs of the layers.
+"""
 HEAD_PLACE_COORDINATOR: HeadPlace.ValueType  # 2
 """The coordinator, which is a process of its own."""
 HEAD_PLACE_BLOCK: HeadPlace.ValueType  # 3
