@@ -42,8 +42,8 @@ You can give the same fields in four ways:
 | Python | `errorcast.train("digits", blocks=2, optimizer={"lr": 0.001})` |
 
 A field that you do not give takes the default of the task, or the general default below if the
-task has none. `--set` overrides flags, and flags override the job file. [Installed tasks and job files](tasks.md) shows
-what each task sets. A wrong field or value stops the run before step 0, with exit code 2 and one
+task has none. `--set` overrides flags, and flags override the job file.
+[Installed tasks and job files](tasks.md) shows what each task sets. A wrong field or value stops the run before step 0, with exit code 2 and one
 line that says what to do. The file `job.yaml` in the run folder holds the complete job.
 """
 _MORE = {
