@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dfa_tasks import Callback, StopTraining, Task
+from errorcast import Callback, StopTraining, Task
+
 from dfa_tasks import make_task as installed
 
 
