@@ -1,10 +1,14 @@
-"""Your own code in a run: errorcast train docs/examples/callbacks.py:make_task."""
+"""Your own code in a run.
+
+errorcast train docs/examples/callbacks.py:make_task
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dfa_tasks import Callback, StopTraining, Task
+from errorcast import Callback, StopTraining, Task
+
 from dfa_tasks import make_task as installed
 
 
@@ -29,10 +33,11 @@ class Target(Callback):
     def on_evaluation(self, step: int, scores: Mapping[str, float]) -> None:
         """Look at the accuracy."""
         if scores["accuracy"] >= self.accuracy:
-            raise StopTraining(f"the accuracy is {scores['accuracy']:.3f} at step {step}")
+            reached = f"the accuracy is {scores['accuracy']:.3f}"
+            raise StopTraining(f"{reached} at step {step}")
 
 
 def make_task(accuracy: float = 0.9) -> Task:
-    """Return the installed task `digits` with two callbacks; options.accuracy is the target."""
+    """Return the task `digits` with two callbacks; accuracy is the target."""
     callbacks = [LossFile(Path("losses.csv").absolute()), Target(accuracy)]
     return replace(installed("digits", {}), callbacks=callbacks)

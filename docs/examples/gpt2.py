@@ -5,9 +5,9 @@ errorcast train docs/examples/gpt2.py:make_task
 
 from functools import partial
 
+from errorcast import Splits, Task
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from dfa_tasks import Splits, Task
 from dfa_tasks.hugging_face import from_config
 from dfa_tasks.language.corpora import Chunks, prepared
 from dfa_tasks.language.tasks import token_accuracy, token_loss

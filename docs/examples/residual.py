@@ -4,11 +4,10 @@ errorcast train docs/examples/residual.py:make_task
 """
 
 import torch
+from errorcast import Splits, Task
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-
-from dfa_tasks import Splits, Task
 
 
 class Block(nn.Module):

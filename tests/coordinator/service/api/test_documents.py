@@ -51,7 +51,8 @@ def in_order(page: Path) -> Iterator[list[str]]:
     for language, text in fenced:
         if language == "python" and page == GUIDE:
             yield [sys.executable, "-c", text]
-        for line in text.splitlines() if language == "sh" else ():
+        lines = text.replace("\\\n", " ").splitlines()
+        for line in lines if language == "sh" else ():
             words = shlex.split(line, comments=True)
             if words and words[0] == "errorcast" and is_run(words):
                 yield words
