@@ -43,8 +43,9 @@ You can give the same fields in four ways:
 
 A field that you do not give takes the default of the task, or the general default below if the
 task has none. `--set` overrides flags, and flags override the job file.
-[Installed tasks and job files](tasks.md) shows what each task sets. A wrong field or value stops the run before step 0, with exit code 2 and one
-line that says what to do. The file `job.yaml` in the run folder holds the complete job.
+[Installed tasks and job files](tasks.md) shows what each task sets. A wrong field or value stops
+the run before step 0, with exit code 2 and one line that says what to do. The file `job.yaml` in
+the run folder holds the complete job.
 """
 _MORE = {
     "task": "[Installed tasks and job files](tasks.md)",
