@@ -108,7 +108,8 @@ class Command:
         if self.verb == "plan":
             each = [{"blocks": 1}]
             numbers = doubling("blocks", flags.pop("blocks"))
-            self.given["layers"] = self.given["layers"] or max(8, *numbers)
+            if task == "mlp":  # the command makes it as deep as the blocks need
+                self.given["layers"] = self.given["layers"] or max(8, *numbers)
             whole_numbers("replicas", flags.pop("replicas"))
         options = given({name: self.given.get(name) for name in ("width", "layers")})
         settings = merge(settings, given(flags), {"options": options} if options else {})
