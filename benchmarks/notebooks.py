@@ -6,6 +6,7 @@
 Each runs in an empty folder, which is removed afterwards.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -29,7 +30,8 @@ def store_outputs(path: Path) -> None:
             record_timing=False,
             coalesce_streams=True,
         )
-        client.execute()
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        client.execute(env={**os.environ, "PATH": programs})  # as in an activated environment
     for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
         if "text" in output:  # of a command: its colours would be signs on the site
             plain = strip_ansi(output.text)  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -13,6 +14,9 @@ from support.process_groups import ScheduledByGroup, group_of
 from coordinator.launch.ray_session import ray_for
 from workers.grid import Grid
 from workers.placement import Placement, Worker, WorkerResources
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(  # an example may wait for a core
@@ -47,6 +51,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         raise pytest.UsageError(f"{item.nodeid}: is not in the groups {groups} of its fixtures")
     if "gpu" in marks and not torch.cuda.is_available():
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium; a process can have only one playwright."""
+    from support.browser import chromium
+
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """The notebooks of the tutorials, run by a real kernel, and what they are stored with."""
 
+import os
 import re
+import sys
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ def executed(name: str, folder: Path, **parameters: object) -> NotebookNode:
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute()
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    client.execute(env={**os.environ, "PATH": programs})  # as in an activated environment
     return notebook
 
 

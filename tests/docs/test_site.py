@@ -5,12 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from support.documents import DOCUMENTS, ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -93,16 +92,6 @@ def test_links_lead_to_pages_that_are_there(site: Path) -> None:
             path = link.partition("#")[0].partition("?")[0]
             if path and not re.match(r"[a-z]+:", path):
                 assert (page.parent / path).exists(), f"{page.relative_to(site)}: {link}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.host

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -252,7 +251,7 @@ class Methods(service_pb2_grpc.TrainingServiceServicer):
             raise _wrong_state(record, "be deleted; cancel it first")
         self._store.delete(record)
         self._notifier.notify(record.job.id)
-        await asyncio.to_thread(shutil.rmtree, self._supervisor.folder(record.job.id), True)
+        await self._supervisor.remove_files(record.job.id)
         left, code = self._store.newest_first(), record.job.spec.code
         await self._code.release(record.job.owner, code, left)
         return pb.DeleteJobResponse()

@@ -35,6 +35,7 @@ from coordinator.training.events import Progress
 _FOLLOW_S = 0.5  # how long an actor waits for a new event before it answers
 _POLL_S = 0.2  # shortest time between two requests to an actor
 _QUEUE_S = 1.0
+_END_S = 30.0  # how long a deleted job's files wait for the end of its actor
 _SETTLE_S = 3.0  # until Ray reports the resources of an ended job as free
 _SWEEP_S = 60.0
 
@@ -70,6 +71,13 @@ class Supervisor:
         """Act on a job whose record has changed, and notify its watchers."""
         self._notifier.notify(job_id)
         self._wake.set()
+
+    async def remove_files(self, job_id: str) -> None:
+        """Remove a deleted job's files, once the actor that may still write them has been ended."""
+        follower = self._followers.get(job_id)
+        if follower is not None:
+            await asyncio.wait({follower}, timeout=_END_S)  # after that, the follower removes them
+        await asyncio.to_thread(shutil.rmtree, self.folder(job_id), True)
 
     async def run(self) -> None:
         """Follow the active jobs and start queued ones when they fit; never returns."""

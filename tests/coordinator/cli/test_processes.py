@@ -56,7 +56,7 @@ def test_ctrl_c_saves_and_resume_gives_the_same_bits(a_ray: None, tmp_path: Path
         run.send_signal(signal.SIGINT)
         shown, errors = run.communicate(timeout=60)
     assert run.returncode == 130, errors
-    assert "continue with: errorcast train" in shown
+    assert "continue with:\n  errorcast train" in shown
     assert "Traceback" not in errors + shown
     stopped = max(losses(tmp_path / "run"))
     epochs = stopped // 22 + 1

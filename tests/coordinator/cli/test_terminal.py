@@ -15,10 +15,19 @@ from rich.console import Console
 import coordinator
 from coordinator.cli.connection import print_json
 from coordinator.cli.streams import accept_all_text, keep_still_in_notebooks
+from coordinator.cli.terminal import Terminal
 from coordinator.cli.viewer import TerminalViewer
 from coordinator.experiments.method_comparison import Row
 from coordinator.experiments.tables import method_table
 from coordinator.training.events import Evaluation, Progress
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what it shows."""
+
+    def isatty(self) -> bool:
+        return True
+
 
 OURS = ("coordinator", "dfa_core", "dfa_speedup", "dfa_tasks", "workers")
 
@@ -104,8 +113,9 @@ def test_a_bar_moves_but_not_in_a_cell(in_a_cell: bool, monkeypatch: pytest.Monk
     if in_a_cell:
         monkeypatch.setenv("JPY_PARENT_PID", "1")
     keep_still_in_notebooks()
-    shown = io.StringIO()
-    with TerminalViewer(Console(file=shown)) as viewer:
+    shown = Screen()
+    monkeypatch.setattr(sys, "stdout", shown)
+    with TerminalViewer(Terminal()) as viewer:
         viewer.progress(Progress(1, 10, 64, 1.0, 0.1, []))
         viewer.event(Evaluation(1, 1, 2, "test", {"loss": 0.5}))
     assert ("samples/s" in shown.getvalue()) is not in_a_cell

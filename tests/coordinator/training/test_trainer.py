@@ -188,7 +188,10 @@ def test_a_recovery_that_finds_all_checkpoints_damaged_is_a_fault_of_the_run(
             flip(file)
 
     story.engine.before = damage
-    with pytest.raises(TrainingFailed, match=r"step-000000045/head.safetensors: .*, nor is any"):
+    with pytest.raises(
+        TrainingFailed,
+        match=r"step-000000045/head.safetensors: .*, and no checkpoint before it is intact",
+    ):
         story.run()
 
 

@@ -216,9 +216,9 @@ def empty(path: str, size: int = 0) -> pb.CodeFile:
 CHUNK = pb.UploadCodeRequest(chunk=b"x")
 TRICKS: dict[str, tuple[list[pb.UploadCodeRequest], str]] = {
     "absolute": (listing(empty("/etc/cron.d/x")), "a path must be relative"),
-    "up": (listing(empty("../../jobs.sqlite")), "no '..'"),
-    "NUL": (listing(empty("a\0b")), "no control character"),
-    "backslash": (listing(empty("..\\x")), "no backslash"),
+    "up": (listing(empty("../../jobs.sqlite")), "'.' or '..'"),
+    "NUL": (listing(empty("a\0b")), "a control character"),
+    "backslash": (listing(empty("..\\x")), "a backslash"),
     "two of one name": (listing(empty("a"), empty("a")), "not in ascending order"),
     "a file as a folder": (listing(empty("a"), empty("a/b")), "a: is a file and a folder"),
     "33 MiB": (listing(empty("a", 33 << 20)), "is larger than 32 MiB"),
