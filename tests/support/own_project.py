@@ -89,5 +89,6 @@ def add_user(folder: Path, name: str, *may: str) -> str:
 
 
 def audit(state: Path) -> list[dict[str, Any]]:
-    """Return the lines of a service's audit."""
-    return [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
+    """Return the lines of a service's audit; none before the first call that it keeps."""
+    file = state / "audit.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
