@@ -12,7 +12,8 @@ NOT_HERE = (
     ".venv/bin/pre-commit",
 )
 _FOLLOWED_ELSEWHERE = (GUIDE,)  # tests/coordinator/service/api/test_documents.py
-_MEASURED = ("benchmarks", "experiments", "leaderboard", "performance", "results")  # hours of runs
+# hours of runs
+_MEASURED = ("benchmarks", "experiments", "leaderboard", "performance", "results", "when")
 
 
 def followed() -> list[Path]:
