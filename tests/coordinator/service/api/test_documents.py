@@ -96,8 +96,9 @@ def test_the_guides_commands_and_code_run(tmp_path: Path) -> None:
         assert np.load(tmp_path / "y.npy").argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_flags_of_serve_are_there() -> None:
-    shown = run_errorcast("serve", "--help", COLUMNS="200").out
+def test_the_flags_that_operators_need_are_there() -> None:
+    helps = (run_errorcast(verb, "--help", COLUMNS="200").out for verb in ("serve", "user"))
+    shown = "".join(helps)
     served = [words for words in SHOWN if words[1] == "serve"]
     assert served
     named = {w for words in served for w in words if w.startswith("--")}
