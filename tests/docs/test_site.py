@@ -63,6 +63,7 @@ def read(page: Path) -> Assets:
     return assets
 
 
+@pytest.mark.blocks
 def test_every_document_is_a_page(site: Path) -> None:
     places = {"README.md": None, "CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changelog"}
     for document in DOCUMENTS:
@@ -71,6 +72,7 @@ def test_every_document_is_a_page(site: Path) -> None:
         assert page is None or (site / f"{page}.html").exists(), name
 
 
+@pytest.mark.blocks
 def test_pages_load_nothing_from_a_network(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 50
@@ -84,6 +86,7 @@ def test_pages_load_nothing_from_a_network(site: Path) -> None:
         assert not re.search(r"(url\(|@import )[\"' ]*(https?:)?//", text), sheet.name
 
 
+@pytest.mark.blocks
 def test_links_lead_to_pages_that_are_there(site: Path) -> None:
     for page in site.rglob("*.html"):
         if page.name == "404.html":
