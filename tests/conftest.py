@@ -53,9 +53,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """A headless Chromium; a process can have only one playwright."""
+    """A headless Chromium, for one file: while it is there, this thread has a running event loop."""
     from support.browser import chromium
 
     with chromium() as started:
