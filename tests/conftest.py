@@ -55,7 +55,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """A headless Chromium, for one file: while it is there, this thread has a running event loop."""
+    """A headless Chromium for one file, as no event loop can start beside its own."""
     from support.browser import chromium
 
     with chromium() as started:

@@ -23,7 +23,7 @@ _AS_THEY_ARE = (
     ".json",
 )  # of docs/: pages and pictures, and data to download
 _CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2`*$|`[^`\n]+`", re.M | re.S)
-_LINK = re.compile(r"(\]\()([^)\s]+)([^)]*\))")
+_LINK = re.compile(r'(\]\(|\bsrc=")([^)\s"]+)("|[^)]*\))')
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,12 @@ from support.pages import name_of
     ],
 )
 def test_links(link: str, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("see [this]({}) too", "- [a](other.md), ![b]({})", '[this]({} "title")'):
+    for text in (
+        "see [this]({}) too",
+        "- [a](other.md), ![b]({})",
+        '[this]({} "title")',
+        '<img src="{}" alt="b">',
+    ):
         made = for_the_site(text.format(link), "docs/how-to/new.md", "how-to/new.md")
         assert made == text.format(changed)
 

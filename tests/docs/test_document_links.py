@@ -13,7 +13,7 @@ FENCED = re.compile(r"^ *```.*?^ *```", re.M | re.S)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_lead_somewhere(document: Path) -> None:
     text = FENCED.sub("", document.read_text(encoding="utf-8"))
-    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", text):
+    for target, anchor in re.findall(r'(?:\]\(|\bsrc=")([^)#\s"]*)#?([^)\s"]*)', text):
         if "://" not in target:
             there = document.parent / target if target else document
             assert there.exists(), target
