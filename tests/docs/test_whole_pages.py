@@ -100,6 +100,7 @@ def test_every_block_runs_in_its_order(
     state.mkdir()
     as_in_a_checkout(folder)
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend("")  # where a reader starts Python
     reader = Reader(folder, state)
     with own_imports(folder):
         for block in shown_blocks(document):
