@@ -1,11 +1,10 @@
 """Discrete events: when each action of several workers is done."""
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class TimedAction:
+class TimedAction(NamedTuple):
     """One action of a worker: its seconds, and the events it needs with their messages' delay."""
 
     done: Hashable
@@ -29,13 +28,22 @@ def run(workers: Sequence[Iterator[TimedAction]]) -> dict[Hashable, float]:
         moved = False
         for k, actions in enumerate(workers):
             action = next_of[k]
-            while action is not None and all(event in at for event, _ in action.needs):
-                ready = max((at[event] + delay for event, delay in action.needs), default=0.0)
-                free[k] = max(free[k], ready) + action.seconds
-                at[action.done] = free[k]
+            while action is not None and (ready := _ready(action, at)) is not None:
+                at[action.done] = free[k] = max(free[k], ready) + action.seconds
                 action = next(actions, None)
                 moved = True
             next_of[k] = action
     if any(action is not None for action in next_of):
         raise RuntimeError("the schedule is in deadlock")
     return at
+
+
+def _ready(action: TimedAction, at: Mapping[Hashable, float]) -> float | None:
+    """Return when the last message that an action needs arrives; None while one is not sent."""
+    ready = 0.0
+    for event, delay in action.needs:
+        sent = at.get(event)
+        if sent is None:
+            return None
+        ready = max(ready, sent + delay)
+    return ready

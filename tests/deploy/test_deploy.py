@@ -98,6 +98,7 @@ def test_what_is_started_in_a_cluster_can_run(real_data: Path) -> None:
         assert len(Command.parse(words).jobs(data_dir=str(real_data))) == 1
 
 
+@pytest.mark.blocks
 def test_the_services_flags_are_those_of_the_command_line() -> None:
     cluster = documents(KUBERNETES / "base" / "cluster.yaml")[0]
     head = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
@@ -154,6 +155,7 @@ def stand_in(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
+@pytest.mark.blocks
 def test_slurms_signal_reaches_the_run_and_not_ray(tmp_path: Path) -> None:
     """Ray would end at SIGTERM, and the run with it, before its state is saved."""
     script = DEPLOY / "slurm" / "errorcast.sbatch"

@@ -152,6 +152,7 @@ def test_muon_trains_matrices_and_adamw_the_rest() -> None:
             assert all(map(torch.equal, found.values(), own))
 
 
+@pytest.mark.blocks
 def test_no_process_imports_what_torch_compiles_with() -> None:
     """It would take seconds at each start of a worker."""
     code = """

@@ -158,6 +158,7 @@ for calls in itertools.count():
 """
 
 
+@pytest.mark.blocks
 def test_a_crash_at_any_call_to_the_disk_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """A process that really dies before its n-th open, write, fsync, rename or removal."""
     program = [sys.executable, "-c", CRASHES, str(Path(__file__).parents[2]), str(tmp_path)]

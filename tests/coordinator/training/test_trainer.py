@@ -121,6 +121,7 @@ def test_a_plateau_cut_writes_no_extra_checkpoint_and_rebuilds_no_group(tmp_path
     assert written == [*range(0, 100, 8), 100]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("every", [EPOCH, 8])
 @pytest.mark.parametrize("metric", ["", "loss"])
 def test_faults_and_resumes_at_any_step_change_no_decision(

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import IPython
+import pytest
 
 from coordinator.launch.notebook.kernel import interrupts_of_awaiting_cell, running_kernel
 
@@ -21,6 +22,7 @@ def test_a_program_that_imported_ipython_is_no_notebook() -> None:
         assert noted == []
 
 
+@pytest.mark.blocks
 def test_a_terminal_is_no_notebook_and_a_script_does_not_import_ipython() -> None:
     for program, imported in ([], "False"), (["-m", "IPython", "--no-banner"], "True"):
         asked = [sys.executable, *program, "-c", ASKS]
