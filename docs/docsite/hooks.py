@@ -13,7 +13,23 @@ from docsite.sources import source_pages
 
 _ASSETS = Path(__file__).parent / "assets"
 _FROM_ROOT = ("contributing.md", "changelog.md")
-_PREFERRED = ("reference/errors.md", "concepts/words.md")
+_BOOSTS = {  # what a reader of these pages looks for stands before what others happen to mention
+    "reference/errors.md": 8,
+    "when.md": 9,
+    "tutorials/own-task.md": 6,
+    "tutorials/": 3,
+    "how-to/model.md": 8,
+    "how-to/": 4,
+    "concepts/words.md": 3,
+    "reference/cli.md": 3,
+    "reference/job.md": 3,
+    "results": 0.3,
+    "benchmarks/": 0.3,
+    "experiments.md": 0.1,
+    "decisions.md": 0.1,
+    "architecture.md": 0.3,
+    "changelog.md": 0.1,
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -41,10 +57,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Make a page's links and lists fit the site; let the search prefer what explains messages."""
+    """Make a page's links and lists fit the site; tell the search how much it counts."""
     name = page.file.src_uri
-    if name in _PREFERRED:
-        page.meta.setdefault("search", {"boost": 20})
+    for place, boost in _BOOSTS.items():
+        if name.startswith(place):
+            page.meta.setdefault("search", {"boost": boost})
     if name.startswith("source/"):
         return markdown
     return as_python_markdown(for_the_site(markdown, origin_of(name), name))
