@@ -143,7 +143,7 @@ MODELS: dict[str, Callable[[], Model | nn.Sequential]] = {
     "factories that return existing": lambda: layers(line(), nn.Sequential(line(), nn.Tanh())),
     "functions and hooks that": lambda: layers(hooked, HoldsFunction),
     "a module's own `train()`": lambda: layers(OwnTrain),
-    "a layer or a head that returns memory": lambda: layers(Doubling),
+    "a layer or a head that returns the same buffer": lambda: layers(Doubling),
     "extra state": lambda: layers(lambda: ExtraState(8, 8)),
     "sparse gradients, complex weights": lambda: layers(Complex),
     "`nn.utils.weight_norm`": lambda: layers(lambda: nn.utils.weight_norm(line())),
