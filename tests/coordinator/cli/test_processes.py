@@ -116,7 +116,7 @@ def test_a_closed_terminal_saves_first_and_leaves_no_process(tmp_path: Path) -> 
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, **TERMINAL},
-        preexec_fn=lambda: os.login_tty(0),  # noqa: PLW1509
+        preexec_fn=log_in,  # noqa: PLW1509
     )
     os.close(theirs)
     shown = threading.Thread(target=read_all, args=(ours,), daemon=True)
@@ -133,6 +133,12 @@ def test_a_closed_terminal_saves_first_and_leaves_no_process(tmp_path: Path) -> 
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
     _, left = psutil.wait_procs(started, timeout=20)
     assert left == []
+
+
+def log_in() -> None:
+    """Be what a terminal starts; the tests may run under nohup, whose ignored SIGHUP is kept."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.login_tty(0)
 
 
 def read_all(terminal: int) -> None:
