@@ -4,13 +4,14 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-from mlflow import MlflowClient
+from typing import TYPE_CHECKING, Any
 
 from coordinator.runs.run_folder import RunFolder
 from coordinator.runs.trackers.tracked_ids import TrackedIds
 from coordinator.runs.trackers.wandb_files import rows
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 Points = Counter[tuple[str, int, float]]
 
@@ -36,9 +37,11 @@ def wandb_points(place: Path) -> Points:
     return found
 
 
-def mlflow_run(run_dir: Path) -> tuple[MlflowClient, Any]:
+def mlflow_run(run_dir: Path) -> tuple["MlflowClient", Any]:
     """Return a client, and the run that belongs to a run folder."""
     ids = TrackedIds(run_dir / "trackers.json", "mlflow").read()
+    from mlflow import MlflowClient  # takes a second, in each process
+
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     return client, client.get_run(ids["id"])
 

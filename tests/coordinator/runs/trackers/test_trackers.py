@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-import wandb
 from support.in_process import train_here
 from support.runs import Listener
 from support.tasks import noisy_task
@@ -56,6 +55,8 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     yield
+    import wandb  # takes a second, in each process
+
     wandb.teardown()  # it keeps what it has read of the environment
 
 
