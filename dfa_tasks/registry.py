@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from dfa_core import JobError
@@ -126,10 +127,19 @@ def _reason(error: Exception) -> str:
     return text
 
 
+class _AsItIsNow(SourceFileLoader):
+    """Compiles a file at each import: the cache knows a file by its size and the second alone."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def _load(path: Path) -> ModuleType:
     """Import a user's file under a name that no other module has."""
     name = f"{_PREFIX}{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIsNow(name, str(path)))
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)

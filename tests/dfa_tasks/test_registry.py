@@ -1,4 +1,6 @@
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,19 @@ def task(tmp_path: Path) -> str:
 def test_a_users_module_is_pickled_by_value(task: str) -> None:
     make_task(task, {})
     assert "errorcast_task_registry_example" in [module.__name__ for module in user_modules()]
+
+
+def test_a_file_is_always_read_anew(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own cache would take a file of the same second and size for the one before."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = Path(task.partition(":")[0])
+    first = make_task(task, {})
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_text(FILE.replace("Linear(2, 2)", "Linear(2, 3)"), encoding="utf-8")
+    os.utime(path, ns=times)
+    second = make_task(task, {})
+    assert [task.model[0].out_features for task in (first, second)] == [2, 3]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
