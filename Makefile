@@ -13,7 +13,7 @@ test: .venv/.installed  ## the tests; those on real data need ERRORCAST_DATA
 endurance: .venv/.installed  ## what takes long: every combination, hundreds of kills, whole data sets
 	$(BIN)/python -m pytest -m endurance
 
-quick: .venv/.installed  ## the tests that start no process and train nothing: about 105 s
+quick: .venv/.installed  ## the tests that start no process and train nothing: about 90 s
 	$(BIN)/python -m pytest -n 2 -m unit
 
 check: .venv/.installed  ## lint, import arrows, types, generated code
