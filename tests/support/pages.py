@@ -12,7 +12,7 @@ NOT_HERE = (
     ".venv/bin/pre-commit",
 )
 _FOLLOWED_ELSEWHERE = (GUIDE,)  # tests/coordinator/service/api/test_documents.py
-# hours of runs
+# hours of runs: with options that make each command short
 _MEASURED = ("benchmarks", "experiments", "leaderboard", "performance", "results", "when")
 
 
@@ -22,9 +22,13 @@ def followed() -> list[Path]:
         path
         for path in DOCUMENTS
         if path not in _FOLLOWED_ELSEWHERE
-        and not {path.stem, path.parent.name} & {*_MEASURED}
         and any(block.language in ("sh", "python", "yaml") for block in shown_blocks(path))
     ]
+
+
+def takes_hours(document: Path) -> bool:
+    """Return whether the commands of a document measure for hours."""
+    return bool({document.stem, document.parent.name} & {*_MEASURED})
 
 
 def name_of(document: Path) -> str:
