@@ -6,7 +6,7 @@
     "should", "so", "the", "to", "was", "what", "when", "which"])
   const words = query => {
     const all = query.split(/[\s\-+~^*:"'`,;()[\]{}<>=/!?.]+/).filter(Boolean)
-    const said = all.filter(word => !SHORT.has(word.toLowerCase()) && !/^\d/.test(word))
+    const said = all.filter(word => !SHORT.has(word.toLowerCase()) && !/^[\dx]+$/.test(word))
     return (said.length ? said : all).join(" ")
   }
   const post = window.Worker.prototype.postMessage
