@@ -13,12 +13,14 @@ PAGE = ROOT / "docs" / "reference" / "errors.md"
 PACKAGES = ("coordinator", "dfa_core", "dfa_tasks", "dfa_speedup", "workers")
 _HEADING = re.compile(r"^#### `([^`]+)`$", re.M)
 _VARIES = "\0"  # in place of what a message inserts
-_OF_OTHERS = (  # PyTorch's, which test_trials.py has, and the shell's
+_OF_OTHERS = (  # PyTorch's, which test_trials.py has, Python's, Ray's, and the shell's
     "Target ... is out of bounds",
     "must have the same dtype",
     "expected target dtype to be Long or Byte, but got Float",
     "mat1 and mat2 shapes cannot be multiplied (...)",
     "CUDA out of memory",
+    "ModuleNotFoundError: No module named '...'",
+    "Timed out waiting for other nodes to start.",
     "errorcast: command not found",
 )
 
