@@ -11,12 +11,31 @@ def rounds_parser(doc: str, rounds: int, steps: int) -> argparse.ArgumentParser:
     doc: the benchmark's docstring; its first line is the description.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="how often all sides take turns")
-    parser.add_argument("--steps", type=int, default=steps, help="steps of each side in a round")
+    add_rounds(parser, rounds, "how often all sides take turns")
+    parser.add_argument(
+        "--steps", type=_at_least_one, default=steps, help="steps of each side in a round"
+    )
     return parser
+
+
+def add_rounds(parser: argparse.ArgumentParser, rounds: int, what: str) -> None:
+    """Give a parser --rounds. rounds: the default. what: the help."""
+    parser.add_argument("--rounds", type=_at_least_one, default=rounds, help=what)
+
+
+def of_ratios(ratios: Sequence[float]) -> list[float]:
+    """Return the quartiles of the rounds' ratios; of one round, its ratio three times."""
+    return quantiles(ratios, n=4) if len(ratios) > 1 else [*ratios] * 3
 
 
 def quartiles(ratios: Sequence[float], form: str = ".2f") -> str:
     """Return the median of the rounds' ratios and their quartiles, to be shown."""
-    low, middle, high = (format(ratio, form) for ratio in quantiles(ratios, n=4))
+    low, middle, high = (format(ratio, form) for ratio in of_ratios(ratios))
     return f"{middle} ({low} to {high})"
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number

@@ -26,6 +26,7 @@ from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rounds import add_rounds, of_ratios
 from coordinator.client import Client
 
 _JOB = {"epochs": 100_000, "log_every": 20, "blocks": 2}
@@ -132,7 +133,7 @@ def cost_of_calls(
         asyncio.run(calls(address, job, 20, 4))
         called.append(step_ms(client, job))
     ratios = [b / a for a, b in zip(quiet, called, strict=True)]
-    return statistics.median(quiet), statistics.median(called), statistics.quantiles(ratios, n=4)
+    return statistics.median(quiet), statistics.median(called), of_ratios(ratios)
 
 
 def main() -> None:
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the load")
     parser.add_argument("--watchers", type=int, default=200)
     parser.add_argument("--rate", type=float, default=200.0, help="unary calls a second")
-    parser.add_argument("--rounds", type=int, default=10, help="with and without 20 calls a second")
+    add_rounds(parser, 10, "with and without 20 calls a second")
     parser.add_argument("--task", default="digits", help="what the job trains")
     given = parser.parse_args()
     table = Table(title=f"{given.watchers} watchers, {given.rate:g} calls/s, {given.seconds:g} s")

@@ -14,7 +14,7 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rounds import quartiles
+from benchmarks.rounds import add_rounds, quartiles
 from benchmarks.tanh_pipeline import SIZES, Coordinator, Size, ray_of
 
 EVERY = 20
@@ -37,7 +37,7 @@ def measure(size: Size, optimizer: str, rounds: int) -> tuple[list[float], float
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="how often the segments take turns")
+    add_rounds(parser, 15, "how often the segments take turns")
     rounds = parser.parse_args().rounds
     table = Table(title=f"a snapshot every {EVERY} steps; 8 tanh layers, 2 blocks; medians")
     columns = ("width", "batch", "optimizer", "state, MB a block", "step, ms")
