@@ -30,7 +30,7 @@ def test_no_folder_holds_too_many_files() -> None:
 
 
 def test_tests_mirror_the_rooms() -> None:
-    rooms = {file.parent for file in sources(*PACKAGES)}
+    rooms = {file.parent for file in sources(*PACKAGES, "benchmarks")}
     tested = {PurePath(*file.parent.parts[1:]) for file in sources("tests")}
     strangers = {str(folder) for folder in tested - rooms}
     assert strangers <= {".", "deploy", "docs", "proto", "support"}
