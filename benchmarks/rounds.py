@@ -23,19 +23,18 @@ def add_rounds(parser: argparse.ArgumentParser, rounds: int, what: str) -> None:
     parser.add_argument("--rounds", type=_at_least_one, default=rounds, help=what)
 
 
-def of_ratios(ratios: Sequence[float]) -> list[float]:
+def quartiles_of(ratios: Sequence[float]) -> list[float]:
     """Return the quartiles of the rounds' ratios; of one round, its ratio three times."""
     return quantiles(ratios, n=4) if len(ratios) > 1 else [*ratios] * 3
 
 
 def quartiles(ratios: Sequence[float], form: str = ".2f") -> str:
     """Return the median of the rounds' ratios and their quartiles, to be shown."""
-    low, middle, high = (format(ratio, form) for ratio in of_ratios(ratios))
+    low, middle, high = (format(ratio, form) for ratio in quartiles_of(ratios))
     return f"{middle} ({low} to {high})"
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 1")
+    return int(text)

@@ -26,7 +26,7 @@ from errorcast.v1.service_pb2_grpc import TrainingServiceStub
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rounds import add_rounds, of_ratios
+from benchmarks.rounds import add_rounds, quartiles_of
 from coordinator.client import Client
 
 _JOB = {"epochs": 100_000, "log_every": 20, "blocks": 2}
@@ -133,7 +133,7 @@ def cost_of_calls(
         asyncio.run(calls(address, job, 20, 4))
         called.append(step_ms(client, job))
     ratios = [b / a for a, b in zip(quiet, called, strict=True)]
-    return statistics.median(quiet), statistics.median(called), of_ratios(ratios)
+    return statistics.median(quiet), statistics.median(called), quartiles_of(ratios)
 
 
 def main() -> None:

@@ -128,7 +128,7 @@ def _reason(error: Exception) -> str:
 
 
 class _AsItIsNow(SourceFileLoader):
-    """Compiles a file at each import: the cache knows a file by its size and the second alone."""
+    """Compiles a file at each import: Python's cache compares only its size and the second."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)

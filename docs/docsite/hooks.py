@@ -13,7 +13,7 @@ from docsite.sources import source_pages
 
 _ASSETS = Path(__file__).parent / "assets"
 _FROM_ROOT = ("contributing.md", "changelog.md")
-_BOOSTS = {  # what a reader of these pages looks for stands before what others happen to mention
+_BOOSTS = {  # how much a page counts in the search: the first place that its name begins with
     "reference/errors.md": 8,
     "when.md": 9,
     "tutorials/own-task.md": 6,
@@ -59,9 +59,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Make a page's links and lists fit the site; tell the search how much it counts."""
     name = page.file.src_uri
-    for place, boost in _BOOSTS.items():
-        if name.startswith(place):
-            page.meta.setdefault("search", {"boost": boost})
+    boost = next((boost for place, boost in _BOOSTS.items() if name.startswith(place)), 1)
+    page.meta.setdefault("search", {"boost": boost})
     if name.startswith("source/"):
         return markdown
     return as_python_markdown(for_the_site(markdown, origin_of(name), name))

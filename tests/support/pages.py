@@ -12,7 +12,7 @@ NOT_HERE = (
     ".venv/bin/pre-commit",
 )
 _FOLLOWED_ELSEWHERE = (GUIDE,)  # tests/coordinator/service/api/test_documents.py
-# hours of runs: with options that make each command short
+# these commands take hours: they run with options that make them short
 _MEASURED = ("benchmarks", "experiments", "leaderboard", "performance", "results", "when")
 
 

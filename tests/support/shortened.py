@@ -6,7 +6,7 @@ They run, which shows that they can be run; their figures are not those of the p
 import shlex
 from collections.abc import Sequence
 
-_AS_MUCH_AS_IS_NEEDED = {  # a later option overrides an earlier one
+_SHORT = {  # a later option overrides an earlier one
     "errorcast bench": "--rounds 1 --steps 1",
     "errorcast compare": "--seeds 1 --epochs 1",
     "errorcast train": "--epochs 1",
@@ -25,7 +25,7 @@ BOARD = "board"  # results that are there are not measured again
 def shortened(line: str) -> str:
     """Return a shell's line with options that make it short; others come back as they are."""
     words = shlex.split(line)
-    more = _AS_MUCH_AS_IS_NEEDED.get(_program(words), "")
+    more = _SHORT.get(_program(words), "")
     for option, value in _SOON_REACHED.items():
         if option in words:
             more += f" {option} {value}"
