@@ -1,6 +1,7 @@
 """`errorcast sweep`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -196,7 +197,7 @@ def _run(sweeping: "Sweeping", ray_address: str | None, form: Form, log: "Termin
     if not ended:
         log.say(f"stopped: {progress_line(sweep)}")
         log.say("continue with:")
-        log.command(f"  errorcast sweep {folder.path} --resume")
+        log.command(f"  errorcast sweep {quote(str(folder.path))} --resume")
         raise typer.Exit(130)
     if form is Form.JSON:
         print(text_of(sweep), end="")

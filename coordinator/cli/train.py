@@ -1,6 +1,7 @@
 """`errorcast train`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -136,12 +137,12 @@ def train(
     if run.summary.get("stopped_by"):
         by = run.summary["stopped_by"]
         console.say(f"ended at step {run.summary['steps']} by {by}; to train more steps:")
-        console.command(f"  errorcast train {run.folder} --resume")
+        console.command(f"  errorcast train {quote(str(run.folder))} --resume")
     console.command(f"run folder: {run.folder}")
     console.say("  (curves.png, model.safetensors, metrics.jsonl)")
     if not run.summary["finished"]:
         console.say(f"stopped and saved at step {run.summary['steps']}; continue with:")
-        console.command(f"  errorcast train {run.folder} --resume")
+        console.command(f"  errorcast train {quote(str(run.folder))} --resume")
         raise typer.Exit(130)
 
 

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 from torch import Tensor
@@ -134,7 +135,8 @@ def open_run(path: Path, data_dir: str | None = None) -> SavedRun:
     if file is not None and file[0].is_absolute() and not file[0].is_file():
         raise JobError(
             f"{path}: the task's file {file[0]} is gone; put it back, or say where it is now: "
-            f"errorcast train NEW/PLACE/{file[0].name}:{file[1]} --run-dir {path} --resume"
+            f"errorcast train NEW/PLACE/{file[0].name}:{file[1]} "
+            f"--run-dir {quote(str(path))} --resume"
         )
     job = resolve_spec(spec, {} if data_dir is None else {"data_dir": data_dir})
     torch.set_num_threads(job.settings.resources.threads)

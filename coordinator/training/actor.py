@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
@@ -277,7 +278,7 @@ class TrainingWork:
         saved = f"the last good checkpoint is of step {newest.step}"
         if self._task is None:  # a service's: its folders are not the user's
             return saved
-        return f"{saved}: continue with errorcast train {self._folder.path} --resume"
+        return f"{saved}: continue with errorcast train {quote(str(self._folder.path))} --resume"
 
     def _warn(self, message: str) -> None:
         self._emit(Warned(message))

@@ -1,5 +1,6 @@
 """A sweep as a table, and as the lines that say how it goes."""
 
+from shlex import quote
 from typing import Any
 
 from coordinator.experiments.sweep.record import Sweep, SweepFolder, Trial
@@ -85,11 +86,11 @@ def best_lines(sweep: Sweep, folder: SweepFolder) -> list[str]:
         if best is None:
             lines.append(
                 f"{method}: no trial was trained to its end; add some with errorcast sweep "
-                f"{folder.path} --resume --trials {2 * sweep.definition.trials}"
+                f"{quote(str(folder.path))} --resume --trials {2 * sweep.definition.trials}"
             )
             continue
         test = "  ".join(f"{name} {value:.4f}" for name, value in best.test.items())
         lines.append(f"best {method}: {best.name}, {sweep.definition.metric} {best.score:.4f}")
         lines.append(f"  on the test data: {test}")
-        lines.append(f"  errorcast train {folder.best_job(method)}")
+        lines.append(f"  errorcast train {quote(str(folder.best_job(method)))}")
     return lines

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from coordinator.experiments.sweep.ranges import nested
 from coordinator.experiments.sweep.record import SweepFolder
@@ -39,7 +40,7 @@ def read_tuned(folder: Path, task: str, methods: Sequence[str] | None, given: Se
     if sweep.waiting():
         raise JobError(
             f"--tuned: {len(sweep.waiting())} trial(s) of {folder} have not ended; continue it "
-            f"with errorcast sweep {folder} --resume"
+            f"with errorcast sweep {quote(str(folder))} --resume"
         )
     best = {}
     for method in definition.methods if methods is None else methods:

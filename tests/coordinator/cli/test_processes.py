@@ -3,12 +3,14 @@
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -102,6 +104,17 @@ def test_a_notice_of_preemption_saves_first(a_ray: None, tmp_path: Path, target:
     assert f"stopped and saved at step {stopped}; continue with:\n  errorcast train" in done.out
     assert (tmp_path / "run" / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").is_file()
     assert "Traceback" not in done.err + done.out
+
+
+def test_the_command_that_continues_a_run_can_be_pasted(a_ray: None, tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+    end = partial(os.kill, os.getpid(), signal.SIGTERM)
+    with at_a_line(folder / "run" / "metrics.jsonl", "train", end):
+        done = run_errorcast(*ENDLESS, cwd=folder)
+    assert done.code == 130, done.err
+    command = shlex.split(done.out.splitlines()[-1])
+    assert command == ["errorcast", "train", str(folder / "run"), "--resume"]
 
 
 @pytest.mark.ray
